@@ -1,0 +1,158 @@
+"""``python -m export --checkpoint CKPT --out BUNDLE``: a trained classifier becomes a bundle."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import platform
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import numpy.typing as npt
+
+import runtime
+from export.artifact import assemble, seal
+from export.backbone import Backbone
+from export.calibration import calibrate
+from export.classifier import Classifier, from_checkpoint, from_factory
+from export.evaluate import evaluate_sources, parse_ood, write_documents
+from export.exceptions import ExportError
+from export.head import SCORES
+from export.inference import collect
+from export.report import documents, gate_text, summary, table
+from export.verification import verify
+from runtime import bundle
+from runtime.command import run
+from runtime.engines.onnxruntime_cpu import OnnxRuntimeCpu
+from runtime.gate import Gate
+from runtime.manifest import InputSpec, Interpolation, Manifest, Resize, Task
+from train.data import load
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m export",
+        description="Export a classifier as one ONNX file with preprocessing, out-of-distribution scores and the "
+        "accept/reject decision inside, calibrate its threshold, verify it against torch and write a bundle. SOURCE is "
+        "a directory or tar with one folder a class, or an .npz; SOURCE@1/2 is half of it.",
+        epilog="Example: python -m export --checkpoint runs/first/checkpoint.safetensors --calibration val.tar@1/2 "
+        "--out bundles/first",
+    )
+    parser.add_argument("--checkpoint", required=True, type=Path, help="of python -m train; or weights, with --model")
+    parser.add_argument("--out", required=True, type=Path, metavar="BUNDLE", help="directory to write")
+    parser.add_argument("--name", help="what decisions call the model (default: the directory's name)")
+
+    gate = parser.add_argument_group("gate")
+    gate.add_argument("--calibration", metavar="SOURCE", help="in-distribution images that were not trained on")
+    gate.add_argument("--score", default="energy", choices=list(SCORES), help="the gate's score (default: %(default)s)")
+    gate.add_argument("--alpha", type=float, default=0.05, help="bound on rejecting an ID image (default: %(default)s)")
+    gate.add_argument("--temperature", type=float, default=1.0, help="T of the energy score (default: %(default)s)")
+
+    evaluation = parser.add_argument_group("evaluation, into the card")
+    evaluation.add_argument("--id", metavar="SOURCE", help="in-distribution images for --ood to be compared with")
+    evaluation.add_argument(
+        "--ood", action="append", default=[], metavar="NAME=SOURCE", help="other images; repeatable"
+    )
+
+    foreign = parser.add_argument_group("any torch classifier")
+    foreign.add_argument("--model", metavar="PACKAGE.MODULE:FACTORY", help="called without arguments for an nn.Module")
+    foreign.add_argument("--labels", type=Path, metavar="FILE", help="one class name a line, in the logits' order")
+    foreign.add_argument("--size", metavar="SIDE|HxW", help="the input's size in pixels")
+    foreign.add_argument("--mean", type=float, nargs=3, metavar=("R", "G", "B"), help="of pixels in [0, 1]")
+    foreign.add_argument("--std", type=float, nargs=3, metavar=("R", "G", "B"))
+    foreign.add_argument("--resize", choices=get_args(Resize), default="center", help="default: %(default)s")
+    foreign.add_argument("--crop-fraction", type=float, default=1.0, help="224 / 256 = 0.875 for ImageNet's habit")
+    foreign.add_argument(
+        "--interpolation", choices=get_args(Interpolation), default="bilinear", help="default: %(default)s"
+    )
+    foreign.add_argument("--task", choices=get_args(Task), default="multiclass", help="default: %(default)s")
+    return parser
+
+
+def _classifier(args: argparse.Namespace) -> Classifier:
+    if not args.model:
+        return from_checkpoint(args.checkpoint)
+    missing = [option for option in ("labels", "size", "mean", "std") if getattr(args, option) is None]
+    if missing:
+        raise ExportError(f"--model needs --{missing[0]} too: nothing else says how the model was trained")
+    try:
+        labels = tuple(args.labels.read_text().splitlines())
+        height, _, width = args.size.partition("x")
+        spec = InputSpec(
+            height=int(height),
+            width=int(width or height),
+            mean=tuple(args.mean),
+            std=tuple(args.std),
+            resize=args.resize,
+            crop_fraction=args.crop_fraction,
+            interpolation=args.interpolation,
+        )
+    except OSError as error:
+        raise ExportError(f"--labels {args.labels}: {error.strerror}") from error
+    except ValueError as error:
+        raise ExportError(f"the options of --model: {error}") from error
+    return from_factory(args.model, args.checkpoint, labels, spec, args.task)
+
+
+def _versions() -> dict[str, str]:
+    packages = {name: version(name) for name in ("torch", "onnx", "onnxscript", "onnxruntime", "numpy", "pillow")}
+    return {"oodgate": runtime.__version__, "python": platform.python_version(), **packages}
+
+
+def _export(classifier: Classifier, args: argparse.Namespace) -> Manifest:
+    """Assemble, calibrate, verify, write."""
+    name = args.name or args.out.resolve().name
+    model, manifest = assemble(classifier, name, {"energy": {"temperature": args.temperature}})
+    if args.calibration:
+        images = load(args.calibration, classifier.input).images
+        engine = OnnxRuntimeCpu(model.SerializeToString())
+        manifest = calibrate(manifest, collect(engine, images, title="calibrate").scores, args.score, args.alpha)
+    else:
+        images = _noise(classifier.input)
+    sealed = OnnxRuntimeCpu(seal(model, manifest))
+    verification = verify(Backbone(classifier.module, classifier.input), sealed, manifest, images)
+    provenance = {
+        "versions": _versions(),
+        "training": classifier.training,
+        "verification": dataclasses.asdict(verification),
+    }
+    manifest = dataclasses.replace(manifest, provenance=provenance)
+    bundle.write(args.out, manifest, {bundle.MODEL: seal(model, manifest)}, documents(manifest))
+    print(
+        f"{args.out}: verified against torch on {verification.images} images: logits differ by at most "
+        f"{verification.max_logit_difference:.2g}, scores by {max(verification.max_score_difference.values()):.2g} "
+        f"(relative), decisions by {verification.decision_flips}"
+    )
+    return manifest
+
+
+def _noise(spec: InputSpec) -> npt.NDArray[np.uint8]:
+    """Images to verify an export on when there are no others."""
+    return np.random.default_rng(0).integers(0, 256, (64, spec.height, spec.width, 3), dtype=np.uint8)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = _parser().parse_args(argv)
+    ood = parse_ood(args.ood)
+    if bool(ood) != bool(args.id):
+        raise ExportError("--id and --ood go together: detection is measured between the two")
+    if ood and not args.calibration:
+        raise ExportError("--ood needs --calibration: without a threshold there is no gate to evaluate")
+    if not args.temperature > 0:
+        raise ExportError(f"--temperature must be positive, found {args.temperature}")
+    manifest = _export(_classifier(args), args)
+    print(gate_text(manifest))
+    if ood:
+        gate = Gate.load(args.out)
+        figures, files = evaluate_sources(gate, args.id, ood)
+        write_documents(gate.bundle, files)
+        print(summary(figures))
+        print(table(figures))
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,59 @@
+"""A torch classifier as an ONNX graph: images in, logits and penultimate out."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from typing import Any, cast
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from export.exceptions import ExportError
+from export.graph import OPSET
+from runtime.manifest import InputSpec
+from train.normalize import Normalize
+
+
+class Backbone(nn.Module):
+    """uint8 images [N, H, W, 3] -> float32 (logits [N, K], penultimate [N, D])."""
+
+    def __init__(self, classifier: nn.Module, spec: InputSpec) -> None:
+        super().__init__()
+        self.normalize = Normalize(spec)
+        self.classifier = classifier
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        logits, penultimate = self.classifier(self.normalize(images))
+        return logits.float(), penultimate.float()
+
+
+def to_onnx(backbone: Backbone, spec: InputSpec) -> onnx.ModelProto:
+    """Export with a dynamic batch dimension.
+
+    Raises:
+        ExportError: torch.export can't trace the model; the message carries its reason.
+    """
+    example = torch.zeros(2, spec.height, spec.width, 3, dtype=torch.uint8)
+    exporter_log = logging.getLogger("torch.onnx")
+    level = exporter_log.level
+    exporter_log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the exporter's deprecations are not the user's
+            program = torch.onnx.export(
+                backbone.eval(),
+                (example,),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=["images"],
+                output_names=["logits", "penultimate"],
+                dynamic_shapes=({0: torch.export.Dim("N")},),
+                verbose=False,
+            )
+    except Exception as error:  # torch.export's exceptions share no public base
+        raise ExportError(f"torch.export can't trace the model: {error}") from error
+    finally:
+        exporter_log.setLevel(level)
+    return cast(onnx.ModelProto, cast(Any, program).model_proto)

@@ -1,0 +1,13 @@
+"""The errors a user of the export commands can meet.
+
+OodgateError
+└── ExportError         a model that can't become a bundle, or an evaluation that can't be made
+"""
+
+from __future__ import annotations
+
+from runtime.exceptions import OodgateError
+
+
+class ExportError(OodgateError):
+    """The model, its weights or the options don't give a bundle."""

@@ -1,0 +1,109 @@
+"""The score head: the base scores and the gate, appended to a graph that outputs logits and penultimate.
+
+Each builder mirrors the float64 reference of the same name in :mod:`runtime.scores`, in float32 operators that ONNX
+Runtime, TensorRT and TensorRT-RTX all take. Maximum, exponentials and sums are shared between the scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from export.graph import Graph, set_initializer
+
+LOGITS, PENULTIMATE = "logits", "penultimate"
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+
+def msp(g: Graph) -> str:
+    """softmax(f) at the maximum is exp(0) / sum_k exp(f_k - max f)."""
+    return g.op("Reciprocal", _exp_sum(g, 1.0))
+
+
+def max_logit(g: Graph) -> str:
+    """max f."""
+    return g.reduce("ReduceMax", LOGITS)
+
+
+def energy(g: Graph, temperature: float = 1.0) -> str:
+    """max f + T log sum_k exp((f_k - max f) / T)."""
+    log = _scaled(g, g.op("Log", _exp_sum(g, temperature)), temperature)
+    return g.op("Add", max_logit(g), log)
+
+
+def joint_energy(g: Graph) -> str:
+    """sum_k max(f_k, 0) + log(1 + e) with e = exp(-|f_k|).
+
+    In float32, 1 + e rounds to u. The lost e - (u - 1) is computed exactly and added to log u, so that the sum
+    keeps its relative precision where all labels are improbable, which is where multi-label images are rejected.
+    """
+    e = g.op("Exp", g.op("Neg", g.op("Abs", LOGITS)))
+    u = g.op("Add", e, 1.0)
+    lost = g.op("Sub", e, g.op("Sub", u, 1.0))
+    softplus = g.op("Sum", g.op("Relu", LOGITS), g.op("Log", u), lost)
+    return g.reduce("ReduceSum", softplus)
+
+
+def nan(g: Graph) -> str:
+    """||a||_1 / ||a||_0, and 0 where no activation is positive: the count c is min(c, 1) / max(c, 1) of the norm."""
+    count = g.reduce("ReduceSum", g.op("Cast", g.op("Greater", PENULTIMATE, 0.0), to=TensorProto.FLOAT))
+    return g.op("Div", g.op("Mul", feature_norm(g), g.op("Min", count, 1.0)), g.op("Max", count, 1.0))
+
+
+def feature_norm(g: Graph) -> str:
+    """||a||_1."""
+    return g.reduce("ReduceL1", PENULTIMATE)
+
+
+SCORES: dict[str, Callable[..., str]] = {
+    "msp": msp,
+    "max_logit": max_logit,
+    "energy": energy,
+    "joint_energy": joint_energy,
+    "nan": nan,
+    "feature_norm": feature_norm,
+}
+
+
+def attach(model: onnx.ModelProto, parameters: Mapping[str, Mapping[str, float]]) -> None:
+    """Append the outputs ``scores`` [N, S] and ``accept`` [N] and the overridable input ``threshold``.
+
+    The gate's column is the initializer ``gate_column``; until :func:`set_gate` is called the threshold is NaN,
+    which rejects everything.
+
+    Args:
+        model: with the float32 outputs ``logits`` [N, K] and ``penultimate`` [N, D].
+        parameters: keyword arguments of a score, such as ``{"energy": {"temperature": 0.1}}``.
+    """
+    g = Graph(model)
+    columns = [build(g, **parameters.get(name, {})) for name, build in SCORES.items()]
+    scores = g.op("Concat", *columns, output="scores", axis=1)
+    g.declare_output(scores, TensorProto.FLOAT, ("N", len(columns)))
+
+    threshold = g.constant(np.float32(np.nan), "threshold")
+    model.graph.input.append(helper.make_tensor_value_info(threshold, TensorProto.FLOAT, ()))
+    score = g.op("Gather", scores, g.constant(np.int64(0), "gate_column"), axis=1)
+    finite = g.op("LessOrEqual", g.reduce("ReduceL1", scores, keepdims=False), _FLOAT32_MAX)
+    accept = g.op("And", g.op("GreaterOrEqual", score, threshold), finite, output="accept")
+    g.declare_output(accept, TensorProto.BOOL, ("N",))
+
+
+def set_gate(model: onnx.ModelProto, column: int, threshold: float) -> None:
+    """Let ``accept`` compare column `column` of ``scores`` with `threshold`."""
+    set_initializer(model, "gate_column", np.array(column, dtype=np.int64))
+    set_initializer(model, "threshold", np.array(threshold, dtype=np.float32))
+
+
+def _exp_sum(g: Graph, temperature: float) -> str:
+    """sum_k exp((f_k - max f) / T), in [1, K]."""
+    shifted = g.op("Sub", LOGITS, max_logit(g))
+    if temperature != 1.0:
+        shifted = g.op("Mul", shifted, 1 / temperature)
+    return g.reduce("ReduceSum", g.op("Exp", shifted))
+
+
+def _scaled(g: Graph, tensor: str, factor: float) -> str:
+    return tensor if factor == 1.0 else g.op("Mul", tensor, factor)

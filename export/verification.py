@@ -1,0 +1,77 @@
+"""Verification: the exported file against the torch model it came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from export.backbone import Backbone
+from export.exceptions import ExportError
+from export.inference import BATCH, collect
+from runtime import scores
+from runtime.engines.interface import Engine
+from runtime.manifest import Manifest
+
+# A faithful export differs by the rounding of float32; beyond this share of the largest logit it is another model.
+_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Differences between torch and the exported file on the same images.
+
+    Attributes:
+        images: how many were compared.
+        max_logit_difference: largest absolute difference of a logit.
+        max_score_difference: for each score, largest difference between the graph's value and the float64 reference
+            on torch's activations, relative to the reference's magnitude.
+        decision_flips: images that one accepts and the other rejects, among those whose gate score is farther from
+            the threshold than the largest difference of that score. (A calibration image lies exactly on it.)
+            None for a file without a threshold.
+    """
+
+    images: int
+    max_logit_difference: float
+    max_score_difference: dict[str, float]
+    decision_flips: int | None
+
+
+def verify(backbone: Backbone, engine: Engine, manifest: Manifest, images: npt.NDArray[np.uint8]) -> Verification:
+    """Compare logits, scores and decisions on images uint8 [N, H, W, 3].
+
+    Raises:
+        ExportError: logits that differ by more than rounding explains.
+    """
+    logits, penultimate = _torch_outputs(backbone, images)
+    outputs = collect(engine, images, title="verify")
+    logit_difference = float(np.abs(outputs.logits - logits).max())
+    if not logit_difference <= _TOLERANCE * max(1.0, float(np.abs(logits).max())):
+        raise ExportError(
+            f"the exported graph's logits differ from torch's by {logit_difference:.3g}; "
+            "the model may depend on state or randomness that the export does not see"
+        )
+    reference = scores.compute(logits, penultimate, manifest.scores, manifest.score_parameters)
+    difference = np.abs(outputs.scores - reference)
+    relative = (difference / np.maximum(np.abs(reference), np.finfo(np.float32).tiny)).max(axis=0)
+    flips = None
+    if manifest.gate:
+        column = manifest.scores.index(manifest.gate.score)
+        distance = np.abs(reference[:, column] - manifest.gate.threshold)
+        differs = outputs.accept != (reference[:, column] >= manifest.gate.threshold)
+        flips = int((differs & (distance > difference[:, column].max())).sum())
+    return Verification(
+        len(images), logit_difference, dict(zip(manifest.scores, relative.tolist(), strict=True)), flips
+    )
+
+
+@torch.inference_mode()
+def _torch_outputs(
+    backbone: Backbone, images: npt.NDArray[np.uint8]
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    batches = (torch.from_numpy(images[start : start + BATCH]) for start in range(0, len(images), BATCH))
+    parts = [backbone(batch) for batch in batches]
+    logits, penultimate = (torch.cat(tensors).numpy() for tensors in zip(*parts, strict=True))
+    return logits, penultimate

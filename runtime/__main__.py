@@ -1,0 +1,75 @@
+"""``python -m runtime BUNDLE IMAGE|DIR ...``: one JSON decision a line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from runtime.command import run
+from runtime.exceptions import ImageError, OodgateError
+from runtime.gate import MAX_BATCH, Gate
+from runtime.preprocess import SUFFIXES
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m runtime",
+        description="Classify images or reject them as out of distribution: one JSON object a line, with the file's "
+        "name and either the decision or the error. Exits with 1 when any file was no usable image.",
+        epilog="Example: python -m runtime bundles/cifar10 photo.jpg folder/ | jq -r '[.file, .decision, .label] | @tsv'",
+    )
+    parser.add_argument("bundle", metavar="BUNDLE", help="directory that python -m export wrote")
+    parser.add_argument("images", metavar="IMAGE|DIR", nargs="+", type=Path, help="image files, and folders of them")
+    parser.add_argument("--threads", type=int, default=0, help="engine threads (default: one a physical core)")
+    return parser
+
+
+def _files(paths: list[Path]) -> Iterator[Path]:
+    for path in paths:
+        if path.is_dir():
+            yield from sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
+        else:
+            yield path
+
+
+def _answer(gate: Gate, files: list[Path]) -> list[dict[str, Any]]:
+    """One object a file: its decision, or its error."""
+    answers: list[dict[str, Any]] = [{"file": str(file)} for file in files]
+    images, owners = [], []
+    for file, answer in zip(files, answers, strict=True):
+        try:
+            images.append(gate.preprocess(file.read_bytes()))
+            owners.append(answer)
+        except ImageError as error:
+            answer["error"] = {"code": error.code, "message": str(error)}
+        except OSError as error:
+            answer["error"] = {"code": "unreadable_file", "message": error.strerror}
+    if images:
+        for answer, decision in zip(owners, gate.decide(np.stack(images)), strict=True):
+            answer.update(decision.to_dict())
+    return answers
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = _parser().parse_args(argv)
+    gate = Gate.load(args.bundle, threads=args.threads)
+    files = _files(args.images)
+    count = failures = 0
+    while chunk := list(islice(files, MAX_BATCH)):
+        for answer in _answer(gate, chunk):
+            print(json.dumps(answer), flush=True)
+            failures += "error" in answer
+        count += len(chunk)
+    if not count:
+        raise OodgateError(f"no images in {', '.join(map(str, args.images))}; expected {', '.join(sorted(SUFFIXES))}")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    run(main)

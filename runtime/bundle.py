@@ -1,0 +1,155 @@
+"""A bundle on disk: a directory with manifest.json, model.onnx and card.md; data only."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtime.engines.interface import Signature, Tensor
+from runtime.exceptions import BundleError, BundleNotFound, FileDamaged, GraphMismatch, ManifestInvalid
+from runtime.manifest import FileEntry, Manifest
+
+MANIFEST = "manifest.json"
+MODEL = "model.onnx"
+CARD = "card.md"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified bundle in memory.
+
+    Attributes:
+        path: its directory.
+        manifest: what it says of itself.
+        model: the bytes of model.onnx, whose hash is the manifest's.
+    """
+
+    path: Path
+    manifest: Manifest
+    model: bytes
+
+    @classmethod
+    def load(cls, path: str | Path) -> Bundle:
+        """Read a bundle and check every file that the manifest lists against its size and SHA-256.
+
+        Raises:
+            BundleError: one of its subclasses, naming the file, what was expected and what was found.
+        """
+        path = Path(path)
+        manifest = read_manifest(path)
+        if MODEL not in manifest.files:
+            raise ManifestInvalid(path / MANIFEST, f"files: expected an entry for {MODEL}, found none")
+        contents = {name: _read_verified(path / name, entry) for name, entry in manifest.files.items()}
+        return cls(path, manifest, contents[MODEL])
+
+    def check_graph(self, signature: Signature) -> None:
+        """Check that the graph's inputs, outputs and embedded manifest are those of manifest.json.
+
+        Raises:
+            GraphMismatch: naming the tensor or the field.
+        """
+        spec, manifest = self.manifest.input, self.manifest
+        inputs = {"images": Tensor("uint8", (None, spec.height, spec.width, 3))}
+        outputs = {
+            "logits": Tensor("float32", (None, len(manifest.labels))),
+            "penultimate": Tensor("float32", (None, manifest.model.features)),
+            "scores": Tensor("float32", (None, len(manifest.scores))),
+            "accept": Tensor("bool", (None,)),
+        }
+        for kind, expected, found in (
+            ("input", inputs, signature.inputs),
+            ("output", outputs, signature.outputs),
+        ):
+            for name, tensor in expected.items():
+                if name not in found:
+                    raise self._mismatch(f"{kind} {name!r} {tensor} is missing; the graph has {sorted(found)}")
+                if found[name] != tensor:
+                    raise self._mismatch(f"{kind} {name!r}: the manifest says {tensor}, the graph has {found[name]}")
+        if signature.manifest is None:
+            raise self._mismatch("no manifest in the graph's metadata; export the bundle again")
+        try:
+            embedded = Manifest.from_json(signature.manifest)
+        except ValueError as error:
+            raise self._mismatch(f"the manifest in the graph's metadata is invalid: {error}") from error
+        ours = dataclasses.asdict(dataclasses.replace(manifest, files={}))
+        theirs = dataclasses.asdict(embedded)
+        for name, value in ours.items():
+            if theirs[name] != value:
+                raise self._mismatch(
+                    f"{name} in the graph's metadata is not that of {MANIFEST}; one of them was edited"
+                )
+
+    def _mismatch(self, problem: str) -> GraphMismatch:
+        return GraphMismatch(self.path / MODEL, problem)
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest of the bundle at `path`, without a look at its other files.
+
+    Raises:
+        BundleNotFound, ManifestInvalid
+    """
+    file = path / MANIFEST
+    try:
+        return Manifest.from_json(file.read_bytes())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        hint = "is this the directory of a bundle?" if path.is_dir() else f"there is no directory {path}"
+        raise BundleNotFound(file, f"not found; {hint}") from error
+    except ValueError as error:
+        raise ManifestInvalid(file, str(error)) from error
+
+
+def write(path: Path, manifest: Manifest, files: Mapping[str, bytes], documents: Mapping[str, bytes]) -> Bundle:
+    """Write a bundle to a temporary sibling and rename it into place, replacing the bundle that was there.
+
+    Args:
+        path: the bundle's directory; must not exist, or be empty, or be a bundle.
+        manifest: its `files` are replaced by the sizes and hashes of `files`.
+        files: what the runtime reads, by name, :data:`MODEL` among them; hashed into the manifest.
+        documents: what people read, by name; free to be edited, so not hashed.
+
+    Raises:
+        BundleError: `path` is something else, which is then left alone.
+    """
+    if path.exists() and not (path / MANIFEST).is_file() and (not path.is_dir() or any(path.iterdir())):
+        raise BundleError(path, "exists and is not a bundle; choose another directory")
+    entries = {name: FileEntry(hashlib.sha256(data).hexdigest(), len(data)) for name, data in files.items()}
+    manifest = dataclasses.replace(manifest, files=entries)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.new-{os.getpid()}")
+    replaced = path.with_name(f".{path.name}.old-{os.getpid()}")
+    try:
+        for name, data in {**documents, **files, MANIFEST: (manifest.to_json(indent=1) + "\n").encode()}.items():
+            file = temporary / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(data)
+        if path.exists():
+            path.rename(replaced)
+        temporary.rename(path)
+    finally:
+        if replaced.exists() and not path.exists():
+            replaced.rename(path)
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(replaced, ignore_errors=True)
+    return Bundle(path, manifest, files[MODEL])
+
+
+def _read_verified(file: Path, entry: FileEntry) -> bytes:
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise BundleNotFound(file, f"the manifest lists it, but it can't be read ({error.strerror})") from error
+    if len(data) != entry.bytes:
+        raise FileDamaged(file, f"expected {entry.bytes:,} bytes, found {len(data):,}; copy or export the bundle again")
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != entry.sha256:
+        raise FileDamaged(
+            file,
+            f"expected SHA-256 {entry.sha256[:16]}.., found {digest[:16]}..; the file was changed, export it again",
+        )
+    return data

@@ -1,0 +1,1 @@
+"""What runs an exported graph: the interface, and one small file an engine."""

@@ -1,0 +1,58 @@
+"""ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from runtime.engines.interface import Outputs, Signature, Tensor
+from runtime.exceptions import EngineError
+
+_DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(bool)": "bool"}
+
+
+class OnnxRuntimeCpu:
+    """An ONNX Runtime session with the CPU execution provider.
+
+    Args:
+        model: the bytes of an .onnx file.
+        threads: intra-operator threads; 0 takes one for each physical core.
+
+    Raises:
+        EngineError: the bytes are not a graph that ONNX Runtime loads.
+    """
+
+    name = "onnxruntime-cpu"
+
+    def __init__(self, model: bytes, threads: int = 0) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3  # errors; they are raised too
+        try:
+            self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's exceptions share no public base
+            raise EngineError(f"ONNX Runtime can't load the graph: {error}") from error
+        self.signature = Signature(
+            inputs={item.name: _tensor(item) for item in self._session.get_inputs()},
+            outputs={item.name: _tensor(item) for item in self._session.get_outputs()},
+            manifest=self._session.get_modelmeta().custom_metadata_map.get("oodgate"),
+        )
+
+    def run(
+        self, images: npt.NDArray[np.uint8], threshold: float | None = None, *, penultimate: bool = False
+    ) -> Outputs:
+        """See :class:`runtime.engines.interface.Engine`."""
+        feeds: dict[str, npt.NDArray[np.generic]] = {"images": images}
+        if threshold is not None:
+            feeds["threshold"] = np.array(threshold, dtype=np.float32)
+        names = ["logits", "scores", "accept"] + ["penultimate"] * penultimate
+        try:
+            return Outputs(*self._session.run(names, feeds))
+        except Exception as error:  # ONNX Runtime's exceptions share no public base
+            raise EngineError(f"ONNX Runtime failed on a batch of {len(images)}: {error}") from error
+
+
+def _tensor(item: ort.NodeArg) -> Tensor:
+    shape = tuple(size if isinstance(size, int) else None for size in item.shape)
+    return Tensor(_DTYPES.get(item.type, item.type), shape)

@@ -1,0 +1,104 @@
+"""``python -m train``: train a classifier and leave a checkpoint that ``python -m export`` takes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from runtime.command import run
+from runtime.manifest import InputSpec
+from train import checkpoint, methods, models
+from train.config import Config, Precision, Schedule
+from train.data import load
+from train.exceptions import TrainingError
+from train.loop import CHECKPOINT, channel_statistics, train
+
+
+def _parser() -> argparse.ArgumentParser:
+    defaults = Config(method="", arch="", epochs=1)
+    parser = argparse.ArgumentParser(
+        prog="python -m train",
+        description="Train an image classifier. SOURCE is a directory or tar with one folder a class, or an .npz with "
+        "images (uint8 NHWC) and labels; SOURCE@1/2 is every other image of each class, SOURCE@2/2 the rest.",
+        epilog="Example: python -m train --method logitnorm --arch resnet20 --data train.tar --val val.tar@1/2 "
+        "--epochs 30 --out runs/first    Curves: tensorboard --logdir runs",
+    )
+    parser.add_argument("--method", required=True, help="one of: " + ", ".join(methods.METHODS))
+    parser.add_argument(
+        "--set",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="a hyperparameter of the method, such as tau=0.04; repeatable",
+    )
+    parser.add_argument("--arch", required=True, help="one of: " + ", ".join(models.ARCHITECTURES))
+    parser.add_argument("--data", required=True, metavar="SOURCE", help="training images")
+    parser.add_argument("--val", required=True, metavar="SOURCE", help="images for the accuracy reported each epoch")
+    parser.add_argument("--epochs", type=int, required=True)
+    parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="directory for checkpoint and curves")
+    parser.add_argument("--size", type=int, default=32, help="side of the input in pixels (default: %(default)s)")
+    parser.add_argument("--batch-size", type=int, default=defaults.batch_size, help="default: %(default)s")
+    parser.add_argument("--learning-rate", type=float, default=defaults.learning_rate, help="default: %(default)s")
+    parser.add_argument("--weight-decay", type=float, default=defaults.weight_decay, help="default: %(default)s")
+    parser.add_argument("--warmup", type=float, default=defaults.warmup, help="epochs; default: %(default)s")
+    parser.add_argument(
+        "--schedule", choices=get_args(Schedule), default=defaults.schedule, help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--precision", choices=get_args(Precision), default=defaults.precision, help="default: %(default)s"
+    )
+    parser.add_argument("--seed", type=int, default=defaults.seed, help="default: %(default)s")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    return parser
+
+
+def _hyperparameters(pairs: list[str]) -> dict[str, Any]:
+    options = {}
+    for pair in pairs:
+        name, _, value = pair.partition("=")
+        try:
+            options[name] = json.loads(value)
+        except ValueError as error:
+            raise TrainingError(f"--set {pair}: expected NAME=NUMBER, such as tau=0.04") from error
+    return options
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = _parser().parse_args(argv)
+    config = Config(
+        method=args.method,
+        method_options=_hyperparameters(args.set),
+        arch=args.arch,
+        epochs=args.epochs,
+        batch_size=args.batch_size,
+        learning_rate=args.learning_rate,
+        weight_decay=args.weight_decay,
+        warmup=args.warmup,
+        schedule=args.schedule,
+        precision=args.precision,
+        seed=args.seed,
+    )
+    methods.make(config.method, config.method_options)  # a wrong name fails before the data are read
+    models.make(config.arch, num_classes=2)
+    resume = checkpoint.load(args.out / CHECKPOINT) if args.resume else None
+    size = InputSpec(args.size, args.size, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    data = load(args.data, size)
+    val = load(args.val, size).with_classes(data.classes, args.val)
+    mean, std = channel_statistics(data.images)
+    spec = InputSpec(args.size, args.size, mean, std)
+    header = train(config, spec, data, val, args.out, resume)
+    path = args.out / CHECKPOINT
+    total = len(data) // config.batch_size * config.epochs
+    if header.step < total:
+        print(f"stopped at step {header.step} of {total}, saved {path}; add --resume to go on")
+        return 130
+    print(f"{path}: validation accuracy {header.metrics['val_accuracy']:.4f}")
+    print(f"next: python -m export --checkpoint {path} --calibration {args.val} --out bundles/NAME")
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,108 @@
+"""A checkpoint: one .safetensors file, weights and optimizer state as tensors, everything else in its header."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from runtime import schema
+from runtime.manifest import InputSpec, Task
+from train import models
+from train.exceptions import CheckpointError
+
+_KEY = "oodgate"
+_WEIGHTS, _OPTIMIZER = "model.", "optimizer."
+
+
+@dataclass(frozen=True)
+class Header:
+    """What export, or a resumed run, needs beside the tensors.
+
+    Attributes:
+        arch: a key of :data:`train.models.ARCHITECTURES`.
+        labels: K class names.
+        input: the image size and normalisation the model was trained with.
+        method: a key of :data:`train.methods.METHODS`.
+        hyperparameters: the whole training configuration.
+        metrics: the last epoch's figures.
+        step: number of optimizer steps taken.
+    """
+
+    arch: str
+    task: Task
+    labels: tuple[str, ...]
+    input: InputSpec
+    method: str
+    hyperparameters: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    step: int = 0
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A header and its tensors, on the CPU."""
+
+    header: Header
+    weights: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+
+    def model(self) -> nn.Module:
+        """The network with these weights, in evaluation mode.
+
+        Raises:
+            CheckpointError: when the weights don't fit the architecture that the header names.
+        """
+        model = models.make(self.header.arch, len(self.header.labels))
+        try:
+            model.load_state_dict(self.weights)
+        except RuntimeError as error:
+            raise CheckpointError(f"the weights are not those of a {self.header.arch}: {error}") from error
+        return model.eval()
+
+
+def save(path: Path, header: Header, weights: dict[str, Tensor], optimizer: dict[str, Tensor]) -> None:
+    """Write to a temporary sibling, then rename: a reader sees the old file or the new one, never half of one."""
+    tensors = {_WEIGHTS + name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    tensors |= {_OPTIMIZER + name: tensor.detach().cpu().contiguous() for name, tensor in optimizer.items()}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    save_file(tensors, temporary, metadata={_KEY: json.dumps(dataclasses.asdict(header))})
+    temporary.replace(path)
+
+
+def load(path: Path) -> Checkpoint:
+    """Read a checkpoint that :func:`save` wrote.
+
+    Raises:
+        CheckpointError: no such file, no safetensors file, or one without our header.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such file") from error
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: not a readable .safetensors file ({error})") from error
+    if _KEY not in metadata:
+        raise CheckpointError(
+            f"{path}: no {_KEY!r} header, so not a checkpoint of `python -m train`; "
+            "export the weights of another model with --model package.module:factory"
+        )
+    try:
+        header = schema.build(Header, json.loads(metadata[_KEY]))
+    except ValueError as error:
+        raise CheckpointError(f"{path}: header: {error}") from error
+    return Checkpoint(header, _with_prefix(tensors, _WEIGHTS), _with_prefix(tensors, _OPTIMIZER))
+
+
+def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

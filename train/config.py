@@ -1,0 +1,32 @@
+"""The settings of one training run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Schedule = Literal["cosine", "multistep"]
+Precision = Literal["auto", "bf16", "fp32"]
+
+
+@dataclass(frozen=True)
+class Config:
+    """What decides the weights: the same settings, data and machine give the same run.
+
+    The optimizer's defaults are those of the papers' CIFAR experiments (logitnorm, section 4.1).
+    """
+
+    method: str
+    arch: str
+    epochs: int
+    method_options: dict[str, Any] = field(default_factory=dict)
+    batch_size: int = 128
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    warmup: float = 1.0  # epochs of linear increase; LogitNorm's 1 / tau makes the first full steps destructive
+    schedule: Schedule = "cosine"
+    milestones: tuple[float, ...] = (0.4, 0.7)  # of the run: epochs 80 and 140 of 200, each divides the rate by 10
+    padding: int = 4
+    precision: Precision = "auto"
+    seed: int = 0

@@ -1,0 +1,24 @@
+"""Logit normalisation (Wei et al. 2022, LogitNorm)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def logit_norm(logits: Tensor, labels: Tensor, tau: float = 0.04, epsilon: float = 1e-7) -> Tensor:
+    """Cross-entropy of logits scaled to the constant norm 1 / tau (LogitNorm eq. 4).
+
+        L = -log( exp(f_y / (tau ||f||)) / sum_i exp(f_i / (tau ||f||)) )
+
+    Args:
+        logits: f, (B, K).
+        labels: y, int64 (B,).
+        tau: temperature; 0.04 is the paper's choice for CIFAR-10.
+        epsilon: added to ||f||, the paper's guard against a zero norm.
+
+    Returns:
+        The mean loss, a scalar; never below ``log(1 + (K - 1) exp(-2 / tau))`` (proposition 3.3).
+    """
+    norm = logits.norm(p=2, dim=1, keepdim=True) + epsilon
+    return F.cross_entropy(logits / norm / tau, labels)

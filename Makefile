@@ -1,0 +1,43 @@
+# make serve    the service on the shipped bundle, at http://localhost:3000
+# make test     the test suite
+# make check    what CI runs: ruff, format, mypy --strict, tests with warnings as errors
+# make bundle DATA=DIR    train, export, calibrate and evaluate the shipped bundle again from class-folder tars
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable
+export BENTOML_DO_NOT_TRACK ?= True
+
+.PHONY: serve test check bundle
+.DELETE_ON_ERROR:
+
+serve: $(VENV)/.serving
+	$(BIN)/bentoml serve
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+RUN := runs/cifar10
+VAL := $(DATA)/cifar10-val.tar
+bundle: $(VENV)/.dev
+	@test -f "$(VAL)" || { echo "error: make bundle DATA=DIR needs DIR/cifar10-train.tar, cifar10-val.tar and ood-*.tar"; exit 1; }
+	$(BIN)/python -m train --method logitnorm --arch resnet20 --data $(DATA)/cifar10-train.tar --val $(VAL)@1/2 \
+		--epochs 30 --out $(RUN)
+	$(BIN)/python -m export --checkpoint $(RUN)/checkpoint.safetensors --calibration $(VAL)@1/2 --score msp \
+		--id $(VAL)@2/2 --ood cifar100=$(DATA)/ood-cifar100.tar --ood tinyimagenet=$(DATA)/ood-tinyimagenet.tar \
+		--ood textures=$(DATA)/ood-textures.tar --out bundles/cifar10
+
+# An extra is installed again when what it is made of changes.
+$(VENV)/.serving $(VENV)/.dev: $(VENV)/.%: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(INSTALL) ".[$*]"
+	@touch $@
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)

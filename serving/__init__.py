@@ -1,0 +1,1 @@
+"""The BentoML service over :mod:`runtime`: classify or reject, over HTTP."""

@@ -1,0 +1,99 @@
+"""Reading images out of request bodies, with a bound on every byte before it is kept."""
+
+from __future__ import annotations
+
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.types import Message
+
+from serving.errors import RequestError
+
+# Boundaries and part headers of a multipart body, beside the image itself.
+_OVERHEAD = 64 * 1024
+
+
+async def read_image(request: Request, max_bytes: int) -> bytes:
+    """The image of a /classify request: multipart field ``image``, or the whole body.
+
+    Raises:
+        RequestError: no such field, a body over the limit, or a body that can't be an image.
+    """
+    kind = _content_type(request)
+    bounded = _bounded(request, max_bytes + _OVERHEAD)
+    if kind == "application/json":
+        raise RequestError(
+            415,
+            "json_body",
+            "send the image itself, not JSON or base64: `curl -F image=@photo.jpg URL/classify`, "
+            "or its bytes as the raw body",
+        )
+    if kind != "multipart/form-data":
+        return await bounded.body()
+    form = await _form(bounded, max_files=1)
+    try:
+        (image,) = _files(form, "image")
+        return await image.read()
+    finally:
+        await form.close()
+
+
+async def read_images(request: Request, max_images: int, max_body: int) -> list[bytes]:
+    """The images of a /classify_batch request: every multipart field ``images``, in order.
+
+    Raises:
+        RequestError: no such field, too many, another content type, or a body over the limit.
+    """
+    if _content_type(request) != "multipart/form-data":
+        raise RequestError(
+            415,
+            "multipart_expected",
+            "send multipart/form-data: `curl -F images=@1.jpg -F images=@2.jpg URL/classify_batch`",
+        )
+    form = await _form(_bounded(request, max_body), max_files=max_images)
+    try:
+        return [await image.read() for image in _files(form, "images")]
+    finally:
+        await form.close()
+
+
+def _content_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _bounded(request: Request, limit: int) -> Request:
+    """The same request, whose body may not exceed `limit` bytes; a longer one is refused without being read."""
+    too_large = RequestError(413, "body_too_large", f"the body has more than {limit:,} bytes")
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length) > limit:
+        raise too_large
+    received = 0
+
+    async def receive() -> Message:
+        nonlocal received
+        message = await request.receive()
+        received += len(message.get("body", b""))
+        if received > limit:
+            raise too_large
+        return message
+
+    return Request(request.scope, receive)
+
+
+async def _form(request: Request, max_files: int) -> FormData:
+    try:
+        return await request.form(max_files=max_files, max_fields=16)
+    except HTTPException as error:  # how Starlette reports what its parser refuses
+        if error.detail.startswith("Too many files"):
+            raise RequestError(413, "too_many_images", f"at most {max_files} image(s) a request") from error
+        raise RequestError(400, "malformed_multipart", f"the multipart body is malformed: {error.detail}") from error
+
+
+def _files(form: FormData, field: str) -> list[UploadFile]:
+    files = [value for name, value in form.multi_items() if name == field and isinstance(value, UploadFile)]
+    if not files:
+        found = ", ".join(sorted(set(form))) or "none"
+        raise RequestError(
+            422, "missing_image", f"expected a file in the multipart field {field!r}; found fields: {found}"
+        )
+    return files

@@ -1,0 +1,97 @@
+"""Errors over HTTP: ``{"error": {"code": ..., "message": ...}}`` with a status, never a traceback."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import ExceptionHandler
+
+from runtime.exceptions import (
+    EmptyImage,
+    EngineError,
+    ImageError,
+    ImageTooLarge,
+    NotAnImage,
+    UndecodableImage,
+    UnsupportedImage,
+)
+from serving.json_response import JsonResponse
+from serving.metrics import metrics
+
+logger = logging.getLogger("oodgate")
+
+_IMAGE_STATUS: dict[type[ImageError], int] = {
+    EmptyImage: 400,
+    ImageTooLarge: 413,
+    NotAnImage: 415,
+    UnsupportedImage: 415,
+    UndecodableImage: 422,
+}
+
+
+class RequestError(Exception):
+    """A request that is wrong beyond its images."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+def error_body(code: str, message: str) -> dict[str, Any]:
+    """The JSON of an error, which is counted."""
+    metrics().count_error(code)
+    return {"error": {"code": code, "message": message}}
+
+
+def image_error(error: ImageError) -> dict[str, Any]:
+    """The JSON of one image's error."""
+    return error_body(error.code, str(error))
+
+
+def _on_image_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ImageError)
+    return JsonResponse(image_error(error), _IMAGE_STATUS[type(error)])
+
+
+def _on_request_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestError)
+    # What is left of a body that was refused is not read, so the connection can't carry another request.
+    headers = {"connection": "close"} if error.status == 413 else None
+    return JsonResponse(error_body(error.code, str(error)), error.status, headers)
+
+
+def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code, message = {
+        404: ("not_found", f"there is no {request.url.path}; POST an image to /classify, or open / in a browser"),
+        405: ("method_not_allowed", f"{request.url.path} does not take {request.method}"),
+    }.get(error.status_code, ("bad_request", error.detail))
+    return JsonResponse(error_body(code, message), error.status_code, error.headers)
+
+
+def _on_engine_error(_: Request, error: Exception) -> Response:
+    logger.error("%s", error)
+    return JsonResponse(error_body("engine_failed", "the model could not answer; nothing was accepted"), 503)
+
+
+def _on_disconnect(_: Request, __: Exception) -> Response:
+    return Response(status_code=400)  # nobody is there to read it
+
+
+def _on_unexpected(_: Request, __: Exception) -> Response:
+    return JsonResponse(error_body("internal_error", "an unexpected error; nothing was accepted"), 500)
+
+
+HANDLERS: dict[Any, ExceptionHandler] = {
+    ImageError: _on_image_error,
+    RequestError: _on_request_error,
+    HTTPException: _on_http_exception,
+    EngineError: _on_engine_error,
+    ClientDisconnect: _on_disconnect,
+    Exception: _on_unexpected,
+}

@@ -1,0 +1,62 @@
+"""A real `bentoml serve` process on a small bundle, shared by the tests of this folder."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from runtime.bundle import Bundle
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@contextmanager
+def serve(**environment: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """`bentoml serve` at the repository's root on a free port, until it is ready; its URL and process."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [Path(sys.executable).with_name("bentoml"), "serve", "--host", "127.0.0.1", "--port", str(port)]
+    variables = {**os.environ, "BENTOML_DO_NOT_TRACK": "True", **environment}
+    process = subprocess.Popen(command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _wait(url, process)
+        yield url, process
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
+    for _ in range(600):
+        if process.poll() is not None:
+            raise RuntimeError(process.communicate()[0].decode())
+        try:
+            if httpx.get(f"{url}/readyz").status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.05)
+    raise RuntimeError("the service did not become ready in 30 seconds")
+
+
+@pytest.fixture(scope="session")
+def server(shared_bundle: Bundle) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    with serve(OODGATE_BUNDLE=str(shared_bundle.path), OODGATE_MAX_IMAGES="8") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def client(server: tuple[str, subprocess.Popen[bytes]]) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server[0], timeout=30) as client:
+        yield client

@@ -29,7 +29,7 @@ VAL := $(DATA)/cifar10-val.tar
 bundle: $(VENV)/.dev
 	@test -f "$(VAL)" || { echo "error: make bundle DATA=DIR needs DIR/cifar10-train.tar, cifar10-val.tar and ood-*.tar"; exit 1; }
 	$(BIN)/python -m train --method logitnorm --arch resnet20 --data $(DATA)/cifar10-train.tar --val $(VAL)@1/2 \
-		--epochs 30 --out $(RUN)
+		--epochs 50 --out $(RUN) --resume
 	$(BIN)/python -m export --checkpoint $(RUN)/checkpoint.safetensors --calibration $(VAL)@1/2 --score msp \
 		--id $(VAL)@2/2 --ood cifar100=$(DATA)/ood-cifar100.tar --ood tinyimagenet=$(DATA)/ood-tinyimagenet.tar \
 		--ood textures=$(DATA)/ood-textures.tar --out bundles/cifar10

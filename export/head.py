@@ -1,7 +1,7 @@
 """The score head: the base scores and the gate, appended to a graph that outputs logits and penultimate.
 
 Each builder mirrors the float64 reference of the same name in :mod:`runtime.scores`, in float32 operators that ONNX
-Runtime, TensorRT and TensorRT-RTX all take. Maximum, exponentials and sums are shared between the scores.
+Runtime, TensorRT and TensorRT-RTX all take. What two scores have in common, such as the softmax, is computed once.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 def msp(g: Graph) -> str:
-    """softmax(f) at the maximum is exp(0) / sum_k exp(f_k - max f)."""
-    return g.op("Reciprocal", _exp_sum(g, 1.0))
+    """max softmax(f)."""
+    return _max_probability(g, 1.0)
 
 
 def max_logit(g: Graph) -> str:
@@ -29,9 +29,9 @@ def max_logit(g: Graph) -> str:
 
 
 def energy(g: Graph, temperature: float = 1.0) -> str:
-    """max f + T log sum_k exp((f_k - max f) / T)."""
-    log = _scaled(g, g.op("Log", _exp_sum(g, temperature)), temperature)
-    return g.op("Add", max_logit(g), log)
+    """T logsumexp(f / T) = max f - T log max softmax(f / T)."""
+    log = _scaled(g, g.op("Log", _max_probability(g, temperature)), temperature)
+    return g.op("Sub", max_logit(g), log)
 
 
 def joint_energy(g: Graph) -> str:
@@ -97,12 +97,9 @@ def set_gate(model: onnx.ModelProto, column: int, threshold: float) -> None:
     set_initializer(model, "threshold", np.array(threshold, dtype=np.float32))
 
 
-def _exp_sum(g: Graph, temperature: float) -> str:
-    """sum_k exp((f_k - max f) / T), in [1, K]."""
-    shifted = g.op("Sub", LOGITS, max_logit(g))
-    if temperature != 1.0:
-        shifted = g.op("Mul", shifted, 1 / temperature)
-    return g.reduce("ReduceSum", g.op("Exp", shifted))
+def _max_probability(g: Graph, temperature: float) -> str:
+    """max softmax(f / T), in [1/K, 1]."""
+    return g.reduce("ReduceMax", g.op("Softmax", _scaled(g, LOGITS, 1 / temperature), axis=1))
 
 
 def _scaled(g: Graph, tensor: str, factor: float) -> str:

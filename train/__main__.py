@@ -22,7 +22,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m train",
         description="Train an image classifier. SOURCE is a directory or tar with one folder a class, or an .npz with "
-        "images (uint8 NHWC) and labels; SOURCE@1/2 is every other image of each class, SOURCE@2/2 the rest.",
+        "images (uint8 NHWC) and labels; SOURCE@1/2 is a random half of each class, always the same, and SOURCE@2/2 the rest.",
         epilog="Example: python -m train --method logitnorm --arch resnet20 --data train.tar --val val.tar@1/2 "
         "--epochs 30 --out runs/first    Curves: tensorboard --logdir runs",
     )
@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
         "--precision", choices=get_args(Precision), default=defaults.precision, help="default: %(default)s"
     )
     parser.add_argument("--seed", type=int, default=defaults.seed, help="default: %(default)s")
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out, if there is one")
     return parser
 
 
@@ -83,14 +83,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     methods.make(config.method, config.method_options)  # a wrong name fails before the data are read
     models.make(config.arch, num_classes=2)
-    resume = checkpoint.load(args.out / CHECKPOINT) if args.resume else None
+    path = args.out / CHECKPOINT
+    resume = checkpoint.load(path) if args.resume and path.exists() else None
     size = InputSpec(args.size, args.size, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     data = load(args.data, size)
     val = load(args.val, size).with_classes(data.classes, args.val)
     mean, std = channel_statistics(data.images)
     spec = InputSpec(args.size, args.size, mean, std)
     header = train(config, spec, data, val, args.out, resume)
-    path = args.out / CHECKPOINT
     total = len(data) // config.batch_size * config.epochs
     if header.step < total:
         print(f"stopped at step {header.step} of {total}, saved {path}; add --resume to go on")

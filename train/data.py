@@ -1,7 +1,8 @@
 """Labelled images from a class-folder directory, a class-folder tar or an .npz file.
 
-A source is a path, optionally followed by ``@i/n``: the i-th of n interleaved parts of every class, in the order of
-the sorted names. ``val.tar@1/2`` and ``val.tar@2/2`` are the two halves of a set, class by class.
+A source is a path, optionally followed by ``@i/n``: the i-th of n equal random parts of every class. The parts are
+disjoint and always the same, because the order is that of the SHA-256 of the images' names: ``val.tar@1/2`` and
+``val.tar@2/2`` are two halves of a set, exchangeable, as split conformal prediction asks.
 
     DIR/cat/1.png  DIR/dog/2.jpg       a directory with one folder a class
     set.tar                            the same, as an uncompressed or compressed tar
@@ -10,6 +11,7 @@ the sorted names. ``val.tar@1/2`` and ``val.tar@2/2`` are the two halves of a se
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tarfile
 import zipfile
@@ -101,8 +103,9 @@ def _part(whole: ImageSet, index: int, count: int) -> ImageSet:
     if count == 1:
         return whole
     keep = np.zeros(len(whole), dtype=bool)
+    shuffled = np.array(sorted(range(len(whole)), key=lambda i: hashlib.sha256(whole.names[i].encode()).digest()))
     for label in range(len(whole.classes)):
-        keep[np.flatnonzero(whole.labels == label)[index - 1 :: count]] = True
+        keep[shuffled[whole.labels[shuffled] == label][index - 1 :: count]] = True
     names = tuple(name for name, kept in zip(whole.names, keep, strict=True) if kept)
     return replace(whole, images=whole.images[keep], labels=whole.labels[keep], names=names)
 
@@ -115,7 +118,7 @@ def _load_folder(path: Path, spec: InputSpec) -> ImageSet:
 def _load_tar(path: Path, spec: InputSpec) -> ImageSet:
     try:
         with tarfile.open(path) as tar:
-            members = {member.name: member for member in tar if member.isfile()}
+            members = {str(PurePosixPath(member.name)): member for member in tar if member.isfile()}
 
             def read(name: str) -> bytes:
                 file = tar.extractfile(members[name])

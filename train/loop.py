@@ -151,9 +151,9 @@ def channel_statistics(images: npt.NDArray[np.uint8]) -> tuple[Triple, Triple]:
     values = np.arange(256) / 255
     means, deviations = [], []
     for channel in range(3):
-        weights = np.bincount(images[..., channel].ravel(), minlength=256) / (images.size // 3)
-        means.append(float(weights @ values))
-        deviations.append(math.sqrt(weights @ (values - means[-1]) ** 2))
+        counts = np.bincount(images[..., channel].ravel(), minlength=256)
+        means.append(float((counts * values).sum() / counts.sum()))
+        deviations.append(math.sqrt((counts * (values - means[-1]) ** 2).sum() / counts.sum()))
     return (means[0], means[1], means[2]), (deviations[0], deviations[1], deviations[2])
 
 

@@ -131,8 +131,8 @@ def ship() -> Array:
     body(picture, box(32, 26, 42, 46), (206, 84, 40), 3)
     lay(picture, line("27,53 51,53", 3) + line("26,70 53,70", 3) + line("26,84 53,84", 3), (52, 66, 82))
     colours = ((176, 62, 44), (46, 92, 140), (206, 152, 52), (70, 120, 84), (188, 190, 192))
-    for index, place in enumerate("00 10 20 30 40 50 60 01 11 31 41 02".split()):
-        left, bottom = 62 + 15 * int(place[0]), 106 - 13 * int(place[1])
+    for index, (stack, level) in enumerate(zip("012345601340", "000000011112", strict=True)):
+        left, bottom = 62 + 15 * int(stack), 106 - 13 * int(level)
         body(picture, box(left, bottom - 12, left + 14, bottom), colours[index * 3 % 5], 1.5)
     hull = area("10,98 60,106 140,106 186,90 172,138 22,138")
     body(picture, hull, (38, 50, 70), 9)
@@ -144,13 +144,13 @@ def ship() -> Array:
 def airplane() -> Array:
     picture = gradient((0, (62, 120, 190)), (SIDE, (172, 206, 232)))
     lay(picture, (noise(11, 3, 5, 5) * 0.8 - 0.15).clip(0, 0.75), (248, 250, 252))
-    body(picture, area("92,92 120,92 88,40 74,38") + area("26,92 44,92 34,72 24,70"), (174, 184, 196), 3)
+    tail = area("26,92 44,92 34,72 24,70") + area("20,98 42,99 22,118 10,119")
+    body(picture, area("92,92 120,92 88,40 74,38") + tail, (178, 188, 200), 3)
     body(picture, curve("12,92 40,88 150,86 174,92 184,101 172,110 140,114 60,112 30,104"), (232, 236, 240), 10)
     body(picture, area("14,94 40,90 22,48 8,46"), (38, 76, 140), 3)
     windows = sum((ellipse(x, 97, 1.6, 2.2) for x in range(46, 160, 7)), area("168,92 176,94 179,98 169,98"))
     lay(picture, windows, (44, 58, 80))
     body(picture, ellipse(112, 128, 15, 7, 4) + area("84,106 124,106 72,164 52,168"), (204, 212, 222), 4)
-    body(picture, area("20,98 42,99 22,118 10,119"), (198, 206, 216), 3)
     return picture
 
 
@@ -224,8 +224,7 @@ def horse() -> Array:
     body(picture, trunk + neck + near + area("42,34 44,20 51,34"), coat, 9, 0.06)
     lay(picture, (near + far) * ((ROWS - 138) / 16).clip(0, 1), dark, 0.85)
     lay(picture, blur(curve("44,24 54,31 70,48 84,66 96,86 84,86 70,70 58,54 50,42"), 1), dark, 0.95)
-    lay(picture, ellipse(33, 47, 2.8, 2.4), (10, 8, 8))
-    lay(picture, blur(ellipse(12, 67, 5, 7, 40), 1.5), dark, 0.8)
+    lay(picture, ellipse(33, 47, 2.8, 2.4) + blur(ellipse(12, 67, 5, 7, 40), 1.5), (18, 12, 8))
     return picture
 
 
@@ -253,17 +252,15 @@ def honeycomb() -> Array:
 
 def chart() -> Array:
     picture = np.full((LARGE, LARGE, 3), 252.0)
-    for index, height in enumerate((58, 92, 40, 118, 76, 132)):
-        lay(picture, box(32 + 25 * index, 164 - height, 50 + 25 * index, 164), (42 + 30 * index, 100, 168 - 24 * index))
+    for left, height in zip(range(32, 182, 25), (58, 92, 40, 118, 76, 132), strict=True):
+        lay(picture, box(left, 164 - height, left + 18, 164), (226, 132, 40) if height > 80 else (42, 100, 168))
     lay(picture, line("24,16 24,164 182,164", 2), (52, 58, 68))
     return picture
 
 
 def digit() -> Array:
-    picture = np.zeros((LARGE, LARGE, 3))
     five = "136,42 84,44 78,92 98,86 118,92 131,108 132,126 124,144 108,154 88,155 70,147"
-    lay(picture, blur(line(five, 15), 1.5), (250, 250, 250))
-    return picture
+    return 250 * np.repeat(blur(line(five, 15), 1.5)[..., None], 3, axis=2)
 
 
 def spiral() -> Array:

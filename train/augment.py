@@ -19,9 +19,11 @@ def crop_flip(images: Tensor, padding: int) -> Tensor:
     """
     count, height, width, _ = images.shape
     padded = F.pad(images, (0, 0, padding, padding, padding, padding))
-    shifts = torch.randint(0, 2 * padding + 1, (2, count, 1))
-    rows = shifts[0] + torch.arange(height)  # (B, H)
-    columns = shifts[1] + torch.arange(width)  # (B, W)
-    flip = torch.rand(count) < 0.5
-    columns = torch.where(flip[:, None], columns.flip(1), columns)
-    return padded[torch.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]]
+    device = images.device
+    shifts = torch.randint(0, 2 * padding + 1, (2, count, 1), device=device)
+    rows = shifts[0] + torch.arange(height, device=device)  # (B, H)
+    columns = shifts[1] + torch.arange(width, device=device)  # (B, W)
+    flip = torch.rand(count, 1, device=device) < 0.5
+    columns = torch.where(flip, columns.flip(1), columns)
+    which = torch.arange(count, device=device)
+    return padded[which[:, None, None], rows[:, :, None], columns[:, None, :]]

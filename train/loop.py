@@ -7,17 +7,19 @@ a run resumed at any step goes on exactly as if it had not been stopped.
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
@@ -49,23 +51,7 @@ def train(
         TrainingError: unusable settings, or a loss that is not finite (the message names the step).
         CheckpointError: `resume` is a checkpoint of other settings.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    method = methods.make(config.method, config.method_options)
-    torch.manual_seed(config.seed)
-    model = models.make(config.arch, len(data.classes)).to(device)
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
-    normalize = Normalize(spec).to(device)
-    optimizer = torch.optim.SGD(
-        model.parameters(),
-        lr=config.learning_rate,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-        nesterov=True,
-    )
-    steps_per_epoch = len(data) // config.batch_size
-    if not steps_per_epoch:
-        raise TrainingError(f"{len(data)} images are fewer than one batch of {config.batch_size}; lower --batch-size")
-    total = steps_per_epoch * config.epochs
+    run = _Run(config, spec, data)
     header = Header(
         arch=config.arch,
         task="multiclass",
@@ -75,56 +61,40 @@ def train(
         hyperparameters=dataclasses.asdict(config),
     )
     if resume:
-        _restore(resume, header, model, optimizer)
+        run.restore(resume, header)
         header = resume.header
-    images, labels = torch.from_numpy(data.images).to(device), torch.from_numpy(data.labels).to(device)
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=_bf16(config, device))
 
     def save(step: int, metrics: dict[str, float]) -> Header:
         saved = dataclasses.replace(header, step=step, metrics=metrics)
-        checkpoint.save(out / CHECKPOINT, saved, model.state_dict(), _momentum(model, optimizer))
+        checkpoint.save(out / CHECKPOINT, saved, run.model.state_dict(), run.momentum())
         return saved
 
     out.mkdir(parents=True, exist_ok=True)
-    bar = tqdm(total=total * config.batch_size, initial=header.step * config.batch_size, unit="image", disable=None)
+    size, per_epoch = config.batch_size, run.steps_per_epoch
+    bar = tqdm(total=per_epoch * config.epochs * size, initial=header.step * size, unit="image", disable=None)
     with SummaryWriter(str(out), purge_step=header.step) as board, _stop_signals() as stop, bar:
-        for epoch in range(header.step // steps_per_epoch, config.epochs):
-            order = _order(len(data), config.seed, epoch).to(device)
-            loss_mean, accuracy_mean = _Mean(), _Mean()
-            model.train()
-            end = (epoch + 1) * steps_per_epoch
-            for step in range(max(header.step, epoch * steps_per_epoch), end):
-                torch.manual_seed(config.seed << 32 | step)
-                start = step % steps_per_epoch * config.batch_size
-                chosen = order[start : start + config.batch_size]
-                with autocast:
-                    batch = methods.Batch(normalize(crop_flip(images[chosen], config.padding)), labels[chosen])
-                    result = method.step(model, batch)
-                loss = result.loss.item()
-                if not math.isfinite(loss):
-                    raise TrainingError(f"the loss is {loss} at step {step} (epoch {epoch + 1}); lower --learning-rate")
-                rate = learning_rate(step / steps_per_epoch, config)
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
-                optimizer.zero_grad()
-                result.loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-
-                loss_mean.add(loss)
-                accuracy_mean.add((result.logits.argmax(1) == batch.labels).float().mean().item())
-                bar.set_postfix(epoch=epoch + 1, loss=f"{loss_mean.value:.3f}", accuracy=f"{accuracy_mean.value:.3f}")
-                bar.update(config.batch_size)
+        for epoch in range(header.step // per_epoch, config.epochs):
+            order = _order(len(data), config.seed, epoch)
+            losses, accuracies = _Mean(), _Mean()
+            end = (epoch + 1) * per_epoch
+            for step in range(max(header.step, epoch * per_epoch), end):
+                start = step % per_epoch * size
+                loss, accuracy = run.step(step, order[start : start + size])
+                losses.add(loss)
+                accuracies.add(accuracy)
+                bar.set_postfix(epoch=epoch + 1, loss=f"{losses.value:.3f}", accuracy=f"{accuracies.value:.3f}")
+                bar.update(size)
                 if stop.is_set() and step + 1 < end:
                     return save(step + 1, header.metrics)
             metrics = {
                 "epoch": epoch + 1,
-                "train_loss": loss_mean.value,
-                "train_accuracy": accuracy_mean.value,
-                "val_accuracy": _accuracy(model, normalize, val),
+                "learning_rate": learning_rate(epoch + 1, config),
+                "train_loss": losses.value,
+                "train_accuracy": accuracies.value,
+                "val_accuracy": run.accuracy(val),
             }
             for name, value in metrics.items():
                 board.add_scalar(name, value, end)
-            board.add_scalar("learning_rate", rate, end)
             header = save(end, metrics)
             bar.write(
                 f"epoch {epoch + 1}/{config.epochs}  loss {metrics['train_loss']:.4f}  "
@@ -133,6 +103,83 @@ def train(
             if stop.is_set():
                 break
     return header
+
+
+class _Run:
+    """What a step needs: network, optimizer, method and the images on their device."""
+
+    def __init__(self, config: Config, spec: InputSpec, data: ImageSet) -> None:
+        self.config = config
+        self.steps_per_epoch = len(data) // config.batch_size
+        if not self.steps_per_epoch:
+            raise TrainingError(f"{len(data)} images are fewer than a batch of {config.batch_size}; lower --batch-size")
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.method = methods.make(config.method, config.method_options)
+        torch.manual_seed(config.seed)
+        self.model = models.make(config.arch, len(data.classes)).to(self.device)
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
+        self.normalize = Normalize(spec).to(self.device)
+        self.optimizer = torch.optim.SGD(
+            self.model.parameters(),
+            lr=config.learning_rate,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+            nesterov=True,
+        )
+        self.images = torch.from_numpy(data.images).to(self.device)
+        self.labels = torch.from_numpy(data.labels).to(self.device)
+        self.autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=_bf16(config, self.device))
+
+    def step(self, step: int, chosen: Tensor) -> tuple[float, float]:
+        """One optimizer step on the images with the indices `chosen` (B,); its loss and accuracy."""
+        torch.manual_seed(self.config.seed << 32 | step)
+        self.model.train()
+        with self.autocast:
+            images = self.normalize(crop_flip(self.images[chosen], self.config.padding))
+            batch = methods.Batch(images, self.labels[chosen])
+            result = self.method.step(self.model, batch)
+        loss = result.loss.item()
+        if not math.isfinite(loss):
+            raise TrainingError(f"the loss is {loss} at step {step}; lower --learning-rate")
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(step / self.steps_per_epoch, self.config)
+        self.optimizer.zero_grad()
+        result.loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        return loss, (result.logits.argmax(1) == batch.labels).float().mean().item()
+
+    @torch.inference_mode()
+    def accuracy(self, data: ImageSet, batch_size: int = 512) -> float:
+        """Share of images classified right, without augmentation."""
+        self.model.eval()
+        correct = 0
+        for start in range(0, len(data), batch_size):
+            images = torch.from_numpy(data.images[start : start + batch_size]).to(self.device)
+            logits, _ = self.model(self.normalize(images))
+            correct += int((logits.argmax(1).cpu().numpy() == data.labels[start : start + batch_size]).sum())
+        return correct / len(data)
+
+    def momentum(self) -> dict[str, Tensor]:
+        """The optimizer's state by parameter name."""
+        states = {name: self.optimizer.state[parameter] for name, parameter in self.model.named_parameters()}
+        return {name: state["momentum_buffer"] for name, state in states.items() if "momentum_buffer" in state}
+
+    def restore(self, resume: Checkpoint, expected: Header) -> None:
+        """Weights and momentum of a checkpoint whose header says the same as `expected`.
+
+        Raises:
+            CheckpointError: naming the first difference.
+        """
+        ours, theirs = _plain(dataclasses.asdict(expected)), _plain(dataclasses.asdict(resume.header))
+        for name in ("arch", "labels", "input", "method", "hyperparameters"):
+            if ours[name] != theirs[name]:
+                raise CheckpointError(
+                    f"can't resume: {name} was {theirs[name]}, now {ours[name]}; train into another --out"
+                )
+        self.model.load_state_dict(resume.weights)
+        for name, parameter in self.model.named_parameters():
+            if name in resume.optimizer:
+                self.optimizer.state[parameter]["momentum_buffer"] = resume.optimizer[name].to(parameter)
 
 
 def learning_rate(epoch: float, config: Config) -> float:
@@ -172,18 +219,6 @@ def _order(count: int, seed: int, epoch: int) -> Tensor:
     return torch.from_numpy(np.random.default_rng([seed, epoch]).permutation(count))
 
 
-@torch.inference_mode()
-def _accuracy(model: nn.Module, normalize: Normalize, data: ImageSet, batch_size: int = 512) -> float:
-    model.eval()
-    device = normalize.scale.device
-    correct = 0
-    for start in range(0, len(data), batch_size):
-        images = torch.from_numpy(data.images[start : start + batch_size]).to(device)
-        logits, _ = model(normalize(images))
-        correct += int((logits.argmax(1).cpu().numpy() == data.labels[start : start + batch_size]).sum())
-    return correct / len(data)
-
-
 def _bf16(config: Config, device: torch.device) -> bool:
     if config.precision != "auto":
         return config.precision == "bf16"
@@ -193,28 +228,10 @@ def _bf16(config: Config, device: torch.device) -> bool:
     return supported
 
 
-def _momentum(model: nn.Module, optimizer: torch.optim.SGD) -> dict[str, Tensor]:
-    named = {name: optimizer.state[parameter] for name, parameter in model.named_parameters()}
-    return {name: state["momentum_buffer"] for name, state in named.items() if "momentum_buffer" in state}
-
-
-def _restore(resume: Checkpoint, header: Header, model: nn.Module, optimizer: torch.optim.SGD) -> None:
-    found = resume.header
-    for name in ("arch", "labels", "input", "method", "hyperparameters"):
-        ours, theirs = (dataclasses.asdict(h)[name] for h in (header, found))
-        if _plain(ours) != _plain(theirs):
-            raise CheckpointError(f"can't resume: {name} was {theirs}, now {ours}; train into another --out")
-    model.load_state_dict(resume.weights)
-    for name, parameter in model.named_parameters():
-        if name in resume.optimizer:
-            optimizer.state[parameter]["momentum_buffer"] = resume.optimizer[name].to(parameter)
-
-
-def _plain(value: object) -> object:
-    """Tuples as lists, as JSON has it."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+def _plain(value: dict[str, Any]) -> dict[str, Any]:
+    """As JSON has it: tuples are lists."""
+    plain: dict[str, Any] = json.loads(json.dumps(value))
+    return plain
 
 
 @contextmanager

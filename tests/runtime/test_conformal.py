@@ -110,7 +110,7 @@ def test_a_score_that_is_not_finite_is_an_error(bad: float) -> None:
 
 
 def test_no_scores_are_too_few() -> None:
-    with pytest.raises(CalibrationError, match="^0 calibration images are too few"):
+    with pytest.raises(CalibrationError, match=r"^0 calibration images are too few"):
         threshold(np.empty(0), 0.1)
 
 

@@ -2,17 +2,462 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+import pytest
+from scipy import special
 
-from runtime import Gate
-from runtime.bundle import Bundle
-from tests.small import calibration_images
+from export.graph import set_metadata
+from runtime import Bundle, Decision, Gate, Limits, bundle
+from runtime.bundle import MANIFEST, MODEL
+from runtime.engines.interface import Outputs, Signature
+from runtime.exceptions import (
+    EngineError,
+    GraphMismatch,
+    ImageTooLarge,
+    NotAnImage,
+    NotCalibrated,
+)
+from runtime.gate import MAX_BATCH
+from runtime.manifest import Manifest
+from tests.small import ALPHA, LABELS, calibration_images, encode
+
+Images = npt.NDArray[np.uint8]
+Answer = Callable[[Images, float | None], Outputs]
 
 
-def test_decides_as_the_graph_says(shared_bundle: Bundle) -> None:
-    gate = Gate.load(shared_bundle.path, threads=1)
-    images = calibration_images(200, seed=2)
-    decisions = gate.decide(images)
-    accept = gate.engine.run(images).accept
-    assert [d.decision == "accept" for d in decisions] == accept.tolist()
-    assert 0.8 < np.mean(accept) < 1
+class FakeEngine:
+    """An engine of any signature that answers by a function of images and threshold."""
+
+    name = "fake"
+
+    def __init__(self, signature: Signature, answer: Answer) -> None:
+        self.signature = signature
+        self._answer = answer
+
+    def run(self, images: Images, threshold: float | None = None, *, penultimate: bool = False) -> Outputs:
+        assert not penultimate
+        return self._answer(images, threshold)
+
+
+def gate_of(original: Gate, answer: Answer, **changes: Any) -> Gate:
+    """`original` with another engine and, in both places, other fields of the manifest."""
+    manifest = dataclasses.replace(original.manifest, **changes)
+    embedded = dataclasses.replace(manifest, files={}).to_json()
+    signature = dataclasses.replace(original.engine.signature, manifest=embedded)
+    return Gate(dataclasses.replace(original.bundle, manifest=manifest), FakeEngine(signature, answer))
+
+
+def answering(scores: Any, logits: Any = (2.0, 1.0, 0.0), accept: bool = True) -> Answer:
+    """Gives every image these scores and logits."""
+
+    def answer(images: Images, _: float | None = None) -> Outputs:
+        count = len(images)
+        return Outputs(
+            np.tile(np.asarray(logits, np.float32), (count, 1)),
+            np.tile(np.asarray(scores, np.float32), (count, 1)),
+            np.full(count, accept),
+        )
+
+    return answer
+
+
+def recording(seen: list[tuple[Images, float | None]]) -> Answer:
+    """Accepts everything, and keeps what it was asked."""
+
+    def answer(images: Images, threshold: float | None) -> Outputs:
+        seen.append((images, threshold))
+        return answering(SCORES)(images, threshold)
+
+    return answer
+
+
+def failing(_images: Images, _threshold: float | None) -> Outputs:
+    raise EngineError("out of order")
+
+
+SCORES = (0.5, 1.0, 9.0, 3.0, 0.2, 1.5)  # msp .. feature_norm; energy is far above the threshold
+ENERGY = 2
+ONE = np.zeros((1, 16, 16, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def gate(shared_bundle: Bundle) -> Gate:
+    return Gate.load(shared_bundle.path, threads=1)
+
+
+@pytest.fixture(scope="module")
+def images() -> Images:
+    return calibration_images(200, seed=2)
+
+
+@pytest.fixture(scope="module")
+def outputs(gate: Gate, images: Images) -> Outputs:
+    return gate.engine.run(images)
+
+
+@pytest.fixture(scope="module")
+def decisions(gate: Gate, images: Images) -> list[Decision]:
+    return gate.decide(images)
+
+
+def manifest_gate(manifest: Manifest, **changes: Any) -> Any:
+    assert manifest.gate is not None
+    return dataclasses.replace(manifest.gate, **changes)
+
+
+# --- what a decision says
+
+
+def test_decides_as_the_graph_says(decisions: list[Decision], outputs: Outputs) -> None:
+    assert [d.decision == "accept" for d in decisions] == outputs.accept.tolist()
+    assert 0.8 < np.mean(outputs.accept) < 1
+
+
+def test_accepts_exactly_the_scores_from_the_threshold_on(decisions: list[Decision]) -> None:
+    assert all((d.decision == "accept") == (d.score.value >= d.score.threshold) for d in decisions)
+
+
+def test_scores_are_the_graphs_by_name(decisions: list[Decision], outputs: Outputs, gate: Gate) -> None:
+    found = np.array([[d.scores[name] for name in gate.manifest.scores] for d in decisions])
+    np.testing.assert_allclose(found, outputs.scores, rtol=1e-5)
+
+
+def test_the_gates_score_is_one_of_the_scores(decisions: list[Decision]) -> None:
+    assert all((d.score.name, d.score.value) == ("energy", d.scores["energy"]) for d in decisions)
+
+
+def test_class_and_confidence_are_those_of_the_softmax(decisions: list[Decision], outputs: Outputs) -> None:
+    probabilities = special.softmax(outputs.logits.astype(float), axis=1)
+    assert [d.class_index for d in decisions] == probabilities.argmax(axis=1).tolist()
+    np.testing.assert_allclose([d.confidence for d in decisions], probabilities.max(axis=1), rtol=1e-5)
+
+
+def test_label_is_the_class_of_an_accepted_image_alone(decisions: list[Decision]) -> None:
+    for d in decisions:
+        assert d.label == (None if d.is_ood else LABELS[d.class_index])
+
+
+def test_a_multiclass_decision_has_no_labels(decisions: list[Decision]) -> None:
+    assert {d.labels for d in decisions} == {None}
+
+
+def test_the_model_is_named_with_its_hash(decisions: list[Decision], gate: Gate) -> None:
+    assert {d.model.name for d in decisions} == {"small"}
+    assert {d.model.sha256 for d in decisions} == {gate.manifest.files[MODEL].sha256}
+
+
+def test_json_has_exactly_the_fields_and_types_of_the_design(decisions: list[Decision]) -> None:
+    accepted = next(d for d in decisions if not d.is_ood)
+    document = json.loads(json.dumps(accepted.to_dict(), allow_nan=False))
+    assert {name: type(value) for name, value in document.items()} == {
+        "decision": str,
+        "is_ood": bool,
+        "label": str,
+        "class_index": int,
+        "confidence": float,
+        "score": dict,
+        "scores": dict,
+        "model": dict,
+    }
+    assert list(document["score"]) == ["name", "value", "threshold", "p_value"]
+    assert list(document["scores"]) == ["msp", "max_logit", "energy", "joint_energy", "nan", "feature_norm"]
+    assert list(document["model"]) == ["name", "sha256"]
+
+
+@pytest.mark.parametrize("logits", [(1e4, -1e4, 0.0), (-1e4, -1e4, -1e4), (1e4, 1e4, 1e4)])
+def test_confidence_of_huge_logits(gate: Gate, logits: tuple[float, ...]) -> None:
+    (decision,) = gate_of(gate, answering(SCORES, logits)).decide(ONE)
+    assert decision.confidence == pytest.approx(special.softmax(logits).max())
+
+
+# --- p-values
+
+
+def test_p_value_counts_the_calibration_scores_up_to_the_images(gate: Gate, decisions: list[Decision]) -> None:
+    calibration = gate.engine.run(calibration_images()).scores[:, ENERGY]
+    for d in decisions:
+        assert d.score.p_value == (1 + sum(calibration <= np.float32(d.score.value))) / 100
+
+
+def test_a_calibration_score_counts_itself(gate: Gate) -> None:
+    """The quantiles in the manifest are decimals, and read back as the float32 scores they came from."""
+    calibration = gate.engine.run(calibration_images())
+    again = gate_of(gate, lambda _images, _threshold: calibration)
+    p_values = sorted(d.score.p_value for d in again.decide(ONE))
+    np.testing.assert_array_equal(p_values, np.arange(2, 101) / 100)
+
+
+def test_calibration_rejects_fewer_than_k_of_its_own_images(gate: Gate) -> None:
+    rejected = sum(d.is_ood for d in gate.decide(calibration_images()))
+    assert rejected == math.floor(ALPHA * 100) - 1
+
+
+@pytest.mark.parametrize("score", [1e30, -1e30])
+def test_p_value_at_the_ends(gate: Gate, score: float) -> None:
+    (decision,) = gate_of(gate, answering([0.5, 1, score, 3, 0.2, 1.5])).decide(ONE)
+    assert decision.score.p_value == (1 if score > 0 else 1 / 100)
+
+
+# --- the threshold
+
+
+@pytest.mark.parametrize(("steps", "decision"), [(-1, "accept"), (0, "accept"), (1, "reject")])
+def test_a_score_at_the_threshold_is_accepted(gate: Gate, steps: int, decision: str) -> None:
+    """The threshold is moved by single float32 steps around one image's own score."""
+    image = calibration_images(1, seed=9)
+    score = gate.engine.run(image).scores[0, ENERGY]
+    threshold = score if not steps else np.nextafter(score, np.float32(steps * np.inf))
+    moved = gate_of(gate, gate.engine.run, gate=manifest_gate(gate.manifest, threshold=float(threshold)))
+    assert moved.decide(image)[0].decision == decision
+
+
+def test_the_manifests_threshold_is_what_the_engine_gets(gate: Gate) -> None:
+    seen: list[tuple[Images, float | None]] = []
+    gate_of(gate, recording(seen), gate=manifest_gate(gate.manifest, threshold=-7.5)).decide(ONE)
+    assert [threshold for _, threshold in seen] == [-7.5]
+
+
+@pytest.mark.parametrize("quantile", [None, 0.2, 0.8])
+def test_the_file_alone_decides_the_same_in_bare_onnxruntime(
+    shared_bundle: Bundle, images: Images, quantile: float | None
+) -> None:
+    session = onnxruntime.InferenceSession(shared_bundle.path / MODEL, providers=["CPUExecutionProvider"])
+    scores, accept = session.run(["scores", "accept"], {"images": images})
+    assert shared_bundle.manifest.gate is not None
+    threshold = np.float32(shared_bundle.manifest.gate.threshold)
+    if quantile is not None:
+        threshold = np.float32(np.quantile(scores[:, ENERGY], quantile))
+        (accept,) = session.run(["accept"], {"images": images, "threshold": np.array(threshold)})
+    np.testing.assert_array_equal(accept, scores[:, ENERGY] >= threshold)
+
+
+@pytest.mark.parametrize("name", ["msp", "max_logit", "joint_energy", "nan", "feature_norm"])
+def test_any_score_may_be_the_gates(gate: Gate, name: str) -> None:
+    gated = gate_of(gate, answering(SCORES), gate=manifest_gate(gate.manifest, score=name, threshold=0.1))
+    (decision,) = gated.decide(ONE)
+    assert (decision.score.name, decision.score.value) == (name, pytest.approx(decision.scores[name]))
+    calibration = gate.engine.run(calibration_images()).scores[:, gate.manifest.scores.index(name)]
+    assert decision.score.p_value == (1 + sum(calibration <= np.float32(decision.score.value))) / 100
+
+
+# --- failing closed
+
+
+@pytest.mark.parametrize("column", range(6))
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_score_that_is_not_finite_rejects_and_serialises_to_null(gate: Gate, bad: float, column: int) -> None:
+    scores = list(SCORES)
+    scores[column] = bad
+    (decision,) = gate_of(gate, answering(scores)).decide(ONE)
+    document = json.loads(json.dumps(decision.to_dict(), allow_nan=False))
+    assert (document["decision"], document["label"]) == ("reject", None)
+    assert list(document["scores"].values())[column] is None
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_gate_score_that_is_not_finite_has_no_value_and_the_smallest_p_value(gate: Gate, bad: float) -> None:
+    (decision,) = gate_of(gate, answering([0.5, 1.0, bad, 3.0, 0.2, 1.5])).decide(ONE)
+    assert decision.to_dict()["score"]["value"] is None
+    assert decision.score.p_value == 1 / 100
+
+
+@pytest.mark.parametrize("task", ["multiclass", "multilabel"])
+@pytest.mark.parametrize(
+    "logits", [(math.nan, 1, 0), (1, 0, math.nan), (math.inf, 1, 0), (math.nan,) * 3, (math.inf,) * 3, (-math.inf,) * 3]
+)
+def test_logits_that_are_not_finite_reject(gate: Gate, logits: tuple[float, ...], task: str) -> None:
+    (decision,) = gate_of(gate, answering(SCORES, logits), task=task).decide(ONE)
+    assert (decision.decision, decision.label) == ("reject", None)
+
+
+@pytest.mark.parametrize("logits", [(math.nan, 1, 0), (math.inf, 1, 0), (math.nan,) * 3, (-math.inf,) * 3])
+def test_a_confidence_that_is_not_finite_serialises_to_null(gate: Gate, logits: tuple[float, ...]) -> None:
+    (decision,) = gate_of(gate, answering(SCORES, logits)).decide(ONE)
+    assert json.loads(json.dumps(decision.to_dict(), allow_nan=False))["confidence"] is None
+
+
+def test_one_bad_image_rejects_itself_alone(gate: Gate) -> None:
+    def answer(images: Images, _: float | None) -> Outputs:
+        outputs = answering(SCORES)(images, None)
+        outputs.scores[1] = np.nan
+        return outputs
+
+    decisions = gate_of(gate, answer).decide(np.repeat(ONE, 3, axis=0))
+    assert [d.is_ood for d in decisions] == [False, True, False]
+
+
+def test_what_the_graph_rejects_is_rejected(gate: Gate) -> None:
+    (decision,) = gate_of(gate, answering(SCORES, accept=False)).decide(ONE)
+    assert decision.is_ood
+
+
+def test_an_engine_that_fails_raises(gate: Gate) -> None:
+    with pytest.raises(EngineError, match="out of order"):
+        gate_of(gate, failing).decide(ONE)
+
+
+def test_an_engine_that_fails_later_gives_no_decisions_at_all(gate: Gate) -> None:
+    def answer(images: Images, threshold: float | None) -> Outputs:
+        return (answering(SCORES) if len(images) == MAX_BATCH else failing)(images, threshold)
+
+    with pytest.raises(EngineError):
+        gate_of(gate, answer).decide(np.repeat(ONE, MAX_BATCH + 1, axis=0))
+
+
+def test_warm_up_raises_where_the_engine_fails(gate: Gate) -> None:
+    with pytest.raises(EngineError):
+        gate_of(gate, failing).warm_up()
+
+
+def test_warm_up_runs_one_image(gate: Gate) -> None:
+    seen: list[tuple[Images, float | None]] = []
+    gate_of(gate, recording(seen)).warm_up()
+    assert [images.shape for images, _ in seen] == [(1, 16, 16, 3)]
+
+
+def test_a_bundle_without_a_threshold_is_no_gate(gate: Gate) -> None:
+    with pytest.raises(NotCalibrated, match=r"python -m export\.calibrate") as caught:
+        gate_of(gate, answering(SCORES), gate=None, calibration=None)
+    assert caught.value.path == gate.bundle.path / MANIFEST
+
+
+def test_a_bundle_on_disk_without_a_threshold_does_not_load(shared_bundle: Bundle, tmp_path: Path) -> None:
+    manifest = dataclasses.replace(shared_bundle.manifest, gate=None, calibration=None)
+    model = onnx.load_from_string(shared_bundle.model)
+    set_metadata(model, dataclasses.replace(manifest, files={}).to_json())
+    bundle.write(tmp_path / "new", manifest, {MODEL: model.SerializeToString()}, {})
+    with pytest.raises(NotCalibrated) as caught:
+        Gate.load(tmp_path / "new", threads=1)
+    assert caught.value.path == tmp_path / "new" / MANIFEST
+
+
+def test_the_engine_of_another_graph_is_refused(gate: Gate) -> None:
+    other = dataclasses.replace(gate.manifest, labels=("a", "b", "c"), files={})
+    signature = dataclasses.replace(gate.engine.signature, manifest=other.to_json())
+    with pytest.raises(GraphMismatch, match="labels"):
+        Gate(gate.bundle, FakeEngine(signature, answering(SCORES)))
+
+
+# --- multi-label models
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels"),
+    [
+        ((3.0, -3.0, 1.0), ("cat", "ship")),
+        ((-1.0, -2.0, -3.0), ()),
+        ((0.0, -1e-3, 1e-3), ("cat", "ship")),
+        ((1e4, 1e4, 1e4), LABELS),
+        ((-1e4, -1e4, 1e4), ("ship",)),
+    ],
+)
+def test_labels_are_those_of_probability_one_half_and_more(
+    gate: Gate, logits: tuple[float, ...], labels: tuple[str, ...]
+) -> None:
+    (decision,) = gate_of(gate, answering(SCORES, logits), task="multilabel").decide(ONE)
+    assert decision.labels == labels
+
+
+@pytest.mark.parametrize("logits", [(3.0, -3.0, 1.0), (-1.0, -2.0, -3.0), (1e4, -1e4, 0.0), (-50.0, -60.0, -70.0)])
+def test_confidence_of_a_multilabel_model_is_the_sigmoid(gate: Gate, logits: tuple[float, ...]) -> None:
+    (decision,) = gate_of(gate, answering(SCORES, logits), task="multilabel").decide(ONE)
+    assert decision.confidence == pytest.approx(float(special.expit(max(logits))), rel=1e-12)
+    assert (decision.class_index, decision.label) == (np.argmax(logits), LABELS[np.argmax(logits)])
+
+
+def test_a_rejected_multilabel_image_has_an_empty_list(gate: Gate) -> None:
+    (decision,) = gate_of(gate, answering(SCORES, (3.0, 2.0, 1.0), accept=False), task="multilabel").decide(ONE)
+    assert (decision.label, decision.to_dict()["labels"]) == (None, [])
+
+
+# --- what may be decided on
+
+
+@pytest.mark.parametrize("count", [1, 63, 64, 65, 128, 200])
+def test_every_image_gets_its_own_decision_in_order(gate: Gate, images: Images, outputs: Outputs, count: int) -> None:
+    found = [d.score.value for d in gate.decide(images[:count])]
+    np.testing.assert_allclose(found, outputs.scores[:count, ENERGY], rtol=1e-5)
+
+
+def test_batches_hold_at_most_64(gate: Gate, images: Images) -> None:
+    seen: list[tuple[Images, float | None]] = []
+    assert len(gate_of(gate, recording(seen)).decide(images[:150])) == 150
+    assert [len(batch) for batch, _ in seen] == [64, 64, 22]
+
+
+@pytest.mark.parametrize("nothing", [[], (), iter(()), np.empty((0, 16, 16, 3), np.uint8)], ids=repr)
+def test_no_images_give_no_decisions(gate: Gate, nothing: Any) -> None:
+    assert gate.decide(nothing) == []
+
+
+@pytest.mark.parametrize("format", ["PNG", "BMP", "TIFF"])
+def test_files_are_decided_on_like_their_pixels(gate: Gate, images: Images, format: str) -> None:
+    assert gate.decide([encode(image, format) for image in images[:70]]) == gate.decide(images[:70])
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a", "a.txt", "ä b.PNG"])
+def test_a_path_is_decided_on_like_its_bytes_whatever_its_name(
+    gate: Gate, images: Images, tmp_path: Path, name: str
+) -> None:
+    data = encode(images[0])
+    (tmp_path / name).write_bytes(data)
+    expected = gate.decide([data])
+    assert gate.decide([tmp_path / name]) == gate.decide([str(tmp_path / name)]) == expected
+
+
+def test_bytes_and_paths_may_be_mixed_in_a_generator(gate: Gate, images: Images, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(encode(images[1]))
+    mixed = (item for item in (encode(images[0]), tmp_path / "a.png", encode(images[2])))
+    assert gate.decide(mixed) == gate.decide(images[:3])
+
+
+def test_an_image_of_another_size_is_resized(gate: Gate, images: Images) -> None:
+    large = images[0].repeat(3, axis=0).repeat(3, axis=1)
+    (decision,) = gate.decide([encode(large)])
+    assert decision.score.value == pytest.approx(gate.decide(images[:1])[0].score.value, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        np.zeros((2, 16, 16, 3), np.float32),
+        np.zeros((2, 16, 16, 3), np.int64),
+        np.zeros((2, 16, 16, 3), bool),
+        np.zeros((16, 16, 3), np.uint8),
+        np.zeros((2, 16, 16), np.uint8),
+        np.zeros((2, 3, 16, 16), np.uint8),
+        np.zeros((2, 16, 16, 4), np.uint8),
+        np.zeros((2, 16, 17, 3), np.uint8),
+        np.zeros((0,), np.uint8),
+    ],
+    ids=lambda images: f"{images.dtype} {images.shape}",
+)
+def test_an_array_of_another_type_or_shape_is_refused(gate: Gate, images: Any) -> None:
+    with pytest.raises(ValueError, match=r"expected images uint8 \[N, 16, 16, 3\], found"):
+        gate.decide(images)
+
+
+def test_a_file_that_is_no_image_raises(gate: Gate, images: Images) -> None:
+    with pytest.raises(NotAnImage):
+        gate.decide([encode(images[0]), b"text"])
+
+
+@pytest.mark.parametrize("limits", [Limits(max_bytes=10), Limits(max_pixels=255)], ids=str)
+def test_limits_hold(shared_bundle: Bundle, images: Images, limits: Limits) -> None:
+    limited = Gate.load(shared_bundle.path, threads=1, limits=limits)
+    with pytest.raises(ImageTooLarge):
+        limited.decide([encode(images[0])])
+
+
+def test_preprocess_gives_what_the_graph_takes(gate: Gate, images: Images) -> None:
+    np.testing.assert_array_equal(gate.preprocess(encode(images[0])), images[0])

@@ -1,0 +1,331 @@
+// The page of the service: sends images to `classify` and draws the decisions. Data reaches the page as text only.
+
+const TIMEOUT = 60; // seconds
+const AT_ONCE = 2; // requests
+const KEPT = 40; // cards
+const SHOWN = 12; // labels
+
+const MEANING = {
+  msp: "probability of the likeliest class",
+  max_logit: "largest logit",
+  energy: "log-sum-exp of the logits",
+  joint_energy: "evidence summed over all labels",
+  nan: "mean of the active features",
+  feature_norm: "sum of the features",
+};
+
+const byId = (id) => document.getElementById(id);
+const make = (tag, properties) => Object.assign(document.createElement(tag), properties);
+const cards = byId("cards");
+const gauges = new Map(); // card -> {score, element}
+const queue = [];
+let active = 0;
+let model = null;
+
+// Numbers and words
+
+const english = (options) => new Intl.NumberFormat("en", options);
+const count = (value) => english().format(value);
+const compact = (value) => english({ notation: "compact", maximumSignificantDigits: 3 }).format(value);
+
+function number(value, digits = 3) {
+  if (!Number.isFinite(value)) return "not finite";
+  const size = Math.abs(value);
+  if (size !== 0 && size < 1e-5) return value.toExponential(digits - 1).replace("-", "−").replace("e−", "e-");
+  const decimals = Math.max(0, digits - 1 - Math.floor(Math.log10(size || 1)));
+  return english({ minimumFractionDigits: decimals, maximumFractionDigits: decimals }).format(value).replace("-", "−");
+}
+
+/** Both numbers, with as many digits as it takes to tell them apart. */
+function apart(a, b) {
+  let digits = 3;
+  while (digits < 8 && a !== b && number(a, digits) === number(b, digits)) digits++;
+  return [number(a, digits), number(b, digits)];
+}
+
+/** Rounded down, so that nothing but certainty reads 100%. */
+function percent(share) {
+  if (!Number.isFinite(share)) return "an unknown probability";
+  if (share > 0 && share < 0.001) return "less than 0.1%";
+  return `${Math.floor(share * 1000 + 1e-6) / 10}%`;
+}
+
+function inWords(p) {
+  if (!Number.isFinite(p)) return "";
+  const n = model?.gate?.n_calibration;
+  if (n && p < 1.5 / (n + 1)) return `None of the ${count(n)} known images of the calibration look this unusual.`;
+  if (p >= 0.995) return "Nearly every known image looks this unusual or more so.";
+  let of = 100;
+  while (p * of < 2.95 && of < 1e6) of *= 10;
+  return `About ${count(Math.max(1, Math.round(p * of)))} in ${count(of)} known images look this unusual or more so.`;
+}
+
+// The server
+
+async function ask(url, options) {
+  let response;
+  try {
+    response = await fetch(url, { ...options, signal: AbortSignal.timeout(TIMEOUT * 1000) });
+  } catch (error) {
+    const late = `The server did not answer within ${TIMEOUT} seconds.`;
+    const gone = "The server can't be reached: the network failed, or it is not running.";
+    throw new Error(error.name === "TimeoutError" ? late : gone);
+  }
+  const body = await response.json().catch(() => null);
+  if (response.ok && body) return body;
+  const message = body?.error?.message ?? `The server's answer can't be read (HTTP ${response.status}).`;
+  throw Object.assign(new Error(message), { code: body?.error?.code });
+}
+
+async function classify(image) {
+  const form = new FormData();
+  form.append("image", image);
+  const start = performance.now();
+  const decision = await ask("classify", { method: "POST", body: form });
+  if (!/^(accept|reject)$/.test(decision.decision) || !decision.score) throw new Error("The server's answer is no decision.");
+  return { decision, milliseconds: performance.now() - start };
+}
+
+async function readable(file) {
+  try {
+    await file.slice(0, 1).arrayBuffer(); // fails for a folder, or a file that is gone
+  } catch {
+    throw new Error("This can't be read; choose an image file.");
+  }
+  return file;
+}
+
+async function download(url) {
+  const response = await fetch(url).catch(() => null);
+  if (!response?.ok) throw new Error("The sample can't be loaded from the server.");
+  return response.blob();
+}
+
+// Cards
+
+const part = (card, selector) => card.querySelector(selector);
+
+function write(card, state, texts) {
+  card.dataset.state = state;
+  for (const [selector, text] of Object.entries(texts)) part(card, selector).textContent = text;
+}
+
+function say(text) {
+  const log = byId("log");
+  log.append(make("p", { textContent: text }));
+  while (log.children.length > 10) log.firstChild.remove();
+}
+
+function className(decision) {
+  return decision.label ?? model?.labels?.[decision.class_index] ?? `class ${decision.class_index}`;
+}
+
+function showDecision(card, name, { decision, milliseconds }) {
+  const accepted = decision.decision === "accept";
+  const likeliest = `${className(decision)} (${percent(decision.confidence)})`;
+  let title = "Not something this model knows";
+  let said = `Without the gate it would have said ${likeliest}.`;
+  if (accepted && decision.labels) {
+    title = decision.labels.join(", ") || "No label";
+    said = `Likeliest: ${likeliest}.`;
+  } else if (accepted) {
+    title = className(decision);
+    said = `${percent(decision.confidence)} confident`;
+  }
+  write(card, decision.decision, { ".word": decision.decision, h3: title, ".said": said });
+  say(`${name}: ${decision.decision}. ${title}. ${said}`);
+  showScores(card, decision);
+  const time = milliseconds < 10 ? milliseconds.toFixed(1) : Math.round(milliseconds);
+  part(card, ".latency").textContent = `${time} ms, there and back`;
+}
+
+function showScores(card, { score, scores }) {
+  const [value, threshold] = apart(score.value, score.threshold);
+  const gauge = part(card, ".gauge");
+  gauge.ariaLabel = `${score.name} ${value}, accepted from ${threshold}`;
+  part(gauge, ".value").textContent = `${score.name} ${value}`;
+  part(gauge, "b").textContent = `threshold ${threshold}`;
+  part(gauge, ".marker").hidden = !Number.isFinite(score.value);
+  part(card, ".p-value").textContent = `${inWords(score.p_value)} (p\u00a0=\u00a0${number(score.p_value, 2)})`;
+  const rows = Object.entries(scores).map(([key, figure]) => {
+    const gates = key === score.name;
+    const head = make("th", { scope: "row", textContent: gates ? `${key} (gate)` : key });
+    const cells = [number(figure, 4), MEANING[key] ?? ""].map((textContent) => make("td", { textContent }));
+    const row = make("tr", { className: gates ? "gate" : "" });
+    row.append(head, ...cells);
+    return row;
+  });
+  part(card, "tbody").replaceChildren(...rows);
+  part(card, ".result").hidden = false;
+  gauges.set(card, { score, element: gauge });
+  drawGauges();
+}
+
+/** All cards share one axis, so that their scores can be compared; each side of the threshold gets a third of it. */
+function drawGauges() {
+  const shown = [...gauges.values()].filter(({ score }) => Number.isFinite(score.value));
+  const distance = ({ score }) => score.value - score.threshold;
+  const least = Math.max(...shown.map(({ score }) => Math.abs(score.threshold) / 4), 1e-6);
+  let below = Math.max(least, ...shown.map((gauge) => -1.15 * distance(gauge)));
+  let above = Math.max(least, ...shown.map((gauge) => 1.15 * distance(gauge)));
+  [below, above] = [Math.max(below, above / 2), Math.max(above, below / 2)];
+  const place = (from) => `${(100 * (below + from)) / (below + above)}%`;
+  for (const gauge of gauges.values()) {
+    gauge.element.style.setProperty("--cut", place(0));
+    gauge.element.style.setProperty("--at", place(shown.includes(gauge) ? distance(gauge) : 0));
+  }
+}
+
+function showError(card, name, error) {
+  const said = error.code ? `${error.message} (${error.code})` : error.message;
+  write(card, "error", { ".word": "Error", h3: "No verdict", ".said": said });
+  part(card, ".retry").hidden = false;
+  say(`${name}: no verdict. ${said}`);
+}
+
+function forget(card) {
+  const { src } = part(card, "img");
+  if (src.startsWith("blob:")) URL.revokeObjectURL(src);
+  gauges.delete(card);
+  card.remove();
+}
+
+/** A card for an image: `read` promises its bytes, `preview` is an address to show it from. */
+function makeCard(name, preview, read) {
+  const card = byId("card").content.firstElementChild.cloneNode(true);
+  const image = part(card, "img");
+  image.onerror = () => part(card, "figure").classList.add("blank");
+  image.src = preview;
+  part(card, "figcaption").textContent = name;
+  card.ariaLabel = name;
+  const run = async () => {
+    if (card.dataset.state !== "pending" || !card.isConnected) return;
+    try {
+      const answer = await classify(await read());
+      if (card.isConnected) showDecision(card, name, answer);
+    } catch (error) {
+      if (card.isConnected) showError(card, name, error);
+    }
+    card.ariaBusy = "false";
+  };
+  part(card, ".retry").onclick = (event) => {
+    event.target.hidden = true;
+    card.focus(); // the button that had it is gone
+    write(card, "pending", { ".word": "Looking", h3: "One moment", ".said": "" });
+    enqueue(run);
+  };
+  return { card, run };
+}
+
+function enqueue(...runs) {
+  queue.push(...runs);
+  while (active < AT_ONCE && queue.length) {
+    active++;
+    queue.shift()().finally(() => {
+      active--;
+      enqueue();
+    });
+  }
+}
+
+function add(made) {
+  if (!made.length) return;
+  byId("verdicts").hidden = false;
+  byId("notice").textContent = "";
+  cards.prepend(...made.map(({ card }) => card));
+  [...cards.children].slice(KEPT).forEach(forget);
+  if (made.length > KEPT) byId("notice").textContent = `Only the first ${KEPT} images are shown.`;
+  enqueue(...made.map(({ run }) => run));
+  made[0].card.scrollIntoView({ block: "nearest" });
+}
+
+function addFiles(files) {
+  add([...files].map((file) => makeCard(file.name, URL.createObjectURL(file), () => readable(file))));
+}
+
+// What a person does
+
+byId("files").onchange = ({ target }) => {
+  addFiles(target.files);
+  target.value = ""; // the same file may be chosen again
+};
+
+byId("clear").onclick = () => {
+  [...cards.children].forEach(forget);
+  byId("verdicts").hidden = true;
+  byId("files").focus();
+};
+
+document.onpaste = (event) => {
+  if (event.clipboardData.files.length) addFiles(event.clipboardData.files);
+};
+
+document.ondragover = (event) => {
+  event.preventDefault();
+  document.body.classList.add("dragging");
+};
+
+document.ondragleave = (event) => {
+  if (!event.relatedTarget) document.body.classList.remove("dragging");
+};
+
+document.ondrop = (event) => {
+  event.preventDefault();
+  document.body.classList.remove("dragging");
+  if (event.dataTransfer.files.length) addFiles(event.dataTransfer.files);
+  else byId("notice").textContent = "That was no file. Save the image first, or copy and paste it.";
+};
+
+// What the server says of itself
+
+function strongThen(element, strong, ...lines) {
+  element.replaceChildren(make("b", { textContent: strong }), lines.join(" "));
+}
+
+function showModel() {
+  const { gate, input, labels } = model;
+  const { name, arch, method, parameters } = model.model;
+  const size = input?.width && `, sees ${input.width} × ${input.height} pixels`;
+  strongThen(byId("model"), name, `${arch}, ${method}, ${compact(parameters)} parameters${size || ""}`);
+  if (gate) {
+    const [low, high] = gate.tpr_interval.map(percent);
+    strongThen(
+      byId("gate"),
+      `${gate.score} ≥ ${number(gate.threshold)}`,
+      `Set on ${count(gate.n_calibration)} known images to accept ${percent(gate.tpr_target)} of their kind`,
+      `(expect ${low} to ${high}).`,
+    );
+  }
+  const more = labels.length > SHOWN ? [`and ${count(labels.length - SHOWN)} more`] : [];
+  const items = [...labels.slice(0, SHOWN), ...more].map((textContent) => make("li", { textContent }));
+  byId("labels").replaceChildren(...items);
+  byId("footer").textContent = `oodgate ${model.version} on ${model.engine}, model ${model.sha256.slice(0, 12)}`;
+}
+
+async function loadModel() {
+  try {
+    model = await ask("model");
+    showModel();
+  } catch (error) {
+    strongThen(byId("model"), "Unknown", error.message);
+    for (const id of ["gate", "labels"]) byId(id).textContent = "Unknown";
+  }
+  byId("facts").ariaBusy = "false";
+}
+
+async function loadSamples() {
+  const samples = await ask("page/samples.json").catch(() => []);
+  const items = samples.map(({ file, title }) => {
+    const url = `page/samples/${encodeURIComponent(file)}`;
+    const onclick = () => add([makeCard(title, url, () => download(url))]);
+    const button = make("button", { type: "button", title, onclick });
+    button.append(make("img", { src: url, alt: title, width: 192, height: 192 }));
+    const item = make("li");
+    item.append(button);
+    return item;
+  });
+  byId("samples").replaceChildren(...items);
+}
+
+loadModel();
+loadSamples();

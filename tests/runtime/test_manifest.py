@@ -1,0 +1,316 @@
+"""The manifest: an exact round trip, and every malformed field refused by name."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from runtime.manifest import (
+    SCHEMA_VERSION,
+    Calibration,
+    FileEntry,
+    GateSpec,
+    InputSpec,
+    Manifest,
+    ModelSpec,
+)
+
+FULL = Manifest(
+    model=ModelSpec("name", "resnet18", "logitnorm", 11_173_962, 512),
+    task="multiclass",
+    labels=("cat", "dog"),
+    input=InputSpec(32, 48, (0.49, 0.48, 0.45), (0.2, 0.2, 0.2), "squash", 0.875, "bicubic"),
+    scores=("msp", "energy"),
+    score_parameters={"energy": {"temperature": 0.1}},
+    gate=GateSpec("energy", 1.25, 0.1, 0.9, 3, (0.8, 0.95)),
+    calibration=Calibration(3, (1, 2, 3), {"msp": (0.1, 0.1, 0.9), "energy": (-1.0, 1.25, 1e30)}),
+    provenance={"versions": {"torch": "2.9"}, "loss": [1.5, 0.25]},
+    files={"model.onnx": FileEntry("ab" * 32, 1234), "card": FileEntry("cd" * 32, 5)},
+)
+MINIMAL = Manifest(FULL.model, "multilabel", ("only",), InputSpec(1, 1, (0, 0, 0), (1, 1, 1)), ("msp",))
+
+
+def short(value: object) -> str:
+    """A parameter in a test's name."""
+    return str(value)[:40]
+
+
+def document(change: Callable[[Any], None] = lambda _: None) -> str:
+    value = copy.deepcopy(json.loads(FULL.to_json()))
+    change(value)
+    return json.dumps(value)
+
+
+def at(document: Any, path: str) -> tuple[Any, str]:
+    """The object that holds the field at a dotted path, and the field's name."""
+    *parents, last = path.split(".")
+    for name in parents:
+        document = document[name]
+    return document, last
+
+
+def put(path: str, value: Any) -> Callable[[Any], None]:
+    """A change that sets a field."""
+
+    def change(document: Any) -> None:
+        owner, name = at(document, path)
+        owner[name] = value
+
+    return change
+
+
+def drop(path: str) -> Callable[[Any], None]:
+    """A change that removes a field."""
+
+    def change(document: Any) -> None:
+        owner, name = at(document, path)
+        del owner[name]
+
+    return change
+
+
+# --- round trip
+
+
+@pytest.mark.parametrize("manifest", [FULL, MINIMAL], ids=["full", "minimal"])
+@pytest.mark.parametrize("indent", [None, 1, 2])
+def test_json_reads_back_as_the_same_manifest(manifest: Manifest, indent: int | None) -> None:
+    assert Manifest.from_json(manifest.to_json(indent=indent)) == manifest
+
+
+def test_json_may_be_bytes() -> None:
+    assert Manifest.from_json(FULL.to_json().encode()) == FULL
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_numbers_survive_exactly(indent: int | None, rng: np.random.Generator) -> None:
+    values = tuple(np.sort(rng.normal(size=1000) * 10.0 ** rng.integers(-300, 300, 1000)).tolist())
+    calibration = Calibration(1000, tuple(range(1, 1001)), {"msp": values, "energy": values})
+    manifest = dataclasses.replace(FULL, calibration=calibration)
+    assert Manifest.from_json(manifest.to_json(indent=indent)).calibration == calibration
+
+
+@pytest.mark.parametrize(
+    "label", ["[a  b]", "a [1,  2] b", " [ ] ", "{}", '"quoted"', "line\nbreak", "tab\t", "猫", ""]
+)
+@pytest.mark.parametrize("indent", [None, 1])
+def test_labels_survive_whatever_they_contain(indent: int | None, label: str) -> None:
+    manifest = dataclasses.replace(FULL, labels=("cat", label))
+    assert Manifest.from_json(manifest.to_json(indent=indent)).labels == ("cat", label)
+
+
+def test_indented_json_keeps_a_list_of_numbers_on_one_line() -> None:
+    lines = {"".join(line.split()).rstrip(",") for line in FULL.to_json(indent=1).splitlines()}
+    assert '"energy":[-1.0,1.25,1e+30]' in lines
+
+
+def test_schema_version_comes_first() -> None:
+    assert next(iter(json.loads(FULL.to_json()))) == "schema_version"
+
+
+def test_fields_are_those_of_the_design() -> None:
+    assert set(json.loads(FULL.to_json())) == {
+        "schema_version",
+        "model",
+        "task",
+        "labels",
+        "input",
+        "scores",
+        "score_parameters",
+        "gate",
+        "calibration",
+        "provenance",
+        "files",
+    }
+
+
+def test_a_number_that_json_lacks_is_not_written() -> None:
+    with pytest.raises(ValueError, match="JSON compliant"):
+        dataclasses.replace(FULL, provenance={"loss": math.nan}).to_json()
+
+
+def test_a_manifest_is_immutable() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        FULL.task = "multilabel"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("name", ["score_parameters", "gate", "calibration", "provenance", "files"])
+def test_optional_fields_may_be_left_out(name: str) -> None:
+    value = json.loads(FULL.to_json())
+    for absent in {"gate", "calibration"} if name in ("gate", "calibration") else {name}:
+        del value[absent]
+    assert not getattr(Manifest.from_json(json.dumps(value)), name)
+
+
+# --- malformed documents
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"{", b"not json", b"\xff\xfe\x00", b"\x80", '{"a": 1}}', b"[" * 100_000, b'{"a":' * 100_000],
+    ids=["empty", "open", "words", "utf-16", "not utf-8", "two ends", "deep list", "deep object"],
+)
+def test_what_is_not_json_is_refused(text: str | bytes) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        Manifest.from_json(text)
+
+
+@pytest.mark.parametrize("text", ["[]", "1", "null", '"text"', "true", "NaN"])
+def test_json_that_is_no_object_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="expected a JSON object"):
+        Manifest.from_json(text)
+
+
+@pytest.mark.parametrize("version", [0, 2, 999, -1, "1", None, [1], 1.5])
+def test_another_schema_version_is_refused_first(version: Any) -> None:
+    text = json.dumps({"schema_version": version, "unheard": "of"})
+    with pytest.raises(ValueError, match=rf"^schema_version: expected {SCHEMA_VERSION}, found .*export"):
+        Manifest.from_json(text)
+
+
+@pytest.mark.parametrize("version", [True, 1.0])
+def test_a_schema_version_that_only_equals_one_is_refused(version: Any) -> None:
+    with pytest.raises(ValueError, match="schema_version"):
+        Manifest.from_json(document(put("schema_version", version)))
+
+
+def test_no_schema_version_is_refused() -> None:
+    with pytest.raises(ValueError, match="schema_version: expected 1, found None"):
+        Manifest.from_json(document(drop("schema_version")))
+
+
+@pytest.mark.parametrize("path", ["model", "task", "labels", "input", "scores"])
+def test_a_missing_field_is_named(path: str) -> None:
+    with pytest.raises(ValueError, match=f"^{path}: missing"):
+        Manifest.from_json(document(drop(path)))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "model.name",
+        "model.features",
+        "input.height",
+        "input.mean",
+        "input.std",
+        "gate.threshold",
+        "gate.score",
+        "calibration.n",
+        "calibration.ranks",
+        "files.card.sha256",
+    ],
+)
+def test_a_missing_inner_field_is_named(path: str) -> None:
+    with pytest.raises(ValueError, match=f"^{path}: missing"):
+        Manifest.from_json(document(drop(path)))
+
+
+@pytest.mark.parametrize("path", ["extra", "model.extra", "input.extra", "gate.extra", "calibration.extra"])
+def test_an_unknown_field_is_named(path: str) -> None:
+    with pytest.raises(ValueError, match=f"{path}: unknown field"):
+        Manifest.from_json(document(put(path, 1)))
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("model.name", 5),
+        ("model.parameters", 1.5),
+        ("model.features", "512"),
+        ("task", "regression"),
+        ("labels", "cat"),
+        ("labels", ["cat", 1]),
+        ("input.height", 32.0),
+        ("input.width", True),
+        ("input.mean", [0.5, 0.5]),
+        ("input.std", [0.5, 0.5, "0.5"]),
+        ("input.resize", "stretch"),
+        ("input.interpolation", "area"),
+        ("scores", {"msp": 0}),
+        ("score_parameters", {"energy": {"temperature": "hot"}}),
+        ("gate.threshold", "1.25"),
+        ("gate.threshold", None),
+        ("gate.alpha", [0.1]),
+        ("gate.tpr_interval", [0.8]),
+        ("calibration.ranks", [1, 2, 3.0]),
+        ("calibration.quantiles", [1]),
+        ("provenance", []),
+        ("files", [1]),
+        ("files", {"model.onnx": "ab"}),
+        ("files", {"model.onnx": {"sha256": 1, "bytes": 1}}),
+        ("files", {"model.onnx": {"sha256": "ab", "bytes": "1"}}),
+    ],
+    ids=short,
+)
+def test_a_value_of_the_wrong_type_is_named(path: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=rf"^{path.replace('.', '[.]')}.*: expected"):
+        Manifest.from_json(document(put(path, value)))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("input.height", 0, "input size must be positive, found 0 x 48"),
+        ("input.width", -1, "input size must be positive"),
+        ("input.crop_fraction", 0, "crop_fraction"),
+        ("input.crop_fraction", 1.01, "crop_fraction"),
+        ("input.crop_fraction", math.nan, "crop_fraction"),
+        ("input.mean", [math.nan, 0, 0], "mean must be finite"),
+        ("input.mean", [math.inf, 0, 0], "mean must be finite"),
+        ("input.std", [1, 0, 1], "std positive"),
+        ("input.std", [1, -1, 1], "std positive"),
+        ("input.std", [1, math.nan, 1], "std positive"),
+        ("labels", [], "labels must be distinct and at least one"),
+        ("labels", ["cat", "cat"], "labels must be distinct"),
+        ("scores", [], "scores must be distinct and at least one"),
+        ("scores", ["msp", "msp"], "scores must be distinct"),
+        ("gate.threshold", math.nan, "threshold must be a finite number, found nan"),
+        ("gate.threshold", math.inf, "threshold must be a finite number, found inf"),
+        ("gate.threshold", -math.inf, "threshold must be a finite number"),
+        ("gate.threshold", 1e39, "threshold"),
+        ("gate.alpha", 0, "alpha"),
+        ("gate.alpha", 1, "alpha"),
+        ("gate.alpha", math.nan, "alpha"),
+        ("gate.score", "entropy", "gate.score is 'entropy', not one of the scores"),
+        ("gate", None, "gate and calibration must be given together"),
+        ("calibration", None, "gate and calibration must be given together"),
+        ("calibration.n", 4, "ranks must ascend and end with n = 4"),
+        ("calibration.ranks", [], "ranks must ascend"),
+        ("calibration.ranks", [1, 1, 3], "ranks must ascend"),
+        ("calibration.ranks", [2, 1, 3], "ranks must ascend"),
+        ("calibration.ranks", [0, 1, 3], "ranks"),
+        ("calibration.ranks", [-5, 1, 3], "ranks"),
+        ("calibration.quantiles.msp", [0.1, 0.2], "quantiles of msp must be 3 ascending"),
+        ("calibration.quantiles.msp", [0.1, 0.3, 0.2], "quantiles of msp"),
+        ("calibration.quantiles.msp", [0.1, math.nan, 0.2], "quantiles of msp"),
+        ("calibration.quantiles.msp", [-math.inf, 0.1, 0.2], "quantiles of msp"),
+        ("calibration.quantiles.msp", [0.1, 0.2, math.inf], "quantiles of msp"),
+        ("calibration.quantiles", {"msp": [1, 2, 3]}, "quantiles must have the scores"),
+        ("calibration.quantiles", {"msp": [1, 2, 3], "energy": [1, 2, 3], "x": [1, 2, 3]}, "must have the scores"),
+    ],
+    ids=short,
+)
+def test_a_value_out_of_range_is_named(path: str, value: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Manifest.from_json(document(put(path, value)))
+
+
+def test_a_single_quantile_must_be_a_number() -> None:
+    def change(value: Any) -> None:
+        value["calibration"] = {"n": 1, "ranks": [1], "quantiles": {"msp": [math.nan], "energy": [1.0]}}
+
+    with pytest.raises(ValueError, match="quantiles of msp"):
+        Manifest.from_json(document(change))
+
+
+@pytest.mark.parametrize("name", ["../model.onnx", "/etc/hostname", "engines/../../x", ".."])
+def test_a_file_outside_the_bundle_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="files"):
+        Manifest.from_json(document(put("files", {name: {"sha256": "ab", "bytes": 1}})))

@@ -1,0 +1,55 @@
+"""Labelled sets small enough to train on in a second, and the files that hold them."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from runtime.manifest import InputSpec
+from tests.small import encode
+from train.data import ImageSet
+
+CLASSES = ("blue", "green", "red")
+SIDE = 8
+SPEC = InputSpec(SIDE, SIDE, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+
+
+def colours(count: int = 48, seed: int = 0) -> ImageSet:
+    """Noise in which one channel is bright; the class says which. Class by class, as a folder is read."""
+    rng = np.random.default_rng(seed)
+    labels = np.sort(np.arange(count) % len(CLASSES))
+    images = rng.integers(0, 128, (count, SIDE, SIDE, 3), dtype=np.uint8)
+    images[np.arange(count), :, :, 2 - labels] += 128
+    names = tuple(f"{CLASSES[label]}/{i:04}.png" for i, label in enumerate(labels))
+    return ImageSet(images, labels, CLASSES, names)
+
+
+def noise(count: int, seed: int = 0) -> npt.NDArray[np.uint8]:
+    """Images that no colour dominates."""
+    return np.random.default_rng(seed).integers(0, 256, (count, SIDE, SIDE, 3), dtype=np.uint8)
+
+
+def write_folder(path: Path, data: ImageSet) -> Path:
+    for image, name in zip(data.images, data.names, strict=True):
+        file = path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(encode(image))
+    return path
+
+
+def write_tar(path: Path, data: ImageSet, mode: Any = "w", prefix: str = "") -> Path:
+    with tarfile.open(path, mode) as tar:
+        for image, name in zip(data.images, data.names, strict=True):
+            add_member(tar, prefix + name, encode(image))
+    return path
+
+
+def add_member(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    tar.addfile(member, io.BytesIO(content))

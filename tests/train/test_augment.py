@@ -1,0 +1,73 @@
+"""Crops and flips, against all that are possible."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from train.augment import crop_flip
+
+Image = npt.NDArray[np.uint8]
+Choice = tuple[int, int, bool]
+
+
+def possible(image: Image, padding: int) -> dict[Choice, Image]:
+    """Every crop of the padded image, plain and mirrored."""
+    height, width, _ = image.shape
+    padded = np.pad(image, ((padding, padding), (padding, padding), (0, 0)))
+    crops = {
+        (top, left): padded[top : top + height, left : left + width]
+        for top, left in itertools.product(range(2 * padding + 1), repeat=2)
+    }
+    return {(*at, flip): crop[:, ::-1] if flip else crop for at, crop in crops.items() for flip in (False, True)}
+
+
+def choices(images: Image, padding: int, seed: int = 0) -> list[Choice]:
+    """Which shift and flip each image got; fails where it is none of the possible ones."""
+    torch.manual_seed(seed)
+    results = crop_flip(torch.from_numpy(images), padding).numpy()
+    found = []
+    for image, result in zip(images, results, strict=True):
+        matches = [choice for choice, crop in possible(image, padding).items() if np.array_equal(crop, result)]
+        assert len(matches) == 1
+        found += matches
+    return found
+
+
+def test_every_image_is_one_of_its_own_crops(rng: np.random.Generator) -> None:
+    choices(rng.integers(1, 256, (32, 6, 9, 3), dtype=np.uint8), padding=2)
+
+
+def test_every_crop_and_flip_occurs(rng: np.random.Generator) -> None:
+    images = rng.integers(1, 256, (400, 5, 5, 3), dtype=np.uint8)
+    assert set(choices(images, padding=1)) == set(possible(images[0], padding=1))
+
+
+def test_half_are_flipped(rng: np.random.Generator) -> None:
+    images = rng.integers(1, 256, (400, 4, 4, 3), dtype=np.uint8)
+    assert sum(flip for _, _, flip in choices(images, padding=0)) == pytest.approx(200, abs=40)
+
+
+def test_the_seed_decides(rng: np.random.Generator) -> None:
+    images = rng.integers(1, 256, (16, 6, 6, 3), dtype=np.uint8)
+    assert choices(images, 2, seed=3) == choices(images, 2, seed=3)
+    assert choices(images, 2, seed=3) != choices(images, 2, seed=4)
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8, 3), (5, 4, 12, 3)])
+def test_shape_and_dtype_stay(shape: tuple[int, ...]) -> None:
+    images = torch.zeros(shape, dtype=torch.uint8)
+    result = crop_flip(images, 4)
+    assert result.shape == shape
+    assert result.dtype == torch.uint8
+
+
+def test_the_input_is_left_alone(rng: np.random.Generator) -> None:
+    images = torch.from_numpy(rng.integers(0, 256, (8, 6, 6, 3), dtype=np.uint8))
+    before = images.clone()
+    crop_flip(images, 2)
+    assert torch.equal(images, before)

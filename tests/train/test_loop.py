@@ -1,0 +1,325 @@
+"""The loop: what decides the weights, how it stops and goes on, what it leaves behind."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor, nn
+
+from runtime.manifest import InputSpec
+from tests.train.sets import CLASSES, SPEC, colours
+from train import checkpoint, methods, models
+from train.checkpoint import Checkpoint, Header
+from train.config import Config
+from train.exceptions import CheckpointError, TrainingError
+from train.loop import CHECKPOINT, channel_statistics, learning_rate, train
+from train.methods import Batch, CrossEntropy, Step
+
+# Two epochs of four steps; dropout, crops and momentum make every step depend on the ones before.
+CONFIG = Config(
+    method="cross-entropy",
+    arch="wrn-40-2",
+    epochs=2,
+    batch_size=8,
+    learning_rate=0.05,
+    warmup=0.5,
+    padding=1,
+    precision="fp32",
+)
+STEPS = 8
+
+
+def run(out: Path, config: Config = CONFIG, resume: Checkpoint | None = None) -> Header:
+    return train(config, SPEC, colours(35), colours(12, seed=1), out, resume)
+
+
+def saved(out: Path) -> Checkpoint:
+    return checkpoint.load(out / CHECKPOINT)
+
+
+def equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(tensor, b[name]) for name, tensor in a.items())
+
+
+def interrupt(monkeypatch: pytest.MonkeyPatch, after: int, number: int = signal.SIGTERM) -> None:
+    """Send this process a signal during its `after`-th step."""
+    calls = []
+
+    class Interrupted(CrossEntropy):
+        def step(self, model: nn.Module, batch: Batch) -> Step:
+            calls.append(None)
+            if len(calls) == after:
+                os.kill(os.getpid(), number)
+            return super().step(model, batch)
+
+    monkeypatch.setitem(methods.METHODS, "cross-entropy", Interrupted)
+
+
+@pytest.fixture(scope="module")
+def completed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing interrupted."""
+    out = tmp_path_factory.mktemp("runs") / "deep" / "completed"
+    run(out)
+    return out
+
+
+# --- what decides the weights
+
+
+def test_the_same_settings_give_the_same_weights(completed: Path, tmp_path: Path) -> None:
+    torch.rand(100)  # whatever was drawn before does not matter
+    run(tmp_path)
+    assert equal(saved(tmp_path).weights, saved(completed).weights)
+    assert equal(saved(tmp_path).optimizer, saved(completed).optimizer)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"seed": 1}, {"learning_rate": 0.04}, {"weight_decay": 0.0}, {"momentum": 0.8}, {"padding": 0}, {"warmup": 1.0}],
+    ids=lambda change: next(iter(change)),
+)
+def test_other_settings_give_other_weights(completed: Path, tmp_path: Path, change: dict[str, Any]) -> None:
+    run(tmp_path, replace(CONFIG, **change))
+    assert not torch.equal(saved(tmp_path).weights["fc.weight"], saved(completed).weights["fc.weight"])
+
+
+def test_bf16_is_close_to_fp32(completed: Path, tmp_path: Path) -> None:
+    run(tmp_path, replace(CONFIG, precision="bf16"))
+    bf16, fp32 = saved(tmp_path).weights["fc.weight"], saved(completed).weights["fc.weight"]
+    assert bf16.dtype == torch.float32
+    assert not torch.equal(bf16, fp32)
+    assert (bf16 - fp32).abs().max() < 0.1
+
+
+# --- what it leaves behind
+
+
+def test_header_says_what_export_needs(completed: Path) -> None:
+    header = saved(completed).header
+    assert (header.arch, header.method, header.task) == ("wrn-40-2", "cross-entropy", "multiclass")
+    assert header.labels == CLASSES
+    assert header.input == SPEC
+    assert header.step == STEPS
+    assert header.hyperparameters["learning_rate"] == 0.05
+    assert header.metrics["epoch"] == 2
+
+
+def test_the_directory_holds_checkpoint_and_curves_only(completed: Path) -> None:
+    names = sorted(file.name for file in completed.iterdir())
+    assert names[0] == CHECKPOINT
+    assert len(names) == 2
+    assert names[1].startswith("events.out.tfevents.")
+
+
+def test_curves_end_with_the_figures_of_the_header(completed: Path) -> None:
+    curves = EventAccumulator(str(completed)).Reload()
+    metrics = saved(completed).header.metrics
+    for name in ("train_loss", "train_accuracy", "val_accuracy"):
+        events = curves.Scalars(name)
+        assert [event.step for event in events] == [4, 8]
+        assert events[-1].value == pytest.approx(metrics[name], rel=1e-6)
+
+
+def test_validation_accuracy_is_that_of_the_saved_model(completed: Path) -> None:
+    val = colours(12, seed=1)
+    images = torch.from_numpy(val.images / np.float32(255)).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        logits, _ = saved(completed).model()(images)
+    accuracy = np.mean(logits.argmax(dim=1).numpy() == val.labels)
+    assert saved(completed).header.metrics["val_accuracy"] == pytest.approx(accuracy)
+
+
+def test_learns_colours(tmp_path: Path) -> None:
+    config = replace(CONFIG, arch="resnet20", learning_rate=0.02)
+    header = train(config, SPEC, colours(240), colours(60, seed=1), tmp_path)
+    assert header.metrics["val_accuracy"] > 0.9
+    assert header.metrics["train_accuracy"] > 0.9
+
+
+def test_learns_colours_with_logitnorm(tmp_path: Path) -> None:
+    config = replace(CONFIG, arch="resnet20", method="logitnorm", learning_rate=0.02)
+    header = train(config, SPEC, colours(240), colours(60, seed=1), tmp_path)
+    assert header.metrics["val_accuracy"] > 0.9
+
+
+# --- stopping, and going on
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("after", [1, 3, 4, 6])
+def test_a_run_that_is_interrupted_and_resumed_ends_the_same(
+    completed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int, number: signal.Signals
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupt(patch, after, number)
+        assert run(tmp_path).step == after
+    assert run(tmp_path, resume=saved(tmp_path)).step == STEPS
+    assert equal(saved(tmp_path).weights, saved(completed).weights)
+    assert equal(saved(tmp_path).optimizer, saved(completed).optimizer)
+
+
+def test_a_run_that_is_interrupted_at_every_step_ends_the_same(
+    completed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resume = None
+    for step in range(1, STEPS + 1):
+        with monkeypatch.context() as patch:
+            interrupt(patch, after=1)
+            assert run(tmp_path, resume=resume).step == step
+        resume = saved(tmp_path)
+    assert equal(saved(tmp_path).weights, saved(completed).weights)
+
+
+def test_the_last_figures_are_kept_when_an_epoch_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupt(monkeypatch, after=6)
+    assert run(tmp_path).metrics["epoch"] == 1
+
+
+def test_signal_handlers_are_given_back(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    run(tmp_path, replace(CONFIG, epochs=1))
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+def test_trains_in_another_thread_too(completed: Path, tmp_path: Path) -> None:
+    thread = threading.Thread(target=run, args=(tmp_path,))
+    thread.start()
+    thread.join()
+    assert equal(saved(tmp_path).weights, saved(completed).weights)
+
+
+def test_resuming_a_complete_run_changes_nothing(completed: Path, tmp_path: Path) -> None:
+    assert run(tmp_path, resume=saved(completed)) == saved(completed).header
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"epochs": 3}, "hyperparameters"),
+        ({"learning_rate": 0.01}, "hyperparameters"),
+        ({"seed": 1}, "hyperparameters"),
+        ({"arch": "resnet20"}, "arch"),
+        ({"method": "logitnorm"}, "method"),
+    ],
+)
+def test_resume_with_other_settings_is_refused(completed: Path, change: dict[str, Any], named: str) -> None:
+    before = (completed / CHECKPOINT).read_bytes()
+    with pytest.raises(CheckpointError, match=f"can't resume: {named} was .*; train into another --out"):
+        run(completed, replace(CONFIG, **change), resume=saved(completed))
+    assert (completed / CHECKPOINT).read_bytes() == before
+
+
+def test_resume_on_other_classes_is_refused(completed: Path, tmp_path: Path) -> None:
+    data = replace(colours(35), classes=("blue", "green", "yellow"))
+    with pytest.raises(CheckpointError, match="labels was"):
+        train(CONFIG, SPEC, data, data, tmp_path, saved(completed))
+
+
+def test_resume_on_images_of_other_statistics_is_refused(completed: Path, tmp_path: Path) -> None:
+    spec = InputSpec(8, 8, mean=(0.5, 0.5, 0.5), std=(1.0, 1.0, 1.0))
+    with pytest.raises(CheckpointError, match="input was"):
+        train(CONFIG, spec, colours(35), colours(12), tmp_path, saved(completed))
+
+
+def test_resume_of_a_checkpoint_whose_weights_do_not_fit(completed: Path, tmp_path: Path) -> None:
+    resume = replace(saved(completed), weights={"fc.weight": torch.zeros(2, 2)})
+    with pytest.raises(CheckpointError, match="weights"):
+        run(tmp_path, resume=resume)
+
+
+# --- what can't be trained
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_loss_that_is_not_finite_ends_the_run_and_names_the_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    calls = []
+
+    class Diverging(CrossEntropy):
+        def step(self, model: nn.Module, batch: Batch) -> Step:
+            calls.append(None)
+            step = super().step(model, batch)
+            return Step(step.loss * value, step.logits) if len(calls) == 6 else step
+
+    monkeypatch.setitem(methods.METHODS, "cross-entropy", Diverging)
+    with pytest.raises(TrainingError, match=f"loss is {value} at step 5.*; lower --learning-rate"):
+        run(tmp_path)
+    assert saved(tmp_path).header.step == 4
+    assert all(tensor.isfinite().all() for tensor in saved(tmp_path).weights.values())
+
+
+def test_fewer_images_than_a_batch(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"35 images are fewer than .* batch of 36; lower --batch-size"):
+        run(tmp_path, replace(CONFIG, batch_size=36))
+
+
+@pytest.mark.parametrize(("field", "value"), [("method", "magic"), ("arch", "resnet19")])
+def test_unknown_names(tmp_path: Path, field: str, value: str) -> None:
+    with pytest.raises(TrainingError, match=f"unknown .*'{value}'"):
+        run(tmp_path, replace(CONFIG, **{field: value}))
+
+
+# --- the schedule
+
+COSINE = Config(method="", arch="", epochs=200, learning_rate=0.1, warmup=0.0)
+MULTISTEP = replace(COSINE, schedule="multistep")
+
+
+@pytest.mark.parametrize(("epoch", "rate"), [(0, 0.1), (50, 0.1 * (2 + math.sqrt(2)) / 4), (100, 0.05), (200, 0)])
+def test_cosine(epoch: float, rate: float) -> None:
+    assert learning_rate(epoch, COSINE) == pytest.approx(rate, abs=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("epoch", "rate"), [(0, 0.1), (79.99, 0.1), (80, 0.01), (139.99, 0.01), (140, 0.001), (199, 0.001)]
+)
+def test_multistep(epoch: float, rate: float) -> None:
+    assert learning_rate(epoch, MULTISTEP) == pytest.approx(rate)
+
+
+@pytest.mark.parametrize(("epoch", "share"), [(0, 0), (1, 0.25), (3, 0.75), (4, 1), (5, 1)])
+@pytest.mark.parametrize("config", [COSINE, MULTISTEP], ids=["cosine", "multistep"])
+def test_warmup_is_linear(config: Config, epoch: float, share: float) -> None:
+    rate = learning_rate(epoch, replace(config, warmup=4.0))
+    assert rate == pytest.approx(share * learning_rate(epoch, config))
+
+
+def test_the_rate_in_the_curves_is_that_of_the_epochs_end(completed: Path) -> None:
+    curves = EventAccumulator(str(completed)).Reload()
+    assert [event.value for event in curves.Scalars("learning_rate")] == pytest.approx([0.025, 0])
+
+
+def test_the_first_step_of_a_warmup_has_the_rate_zero(tmp_path: Path) -> None:
+    run(tmp_path, replace(CONFIG, epochs=1, batch_size=35, warmup=1.0))
+    torch.manual_seed(CONFIG.seed)
+    initial = models.make(CONFIG.arch, len(CLASSES))
+    assert all(torch.equal(saved(tmp_path).weights[name], value) for name, value in initial.named_parameters())
+
+
+# --- channel statistics
+
+
+def test_channel_statistics_are_those_of_numpy(rng: np.random.Generator) -> None:
+    images = rng.integers((0, 100, 50), (256, 200, 51), (20, 5, 7, 3)).astype(np.uint8)
+    images[0, 0, 0, 2] = 77  # a deviation of zero is tested elsewhere
+    mean, std = channel_statistics(images)
+    scaled = images / 255.0
+    assert mean == pytest.approx(scaled.mean(axis=(0, 1, 2)).tolist(), rel=1e-12)
+    assert std == pytest.approx(scaled.std(axis=(0, 1, 2)).tolist(), rel=1e-9)
+
+
+def test_channel_statistics_of_constant_channels() -> None:
+    mean, std = channel_statistics(np.full((2, 4, 4, 3), (0, 128, 255), dtype=np.uint8))
+    assert mean == pytest.approx((0, 128 / 255, 1))
+    assert std == pytest.approx((0, 0, 0), abs=1e-9)

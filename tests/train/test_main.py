@@ -1,0 +1,208 @@
+"""``python -m train``: what it prints and leaves, and one line for everything that is wrong."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.train.commands import failure
+from tests.train.sets import CLASSES, colours, noise, write_folder, write_tar
+from train import checkpoint
+from train.__main__ import main
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """train.tar and the folder val."""
+    path = tmp_path_factory.mktemp("sources")
+    write_tar(path / "train.tar", colours(35))
+    write_folder(path / "val", colours(12, seed=1))
+    return path
+
+
+def arguments(sources: Path, out: Path, **changes: object) -> list[str]:
+    """A run of one second; `changes` are options, with underscores."""
+    options = {
+        "method": "cross-entropy",
+        "arch": "resnet20",
+        "data": sources / "train.tar",
+        "val": sources / "val",
+        "epochs": 2,
+        "out": out,
+        "size": 8,
+        "batch_size": 8,
+        "precision": "fp32",
+        **changes,
+    }
+    return [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+
+
+def test_trains_and_says_what_is_next(sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*arguments(sources, tmp_path / "run", method="logitnorm", seed=3), "--set", "tau=0.1"]) == 0
+    path = tmp_path / "run" / "checkpoint.safetensors"
+    loaded = checkpoint.load(path)
+    assert loaded.header.labels == CLASSES
+    assert loaded.header.step == 8
+    assert loaded.header.hyperparameters["method_options"] == {"tau": 0.1}
+    assert loaded.header.hyperparameters["seed"] == 3
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[:9] for line in lines[:2]] == ["epoch 1/2", "epoch 2/2"]
+    assert lines[-2] == f"{path}: validation accuracy {loaded.header.metrics['val_accuracy']:.4f}"
+    assert lines[-1].startswith(f"next: python -m export --checkpoint {path} --calibration {sources / 'val'}")
+
+
+def test_the_models_input_is_normalised_by_the_training_images(sources: Path, tmp_path: Path) -> None:
+    main(arguments(sources, tmp_path, epochs=1))
+    spec = checkpoint.load(tmp_path / "checkpoint.safetensors").header.input
+    scaled = colours(35).images / 255.0
+    assert (spec.height, spec.width) == (8, 8)
+    assert spec.mean == pytest.approx(scaled.mean(axis=(0, 1, 2)).tolist())
+    assert spec.std == pytest.approx(scaled.std(axis=(0, 1, 2)).tolist())
+
+
+def test_a_validation_set_may_lack_classes(sources: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "val.npz", images=noise(2), labels=["red", "red"])
+    assert main(arguments(sources, tmp_path / "run", epochs=1, val=tmp_path / "val.npz")) == 0
+
+
+def test_sigterm_saves_and_resume_goes_on(sources: Path, tmp_path: Path) -> None:
+    """The command as a process, stopped from outside in the middle of a long run."""
+    options = arguments(sources, tmp_path, epochs=5000)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "train", *options], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        file = tmp_path / "checkpoint.safetensors"
+        while not file.exists() and process.poll() is None:
+            time.sleep(0.05)
+        process.terminate()
+        output, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert errors == ""
+    step = checkpoint.load(file).header.step
+    assert 4 <= step < 20_000
+    assert output.splitlines()[-1] == f"stopped at step {step} of 20000, saved {file}; add --resume to go on"
+
+
+def test_resume_of_a_complete_run(sources: Path, tmp_path: Path) -> None:
+    options = arguments(sources, tmp_path, epochs=1)
+    main(options)
+    before = (tmp_path / "checkpoint.safetensors").read_bytes()
+    assert main([*options, "--resume"]) == 0
+    assert (tmp_path / "checkpoint.safetensors").read_bytes() == before
+
+
+def test_resume_where_there_is_nothing_yet_starts(sources: Path, tmp_path: Path) -> None:
+    assert main([*arguments(sources, tmp_path, epochs=1), "--resume"]) == 0
+
+
+def test_resume_with_other_settings(sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(arguments(sources, tmp_path, epochs=1))
+    message = failure(capsys, main, *arguments(sources, tmp_path, epochs=2), "--resume")
+    assert "can't resume: hyperparameters" in message
+
+
+def test_resume_of_a_file_that_is_no_checkpoint(
+    sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "checkpoint.safetensors").write_text("text")
+    assert "not a readable" in failure(capsys, main, *arguments(sources, tmp_path), "--resume")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method": "magic"}, "unknown method 'magic'; choose one of cross-entropy, logitnorm"),
+        ({"arch": "vgg"}, "unknown architecture 'vgg'; choose one of resnet20, resnet18, wrn-40-2"),
+        ({"set": "tau=1"}, "'cross-entropy' has no hyperparameter 'tau'"),
+        ({"set": "tau"}, "--set tau: expected NAME=NUMBER"),
+        ({"set": "tau=low"}, "--set tau=low: expected NAME=NUMBER"),
+    ],
+)
+def test_wrong_names_are_found_before_the_data_are_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, str], message: str
+) -> None:
+    assert message in failure(capsys, main, *arguments(tmp_path / "nowhere", tmp_path, **changes))
+
+
+@pytest.mark.parametrize("value", ['"high"', "null", "[1]"])
+def test_hyperparameter_that_is_no_number(
+    sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], value: str
+) -> None:
+    options = arguments(sources, tmp_path, method="logitnorm", set=f"tau={value}")
+    assert "tau" in failure(capsys, main, *options)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("epochs", 0),
+        ("epochs", -1),
+        ("size", 0),
+        ("size", -8),
+        ("batch_size", 0),
+        ("batch_size", -8),
+        ("learning_rate", -0.1),
+        ("learning_rate", "nan"),
+        ("weight_decay", -1),
+        ("warmup", -1),
+        ("seed", -1),
+        ("seed", 2**32),
+    ],
+)
+def test_number_that_makes_no_sense(
+    sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, value: object
+) -> None:
+    failure(capsys, main, *arguments(sources, tmp_path, **{option: value}))
+
+
+@pytest.mark.parametrize("option", ["data", "val"])
+def test_missing_source(sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str) -> None:
+    message = failure(capsys, main, *arguments(sources, tmp_path, **{option: tmp_path / "nowhere"}))
+    assert "nowhere: no such directory, tar or .npz file" in message
+
+
+def test_validation_image_of_an_unknown_class(
+    sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez(tmp_path / "val.npz", images=noise(2), labels=["red", "pink"])
+    message = failure(capsys, main, *arguments(sources, tmp_path, val=tmp_path / "val.npz"))
+    assert "val.npz: class 'pink' is not one of the model's" in message
+
+
+def test_too_few_images(sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    message = failure(capsys, main, *arguments(sources, tmp_path, batch_size=64))
+    assert message.startswith("35 images are fewer than")
+    assert message.endswith("lower --batch-size")
+
+
+def test_images_with_a_constant_channel(sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Their standard deviation, zero, is no divisor."""
+    np.savez(tmp_path / "red.npz", images=noise(16) * np.array([1, 0, 0], np.uint8), labels=list(CLASSES) * 5 + ["red"])
+    failure(capsys, main, *arguments(sources, tmp_path / "run", data=tmp_path / "red.npz"))
+
+
+def test_output_that_is_a_file(sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "run").write_text("notes")
+    assert str(tmp_path / "run") in failure(capsys, main, *arguments(sources, tmp_path / "run"))
+    assert (tmp_path / "run").read_text() == "notes"
+
+
+@pytest.mark.parametrize("option", ["method", "arch", "data", "val", "epochs", "out"])
+def test_required_options(sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str) -> None:
+    options = [item for item in arguments(sources, tmp_path) if not item.startswith(f"--{option}=")]
+    assert f"--{option}" in failure(capsys, main, *options)
+
+
+@pytest.mark.parametrize("option", ["schedule", "precision"])
+def test_choices(sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str) -> None:
+    assert "invalid choice: 'other'" in failure(capsys, main, *arguments(sources, tmp_path, **{option: "other"}))

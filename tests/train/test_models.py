@@ -1,0 +1,90 @@
+"""Every architecture: shapes, the relation of its two outputs, its size, and that all of it learns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from train import models
+from train.exceptions import TrainingError
+
+WIDTHS = {"resnet20": 64, "resnet18": 512, "wrn-40-2": 128}
+# Counted layer by layer for ten classes; the literature's 0.27, 11.2 and 2.2 million.
+PARAMETERS = {"resnet20": 272_474, "resnet18": 11_173_962, "wrn-40-2": 2_243_546}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A network in evaluation mode, four images, and its outputs for them."""
+
+    arch: str
+    model: nn.Module
+    images: Tensor
+    logits: Tensor
+    penultimate: Tensor
+
+
+@pytest.fixture(scope="module", params=models.ARCHITECTURES)
+def answer(request: pytest.FixtureRequest) -> Answer:
+    torch.manual_seed(0)
+    model = models.make(request.param, 10).eval()
+    images = torch.randn(4, 3, 8, 12)
+    with torch.no_grad():
+        return Answer(request.param, model, images, *model(images))
+
+
+def test_shapes(answer: Answer) -> None:
+    assert answer.logits.shape == (4, 10)
+    assert answer.penultimate.shape == (4, WIDTHS[answer.arch])
+    assert answer.logits.dtype == answer.penultimate.dtype == torch.float32
+
+
+def test_logits_are_the_last_layer_of_the_penultimate(answer: Answer) -> None:
+    weight, bias = (p.detach().double().numpy() for p in answer.model.fc.parameters())
+    expected = answer.penultimate.double().numpy() @ weight.T + bias
+    np.testing.assert_allclose(answer.logits.numpy(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_penultimate_is_not_negative(answer: Answer) -> None:
+    assert (answer.penultimate >= 0).all()
+    assert (answer.penultimate > 0).any()
+
+
+def test_number_of_parameters(answer: Answer) -> None:
+    assert sum(parameter.numel() for parameter in answer.model.parameters()) == PARAMETERS[answer.arch]
+
+
+def test_images_of_a_batch_do_not_mix(answer: Answer) -> None:
+    with torch.no_grad():
+        alone, _ = answer.model(answer.images[2:3])
+    torch.testing.assert_close(alone, answer.logits[2:3], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("arch", models.ARCHITECTURES)
+def test_gradients_reach_every_parameter(arch: str) -> None:
+    torch.manual_seed(0)
+    model = models.make(arch, 8).train()
+    logits, _ = model(torch.randn(8, 3, 8, 8))
+    F.cross_entropy(logits, torch.arange(8)).backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+def test_dropout_is_of_training_only() -> None:
+    torch.manual_seed(0)
+    model = models.make("wrn-40-2", 10, dropout=0.5)
+    images = torch.randn(2, 3, 4, 4)
+    with torch.no_grad():
+        model.train()
+        assert not torch.equal(model(images)[0], model(images)[0])
+        model.eval()
+        assert torch.equal(model(images)[0], model(images)[0])
+
+
+def test_unknown_architecture() -> None:
+    with pytest.raises(TrainingError, match=r"'resnet19'; choose one of resnet20, resnet18, wrn-40-2"):
+        models.make("resnet19", 10)

@@ -18,6 +18,10 @@ from export.exceptions import ExportError
 from runtime.manifest import InputSpec, Task
 from train import checkpoint
 
+# Where training scripts put the weights among other things, and what wrappers of a model put before their names.
+_STATE_KEYS = ("state_dict", "model_state_dict", "model")
+_WRAPPER_PREFIXES = ("module.", "_orig_mod.")
+
 
 @dataclass(frozen=True)
 class Classifier:
@@ -138,8 +142,13 @@ def _call_factory(target: str) -> nn.Module:
 
 def _load_weights(module: nn.Module, path: Path) -> None:
     state = _read_weights(path)
-    state = state["state_dict"] if isinstance(state.get("state_dict"), dict) else state
-    state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    for key in _STATE_KEYS:
+        if isinstance(state.get(key), dict):
+            state = state[key]
+            break
+    for prefix in _WRAPPER_PREFIXES:
+        if all(name.startswith(prefix) for name in state):
+            state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
     try:
         module.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:

@@ -54,7 +54,7 @@ class Bundle:
             GraphMismatch: naming the tensor or the field.
         """
         spec, manifest = self.manifest.input, self.manifest
-        inputs = {"images": Tensor("uint8", (None, spec.height, spec.width, 3))}
+        inputs = {"images": Tensor("uint8", (None, spec.height, spec.width, 3)), "threshold": Tensor("float32", ())}
         outputs = {
             "logits": Tensor("float32", (None, len(manifest.labels))),
             "penultimate": Tensor("float32", (None, manifest.model.features)),
@@ -97,9 +97,8 @@ def read_manifest(path: Path) -> Manifest:
     file = path / MANIFEST
     try:
         return Manifest.from_json(file.read_bytes())
-    except (FileNotFoundError, NotADirectoryError) as error:
-        hint = "is this the directory of a bundle?" if path.is_dir() else f"there is no directory {path}"
-        raise BundleNotFound(file, f"not found; {hint}") from error
+    except OSError as error:
+        raise BundleNotFound(file, f"not found; is {path} the directory of a bundle? ({error.strerror})") from error
     except ValueError as error:
         raise ManifestInvalid(file, str(error)) from error
 
@@ -116,6 +115,7 @@ def write(path: Path, manifest: Manifest, files: Mapping[str, bytes], documents:
     Raises:
         BundleError: `path` is something else, which is then left alone.
     """
+    path = path.resolve()
     if path.exists() and not (path / MANIFEST).is_file() and (not path.is_dir() or any(path.iterdir())):
         raise BundleError(path, "exists and is not a bundle; choose another directory")
     entries = {name: FileEntry(hashlib.sha256(data).hexdigest(), len(data)) for name, data in files.items()}

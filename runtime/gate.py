@@ -88,6 +88,8 @@ class Gate:
         """
         spec = self.manifest.input
         shape = (spec.height, spec.width, 3)
+        if isinstance(images, (bytes, str, Path)):
+            raise TypeError("decide takes a sequence of images: put the one image into a list")
         if not isinstance(images, np.ndarray):
             files = [item if isinstance(item, bytes) else Path(item).read_bytes() for item in images]
             images = np.stack([self.preprocess(data) for data in files]) if files else np.empty((0, *shape), np.uint8)
@@ -115,9 +117,9 @@ class Gate:
 
     def _decide(self, outputs: Outputs) -> list[Decision]:
         scores = outputs.scores
-        accept = outputs.accept & np.isfinite(scores).all(axis=1)
-        p_values = conformal.p_values(scores[:, self._column], self._ranks, self._quantiles)
         probabilities = _probabilities(outputs.logits, self.manifest.task == "multilabel")
+        accept = outputs.accept & np.isfinite(scores).all(axis=1) & np.isfinite(probabilities).all(axis=1)
+        p_values = conformal.p_values(scores[:, self._column], self._ranks, self._quantiles)
         classes = outputs.logits.argmax(axis=1)
         return [
             self._decision(bool(accept[i]), int(classes[i]), probabilities[i], scores[i].tolist(), float(p_values[i]))

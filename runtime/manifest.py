@@ -14,7 +14,10 @@ from runtime import schema
 
 SCHEMA_VERSION = 1
 
-_INNERMOST_LIST = re.compile(r"\[[^\[\]{}\"]*\]")  # of numbers, which an indented document keeps on one line
+_FLOAT32_MAX = 3.4028234663852886e38
+
+# A string, which stays as it is, or an innermost list of numbers, which an indented document keeps on one line.
+_STRING_OR_NUMBERS = re.compile(r'"(?:[^"\\]|\\.)*"|\[[^\[\]{}"]*\]')
 
 Resize = Literal["center", "squash", "border"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
@@ -80,7 +83,7 @@ class GateSpec:
         tpr_target: ``1 - alpha``.
         n_calibration: number of calibration images.
         tpr_interval: central 95 % interval of the acceptance rate realised on in-distribution images, over
-            draws of the calibration set (:func:`runtime.conformal.tpr_interval`).
+            draws of the calibration set (:func:`export.calibration.tpr_interval`).
     """
 
     score: str
@@ -91,8 +94,8 @@ class GateSpec:
     tpr_interval: tuple[float, float]
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.threshold):
-            raise ValueError(f"threshold must be a finite number, found {self.threshold}")
+        if not abs(self.threshold) <= _FLOAT32_MAX:
+            raise ValueError(f"threshold must be a finite float32, found {self.threshold}")
         if not 0 < self.alpha < 1:
             raise ValueError(f"alpha must be in (0, 1), found {self.alpha}")
 
@@ -114,11 +117,12 @@ class Calibration:
     quantiles: dict[str, tuple[float, ...]]
 
     def __post_init__(self) -> None:
-        if not self.ranks or self.ranks[-1] != self.n or any(b <= a for a, b in pairwise(self.ranks)):
-            raise ValueError(f"ranks must ascend and end with n = {self.n}")
+        if not self.ranks or self.ranks[-1] != self.n or any(b <= a for a, b in pairwise((0, *self.ranks))):
+            raise ValueError(f"ranks must ascend from at least 1 and end with n = {self.n}")
         for score, values in self.quantiles.items():
-            if len(values) != len(self.ranks) or any(not b >= a for a, b in pairwise(values)):
-                raise ValueError(f"quantiles of {score} must be {len(self.ranks)} ascending numbers")
+            ascending = all(a <= b for a, b in pairwise(values))
+            if len(values) != len(self.ranks) or not ascending or not all(map(math.isfinite, values)):
+                raise ValueError(f"quantiles of {score} must be {len(self.ranks)} finite ascending numbers")
 
 
 @dataclass(frozen=True)
@@ -160,8 +164,13 @@ class Manifest:
         for name, values in (("labels", self.labels), ("scores", self.scores)):
             if not values or len(set(values)) != len(values):
                 raise ValueError(f"{name} must be distinct and at least one, found {list(values)}")
+        for name in self.files:
+            if name.startswith("/") or ".." in name.split("/"):
+                raise ValueError(f"files: {name!r} lies outside the bundle")
         if (self.gate is None) != (self.calibration is None):
             raise ValueError("gate and calibration must be given together")
+        if self.gate and self.calibration and self.gate.n_calibration != self.calibration.n:
+            raise ValueError(f"gate.n_calibration is {self.gate.n_calibration}, calibration.n is {self.calibration.n}")
         if self.gate and self.gate.score not in self.scores:
             raise ValueError(f"gate.score is {self.gate.score!r}, not one of the scores {list(self.scores)}")
         if self.calibration and set(self.calibration.quantiles) != set(self.scores):
@@ -171,7 +180,9 @@ class Manifest:
         """The manifest as JSON text; numbers survive the round trip exactly."""
         document = {"schema_version": self.schema_version, **dataclasses.asdict(self)}
         text = json.dumps(document, indent=indent, allow_nan=False)
-        return _INNERMOST_LIST.sub(lambda match: " ".join(match[0].split()), text) if indent else text
+        if not indent:
+            return text
+        return _STRING_OR_NUMBERS.sub(lambda m: m[0] if m[0].startswith('"') else " ".join(m[0].split()), text)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Manifest:
@@ -180,7 +191,10 @@ class Manifest:
         Raises:
             ValueError: naming the field, what was expected and what was found.
         """
-        document = json.loads(text)
+        try:
+            document = json.loads(text)
+        except RecursionError:
+            raise ValueError("nested too deeply to be a manifest") from None
         if not isinstance(document, dict):
             raise ValueError(f"expected a JSON object, found {type(document).__name__}")
         version = document.get("schema_version")

@@ -20,6 +20,7 @@ from PIL import (
     MpoImagePlugin,  # noqa: F401
     PngImagePlugin,  # noqa: F401
     TiffImagePlugin,  # noqa: F401
+    UnidentifiedImageError,
     WebPImagePlugin,  # noqa: F401
 )
 
@@ -105,8 +106,8 @@ def fit(image: Image.Image, spec: InputSpec) -> npt.NDArray[np.uint8]:
     if spec.resize == "center":
         scale = min(width / spec.width, height / spec.height) * spec.crop_fraction
         box_width, box_height = spec.width * scale, spec.height * scale
-        left, top = (width - box_width) / 2, (height - box_height) / 2
-        box = (left, top, left + box_width, top + box_height)
+        left, top = max(0.0, (width - box_width) / 2), max(0.0, (height - box_height) / 2)
+        box = (left, top, min(left + box_width, width), min(top + box_height, height))
     filter_ = _FILTERS[spec.interpolation]
     if spec.resize == "border":
         scale = min(spec.width / width, spec.height / height)
@@ -124,11 +125,13 @@ def _open(data: bytes, limits: Limits) -> Image.Image:
     """Read the header only: recognise the format and count the pixels."""
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # Pillow's own, higher limits
         raise ImageTooLarge(f"{error}; the limit is {limits.max_pixels:,} pixels") from error
-    except Exception as error:  # hostile bytes: any parser error means that this is no image
+    except UnidentifiedImageError as error:
         accepted = ", ".join(FORMATS)
         raise NotAnImage(f"the bytes are not an image of an accepted format ({accepted})") from error
+    except Exception as error:  # a parser fed hostile bytes may raise anything
+        raise UndecodableImage(f"the image's header is truncated or damaged ({_reason(error)})") from error
     width, height = image.size
     if width * height > limits.max_pixels:
         raise ImageTooLarge(f"the image has {width} x {height} pixels; the limit is {limits.max_pixels:,} pixels")
@@ -141,19 +144,26 @@ def _load(image: Image.Image, spec: InputSpec) -> Image.Image:
         side = math.ceil(max(spec.height, spec.width) / spec.crop_fraction) * _DRAFT_MARGIN
         image.draft(image.mode, (side, side))
     image.load()
-    return ImageOps.exif_transpose(image)
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # damaged metadata of a good image: its orientation stays unknown
+        return image
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise UnsupportedImage("32-bit float pixels have no defined range; send 8- or 16-bit pixels")
     if image.mode in _SIXTEEN_BIT:  # keep the high byte, as the decoder does for 16-bit RGB
-        wide = np.asarray(image).astype(np.int64).clip(0, 0xFFFF)
-        image = Image.fromarray((wide >> 8).astype(np.uint8))
+        wide = np.asarray(image).clip(0, 0xFFFF)
+        grey = (wide >> 8).astype(np.uint8)
+        if (transparent := image.info.get("transparency")) is not None:
+            grey[wide == transparent] = 255
+        image = Image.fromarray(grey)
     if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        image = Image.alpha_composite(white, rgba)
+        image = image.convert("RGBA")
+        white = Image.new("RGB", image.size, (255, 255, 255))
+        white.paste(image, mask=image.getchannel("A"))
+        return white
     return image.convert("RGB")
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import types
 import typing
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+_FLOAT_MAX = int(sys.float_info.max)
 
 
 def build(cls: type[T], value: Any, where: str = "") -> T:
@@ -45,7 +48,8 @@ def _value(kind: Any, value: Any, where: str) -> Any:
         _expect(isinstance(value, dict), value, "an object", where)
         return {key: _value(args[1], item, f"{where}.{key}") for key, item in value.items()}
     if kind is float:
-        _expect(isinstance(value, (int, float)) and not isinstance(value, bool), value, "a number", where)
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        _expect(number and not (isinstance(value, int) and abs(value) > _FLOAT_MAX), value, "a number", where)
         return float(value)
     return _expect(type(value) is kind, value, f"a value of type {kind.__name__}", where)
 

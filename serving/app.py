@@ -27,6 +27,12 @@ from serving.settings import Settings
 
 PAGE = Path(__file__).resolve().parent / "page"
 
+_PAGE_HEADERS = {
+    "cache-control": "no-cache",  # its files carry no version in their names
+    "content-security-policy": "default-src 'self'; img-src 'self' blob: data:; base-uri 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+}
+
 _PUBLIC = ("schema_version", "model", "task", "labels", "input", "scores", "score_parameters", "gate")
 
 logger = logging.getLogger("oodgate")
@@ -86,7 +92,7 @@ async def _model(request: Request) -> Response:
 
 
 async def _page(_: Request) -> Response:
-    return FileResponse(PAGE / "index.html")
+    return FileResponse(PAGE / "index.html", headers=_PAGE_HEADERS)
 
 
 def _counted(decision: Decision) -> dict[str, Any]:

@@ -22,7 +22,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m train",
         description="Train an image classifier. SOURCE is a directory or tar with one folder a class, or an .npz with "
-        "images (uint8 NHWC) and labels; SOURCE@1/2 is a random half of each class, always the same, and SOURCE@2/2 the rest.",
+        "images (uint8 NHWC) and labels; SOURCE@1/2 is a random half of each class, always the same, SOURCE@2/2 the rest.",
         epilog="Example: python -m train --method logitnorm --arch resnet20 --data train.tar --val val.tar@1/2 "
         "--epochs 30 --out runs/first    Curves: tensorboard --logdir runs",
     )

@@ -33,8 +33,9 @@ class OnnxRuntimeCpu:
             self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's exceptions share no public base
             raise EngineError(f"ONNX Runtime can't load the graph: {error}") from error
+        inputs = [*self._session.get_inputs(), *self._session.get_overridable_initializers()]
         self.signature = Signature(
-            inputs={item.name: _tensor(item) for item in self._session.get_inputs()},
+            inputs={item.name: _tensor(item) for item in inputs},
             outputs={item.name: _tensor(item) for item in self._session.get_outputs()},
             manifest=self._session.get_modelmeta().custom_metadata_map.get("oodgate"),
         )

@@ -6,16 +6,22 @@ import io
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+import torch
 
+from export.__main__ import main as export
+from export.artifact import seal
+from runtime import bundle
 from tests.export import factories
 from tests.small import encode
 from tests.train.conftest import _one_thread  # noqa: F401  a fixture
 from tests.train.sets import colours, noise, write_folder, write_tar
+from train.__main__ import main as train
 
 
 @dataclass(frozen=True)
@@ -54,23 +60,19 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
 @pytest.fixture(scope="session")
 def checkpoint_file(sources: Sources, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A resnet20 that tells the colours apart."""
-    from train.__main__ import main
-
     out = tmp_path_factory.mktemp("run")
     options = "--method cross-entropy --arch resnet20 --size 8 --epochs 2 --batch-size 16 --learning-rate 0.02"
-    call(main, *options.split(), "--data", sources.train, "--val", sources.val, "--out", out, "--precision", "fp32")
+    call(train, *options.split(), "--data", sources.train, "--val", sources.val, "--out", out, "--precision", "fp32")
     return out / "checkpoint.safetensors"
 
 
 @pytest.fixture(scope="session")
 def exported(sources: Sources, checkpoint_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """The checkpoint's bundle, calibrated and evaluated; read only."""
-    from export.__main__ import main
-
     path = tmp_path_factory.mktemp("bundles") / "colours"
     calibration = ("--calibration", f"{sources.val}@1/2", "--alpha", "0.1")
     ood = ("--id", f"{sources.val}@2/2", "--ood", f"noise={sources.noise}", "--ood", f"dark={sources.dark}")
-    return Exported(path, call(main, "--checkpoint", checkpoint_file, "--out", path, *calibration, *ood))
+    return Exported(path, call(export, "--checkpoint", checkpoint_file, "--out", path, *calibration, *ood))
 
 
 @pytest.fixture
@@ -80,10 +82,17 @@ def exported_copy(exported: Exported, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def uncalibrated(exported_copy: Path) -> Path:
+    """The copy without its threshold."""
+    loaded = bundle.Bundle.load(exported_copy)
+    manifest = replace(loaded.manifest, gate=None, calibration=None)
+    model = seal(onnx.load_from_string(loaded.model), manifest)
+    return bundle.write(exported_copy, manifest, {bundle.MODEL: model}, {}).path
+
+
+@pytest.fixture
 def weights(tmp_path: Path) -> Path:
     """Weights for `factories.plain`, other than those that it starts with."""
-    import torch
-
     path = tmp_path / "weights.pth"
     torch.save(factories.trained().state_dict(), path)
     return path

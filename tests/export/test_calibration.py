@@ -56,7 +56,7 @@ def test_an_image_like_the_others_is_rejected_with_at_most_alpha(rng: np.random.
 
 @pytest.mark.parametrize(("alpha", "count", "k"), RANKS)
 def test_the_interval_holds_95_percent(alpha: float, count: int, k: int) -> None:
-    """P(acceptance <= x) is P(fewer than k of n uniform scores exceed .. x), a binomial sum."""
+    """The k-th smallest of n uniform scores accepts at most x where fewer than k of them lie below 1 - x."""
 
     def probability_below(x: float) -> float:
         rejection = 1 - x

@@ -236,19 +236,19 @@ def test_documents_may_be_edited_and_removed(bundle_dir: Path) -> None:
 
 
 def test_a_path_that_does_not_exist(tmp_path: Path) -> None:
-    with pytest.raises(BundleNotFound, match="there is no directory") as caught:
+    with pytest.raises(BundleNotFound, match="nowhere the directory of a bundle") as caught:
         Bundle.load(tmp_path / "nowhere")
     assert caught.value.path == tmp_path / "nowhere" / MANIFEST
 
 
 def test_a_path_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("text")
-    with pytest.raises(BundleNotFound, match="there is no directory"):
+    with pytest.raises(BundleNotFound, match="file the directory of a bundle"):
         Bundle.load(tmp_path / "file")
 
 
 def test_a_directory_that_is_no_bundle(tmp_path: Path) -> None:
-    with pytest.raises(BundleNotFound, match="is this the directory of a bundle"):
+    with pytest.raises(BundleNotFound, match="the directory of a bundle"):
         Bundle.load(tmp_path)
 
 

@@ -160,7 +160,9 @@ def test_a_threshold_overrides_the_graphs_own(
     np.testing.assert_array_equal(engine.run(images, float(threshold)).accept, energy >= threshold)
 
 
-@pytest.mark.parametrize(("threshold", "accepts"), [(-1e30, True), (1e30, False), (np.nan, False), (np.inf, False)])
+@pytest.mark.parametrize(
+    ("threshold", "accepts"), [(-1e30, True), (0.0, True), (1e30, False), (np.nan, False), (np.inf, False)]
+)
 def test_extreme_thresholds(engine: OnnxRuntimeCpu, images: Images, threshold: float, accepts: bool) -> None:
     assert set(engine.run(images, threshold).accept.tolist()) == {accepts}
 

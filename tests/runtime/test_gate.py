@@ -245,7 +245,8 @@ def test_the_file_alone_decides_the_same_in_bare_onnxruntime(
 def test_any_score_may_be_the_gates(gate: Gate, name: str) -> None:
     gated = gate_of(gate, answering(SCORES), gate=manifest_gate(gate.manifest, score=name, threshold=0.1))
     (decision,) = gated.decide(ONE)
-    assert (decision.score.name, decision.score.value) == (name, pytest.approx(decision.scores[name]))
+    assert decision.score.name == name
+    assert decision.score.value == decision.scores[name]
     calibration = gate.engine.run(calibration_images()).scores[:, gate.manifest.scores.index(name)]
     assert decision.score.p_value == (1 + sum(calibration <= np.float32(decision.score.value))) / 100
 
@@ -271,11 +272,14 @@ def test_a_gate_score_that_is_not_finite_has_no_value_and_the_smallest_p_value(g
     assert decision.score.p_value == 1 / 100
 
 
-@pytest.mark.parametrize("task", ["multiclass", "multilabel"])
 @pytest.mark.parametrize(
-    "logits", [(math.nan, 1, 0), (1, 0, math.nan), (math.inf, 1, 0), (math.nan,) * 3, (math.inf,) * 3, (-math.inf,) * 3]
+    ("task", "logits"),
+    [
+        *[(task, logits) for task in ("multiclass", "multilabel") for logits in ((math.nan, 1, 0), (math.nan,) * 3)],
+        *[("multiclass", logits) for logits in ((math.inf, 1, 0), (math.inf,) * 3, (-math.inf,) * 3)],
+    ],
 )
-def test_logits_that_are_not_finite_reject(gate: Gate, logits: tuple[float, ...], task: str) -> None:
+def test_logits_without_probabilities_reject(gate: Gate, logits: tuple[float, ...], task: str) -> None:
     (decision,) = gate_of(gate, answering(SCORES, logits), task=task).decide(ONE)
     assert (decision.decision, decision.label) == ("reject", None)
 
@@ -372,7 +376,8 @@ def test_labels_are_those_of_probability_one_half_and_more(
 def test_confidence_of_a_multilabel_model_is_the_sigmoid(gate: Gate, logits: tuple[float, ...]) -> None:
     (decision,) = gate_of(gate, answering(SCORES, logits), task="multilabel").decide(ONE)
     assert decision.confidence == pytest.approx(float(special.expit(max(logits))), rel=1e-12)
-    assert (decision.class_index, decision.label) == (np.argmax(logits), LABELS[np.argmax(logits)])
+    assert decision.class_index == np.argmax(logits)
+    assert decision.label == LABELS[np.argmax(logits)]
 
 
 def test_a_rejected_multilabel_image_has_an_empty_list(gate: Gate) -> None:

@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parents[2]
 Pixels = npt.NDArray[np.uint8]
 RESIZES: list[Resize] = ["center", "squash", "border"]
 FILTERS: list[Interpolation] = ["nearest", "bilinear", "bicubic", "lanczos"]
-LOSSLESS = {
+LOSSLESS: dict[str, dict[str, Any]] = {
     "PNG": {},
     "BMP": {},
     "TIFF": {},
@@ -107,7 +107,8 @@ def test_gif_keeps_the_colours_of_its_palette() -> None:
 @pytest.mark.parametrize("format", FORMATS)
 def test_result_is_contiguous_uint8_rgb(format: str) -> None:
     result = preprocess(encode(noise(20, 30), format), spec(8, 12))
-    assert (result.shape, result.dtype) == ((8, 12, 3), np.uint8)
+    assert result.shape == (8, 12, 3)
+    assert result.dtype == np.uint8
     assert result.flags.c_contiguous
 
 
@@ -347,7 +348,7 @@ def test_other_image_formats_are_no_image(format: str) -> None:
 def test_truncated_image_is_undecodable(format: str, share: float) -> None:
     data = encode(noise(64, 64), format)
     data = data[: int(share * len(data))] if format != "JPEG" else data[: int((0.2 + 0.8 * share) * len(data))]
-    with pytest.raises(UndecodableImage, match=format):
+    with pytest.raises(UndecodableImage, match="truncated or damaged"):
         preprocess(data, spec(64, 64))
 
 

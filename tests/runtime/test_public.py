@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
+from typing import Any
 
 import pytest
 
@@ -63,7 +64,7 @@ CODES = {
 }
 
 
-def _errors() -> dict[str, type]:
+def _errors() -> dict[str, Any]:
     return {
         name: value
         for name, value in vars(exceptions).items()

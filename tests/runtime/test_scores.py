@@ -83,7 +83,8 @@ def test_equals_the_formula_in_exact_decimals(key: str, case: str) -> None:
 @pytest.mark.parametrize("key", KEYS)
 def test_returns_float64_for_each_row_of_float32(key: str) -> None:
     score = SCORES[key](np.zeros((5, 3), np.float32), np.zeros((5, 2), np.float32))
-    assert (score.shape, score.dtype) == ((5,), np.float64)
+    assert score.shape == (5,)
+    assert score.dtype == np.float64
 
 
 @pytest.mark.parametrize("key", KEYS)

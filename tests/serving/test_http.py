@@ -118,6 +118,7 @@ def test_the_page_asks_nothing_of_other_hosts(client: httpx.Client) -> None:
     for path in ("/", "/page/page.css", "/page/page.js"):
         text = client.get(path).text.replace("http://www.w3.org/2000/svg", "")
         assert "://" not in text
+    assert client.get("/").headers["content-security-policy"].startswith("default-src 'self'")
 
 
 def test_a_bad_bundle_ends_the_command_with_one_line(tmp_path: Path) -> None:

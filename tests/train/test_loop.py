@@ -155,8 +155,9 @@ def test_learns_colours_with_logitnorm(tmp_path: Path) -> None:
 # --- stopping, and going on
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("after", [1, 3, 4, 6])
+@pytest.mark.parametrize(
+    ("after", "number"), [(1, signal.SIGTERM), (3, signal.SIGINT), (4, signal.SIGTERM), (6, signal.SIGINT)]
+)
 def test_a_run_that_is_interrupted_and_resumed_ends_the_same(
     completed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int, number: signal.Signals
 ) -> None:

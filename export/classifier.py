@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pickle
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -152,7 +153,7 @@ def _load_weights(module: nn.Module, path: Path) -> None:
     try:
         module.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:
-        raise ExportError(f"{path}: the weights don't fit the model: {error}") from error
+        raise ExportError(f"{path}: the weights don't fit the model: {textwrap.shorten(str(error), 300)}") from error
 
 
 def _read_weights(path: Path) -> dict[str, Any]:

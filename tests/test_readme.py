@@ -42,11 +42,15 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with the files that the README speaks of."""
     path = tmp_path_factory.mktemp("readme")
     rng = np.random.default_rng(0)
-    for name, count in (("train", 100), ("val", 140), ("textures", 60)):
+    for name, count in (("train", 100), ("val", 140), ("textures", 60), ("outliers", 140)):
         for label, colour in (("cat", 60), ("dog", 190)):
             (path / name / label).mkdir(parents=True)
             for i in range(count):
-                noise = rng.normal(colour, 30, (32, 32, 3)) if name != "textures" else rng.normal(128, 90, (32, 32, 3))
+                noise = (
+                    rng.normal(colour, 30, (32, 32, 3))
+                    if name in ("train", "val")
+                    else rng.normal(128, 90, (32, 32, 3))
+                )
                 Image.fromarray(noise.clip(0, 255).astype(np.uint8)).save(path / name / label / f"{i}.png")
         with tarfile.open(path / f"{name}.tar", "w") as tar:
             tar.add(path / name, arcname=".")
@@ -94,7 +98,13 @@ def test_command(number: int, command: str, workplace: Path, request: pytest.Fix
     if command.startswith(("import", "from")):
         arguments = [sys.executable, "-c", command]
     else:
-        arguments = ["bash", "-c", command.replace("--epochs 30", "--epochs 1").replace("python", sys.executable, 1)]
+        arguments = [
+            "bash",
+            "-c",
+            command.replace("--epochs 30", "--epochs 1")
+            .replace("--epochs 10", "--epochs 1")
+            .replace("python", sys.executable, 1),
+        ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(arguments, cwd=workplace, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr or done.stdout

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 from runtime.command import run
 from runtime.manifest import InputSpec
 from train import checkpoint, methods, models
 from train.config import Config, Precision, Schedule
-from train.data import load
-from train.exceptions import TrainingError
+from train.data import concatenate, load
+from train.exceptions import DataError, TrainingError
 from train.loop import CHECKPOINT, channel_statistics, train
 
 
@@ -37,6 +36,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--arch", required=True, help="one of: " + ", ".join(models.ARCHITECTURES))
     parser.add_argument("--data", required=True, metavar="SOURCE", help="training images")
     parser.add_argument("--val", required=True, metavar="SOURCE", help="images for the accuracy reported each epoch")
+    parser.add_argument("--aux", metavar="SOURCE", action="append", default=[], help="auxiliary outliers; repeatable")
+    parser.add_argument("--init", type=Path, metavar="CKPT", help="start from the weights of another run (fine-tuning)")
     parser.add_argument("--epochs", type=int, required=True)
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="directory for checkpoint and curves")
     parser.add_argument("--size", type=int, default=32, help="side of the input in pixels (default: %(default)s)")
@@ -55,12 +56,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _hyperparameters(pairs: list[str]) -> dict[str, Any]:
+def _hyperparameters(pairs: list[str]) -> dict[str, float]:
     options = {}
     for pair in pairs:
         name, _, value = pair.partition("=")
         try:
-            options[name] = json.loads(value)
+            options[name] = float(value)
         except ValueError as error:
             raise TrainingError(f"--set {pair}: expected NAME=NUMBER, such as tau=0.04") from error
     return options
@@ -81,16 +82,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         precision=args.precision,
         seed=args.seed,
     )
-    methods.make(config.method, config.method_options)  # a wrong name fails before the data are read
+    method = methods.make(config.method, config.method_options)  # a wrong name fails before the data are read
+    if method.needs_outliers and not args.aux:
+        raise TrainingError(f"method {args.method!r} learns from auxiliary outliers; give them by --aux SOURCE")
+    if args.aux and not method.needs_outliers:
+        raise TrainingError(f"method {args.method!r} makes no use of --aux")
     models.make(config.arch, num_classes=2)
     path = args.out / CHECKPOINT
     resume = checkpoint.load(path) if args.resume and path.exists() else None
+    init = checkpoint.load(args.init) if args.init else None
+    if args.size < 1:
+        raise TrainingError(f"--size must be at least 1, found {args.size}")
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(f"--out {args.out}: can't be made a directory ({error.strerror})") from error
     size = InputSpec(args.size, args.size, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     data = load(args.data, size)
     val = load(args.val, size).with_classes(data.classes, args.val)
+    outliers = concatenate([load(source, size) for source in args.aux]) if args.aux else None
     mean, std = channel_statistics(data.images)
-    spec = InputSpec(args.size, args.size, mean, std)
-    header = train(config, spec, data, val, args.out, resume)
+    if not min(std):
+        raise DataError(f"{args.data}: a colour channel has the same value in all pixels, so it can't be normalised")
+    spec = init.header.input if init else InputSpec(args.size, args.size, mean, std)
+    header = train(config, spec, data, val, args.out, outliers=outliers, init=init, resume=resume)
     total = len(data) // config.batch_size * config.epochs
     if header.step < total:
         print(f"stopped at step {header.step} of {total}, saved {path}; add --resume to go on")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,11 +63,20 @@ class Checkpoint:
             CheckpointError: when the weights don't fit the architecture that the header names.
         """
         model = models.make(self.header.arch, len(self.header.labels))
+        self.load_into(model)
+        return model.eval()
+
+    def load_into(self, model: nn.Module) -> None:
+        """Give a network these weights.
+
+        Raises:
+            CheckpointError: when they don't fit.
+        """
         try:
             model.load_state_dict(self.weights)
         except RuntimeError as error:
-            raise CheckpointError(f"the weights are not those of a {self.header.arch}: {error}") from error
-        return model.eval()
+            reason = textwrap.shorten(str(error), 300)
+            raise CheckpointError(f"the weights are not those of a {self.header.arch}: {reason}") from error
 
 
 def save(path: Path, header: Header, weights: dict[str, Tensor], optimizer: dict[str, Tensor]) -> None:

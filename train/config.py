@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from train.exceptions import TrainingError
+
 Schedule = Literal["cosine", "multistep"]
 Precision = Literal["auto", "bf16", "fp32"]
 
@@ -30,3 +32,15 @@ class Config:
     padding: int = 4
     precision: Precision = "auto"
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for holds, problem in (
+            (self.epochs >= 1, f"epochs must be at least 1, found {self.epochs}"),
+            (self.batch_size >= 1, f"batch size must be at least 1, found {self.batch_size}"),
+            (self.learning_rate > 0, f"learning rate must be positive, found {self.learning_rate}"),
+            (self.weight_decay >= 0, f"weight decay must not be negative, found {self.weight_decay}"),
+            (self.warmup >= 0, f"warmup must not be negative, found {self.warmup}"),
+            (0 <= self.seed < 2**31, f"seed must be from 0 to {2**31 - 1}, found {self.seed}"),
+        ):
+            if not holds:
+                raise TrainingError(problem)

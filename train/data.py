@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,7 @@ from runtime.preprocess import SUFFIXES, fit, preprocess
 from train.exceptions import DataError
 
 _CHUNK = 1024
+_TAR_BLOCK = 512
 _PART = re.compile(r"^(?P<path>.+)@(?P<index>\d+)/(?P<count>\d+)$")
 
 
@@ -80,7 +82,17 @@ def load(source: str, spec: InputSpec) -> ImageSet:
         whole = _load_tar(path, spec)
     else:
         raise DataError(f"{path}: no such directory, tar or .npz file")
-    return _part(whole, index, count)
+    part = _part(whole, index, count)
+    if not len(part):
+        raise DataError(f"{source}: no images in this part; {len(whole)} are too few for {count} parts of every class")
+    return part
+
+
+def concatenate(sets: Sequence[ImageSet]) -> ImageSet:
+    """Several sets as one, for auxiliary outliers; their classes are dropped, all labels are 0."""
+    images = np.concatenate([part.images for part in sets])
+    names = tuple(name for part in sets for name in part.names)
+    return ImageSet(images, np.zeros(len(images), dtype=np.int64), ("outlier",), names)
 
 
 def short_name(source: str) -> str:
@@ -125,6 +137,10 @@ def _load_tar(path: Path, spec: InputSpec) -> ImageSet:
                 assert file is not None  # only regular files are listed
                 return file.read()
 
+            if tar.fileobj is not None:  # a tar ends with a block of zeros; tarfile itself does not miss it
+                tar.fileobj.seek(tar.offset)
+                if not tar.fileobj.read(_TAR_BLOCK) == bytes(_TAR_BLOCK):
+                    raise DataError(f"{path}: not a readable tar (truncated after {len(members)} files)")
             return _decode(path, list(members), read, spec)
     except (tarfile.TarError, EOFError) as error:
         raise DataError(f"{path}: not a readable tar ({error})") from error
@@ -132,11 +148,11 @@ def _load_tar(path: Path, spec: InputSpec) -> ImageSet:
 
 def _load_npz(path: Path, spec: InputSpec) -> ImageSet:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            images, labels = archive["images"], archive["labels"]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        with zipfile.ZipFile(path) as archive:
+            images, labels = (_read_npy(archive, name) for name in ("images", "labels"))
+    except Exception as error:  # zipfile and numpy raise many kinds of errors on damaged bytes
         raise DataError(f"{path}: expected an .npz with arrays 'images' and 'labels' ({error})") from error
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or 0 in images.shape[1:]:
         raise DataError(f"{path}: images must be uint8 [N, H, W, 3], found {images.dtype} {list(images.shape)}")
     if labels.shape != images.shape[:1] or not len(labels):
         raise DataError(f"{path}: expected one label an image, found {list(labels.shape)} for {len(images)} images")
@@ -145,6 +161,11 @@ def _load_npz(path: Path, spec: InputSpec) -> ImageSet:
     distinct, indices = np.unique(labels, return_inverse=True)
     names = tuple(f"{path.name}[{i}]" for i in range(len(images)))
     return ImageSet(images, indices.astype(np.int64), tuple(map(str, distinct)), names)
+
+
+def _read_npy(archive: zipfile.ZipFile, name: str) -> npt.NDArray[Any]:
+    with archive.open(f"{name}.npy") as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def _decode(path: Path, names: Iterable[str], read: Callable[[str], bytes], spec: InputSpec) -> ImageSet:

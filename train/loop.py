@@ -13,6 +13,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -38,20 +39,39 @@ Triple = tuple[float, float, float]
 
 
 def train(
-    config: Config, spec: InputSpec, data: ImageSet, val: ImageSet, out: Path, resume: Checkpoint | None = None
+    config: Config,
+    spec: InputSpec,
+    data: ImageSet,
+    val: ImageSet,
+    out: Path,
+    resume: Checkpoint | None = None,
+    *,
+    outliers: ImageSet | None = None,
+    init: Checkpoint | None = None,
 ) -> Header:
     """Train a network and leave `out`/checkpoint.safetensors, written after every epoch, and TensorBoard scalars.
 
     Ctrl-C and SIGTERM save first and then end the loop.
+
+    Args:
+        config: the settings.
+        spec: size and normalisation of the input.
+        data, val: images to train on, and images for the accuracy reported after each epoch.
+        out: directory of the checkpoint and the scalars.
+        resume: the checkpoint of this very run, to go on from.
+        outliers: auxiliary images, for methods that need them.
+        init: a checkpoint whose weights to start from (fine-tuning).
 
     Returns:
         the header of the last checkpoint written; its `step` tells whether the run was completed.
 
     Raises:
         TrainingError: unusable settings, or a loss that is not finite (the message names the step).
-        CheckpointError: `resume` is a checkpoint of other settings.
+        CheckpointError: `resume` is a checkpoint of other settings, or `init` of another network.
     """
-    run = _Run(config, spec, data)
+    run = _Run(config, spec, data, outliers)
+    if init:
+        run.start_from(init)
     header = Header(
         arch=config.arch,
         task="multiclass",
@@ -108,11 +128,14 @@ def train(
 class _Run:
     """What a step needs: network, optimizer, method and the images on their device."""
 
-    def __init__(self, config: Config, spec: InputSpec, data: ImageSet) -> None:
+    def __init__(self, config: Config, spec: InputSpec, data: ImageSet, outliers: ImageSet | None) -> None:
         self.config = config
         self.steps_per_epoch = len(data) // config.batch_size
-        if not self.steps_per_epoch:
-            raise TrainingError(f"{len(data)} images are fewer than a batch of {config.batch_size}; lower --batch-size")
+        for images in filter(None, (data, outliers)):
+            if len(images) < config.batch_size:
+                raise TrainingError(
+                    f"{len(images)} images are fewer than a batch of {config.batch_size}; lower --batch-size"
+                )
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.method = methods.make(config.method, config.method_options)
         torch.manual_seed(config.seed)
@@ -126,8 +149,10 @@ class _Run:
             weight_decay=config.weight_decay,
             nesterov=True,
         )
+        self.classes = data.classes
         self.images = torch.from_numpy(data.images).to(self.device)
         self.labels = torch.from_numpy(data.labels).to(self.device)
+        self.outliers = None if outliers is None else torch.from_numpy(outliers.images).to(self.device)
         self.autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=_bf16(config, self.device))
 
     def step(self, step: int, chosen: Tensor) -> tuple[float, float]:
@@ -135,8 +160,11 @@ class _Run:
         torch.manual_seed(self.config.seed << 32 | step)
         self.model.train()
         with self.autocast:
-            images = self.normalize(crop_flip(self.images[chosen], self.config.padding))
-            batch = methods.Batch(images, self.labels[chosen])
+            batch = methods.Batch(
+                images=self._augmented(self.images[chosen]),
+                labels=self.labels[chosen],
+                outliers=None if self.outliers is None else self._augmented(self.outliers[self._outliers_of(step)]),
+            )
             result = self.method.step(self.model, batch)
         loss = result.loss.item()
         if not math.isfinite(loss):
@@ -147,6 +175,18 @@ class _Run:
         result.loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         return loss, (result.logits.argmax(1) == batch.labels).float().mean().item()
+
+    def _augmented(self, images: Tensor) -> Tensor:
+        normalized: Tensor = self.normalize(crop_flip(images, self.config.padding))
+        return normalized
+
+    def _outliers_of(self, step: int) -> Tensor:
+        """Indices (B,) of a step's outliers: pass after pass over all of them, each in an order of its own."""
+        assert self.outliers is not None
+        size = self.config.batch_size
+        number, position = divmod(step, len(self.outliers) // size)
+        order = _order(len(self.outliers), self.config.seed, number, stream=1)
+        return order[position * size : (position + 1) * size]
 
     @torch.inference_mode()
     def accuracy(self, data: ImageSet, batch_size: int = 512) -> float:
@@ -164,6 +204,20 @@ class _Run:
         states = {name: self.optimizer.state[parameter] for name, parameter in self.model.named_parameters()}
         return {name: state["momentum_buffer"] for name, state in states.items() if "momentum_buffer" in state}
 
+    def start_from(self, init: Checkpoint) -> None:
+        """Take over the weights of another run.
+
+        Raises:
+            CheckpointError: of another architecture, or with other labels.
+        """
+        labels = init.header.labels
+        if init.header.arch != self.config.arch or labels != self.classes:
+            raise CheckpointError(
+                f"can't start from a {init.header.arch} with labels {list(labels)}; "
+                f"expected a {self.config.arch} with {list(self.classes)}"
+            )
+        init.load_into(self.model)
+
     def restore(self, resume: Checkpoint, expected: Header) -> None:
         """Weights and momentum of a checkpoint whose header says the same as `expected`.
 
@@ -176,7 +230,7 @@ class _Run:
                 raise CheckpointError(
                     f"can't resume: {name} was {theirs[name]}, now {ours[name]}; train into another --out"
                 )
-        self.model.load_state_dict(resume.weights)
+        resume.load_into(self.model)
         for name, parameter in self.model.named_parameters():
             if name in resume.optimizer:
                 self.optimizer.state[parameter]["momentum_buffer"] = resume.optimizer[name].to(parameter)
@@ -215,8 +269,11 @@ class _Mean:
         self.value += (value - self.value) / self.count
 
 
-def _order(count: int, seed: int, epoch: int) -> Tensor:
-    return torch.from_numpy(np.random.default_rng([seed, epoch]).permutation(count))
+@lru_cache(maxsize=4)
+def _order(count: int, seed: int, epoch: int, stream: int = 0) -> Tensor:
+    """A permutation of range(count), another one for each epoch and stream."""
+    entropy = [seed, epoch, stream] if stream else [seed, epoch]
+    return torch.from_numpy(np.random.default_rng(entropy).permutation(count))
 
 
 def _bf16(config: Config, device: torch.device) -> bool:

@@ -24,7 +24,7 @@ MANIFEST = Manifest(
     input=SPEC,
     scores=("msp", "energy"),
     gate=GateSpec("energy", 5.0, 0.1, 0.9, 99, (0.83, 0.95)),
-    calibration=Calibration(1, (1,), {"msp": (0.5,), "energy": (5.0,)}),
+    calibration=Calibration(99, (99,), {"msp": (0.5,), "energy": (5.0,)}),
     files={"model.onnx": FileEntry("abc", 3)},
 )
 

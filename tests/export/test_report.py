@@ -28,7 +28,7 @@ UNCALIBRATED = Manifest(
 MANIFEST = replace(
     UNCALIBRATED,
     gate=GateSpec("energy", 4.25, 0.05, 0.95, 1000, (0.9355, 0.9621)),
-    calibration=Calibration(1, (1,), {"msp": (0.5,), "energy": (4.25,)}),
+    calibration=Calibration(1000, (1000,), {"msp": (0.5,), "energy": (4.25,)}),
 )
 EVALUATION = Evaluation(
     model="mine",

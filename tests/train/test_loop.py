@@ -17,10 +17,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor, nn
 
 from runtime.manifest import InputSpec
-from tests.train.sets import CLASSES, SPEC, colours
+from tests.train.sets import CLASSES, SPEC, colours, noise
 from train import checkpoint, methods, models
 from train.checkpoint import Checkpoint, Header
 from train.config import Config
+from train.data import ImageSet
 from train.exceptions import CheckpointError, TrainingError
 from train.loop import CHECKPOINT, channel_statistics, learning_rate, train
 from train.methods import Batch, CrossEntropy, Step
@@ -40,7 +41,7 @@ STEPS = 8
 
 
 def run(out: Path, config: Config = CONFIG, resume: Checkpoint | None = None) -> Header:
-    return train(config, SPEC, colours(35), colours(12, seed=1), out, resume)
+    return train(config, SPEC, colours(35), colours(12, seed=1), out, resume=resume)
 
 
 def saved(out: Path) -> Checkpoint:
@@ -51,18 +52,22 @@ def equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(tensor, b[name]) for name, tensor in a.items())
 
 
-def interrupt(monkeypatch: pytest.MonkeyPatch, after: int, number: int = signal.SIGTERM) -> None:
+def interrupt(
+    monkeypatch: pytest.MonkeyPatch, after: int, number: int = signal.SIGTERM, name: str = "cross-entropy"
+) -> None:
     """Send this process a signal during its `after`-th step."""
     calls = []
+    base: Any = methods.METHODS[name]
 
-    class Interrupted(CrossEntropy):
+    class Interrupted(base):  # type: ignore[misc]
         def step(self, model: nn.Module, batch: Batch) -> Step:
             calls.append(None)
             if len(calls) == after:
                 os.kill(os.getpid(), number)
-            return super().step(model, batch)
+            result: Step = super().step(model, batch)
+            return result
 
-    monkeypatch.setitem(methods.METHODS, "cross-entropy", Interrupted)
+    monkeypatch.setitem(methods.METHODS, name, Interrupted)
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +104,24 @@ def test_bf16_is_close_to_fp32(completed: Path, tmp_path: Path) -> None:
     assert bf16.dtype == torch.float32
     assert not torch.equal(bf16, fp32)
     assert (bf16 - fp32).abs().max() < 0.1
+
+
+def test_every_epoch_sees_each_image_once_in_an_order_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    class Watching(CrossEntropy):
+        def step(self, model: nn.Module, batch: Batch) -> Step:
+            seen.extend(batch.labels.tolist())
+            return super().step(model, batch)
+
+    monkeypatch.setitem(methods.METHODS, "cross-entropy", Watching)
+    data = replace(colours(32), labels=np.arange(32), classes=tuple(map(str, range(32))))  # a class for each image
+    train(replace(CONFIG, arch="resnet20"), SPEC, data, data, tmp_path)
+    first, second = seen[:32], seen[32:]
+    assert sorted(first) == sorted(second) == list(range(32))
+    assert len({tuple(first), tuple(second), tuple(range(32))}) == 3
 
 
 # --- what it leaves behind
@@ -223,19 +246,74 @@ def test_resume_with_other_settings_is_refused(completed: Path, change: dict[str
 def test_resume_on_other_classes_is_refused(completed: Path, tmp_path: Path) -> None:
     data = replace(colours(35), classes=("blue", "green", "yellow"))
     with pytest.raises(CheckpointError, match="labels was"):
-        train(CONFIG, SPEC, data, data, tmp_path, saved(completed))
+        train(CONFIG, SPEC, data, data, tmp_path, resume=saved(completed))
 
 
 def test_resume_on_images_of_other_statistics_is_refused(completed: Path, tmp_path: Path) -> None:
     spec = InputSpec(8, 8, mean=(0.5, 0.5, 0.5), std=(1.0, 1.0, 1.0))
     with pytest.raises(CheckpointError, match="input was"):
-        train(CONFIG, spec, colours(35), colours(12), tmp_path, saved(completed))
+        train(CONFIG, spec, colours(35), colours(12), tmp_path, resume=saved(completed))
 
 
 def test_resume_of_a_checkpoint_whose_weights_do_not_fit(completed: Path, tmp_path: Path) -> None:
     resume = replace(saved(completed), weights={"fc.weight": torch.zeros(2, 2)})
     with pytest.raises(CheckpointError, match="weights"):
         run(tmp_path, resume=resume)
+
+
+# --- outliers, and the weights of another run
+
+OUTLIERS = ImageSet(noise(20, seed=2), np.zeros(20, np.int64), ("outlier",), ("",) * 20)
+ENERGY = replace(CONFIG, method="energy")
+
+
+def run_with_outliers(out: Path, outliers: ImageSet = OUTLIERS, resume: Checkpoint | None = None) -> Checkpoint:
+    train(ENERGY, SPEC, colours(35), colours(12, seed=1), out, outliers=outliers, resume=resume)
+    return saved(out)
+
+
+def test_outliers_decide_the_weights_too(tmp_path: Path) -> None:
+    once = run_with_outliers(tmp_path / "once")
+    again = run_with_outliers(tmp_path / "again")
+    others = run_with_outliers(tmp_path / "others", replace(OUTLIERS, images=255 - OUTLIERS.images))
+    assert equal(once.weights, again.weights)
+    assert not equal(once.weights, others.weights)
+
+
+def test_a_run_with_outliers_that_is_interrupted_and_resumed_ends_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupt(patch, after=3, name="energy")
+        assert run_with_outliers(tmp_path / "cut").header.step == 3
+    resumed = run_with_outliers(tmp_path / "cut", resume=saved(tmp_path / "cut"))
+    assert equal(resumed.weights, run_with_outliers(tmp_path / "whole").weights)
+
+
+def test_fewer_outliers_than_a_batch(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="7 images are fewer than a batch of 8"):
+        run_with_outliers(tmp_path, ImageSet(noise(7), np.zeros(7, np.int64), ("outlier",), ("",) * 7))
+
+
+def test_starts_from_the_weights_of_another_run(completed: Path, tmp_path: Path) -> None:
+    """The one step of this run has the rate zero."""
+    config = replace(CONFIG, epochs=1, batch_size=35, warmup=1.0)
+    train(config, SPEC, colours(35), colours(12), tmp_path, init=saved(completed))
+    model = saved(completed).model()
+    assert all(torch.equal(saved(tmp_path).weights[name], value) for name, value in model.named_parameters())
+
+
+@pytest.mark.parametrize("change", [{"arch": "resnet20"}, {"labels": ("blue", "green", "yellow")}])
+def test_start_from_another_network_is_refused(completed: Path, tmp_path: Path, change: dict[str, Any]) -> None:
+    other = replace(saved(completed), header=replace(saved(completed).header, **change))
+    with pytest.raises(CheckpointError, match="can't start from a"):
+        train(CONFIG, SPEC, colours(35), colours(12), tmp_path, init=other)
+
+
+def test_start_from_weights_that_do_not_fit_is_refused(completed: Path, tmp_path: Path) -> None:
+    init = replace(saved(completed), weights={"fc.weight": torch.zeros(2, 2)})
+    with pytest.raises(CheckpointError, match="weights"):
+        train(CONFIG, SPEC, colours(35), colours(12), tmp_path, init=init)
 
 
 # --- what can't be trained

@@ -24,11 +24,11 @@ class Fixed(nn.Module):
         super().__init__()
         self.logits = nn.Parameter(torch.tensor(LOGITS, dtype=dtype))
 
-    def forward(self, _: Tensor) -> tuple[Tensor, Tensor]:
-        return self.logits, torch.zeros(2, 4)
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return self.logits.repeat(len(images) // 2, 1), torch.zeros(len(images), 4)
 
 
-BATCH = Batch(torch.zeros(2, 3, 8, 8), torch.tensor(LABELS))
+BATCH = Batch(torch.zeros(2, 3, 8, 8), torch.tensor(LABELS), outliers=torch.zeros(2, 3, 8, 8))
 
 
 def mean_loss(scale: Callable[[list[float]], float]) -> float:
@@ -51,6 +51,31 @@ def test_logitnorm(options: dict[str, float], tau: float) -> None:
     step = methods.make("logitnorm", options).step(Fixed(), BATCH)
     assert step.loss.item() == pytest.approx(mean_loss(lambda row: 1 / (tau * math.hypot(*row))), rel=1e-5)
     assert step.logits.tolist() == LOGITS
+
+
+def logsumexp(row: list[float]) -> float:
+    return math.log(sum(map(math.exp, row)))
+
+
+def test_logit_penalty() -> None:
+    step = methods.make("logit-penalty", {"weight": 0.5}).step(Fixed(), BATCH)
+    norm = sum(math.hypot(*row) for row in LOGITS) / 2
+    assert step.loss.item() == pytest.approx(mean_loss(lambda _: 1) + 0.5 * norm, rel=1e-6)
+
+
+def test_energy() -> None:
+    """Images and outliers get the same logits here, so both hinges see the same energies."""
+    step = methods.make("energy", {"weight": 2.0, "m_in": -3.0, "m_aux": -1.0}).step(Fixed(), BATCH)
+    energies = [-logsumexp(row) for row in LOGITS]
+    hinges = [max(0, e + 3) ** 2 + max(0, -1 - e) ** 2 for e in energies]
+    assert step.loss.item() == pytest.approx(mean_loss(lambda _: 1) + 2 * sum(hinges) / 2, rel=1e-6)
+    assert step.logits.tolist() == LOGITS
+
+
+def test_outlier_exposure() -> None:
+    step = methods.make("oe", {"weight": 0.25}).step(Fixed(), BATCH)
+    uniform = sum(logsumexp(row) - sum(row) / 3 for row in LOGITS) / 2
+    assert step.loss.item() == pytest.approx(mean_loss(lambda _: 1) + 0.25 * uniform, rel=1e-6)
 
 
 @pytest.mark.parametrize("name", methods.METHODS)

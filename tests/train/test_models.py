@@ -55,6 +55,16 @@ def test_penultimate_is_not_negative(answer: Answer) -> None:
     assert (answer.penultimate > 0).any()
 
 
+def test_each_stage_after_the_first_halves_the_resolution(answer: Answer) -> None:
+    shapes = []
+    hook = answer.model.blocks.register_forward_hook(lambda *call: shapes.append(tuple(call[-1].shape)))
+    with torch.no_grad():
+        answer.model(answer.images)
+    hook.remove()
+    height, width = (1, 2) if answer.arch == "resnet18" else (2, 3)  # of 8 x 12, three times or twice
+    assert shapes == [(4, WIDTHS[answer.arch], height, width)]
+
+
 def test_number_of_parameters(answer: Answer) -> None:
     assert sum(parameter.numel() for parameter in answer.model.parameters()) == PARAMETERS[answer.arch]
 

@@ -1,0 +1,18 @@
+"""Logit penalty, the ablation of LogitNorm (Wei et al. 2022, section 5)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def logit_penalty(logits: Tensor, labels: Tensor, weight: float = 0.05) -> Tensor:
+    """Cross-entropy plus a penalty on the logits' norm, L_CE(f, y) + weight ||f||_2; the mean over the batch.
+
+    Args:
+        logits: f, (B, K).
+        labels: y, int64 (B,).
+        weight: lambda; 0.05 is the value of LogitNorm's table 9.
+    """
+    norm: Tensor = logits.norm(p=2, dim=1)
+    return F.cross_entropy(logits, labels) + weight * norm.mean()

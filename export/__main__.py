@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import platform
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -74,6 +75,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _classifier(args: argparse.Namespace) -> Classifier:
     if not args.model:
+        for option in ("labels", "size", "mean", "std"):
+            if getattr(args, option) is not None:
+                raise ExportError(f"--{option} goes with --model; a checkpoint of ours says it itself")
         return from_checkpoint(args.checkpoint)
     missing = [option for option in ("labels", "size", "mean", "std") if getattr(args, option) is None]
     if missing:
@@ -141,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ExportError("--id and --ood go together: detection is measured between the two")
     if ood and not args.calibration:
         raise ExportError("--ood needs --calibration: without a threshold there is no gate to evaluate")
-    if not args.temperature > 0:
+    if not 0 < args.temperature < math.inf:
         raise ExportError(f"--temperature must be positive, found {args.temperature}")
     manifest = _export(_classifier(args), args)
     print(gate_text(manifest))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import warnings
+from contextlib import redirect_stderr
 from typing import Any, cast
 
 import onnx
@@ -36,11 +38,11 @@ def to_onnx(backbone: Backbone, spec: InputSpec) -> onnx.ModelProto:
         ExportError: torch.export can't trace the model; the message carries its reason.
     """
     example = torch.zeros(2, spec.height, spec.width, 3, dtype=torch.uint8)
-    exporter_log = logging.getLogger("torch.onnx")
+    exporter_log = logging.getLogger("torch")
     level = exporter_log.level
     exporter_log.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):  # torch dumps its graph when it fails
             warnings.simplefilter("ignore")  # the exporter's deprecations are not the user's
             program = torch.onnx.export(
                 backbone.eval(),
@@ -53,7 +55,11 @@ def to_onnx(backbone: Backbone, spec: InputSpec) -> onnx.ModelProto:
                 verbose=False,
             )
     except Exception as error:  # torch.export's exceptions share no public base
-        raise ExportError(f"torch.export can't trace the model: {error}") from error
+        reason = str(error.__cause__ or error).strip().partition("\n")[0]
+        raise ExportError(f"torch.export can't trace the model: {reason}") from error
     finally:
         exporter_log.setLevel(level)
-    return cast(onnx.ModelProto, cast(Any, program).model_proto)
+    model = cast(onnx.ModelProto, cast(Any, program).model_proto)
+    if not model.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
+        raise ExportError("torch.export can't trace the model: it takes batches of one size only")
+    return model

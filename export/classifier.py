@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -77,6 +76,8 @@ def from_factory(target: str, weights: Path, labels: tuple[str, ...], spec: Inpu
         module = WithPenultimate(module, example)
         with torch.no_grad():
             output = module(example)
+    if repeated := [label for i, label in enumerate(labels) if label in labels[:i]]:
+        raise ExportError(f"labels must be distinct, found {repeated[0]!r} twice; tell the two apart")
     _check_outputs(target, output, len(labels))
     return Classifier(module, arch=target, method="unknown", task=task, labels=labels, input=spec)
 
@@ -111,10 +112,10 @@ class WithPenultimate(nn.Module):
                 "let its forward return (logits, penultimate)"
             )
         self._captured: list[Tensor] = []
-        reached[-1].register_forward_pre_hook(self._capture)
+        reached[-1].register_forward_pre_hook(self._capture, with_kwargs=True)
 
-    def _capture(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        self._captured.append(inputs[0])
+    def _capture(self, _: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
+        self._captured.append(inputs[0] if inputs else named["input"])
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x (B, 3, H, W) -> logits (B, K), penultimate (B, D)."""
@@ -128,7 +129,7 @@ def _call_factory(target: str) -> nn.Module:
     module_name, _, factory_name = target.partition(":")
     try:
         factory = getattr(importlib.import_module(module_name), factory_name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # a foreign module may raise anything
         raise ExportError(
             f"--model {target}: expected package.module:factory that can be imported ({error})"
         ) from error
@@ -147,10 +148,11 @@ def _load_weights(module: nn.Module, path: Path) -> None:
         if isinstance(state.get(key), dict):
             state = state[key]
             break
-    for prefix in _WRAPPER_PREFIXES:
-        if all(name.startswith(prefix) for name in state):
-            state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    own = tuple(module.state_dict())
     try:
+        for prefix in _WRAPPER_PREFIXES:
+            if all(name.startswith(prefix) for name in state) and not all(name.startswith(prefix) for name in own):
+                state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
         module.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:
         raise ExportError(f"{path}: the weights don't fit the model: {textwrap.shorten(str(error), 300)}") from error
@@ -168,7 +170,7 @@ def _read_weights(path: Path) -> dict[str, Any]:
             f"{path}: not a plain file of weights; reading it could run code, so it is refused. Where you trust it, "
             "convert it: torch.save(torch.load(PATH, weights_only=False).state_dict(), 'weights.pth')"
         ) from error
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
+    except Exception as error:  # a damaged file may make its reader raise anything
         raise ExportError(f"{path}: not readable as weights: {error}") from error
     if not isinstance(loaded, dict):
         raise ExportError(f"{path}: expected a state_dict, found {type(loaded).__name__}")

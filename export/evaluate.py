@@ -82,6 +82,8 @@ def write_documents(loaded: Bundle, files: Mapping[str, bytes]) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     sources = parse_ood(args.ood)
+    if args.json and not args.json.parent.is_dir():
+        raise ExportError(f"--json {args.json}: there is no directory {args.json.parent}")
     gate = Gate.load(args.bundle, threads=args.threads)
     figures, files = evaluate_sources(gate, args.id, sources)
     print(summary(figures))

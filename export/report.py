@@ -73,7 +73,9 @@ def histogram(manifest: Manifest, scores: Mapping[str, npt.NDArray[np.float32]])
     assert manifest.gate is not None
     pooled = np.concatenate(list(scores.values()))
     low, high = np.quantile(pooled, [0.002, 0.998])
-    edges = np.linspace(min(low, manifest.gate.threshold), max(high, manifest.gate.threshold), 61)
+    low, high = min(low, manifest.gate.threshold), max(high, manifest.gate.threshold)
+    margin = 0.0 if low < high else 1e-3 * max(1.0, abs(low))  # scores that are all equal still need bins
+    edges = np.linspace(low - margin, high + margin, 61)
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots()
     for name, values in scores.items():

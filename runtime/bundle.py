@@ -120,7 +120,10 @@ def write(path: Path, manifest: Manifest, files: Mapping[str, bytes], documents:
         raise BundleError(path, "exists and is not a bundle; choose another directory")
     entries = {name: FileEntry(hashlib.sha256(data).hexdigest(), len(data)) for name, data in files.items()}
     manifest = dataclasses.replace(manifest, files=entries)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BundleError(path, f"can't be written ({error.strerror})") from error
     temporary = path.with_name(f".{path.name}.new-{os.getpid()}")
     replaced = path.with_name(f".{path.name}.old-{os.getpid()}")
     try:

@@ -84,8 +84,11 @@ def save(path: Path, header: Header, weights: dict[str, Tensor], optimizer: dict
     tensors = {_WEIGHTS + name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     tensors |= {_OPTIMIZER + name: tensor.detach().cpu().contiguous() for name, tensor in optimizer.items()}
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(tensors, temporary, metadata={_KEY: json.dumps(dataclasses.asdict(header))})
-    temporary.replace(path)
+    try:
+        save_file(tensors, temporary, metadata={_KEY: json.dumps(dataclasses.asdict(header))})
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def load(path: Path) -> Checkpoint:

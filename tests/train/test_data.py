@@ -13,7 +13,7 @@ import pytest
 from runtime.manifest import InputSpec
 from tests.small import encode
 from tests.train.sets import CLASSES, SPEC, add_member, colours, noise, write_folder, write_tar
-from train.data import ImageSet, concatenate, load, short_name
+from train.data import ImageSet, load, short_name
 from train.exceptions import DataError
 
 HALF = InputSpec(4, 4, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
@@ -314,15 +314,6 @@ def test_with_classes_takes_a_set_that_lacks_some() -> None:
 def test_with_classes_names_the_unknown_class_and_the_source() -> None:
     with pytest.raises(DataError, match=r"val\.tar: class 'green' is not one of the model's \['blue', 'red'\]"):
         colours(6).with_classes(("blue", "red"), "val.tar")
-
-
-def test_concatenated_sets_have_all_images_and_one_label() -> None:
-    first, second = colours(6), ImageSet(noise(2), np.array([0, 1]), ("a", "b"), ("a/1", "b/1"))
-    both = concatenate([first, second])
-    np.testing.assert_array_equal(both.images, [*first.images, *second.images])
-    assert both.labels.tolist() == [0] * 8
-    assert len(both.classes) == 1
-    assert both.names == first.names + second.names
 
 
 @pytest.mark.parametrize(

@@ -226,6 +226,24 @@ def test_resuming_a_complete_run_changes_nothing(completed: Path, tmp_path: Path
     assert run(tmp_path, resume=saved(completed)) == saved(completed).header
 
 
+def test_a_run_with_outliers_that_is_interrupted_and_resumed_ends_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outliers = ImageSet(noise(20, seed=2), np.zeros(20, np.int64), ("outlier",), ("",) * 20)
+
+    def run_with_outliers(out: Path, resume: Checkpoint | None = None) -> Checkpoint:
+        config = replace(CONFIG, method="energy")
+        train(config, SPEC, colours(35), colours(12, seed=1), out, outliers=outliers, resume=resume)
+        return saved(out)
+
+    with monkeypatch.context() as patch:
+        interrupt(patch, after=3, name="energy")
+        cut = run_with_outliers(tmp_path / "cut")
+    assert cut.header.step == 3
+    resumed = run_with_outliers(tmp_path / "cut", resume=cut)
+    assert equal(resumed.weights, run_with_outliers(tmp_path / "whole").weights)
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
@@ -261,56 +279,7 @@ def test_resume_of_a_checkpoint_whose_weights_do_not_fit(completed: Path, tmp_pa
         run(tmp_path, resume=resume)
 
 
-# --- outliers, and the weights of another run
-
-OUTLIERS = ImageSet(noise(20, seed=2), np.zeros(20, np.int64), ("outlier",), ("",) * 20)
-ENERGY = replace(CONFIG, method="energy")
-
-
-def run_with_outliers(out: Path, outliers: ImageSet = OUTLIERS, resume: Checkpoint | None = None) -> Checkpoint:
-    train(ENERGY, SPEC, colours(35), colours(12, seed=1), out, outliers=outliers, resume=resume)
-    return saved(out)
-
-
-def test_outliers_decide_the_weights_too(tmp_path: Path) -> None:
-    once = run_with_outliers(tmp_path / "once")
-    again = run_with_outliers(tmp_path / "again")
-    others = run_with_outliers(tmp_path / "others", replace(OUTLIERS, images=255 - OUTLIERS.images))
-    assert equal(once.weights, again.weights)
-    assert not equal(once.weights, others.weights)
-
-
-def test_a_run_with_outliers_that_is_interrupted_and_resumed_ends_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch:
-        interrupt(patch, after=3, name="energy")
-        assert run_with_outliers(tmp_path / "cut").header.step == 3
-    resumed = run_with_outliers(tmp_path / "cut", resume=saved(tmp_path / "cut"))
-    assert equal(resumed.weights, run_with_outliers(tmp_path / "whole").weights)
-
-
-def test_fewer_outliers_than_a_batch(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="7 images are fewer than a batch of 8"):
-        run_with_outliers(tmp_path, ImageSet(noise(7), np.zeros(7, np.int64), ("outlier",), ("",) * 7))
-
-
-def test_starts_from_the_weights_of_another_run(completed: Path, tmp_path: Path) -> None:
-    """The one step of this run has the rate zero."""
-    config = replace(CONFIG, epochs=1, batch_size=35, warmup=1.0)
-    train(config, SPEC, colours(35), colours(12), tmp_path, init=saved(completed))
-    model = saved(completed).model()
-    assert all(torch.equal(saved(tmp_path).weights[name], value) for name, value in model.named_parameters())
-
-
-@pytest.mark.parametrize("change", [{"arch": "resnet20"}, {"labels": ("blue", "green", "yellow")}])
-def test_start_from_another_network_is_refused(completed: Path, tmp_path: Path, change: dict[str, Any]) -> None:
-    other = replace(saved(completed), header=replace(saved(completed).header, **change))
-    with pytest.raises(CheckpointError, match="can't start from a"):
-        train(CONFIG, SPEC, colours(35), colours(12), tmp_path, init=other)
-
-
-def test_start_from_weights_that_do_not_fit_is_refused(completed: Path, tmp_path: Path) -> None:
+def test_start_from_weights_that_do_not_fit(completed: Path, tmp_path: Path) -> None:
     init = replace(saved(completed), weights={"fc.weight": torch.zeros(2, 2)})
     with pytest.raises(CheckpointError, match="weights"):
         train(CONFIG, SPEC, colours(35), colours(12), tmp_path, init=init)

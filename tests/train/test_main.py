@@ -124,23 +124,9 @@ def test_resume_of_a_file_that_is_no_checkpoint(
     assert "not a readable" in failure(capsys, main, *arguments(sources, tmp_path), "--resume")
 
 
-def test_auxiliary_outliers_and_fine_tuning(sources: Path, tmp_path: Path) -> None:
-    for name, count in (("a", 8), ("b", 16)):
-        np.savez(tmp_path / f"{name}.npz", images=noise(count), labels=np.zeros(count, np.int64))
-    aux = [f"--aux={tmp_path / 'a.npz'}", f"--aux={tmp_path / 'b.npz'}"]
-    assert main([*arguments(sources, tmp_path / "first", method="oe", epochs=1), *aux]) == 0
-    init = tmp_path / "first" / "checkpoint.safetensors"
-    assert main([*arguments(sources, tmp_path / "second", method="energy", epochs=1, init=init), *aux]) == 0
-    first, second = (checkpoint.load(tmp_path / run / "checkpoint.safetensors") for run in ("first", "second"))
-    assert (first.header.method, second.header.method) == ("oe", "energy")
-    assert first.header.input == second.header.input
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"method": "energy"}, "method 'energy' learns from auxiliary outliers; give them by --aux"),
-        ({"aux": "outliers.tar"}, "method 'cross-entropy' makes no use of --aux"),
         ({"method": "magic"}, "unknown method 'magic'; choose one of cross-entropy, logitnorm"),
         ({"arch": "vgg"}, "unknown architecture 'vgg'; choose one of resnet20, resnet18, wrn-40-2"),
         ({"set": "tau=1"}, "'cross-entropy' has no hyperparameter 'tau'"),

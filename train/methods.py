@@ -50,8 +50,7 @@ class CrossEntropy:
     needs_outliers: ClassVar[bool] = False
 
     def step(self, model: nn.Module, batch: Batch) -> Step:
-        logits, _ = model(batch.images)
-        logits = logits.float()
+        logits = _logits(model, batch.images)
         return Step(F.cross_entropy(logits, batch.labels), logits)
 
 
@@ -64,8 +63,7 @@ class LogitNorm:
     tau: float = 0.04
 
     def step(self, model: nn.Module, batch: Batch) -> Step:
-        logits, _ = model(batch.images)
-        logits = logits.float()
+        logits = _logits(model, batch.images)
         return Step(logit_norm(logits, batch.labels, self.tau), logits)
 
 
@@ -78,8 +76,7 @@ class LogitPenalty:
     weight: float = 0.05
 
     def step(self, model: nn.Module, batch: Batch) -> Step:
-        logits, _ = model(batch.images)
-        logits = logits.float()
+        logits = _logits(model, batch.images)
         return Step(logit_penalty(logits, batch.labels, self.weight), logits)
 
 
@@ -136,9 +133,15 @@ def make(name: str, options: dict[str, Any]) -> Method:
     return METHODS[name](**options)
 
 
+def _logits(model: nn.Module, images: Tensor) -> Tensor:
+    """(B, K), float32 whatever the network's precision, because losses need it."""
+    logits, _ = model(images)
+    return cast(Tensor, logits.float())
+
+
 def _both(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Logits of images and outliers, float32, from one forward pass, so that batch normalisation sees both."""
+    """Logits of images and outliers from one forward pass, so that batch normalisation sees both."""
     assert batch.outliers is not None, "the loop gives outliers to a method that needs them"
-    logits, _ = model(torch.cat([batch.images, batch.outliers]))
-    known, outliers = logits.float().split([len(batch.images), len(batch.outliers)])
+    logits = _logits(model, torch.cat([batch.images, batch.outliers]))
+    known, outliers = torch.split(logits, [len(batch.images), len(batch.outliers)])
     return known, outliers

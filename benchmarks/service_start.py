@@ -30,6 +30,14 @@ def resident(process: subprocess.Popen[bytes]) -> float:
     return sum(p.memory_info().rss for p in [parent, *parent.children(recursive=True)]) / 1e6
 
 
+def answers(client: httpx.Client) -> bool:
+    """Whether the service is ready."""
+    try:
+        return client.get("/readyz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
 def measure(requests: int) -> tuple[float, float, float]:
     """Seconds until ready, megabytes when ready, megabytes after the requests."""
     with socket.socket() as probe:
@@ -41,12 +49,10 @@ def measure(requests: int) -> tuple[float, float, float]:
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
-            while time.perf_counter() - start < 60:
-                try:
-                    if client.get("/readyz").status_code == 200:
-                        break
-                except httpx.TransportError:
-                    time.sleep(0.02)
+            while not answers(client):
+                if process.poll() is not None or time.perf_counter() - start > 60:
+                    raise SystemExit("error: the service did not become ready; run `bentoml serve` to see why")
+                time.sleep(0.02)
             ready, memory = time.perf_counter() - start, resident(process)
             for _ in range(requests):
                 client.post("/classify", content=SAMPLE.read_bytes()).raise_for_status()

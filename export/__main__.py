@@ -19,7 +19,7 @@ from export.artifact import assemble, seal
 from export.backbone import Backbone
 from export.calibration import calibrate
 from export.classifier import Classifier, from_checkpoint, from_factory
-from export.evaluate import evaluate_sources, parse_ood, write_documents
+from export.evaluate import evaluate_sources, parse_ood
 from export.exceptions import ExportError
 from export.head import SCORES
 from export.inference import collect
@@ -150,9 +150,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     manifest = _export(_classifier(args), args)
     print(gate_text(manifest))
     if ood:
-        gate = Gate.load(args.out)
-        figures, files = evaluate_sources(gate, args.id, ood)
-        write_documents(gate.bundle, files)
+        figures, files = evaluate_sources(Gate.load(args.out), args.id, ood)
+        bundle.write_documents(args.out, files)
         print(summary(figures))
         print(table(figures))
     return 0

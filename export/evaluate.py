@@ -13,8 +13,7 @@ import numpy.typing as npt
 from export.evaluation import Evaluation, evaluate
 from export.exceptions import ExportError
 from export.report import documents, summary, table
-from runtime import bundle
-from runtime.bundle import Bundle
+from runtime.bundle import write_documents
 from runtime.command import run
 from runtime.gate import Gate
 from train.data import load
@@ -74,11 +73,6 @@ def parse_ood(options: Sequence[str]) -> dict[str, str]:
     return sources
 
 
-def write_documents(loaded: Bundle, files: Mapping[str, bytes]) -> None:
-    """Replace the documents of a bundle and leave the rest as it is."""
-    bundle.write(loaded.path, loaded.manifest, {bundle.MODEL: loaded.model}, files)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     sources = parse_ood(args.ood)
@@ -91,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.json:
         args.json.write_text(json.dumps(figures.to_dict(), indent=1) + "\n")
     if args.card:
-        write_documents(gate.bundle, files)
+        write_documents(args.bundle, files)
     return 0
 
 

@@ -30,7 +30,7 @@ class Verification:
             on torch's activations, relative to the reference's magnitude.
         decision_flips: images that one accepts and the other rejects, among those whose gate score is farther from
             the threshold than the largest difference of that score. (A calibration image lies exactly on it.)
-            None for a file without a threshold.
+            Always 0, or None for a file without a threshold: an export with flips fails.
     """
 
     images: int
@@ -43,7 +43,7 @@ def verify(backbone: Backbone, engine: Engine, manifest: Manifest, images: npt.N
     """Compare logits, scores and decisions on images uint8 [N, H, W, 3].
 
     Raises:
-        ExportError: logits that differ by more than rounding explains.
+        ExportError: logits that differ by more than rounding explains, or a decision that differs.
     """
     logits, penultimate = _torch_outputs(backbone, images)
     outputs = collect(engine, images, title="verify")
@@ -62,6 +62,8 @@ def verify(backbone: Backbone, engine: Engine, manifest: Manifest, images: npt.N
         distance = np.abs(reference[:, column] - manifest.gate.threshold)
         differs = outputs.accept != (reference[:, column] >= manifest.gate.threshold)
         flips = int((differs & (distance > difference[:, column].max())).sum())
+        if flips:
+            raise ExportError(f"{flips} of {len(images)} decisions of the exported graph differ from torch's")
     return Verification(
         len(images), logit_difference, dict(zip(manifest.scores, relative.tolist(), strict=True)), flips
     )

@@ -9,9 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from runtime.command import run
+from runtime.decision import Decision
 from runtime.exceptions import ImageError, OodgateError
 from runtime.gate import MAX_BATCH, Gate
 from runtime.preprocess import SUFFIXES
@@ -40,20 +39,23 @@ def _files(paths: list[Path]) -> Iterator[Path]:
 
 def _answer(gate: Gate, files: list[Path]) -> list[dict[str, Any]]:
     """One object a file: its decision, or its error."""
-    answers: list[dict[str, Any]] = [{"file": str(file)} for file in files]
-    images, owners = [], []
-    for file, answer in zip(files, answers, strict=True):
+    contents: dict[Path, bytes] = {}
+    unreadable: dict[Path, str] = {}
+    for file in files:
         try:
-            images.append(gate.preprocess(file.read_bytes()))
-            owners.append(answer)
-        except ImageError as error:
-            answer["error"] = {"code": error.code, "message": str(error)}
+            contents[file] = file.read_bytes()
         except OSError as error:
-            answer["error"] = {"code": "unreadable_file", "message": error.strerror}
-    if images:
-        for answer, decision in zip(owners, gate.decide(np.stack(images)), strict=True):
-            answer.update(decision.to_dict())
-    return answers
+            unreadable[file] = error.strerror or str(error)
+    results = dict(zip(contents, gate.decide_each(list(contents.values())), strict=True))
+    return [{"file": str(file), **_result(results.get(file), unreadable.get(file))} for file in files]
+
+
+def _result(result: Decision | ImageError | None, unreadable: str | None) -> dict[str, Any]:
+    if isinstance(result, Decision):
+        return result.to_dict()
+    if isinstance(result, ImageError):
+        return {"error": {"code": result.code, "message": str(result)}}
+    return {"error": {"code": "unreadable_file", "message": unreadable}}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

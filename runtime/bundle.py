@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -106,6 +107,9 @@ def read_manifest(path: Path) -> Manifest:
 def write(path: Path, manifest: Manifest, files: Mapping[str, bytes], documents: Mapping[str, bytes]) -> Bundle:
     """Write a bundle to a temporary sibling and rename it into place, replacing the bundle that was there.
 
+    The old bundle is renamed away first and deleted last; a process killed between the two renames leaves it beside
+    `path`, as ``.NAME.old-PID``.
+
     Args:
         path: the bundle's directory; must not exist, or be empty, or be a bundle.
         manifest: its `files` are replaced by the sizes and hashes of `files`.
@@ -113,17 +117,13 @@ def write(path: Path, manifest: Manifest, files: Mapping[str, bytes], documents:
         documents: what people read, by name; free to be edited, so not hashed.
 
     Raises:
-        BundleError: `path` is something else, which is then left alone.
+        BundleError: `path` is something else, which is then left alone, or can't be written.
     """
     path = path.resolve()
-    if path.exists() and not (path / MANIFEST).is_file() and (not path.is_dir() or any(path.iterdir())):
+    if path.exists() and not _replaceable(path):
         raise BundleError(path, "exists and is not a bundle; choose another directory")
     entries = {name: FileEntry(hashlib.sha256(data).hexdigest(), len(data)) for name, data in files.items()}
     manifest = dataclasses.replace(manifest, files=entries)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BundleError(path, f"can't be written ({error.strerror})") from error
     temporary = path.with_name(f".{path.name}.new-{os.getpid()}")
     replaced = path.with_name(f".{path.name}.old-{os.getpid()}")
     try:
@@ -134,12 +134,42 @@ def write(path: Path, manifest: Manifest, files: Mapping[str, bytes], documents:
         if path.exists():
             path.rename(replaced)
         temporary.rename(path)
+    except OSError as error:
+        raise BundleError(path, f"can't be written ({error.strerror or error})") from error
     finally:
         if replaced.exists() and not path.exists():
             replaced.rename(path)
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(replaced, ignore_errors=True)
     return Bundle(path, manifest, files[MODEL])
+
+
+def write_documents(path: Path, documents: Mapping[str, bytes]) -> None:
+    """Replace documents of a bundle, each by a rename, and leave everything else as it is.
+
+    Raises:
+        BundleError: the directory can't be written.
+    """
+    for name, data in documents.items():
+        temporary = path / f".{name}.new-{os.getpid()}"
+        try:
+            temporary.write_bytes(data)
+            temporary.replace(path / name)
+        except OSError as error:
+            raise BundleError(path / name, f"can't be written ({error.strerror})") from error
+
+
+def _replaceable(path: Path) -> bool:
+    """Whether a directory is empty or a bundle, of whatever schema version."""
+    if not path.is_dir():
+        return False
+    if not any(path.iterdir()):
+        return True
+    try:
+        document = json.loads((path / MANIFEST).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(document, dict) and {"schema_version", "files"} <= document.keys()
 
 
 def _read_verified(file: Path, entry: FileEntry) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from runtime.bundle import MANIFEST, MODEL, Bundle
 from runtime.decision import Decision, GateScore, ModelRef
 from runtime.engines.interface import Engine, Outputs
 from runtime.engines.onnxruntime_cpu import OnnxRuntimeCpu
-from runtime.exceptions import EngineError, GraphMismatch, NotCalibrated
+from runtime.exceptions import EngineError, GraphMismatch, ImageError, NotCalibrated
 from runtime.manifest import Manifest
 from runtime.preprocess import Limits, preprocess
 
@@ -84,6 +84,7 @@ class Gate:
         Raises:
             ImageError: a file that is no usable image.
             EngineError: a batch failed.
+            OSError: a path that can't be read.
             ValueError: an array of another shape or type.
         """
         spec = self.manifest.input
@@ -102,6 +103,27 @@ class Gate:
             decision for batch in batches for decision in self._decide(self.engine.run(batch, self._gate.threshold))
         ]
 
+    def decide_each(self, images: Sequence[bytes]) -> list[Decision | ImageError]:
+        """Decide on image files; one that is no usable image gets its error and spoils no other.
+
+        Raises:
+            EngineError: a batch failed.
+        """
+        return self.decide_usable([self.try_preprocess(data) for data in images])
+
+    def decide_usable(self, images: Sequence[npt.NDArray[np.uint8] | ImageError]) -> list[Decision | ImageError]:
+        """Decide on the arrays of :meth:`try_preprocess` in one go, and hand its errors through."""
+        usable = [image for image in images if not isinstance(image, ImageError)]
+        decisions = iter(self.decide(np.stack(usable)) if usable else [])
+        return [image if isinstance(image, ImageError) else next(decisions) for image in images]
+
+    def try_preprocess(self, data: bytes) -> npt.NDArray[np.uint8] | ImageError:
+        """:meth:`preprocess`, with the error of an unusable image returned."""
+        try:
+            return self.preprocess(data)
+        except ImageError as error:
+            return error
+
     def preprocess(self, data: bytes) -> npt.NDArray[np.uint8]:
         """An image file's bytes as uint8 [H, W, 3] at the model's size (:func:`runtime.preprocess.preprocess`)."""
         return preprocess(data, self.manifest.input, self.limits)
@@ -118,7 +140,8 @@ class Gate:
     def _decide(self, outputs: Outputs) -> list[Decision]:
         scores = outputs.scores
         probabilities = _probabilities(outputs.logits, self.manifest.task == "multilabel")
-        accept = outputs.accept & np.isfinite(scores).all(axis=1) & np.isfinite(probabilities).all(axis=1)
+        accept = outputs.accept & (scores[:, self._column] >= np.float32(self._gate.threshold))
+        accept &= np.isfinite(scores).all(axis=1) & np.isfinite(probabilities).all(axis=1)
         p_values = conformal.p_values(scores[:, self._column], self._ranks, self._quantiles)
         classes = outputs.logits.argmax(axis=1)
         return [

@@ -165,8 +165,8 @@ class Manifest:
             if not values or len(set(values)) != len(values):
                 raise ValueError(f"{name} must be distinct and at least one, found {list(values)}")
         for name in self.files:
-            if name.startswith("/") or ".." in name.split("/"):
-                raise ValueError(f"files: {name!r} lies outside the bundle")
+            if not name or name.startswith("/") or ".." in name.split("/") or "\0" in name or "\\" in name:
+                raise ValueError(f"files: {name!r} is not a file inside the bundle")
         if (self.gate is None) != (self.calibration is None):
             raise ValueError("gate and calibration must be given together")
         if self.gate and self.calibration and self.gate.n_calibration != self.calibration.n:

@@ -19,7 +19,7 @@ from PIL import (
     JpegImagePlugin,
     MpoImagePlugin,  # noqa: F401
     PngImagePlugin,  # noqa: F401
-    TiffImagePlugin,  # noqa: F401
+    TiffImagePlugin,
     UnidentifiedImageError,
     WebPImagePlugin,  # noqa: F401
 )
@@ -44,6 +44,13 @@ _FILTERS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 
+# A scan of a few bytes makes the decoder walk over the whole image once more. Encoders write about ten; the marker
+# never occurs inside compressed data.
+_JPEG_SCAN = b"\xff\xda"
+_MAX_SCANS = 100
+
+_TILE_WIDTH, _TILE_LENGTH = 322, 323  # TIFF tags
+
 _SIXTEEN_BIT = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 
 # Draft decoding may shrink a JPEG to no less than this multiple of the size wanted, so that the resampling
@@ -56,7 +63,7 @@ class Limits:
     """What one image may cost. Both are checked before a pixel is decoded."""
 
     max_bytes: int = 20 * 1024 * 1024
-    max_pixels: int = 50_000_000  # above the 48-megapixel photographs of telephones, 150 MB as RGB
+    max_pixels: int = 50_000_000  # above the 48-megapixel photographs of telephones; 200 MB decoded, a copy as much
 
 
 def preprocess(data: bytes, spec: InputSpec, limits: Limits | None = None) -> npt.NDArray[np.uint8]:
@@ -84,7 +91,7 @@ def preprocess(data: bytes, spec: InputSpec, limits: Limits | None = None) -> np
     image = _open(data, limits)
     try:
         return fit(_to_rgb(_load(image, spec)), spec)
-    except ImageError:
+    except (ImageError, MemoryError):
         raise
     except Exception as error:  # a decoder fed hostile bytes may raise anything
         raise UndecodableImage(f"the {image.format} image is truncated or damaged ({_reason(error)})") from error
@@ -130,12 +137,26 @@ def _open(data: bytes, limits: Limits) -> Image.Image:
     except UnidentifiedImageError as error:
         accepted = ", ".join(FORMATS)
         raise NotAnImage(f"the bytes are not an image of an accepted format ({accepted})") from error
+    except MemoryError:
+        raise
     except Exception as error:  # a parser fed hostile bytes may raise anything
         raise UndecodableImage(f"the image's header is truncated or damaged ({_reason(error)})") from error
+    if isinstance(image, JpegImagePlugin.JpegImageFile) and data.count(_JPEG_SCAN) > _MAX_SCANS:
+        raise UnsupportedImage(f"the JPEG has more than {_MAX_SCANS} scans, each of which costs a pass; save it again")
     width, height = image.size
-    if width * height > limits.max_pixels:
+    if max(width * height, _tile_pixels(image)) > limits.max_pixels:
         raise ImageTooLarge(f"the image has {width} x {height} pixels; the limit is {limits.max_pixels:,} pixels")
     return image
+
+
+def _tile_pixels(image: Image.Image) -> int:
+    """Pixels of one tile of a TIFF, which is decoded whole however little of it is shown; 0 for other images."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return 0
+    try:
+        return int(image.tag_v2.get(_TILE_WIDTH, 0)) * int(image.tag_v2.get(_TILE_LENGTH, 0))
+    except (TypeError, ValueError) as error:
+        raise UndecodableImage(f"the TIFF's tile size is damaged ({error})") from error
 
 
 def _load(image: Image.Image, spec: InputSpec) -> Image.Image:

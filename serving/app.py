@@ -59,12 +59,21 @@ def create_app(settings: Settings) -> Starlette:
         Route("/classify_batch", _classify_batch, methods=["POST"]),
         Route("/model", _model),
         Route("/", _page),
-        Mount("/page", StaticFiles(directory=PAGE)),
+        Mount("/page", _PageFiles(directory=PAGE)),
     ]
     app = Starlette(routes=routes, exception_handlers=HANDLERS, lifespan=lifespan)
     app.state.settings = settings
     app.state.gate = None
     return app
+
+
+class _PageFiles(StaticFiles):
+    """The page's files, with the page's headers."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers.update(_PAGE_HEADERS)
+        return response
 
 
 async def _classify(request: Request) -> Response:

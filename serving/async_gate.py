@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
-import numpy as np
 from anyio import CapacityLimiter, to_thread
 
 from runtime import Decision, Gate, ImageError
+
+A = TypeVar("A")
+R = TypeVar("R")
 
 
 class AsyncGate:
@@ -29,25 +32,19 @@ class AsyncGate:
             ImageError: no usable image.
             EngineError: the engine failed.
         """
-        (decision,) = await to_thread.run_sync(self.gate.decide, [image], limiter=self._limiter)
+        (decision,) = await self._run(self.gate.decide, [image])
         return decision
 
     async def decide_each(self, images: Sequence[bytes]) -> list[Decision | ImageError]:
         """Decide on several image files; one that is no usable image gets its error and spoils no other.
 
+        Every image is decoded in a turn of its own, so that a large request does not keep others from theirs.
+
         Raises:
             EngineError: the engine failed.
         """
-        return await to_thread.run_sync(self._decide_each, images, limiter=self._limiter)
+        decoded = [await self._run(self.gate.try_preprocess, image) for image in images]
+        return await self._run(self.gate.decide_usable, decoded)
 
-    def _decide_each(self, images: Sequence[bytes]) -> list[Decision | ImageError]:
-        results: list[Decision | ImageError | None] = []
-        usable = []
-        for image in images:
-            try:
-                usable.append(self.gate.preprocess(image))
-                results.append(None)
-            except ImageError as error:
-                results.append(error)
-        decisions = iter(self.gate.decide(np.stack(usable)) if usable else [])
-        return [next(decisions) if result is None else result for result in results]
+    async def _run(self, work: Callable[[A], R], argument: A) -> R:
+        return await to_thread.run_sync(work, argument, limiter=self._limiter)

@@ -87,12 +87,14 @@ async def _form(request: Request, max_files: int) -> FormData:
         if error.detail.startswith("Too many files"):
             raise RequestError(413, "too_many_images", f"at most {max_files} image(s) a request") from error
         raise RequestError(400, "malformed_multipart", f"the multipart body is malformed: {error.detail}") from error
+    except (UnicodeError, LookupError) as error:  # names in an encoding that its header does not keep to
+        raise RequestError(400, "malformed_multipart", f"the multipart body's names can't be read: {error}") from error
 
 
 def _files(form: FormData, field: str) -> list[UploadFile]:
     files = [value for name, value in form.multi_items() if name == field and isinstance(value, UploadFile)]
     if not files:
-        found = ", ".join(sorted(set(form))) or "none"
+        found = ", ".join(sorted({ascii(name) for name in form})) or "none"
         raise RequestError(
             422, "missing_image", f"expected a file in the multipart field {field!r}; found fields: {found}"
         )

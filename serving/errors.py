@@ -45,7 +45,7 @@ class RequestError(Exception):
 def error_body(code: str, message: str) -> dict[str, Any]:
     """The JSON of an error, which is counted."""
     metrics().count_error(code)
-    return {"error": {"code": code, "message": message}}
+    return {"error": {"code": code, "message": message.encode("utf-8", "replace").decode()}}
 
 
 def image_error(error: ImageError) -> dict[str, Any]:
@@ -79,6 +79,11 @@ def _on_engine_error(_: Request, error: Exception) -> Response:
     return JsonResponse(error_body("engine_failed", "the model could not answer; nothing was accepted"), 503)
 
 
+def _on_memory(_: Request, __: Exception) -> Response:
+    logger.error("out of memory while decoding an image")
+    return JsonResponse(error_body("out_of_memory", "the service is short of memory; nothing was accepted"), 503)
+
+
 def _on_disconnect(_: Request, __: Exception) -> Response:
     return Response(status_code=400)  # nobody is there to read it
 
@@ -92,6 +97,7 @@ HANDLERS: dict[Any, ExceptionHandler] = {
     RequestError: _on_request_error,
     HTTPException: _on_http_exception,
     EngineError: _on_engine_error,
+    MemoryError: _on_memory,
     ClientDisconnect: _on_disconnect,
     Exception: _on_unexpected,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,9 @@ from runtime.preprocess import Limits
 
 _ROOT = Path(__file__).resolve().parent.parent
 _DEFAULTS = Limits()
+
+# What Kubernetes sets in every pod beside a Service that is called oodgate.
+_KUBERNETES = re.compile(r"OODGATE_(SERVICE_|PORT($|_))")
 
 
 class SettingsError(OodgateError):
@@ -34,7 +38,7 @@ class Settings:
 
     bundle: Path = _ROOT / "bundles" / "cifar10"
     engine_threads: int = 1
-    concurrency: int = os.cpu_count() or 1
+    concurrency: int = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     max_bytes: int = _DEFAULTS.max_bytes
     max_pixels: int = _DEFAULTS.max_pixels
     max_images: int = 64
@@ -55,7 +59,7 @@ class Settings:
         fields = {f"OODGATE_{field.name.upper()}": field.name for field in dataclasses.fields(cls)}
         values: dict[str, Path | int] = {}
         for variable, text in environment.items():
-            if not variable.startswith("OODGATE_"):
+            if not variable.startswith("OODGATE_") or _KUBERNETES.match(variable):
                 continue
             if variable not in fields:
                 raise SettingsError(f"{variable} is no setting; there are {', '.join(sorted(fields))}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
@@ -10,6 +11,7 @@ from typing import get_args
 from runtime.command import run
 from runtime.manifest import InputSpec
 from train import checkpoint, methods, models
+from train.checkpoint import Checkpoint
 from train.config import Config, Precision, Schedule
 from train.data import concatenate, load
 from train.exceptions import DataError, TrainingError
@@ -40,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--init", type=Path, metavar="CKPT", help="start from the weights of another run (fine-tuning)")
     parser.add_argument("--epochs", type=int, required=True)
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="directory for checkpoint and curves")
-    parser.add_argument("--size", type=int, default=32, help="side of the input in pixels (default: %(default)s)")
+    parser.add_argument("--size", type=int, help="side of the input in pixels (default: that of --init, else 32)")
     parser.add_argument("--batch-size", type=int, default=defaults.batch_size, help="default: %(default)s")
     parser.add_argument("--learning-rate", type=float, default=defaults.learning_rate, help="default: %(default)s")
     parser.add_argument("--weight-decay", type=float, default=defaults.weight_decay, help="default: %(default)s")
@@ -67,6 +69,19 @@ def _hyperparameters(pairs: list[str]) -> dict[str, float]:
     return options
 
 
+def _size(side: int | None, init: Checkpoint | None) -> InputSpec:
+    """How images are brought to the input's size: that of the run to start from, or a square."""
+    if init:
+        spec = init.header.input
+        if side not in (None, spec.height):
+            raise TrainingError(f"--size {side}: the network of --init takes {spec.height} x {spec.width} pixels")
+        return spec
+    side = 32 if side is None else side
+    if side < 1:
+        raise TrainingError(f"--size must be at least 1, found {side}")
+    return InputSpec(side, side, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     config = Config(
@@ -91,20 +106,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     path = args.out / CHECKPOINT
     resume = checkpoint.load(path) if args.resume and path.exists() else None
     init = checkpoint.load(args.init) if args.init else None
-    if args.size < 1:
-        raise TrainingError(f"--size must be at least 1, found {args.size}")
+    size = _size(args.size, init)
     try:
         args.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise TrainingError(f"--out {args.out}: can't be made a directory ({error.strerror})") from error
-    size = InputSpec(args.size, args.size, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     data = load(args.data, size)
     val = load(args.val, size).with_classes(data.classes, args.val)
     outliers = concatenate([load(source, size) for source in args.aux]) if args.aux else None
     mean, std = channel_statistics(data.images)
     if not min(std):
         raise DataError(f"{args.data}: a colour channel has the same value in all pixels, so it can't be normalised")
-    spec = init.header.input if init else InputSpec(args.size, args.size, mean, std)
+    spec = init.header.input if init else dataclasses.replace(size, mean=mean, std=std)
     header = train(config, spec, data, val, args.out, outliers=outliers, init=init, resume=resume)
     total = len(data) // config.batch_size * config.epochs
     if header.step < total:

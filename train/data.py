@@ -12,9 +12,11 @@ disjoint and always the same, because the order is that of the SHA-256 of the im
 from __future__ import annotations
 
 import hashlib
+import lzma
 import re
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -115,11 +117,16 @@ def _part(whole: ImageSet, index: int, count: int) -> ImageSet:
     if count == 1:
         return whole
     keep = np.zeros(len(whole), dtype=bool)
-    shuffled = np.array(sorted(range(len(whole)), key=lambda i: hashlib.sha256(whole.names[i].encode()).digest()))
+    shuffled = np.array(sorted(range(len(whole)), key=lambda i: _lot(whole.names[i])))
     for label in range(len(whole.classes)):
         keep[shuffled[whole.labels[shuffled] == label][index - 1 :: count]] = True
     names = tuple(name for name, kept in zip(whole.names, keep, strict=True) if kept)
     return replace(whole, images=whole.images[keep], labels=whole.labels[keep], names=names)
+
+
+def _lot(name: str) -> bytes:
+    """What an image's place in the shuffled order comes from: its folder's and its own name, wherever the set lies."""
+    return hashlib.sha256("/".join(PurePosixPath(name).parts[-2:]).encode()).digest()
 
 
 def _load_folder(path: Path, spec: InputSpec) -> ImageSet:
@@ -142,7 +149,7 @@ def _load_tar(path: Path, spec: InputSpec) -> ImageSet:
                 if not tar.fileobj.read(_TAR_BLOCK) == bytes(_TAR_BLOCK):
                     raise DataError(f"{path}: not a readable tar (truncated after {len(members)} files)")
             return _decode(path, list(members), read, spec)
-    except (tarfile.TarError, EOFError) as error:
+    except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
         raise DataError(f"{path}: not a readable tar ({error})") from error
 
 
@@ -159,7 +166,7 @@ def _load_npz(path: Path, spec: InputSpec) -> ImageSet:
     if images.shape[1:3] != (spec.height, spec.width):
         images = np.stack([fit(Image.fromarray(image), spec) for image in images])
     distinct, indices = np.unique(labels, return_inverse=True)
-    names = tuple(f"{path.name}[{i}]" for i in range(len(images)))
+    names = tuple(map(str, range(len(images))))
     return ImageSet(images, indices.astype(np.int64), tuple(map(str, distinct)), names)
 
 

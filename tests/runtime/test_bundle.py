@@ -410,7 +410,7 @@ def test_a_file_is_left_alone(manifest: Manifest, tmp_path: Path) -> None:
 def test_a_write_that_fails_half_way_leaves_the_old_bundle(manifest: Manifest, tmp_path: Path) -> None:
     bundle.write(tmp_path / "b", manifest, {MODEL: b"old"}, {CARD: b"old"})
     before = entries(tmp_path)
-    with pytest.raises(OSError, match=CARD):
+    with pytest.raises(BundleError, match="can't be written"):
         bundle.write(tmp_path / "b", manifest, {MODEL: b"new"}, {CARD: b"", f"{CARD}/below-a-file": b""})
     assert entries(tmp_path) == before
     assert Bundle.load(tmp_path / "b").model == b"old"
@@ -429,7 +429,7 @@ def test_a_rename_that_fails_puts_the_old_bundle_back(
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", fail_for_the_new_one)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(BundleError, match="no space"):
         bundle.write(tmp_path / "b", manifest, {MODEL: b"new"}, {})
     assert entries(tmp_path) == before
     assert Bundle.load(tmp_path / "b").model == b"old"
@@ -456,3 +456,20 @@ def test_a_bundle_behind_a_link_is_replaced_without_a_trace(
 def test_a_manifest_can_be_read_without_its_files(bundle_dir: Path, shared_bundle: Bundle) -> None:
     (bundle_dir / MODEL).unlink()
     assert bundle.read_manifest(bundle_dir) == shared_bundle.manifest
+
+
+def test_a_directory_with_another_kind_of_manifest_is_left_alone(tmp_path: Path, shared_bundle: Bundle) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / MANIFEST).write_text('{"name": "web app"}')
+    with pytest.raises(BundleError, match="exists and is not a bundle"):
+        bundle.write(tmp_path / "app", shared_bundle.manifest, {MODEL: shared_bundle.model}, {})
+    assert (tmp_path / "app" / MANIFEST).read_text() == '{"name": "web app"}'
+
+
+def test_documents_are_replaced_and_the_rest_stays(bundle_dir: Path) -> None:
+    (bundle_dir / "notes.md").write_text("mine")
+    bundle.write_documents(bundle_dir, {CARD: b"new"})
+    assert (bundle_dir / CARD).read_text() == "new"
+    assert (bundle_dir / "notes.md").read_text() == "mine"
+    assert not list(bundle_dir.glob(".*"))
+    Gate.load(bundle_dir, threads=1)

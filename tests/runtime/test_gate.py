@@ -466,3 +466,13 @@ def test_limits_hold(shared_bundle: Bundle, images: Images, limits: Limits) -> N
 
 def test_preprocess_gives_what_the_graph_takes(gate: Gate, images: Images) -> None:
     np.testing.assert_array_equal(gate.preprocess(encode(images[0])), images[0])
+
+
+def test_a_graph_that_compares_another_score_can_not_accept_below_the_threshold(gate: Gate) -> None:
+    """Whatever the graph says, an accepted image's score reaches the manifest's threshold."""
+    column = gate.manifest.scores.index("energy")
+    assert gate.manifest.gate is not None
+    scores = [1e6] * len(SCORES)
+    scores[column] = gate.manifest.gate.threshold - 1
+    (decision,) = gate_of(gate, answering(scores)).decide(ONE)
+    assert decision.decision == "reject"

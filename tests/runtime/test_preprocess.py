@@ -635,3 +635,24 @@ def test_a_line_of_pixels_keeps_its_colour(resize: Resize, size: tuple[int, int]
 def test_border_keeps_a_line_one_pixel_wide() -> None:
     result = fit(Image.new("RGB", (1, 20_000), RED), spec(16, 16, resize="border"))
     assert (result == RED).all(axis=2).sum() == 16
+
+
+def test_a_jpeg_of_a_thousand_scans_is_refused_before_it_costs_time() -> None:
+    data = encode(noise(64, 64), "JPEG", progressive=True)
+    scan = data[data.rindex(b"\xff\xda") : -2]
+    with pytest.raises(UnsupportedImage, match="more than 100 scans"):
+        preprocess(data[:-2] + 1000 * scan + data[-2:], spec(8, 8))
+    assert preprocess(data, spec(64, 64)).shape == (64, 64, 3)
+
+
+def test_a_small_tiff_of_one_huge_tile_is_refused() -> None:
+    """A 16 x 16 image whose only tile has 16,000 x 16,000 pixels."""
+    tile = zlib.compress(bytes(16_000))  # never decoded
+    tags = [
+        (256, 4, 16), (257, 4, 16), (258, 3, 8), (259, 3, 8), (262, 3, 1), (277, 3, 1),
+        (322, 4, 16_000), (323, 4, 16_000), (324, 4, 8), (325, 4, len(tile)),
+    ]  # fmt: skip
+    directory = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag[:2], 1, tag[2]) for tag in tags)
+    data = b"II*\0" + struct.pack("<I", 8 + len(tile)) + tile + directory + bytes(4)
+    with pytest.raises(ImageTooLarge):
+        preprocess(data, spec(8, 8))

@@ -20,6 +20,8 @@ from tests.small import calibration_images, encode
 PNG = encode(np.zeros((20, 20, 3), np.uint8))
 NOISE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
 
+FORM = b"--b\r\nContent-Disposition: form-data; name=image\r\n\r\ntext\r\n--b--\r\n"
+
 REFUSED = [
     pytest.param(b"this is no image", 415, "not_an_image", id="not an image"),
     pytest.param(b"", 400, "empty_image", id="empty"),
@@ -129,6 +131,10 @@ def test_a_form_without_a_file(client: httpx.Client) -> None:
     [
         ("multipart/form-data", b"x"),
         ("multipart/form-data; boundary=b", b"garbage"),
+        ("multipart/form-data; boundary=b; charset=undefined", FORM),
+        ("multipart/form-data; boundary=b; charset=nonsense", FORM),
+        ("multipart/form-data; boundary=b; charset=utf-7", FORM.replace(b"image", b'"+2AA-"')),
+        ("multipart/form-data; boundary=b; charset=unicode_escape", FORM.replace(b"image", b"\\ud800")),
         ("multipart/form-data; boundary=b", b"--b\r\nContent-Disposition: nonsense\r\n\r\nx\r\n--b--\r\n"),
         ("multipart/form-data; boundary=b", b"--b\r\nContent-Disposition: form-data; name=image; filename=x\r\n\r\nx"),
     ],

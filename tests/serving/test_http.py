@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
+import sys
 from pathlib import Path
 
-import bentoml
 import httpx
 import numpy as np
 import pytest
@@ -83,8 +84,13 @@ def test_model_is_the_manifest_s_public_part(client: httpx.Client, shared_bundle
 def test_bentoml_s_client_works(server: tuple[str, object], tmp_path: Path, gate: Gate) -> None:
     photo = tmp_path / "photo.jpg"
     photo.write_bytes(images.photo())
-    with bentoml.SyncHTTPClient(server[0]) as client:
-        assert client.classify(image=photo) == gate.decide([photo])[0].to_dict()
+    script = (
+        "import bentoml, json, sys\n"
+        "with bentoml.SyncHTTPClient(sys.argv[1]) as client:\n"
+        "    print(json.dumps(client.classify(image=sys.argv[2])))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, server[0], photo], capture_output=True, text=True, check=False)
+    assert json.loads(done.stdout or "null") == gate.decide([photo])[0].to_dict(), done.stderr
 
 
 def test_probes_and_metrics(client: httpx.Client) -> None:
@@ -118,7 +124,8 @@ def test_the_page_asks_nothing_of_other_hosts(client: httpx.Client) -> None:
     for path in ("/", "/page/page.css", "/page/page.js"):
         text = client.get(path).text.replace("http://www.w3.org/2000/svg", "")
         assert "://" not in text
-    assert client.get("/").headers["content-security-policy"].startswith("default-src 'self'")
+        assert client.get(path).headers["content-security-policy"].startswith("default-src 'self'")
+        assert client.get(path).headers["cache-control"] == "no-cache"
 
 
 def test_a_bad_bundle_ends_the_command_with_one_line(tmp_path: Path) -> None:

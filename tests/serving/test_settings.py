@@ -25,5 +25,15 @@ def test_a_misspelt_variable_is_an_error() -> None:
         Settings.from_environment({"OODGATE_BUNDEL": "/b"})
 
 
+def test_what_kubernetes_sets_for_a_service_of_our_name_is_no_setting() -> None:
+    injected = {
+        "OODGATE_SERVICE_HOST": "10.0.0.1",
+        "OODGATE_SERVICE_PORT_HTTP": "3000",
+        "OODGATE_PORT": "tcp://10.0.0.1:3000",
+        "OODGATE_PORT_3000_TCP": "tcp://10.0.0.1:3000",
+    }
+    assert Settings.from_environment(injected) == Settings()
+
+
 def test_zero_engine_threads_means_all_cores() -> None:
     assert Settings.from_environment({"OODGATE_ENGINE_THREADS": "0"}).engine_threads == 0

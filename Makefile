@@ -1,7 +1,8 @@
 # make serve    the service on the shipped bundle, at http://localhost:3000
 # make test     the test suite
 # make check    what CI runs: ruff, format, mypy --strict, tests with warnings as errors
-# make bundle DATA=DIR    train, export, calibrate and evaluate the shipped bundle again from class-folder tars
+# make bundle DATA=DIR    train, export, calibrate and evaluate the shipped bundle from class-folder tars; training goes on
+#                         from runs/cifar10 if that is there: delete it to start over
 
 PYTHON ?= python3
 VENV := .venv

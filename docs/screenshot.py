@@ -17,7 +17,7 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
-SAMPLES = ("weave.png", "ship.png")  # the newest card comes first
+SAMPLES = ("honeycomb.png", "ship.png")  # the newest card comes first
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 
 
@@ -48,7 +48,7 @@ def main() -> None:
             files = [str(ROOT / "serving" / "page" / "samples" / name) for name in SAMPLES]
             for file in files:
                 page.set_input_files("#files", file)
-                page.wait_for_function("document.querySelectorAll('[data-state=pending]').length === 0")
+                page.wait_for_selector(f"article[aria-label='{Path(file).name}']:not([data-state=pending])")
             page.wait_for_timeout(500)  # animations
             page.screenshot(path=ROOT / "docs" / "page.png")
             browser.close()

@@ -175,7 +175,9 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise UnsupportedImage("32-bit float pixels have no defined range; send 8- or 16-bit pixels")
     if image.mode in _SIXTEEN_BIT:  # keep the high byte, as the decoder does for 16-bit RGB
-        wide = np.asarray(image).clip(0, 0xFFFF)
+        wide = np.asarray(image)
+        if wide.max() > 0xFFFF or wide.min() < 0:
+            raise UnsupportedImage("32-bit integer pixels have no defined range; send 8- or 16-bit pixels")
         grey = (wide >> 8).astype(np.uint8)
         if (transparent := image.info.get("transparency")) is not None:
             grey[wide == transparent] = 255

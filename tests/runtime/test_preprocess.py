@@ -656,3 +656,15 @@ def test_a_small_tiff_of_one_huge_tile_is_refused() -> None:
     data = b"II*\0" + struct.pack("<I", 8 + len(tile)) + tile + directory + bytes(4)
     with pytest.raises(ImageTooLarge):
         preprocess(data, spec(8, 8))
+
+
+@pytest.mark.parametrize("value", [-1, 65_536])
+def test_32_bit_integers_beyond_16_bits_are_refused(value: int) -> None:
+    pixels = np.full((4, 4), value, np.int32)
+    with pytest.raises(UnsupportedImage, match="32-bit integer"):
+        preprocess(encode(pixels, "TIFF"), spec(4, 4))  # type: ignore[arg-type]
+
+
+def test_32_bit_integers_within_16_bits_are_taken_as_such() -> None:
+    pixels = np.full((4, 4), 0x80FF, np.int32)
+    assert (preprocess(encode(pixels, "TIFF"), spec(4, 4)) == 0x80).all()  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,20 +22,24 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @contextmanager
 def serve(**environment: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """`bentoml serve` at the repository's root on a free port, until it is ready; its URL and process."""
+    """`bentoml serve` at the repository's root on a free port, until it is ready; its URL and process.
+
+    Each has a home of its own, because BentoML empties the directory of the metrics there when it starts.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [Path(sys.executable).with_name("bentoml"), "serve", "--host", "127.0.0.1", "--port", str(port)]
-    variables = {**os.environ, "BENTOML_DO_NOT_TRACK": "True", **environment}
-    process = subprocess.Popen(command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     url = f"http://127.0.0.1:{port}"
-    try:
-        _wait(url, process)
-        yield url, process
-    finally:
-        process.terminate()
-        process.communicate(timeout=30)
+    with tempfile.TemporaryDirectory() as home:
+        variables = {**os.environ, "BENTOML_DO_NOT_TRACK": "True", "BENTOML_HOME": home, **environment}
+        process = subprocess.Popen(command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        try:
+            _wait(url, process)
+            yield url, process
+        finally:
+            process.terminate()
+            process.communicate(timeout=30)
 
 
 def _wait(url: str, process: subprocess.Popen[bytes]) -> None:

@@ -15,7 +15,8 @@ from train.checkpoint import Checkpoint
 from train.config import Config, Precision, Schedule
 from train.data import concatenate, load
 from train.exceptions import DataError, TrainingError
-from train.loop import CHECKPOINT, channel_statistics, train
+from train.loop import CHECKPOINT, train
+from train.normalize import channel_statistics
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
@@ -34,8 +33,6 @@ from train.exceptions import CheckpointError, TrainingError
 from train.normalize import Normalize
 
 CHECKPOINT = "checkpoint.safetensors"
-
-Triple = tuple[float, float, float]
 
 
 def train(
@@ -245,17 +242,6 @@ def learning_rate(epoch: float, config: Config) -> float:
         factor = 0.1 ** sum(progress >= milestone for milestone in config.milestones)
     warmup = min(1.0, epoch / config.warmup) if config.warmup else 1.0
     return config.learning_rate * factor * warmup
-
-
-def channel_statistics(images: npt.NDArray[np.uint8]) -> tuple[Triple, Triple]:
-    """Mean and standard deviation of each RGB channel, of pixels scaled to [0, 1], from uint8 [N, H, W, 3]."""
-    values = np.arange(256) / 255
-    means, deviations = [], []
-    for channel in range(3):
-        counts = np.bincount(images[..., channel].ravel(), minlength=256)
-        means.append(float((counts * values).sum() / counts.sum()))
-        deviations.append(math.sqrt((counts * (values - means[-1]) ** 2).sum() / counts.sum()))
-    return (means[0], means[1], means[2]), (deviations[0], deviations[1], deviations[2])
 
 
 class _Mean:

@@ -1,11 +1,17 @@
-"""The first layer of every network here and in the exported graph: uint8 pixels to normalised floats."""
+"""Normalisation: the first layer of every network here and in the exported graph, and the statistics it takes."""
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from runtime.manifest import InputSpec
+
+Triple = tuple[float, float, float]
 
 
 class Normalize(nn.Module):
@@ -24,3 +30,14 @@ class Normalize(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """uint8 (B, H, W, 3) -> float32 (B, 3, H, W), channels-last in memory."""
         return (images.float() * self.scale + self.shift).permute(0, 3, 1, 2)
+
+
+def channel_statistics(images: npt.NDArray[np.uint8]) -> tuple[Triple, Triple]:
+    """Mean and standard deviation of each RGB channel, of pixels scaled to [0, 1], from uint8 [N, H, W, 3]."""
+    values = np.arange(256) / 255
+    means, deviations = [], []
+    for channel in range(3):
+        counts = np.bincount(images[..., channel].ravel(), minlength=256)
+        means.append(float((counts * values).sum() / counts.sum()))
+        deviations.append(math.sqrt((counts * (values - means[-1]) ** 2).sum() / counts.sum()))
+    return (means[0], means[1], means[2]), (deviations[0], deviations[1], deviations[2])

@@ -23,8 +23,9 @@ from train.checkpoint import Checkpoint, Header
 from train.config import Config
 from train.data import ImageSet
 from train.exceptions import CheckpointError, TrainingError
-from train.loop import CHECKPOINT, channel_statistics, learning_rate, train
+from train.loop import CHECKPOINT, learning_rate, train
 from train.methods import Batch, CrossEntropy, Step
+from train.normalize import channel_statistics
 
 # Two epochs of four steps; dropout, crops and momentum make every step depend on the ones before.
 CONFIG = Config(

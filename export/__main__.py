@@ -30,7 +30,7 @@ from runtime.command import run
 from runtime.engines.onnxruntime_cpu import OnnxRuntimeCpu
 from runtime.gate import Gate
 from runtime.manifest import InputSpec, Interpolation, Manifest, Resize, Task
-from train.data import load
+from train.data import Images, read
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -111,7 +111,7 @@ def _export(classifier: Classifier, args: argparse.Namespace) -> Manifest:
     name = args.name or args.out.resolve().name
     model, manifest = assemble(classifier, name, {"energy": {"temperature": args.temperature}})
     if args.calibration:
-        images = load(args.calibration, classifier.input).images
+        images: Images = read(args.calibration, classifier.input).images
         engine = OnnxRuntimeCpu(model.SerializeToString())
         manifest = calibrate(manifest, collect(engine, images, title="calibrate").scores, args.score, args.alpha)
     else:

@@ -15,7 +15,7 @@ from export.report import documents, gate_text
 from runtime import bundle
 from runtime.command import run
 from runtime.gate import load_engine
-from train.data import load
+from train.data import read
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     manifest, before = loaded.manifest, loaded.manifest.gate
     engine = load_engine(loaded, threads=args.threads)
     loaded.check_graph(engine.signature)
-    images = load(args.source, manifest.input).images
+    images = read(args.source, manifest.input).images
     score = args.score or (before.score if before else "energy")
     alpha = args.alpha if args.alpha is not None else (before.alpha if before else 0.05)
     manifest = calibrate(manifest, collect(engine, images, title="calibrate").scores, score, alpha)

@@ -7,16 +7,13 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from export.evaluation import Evaluation, evaluate
 from export.exceptions import ExportError
 from export.report import documents, summary, table
 from runtime.bundle import write_documents
 from runtime.command import run
 from runtime.gate import Gate
-from train.data import load
+from train.data import Images, read
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -46,11 +43,11 @@ def evaluate_sources(gate: Gate, id_source: str, ood_sources: Mapping[str, str])
         DataError: a source that can't be read, or a class that the model does not have.
     """
     manifest = gate.manifest
-    id_set = load(id_source, manifest.input)
+    id_set = read(id_source, manifest.input)
     if manifest.task == "multiclass":
         id_set = id_set.with_classes(manifest.labels, id_source)
-    ood_sets: dict[str, tuple[str, npt.NDArray[np.uint8]]] = {
-        name: (source, load(source, manifest.input).images) for name, source in ood_sources.items()
+    ood_sets: dict[str, tuple[str, Images]] = {
+        name: (source, read(source, manifest.input).images) for name, source in ood_sources.items()
     }
     figures, histograms = evaluate(gate.engine, manifest, (id_source, id_set), ood_sets)
     return figures, documents(manifest, figures, histograms)

@@ -16,7 +16,7 @@ from export.metrics import Detection, detection
 from runtime.bundle import MODEL
 from runtime.engines.interface import Engine, Outputs
 from runtime.manifest import Manifest
-from train.data import ImageSet, short_name
+from train.data import Images, ImageSet, short_name
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def evaluate(
     engine: Engine,
     manifest: Manifest,
     id_set: tuple[str, ImageSet],
-    ood_sets: Mapping[str, tuple[str, npt.NDArray[np.uint8]]],
+    ood_sets: Mapping[str, tuple[str, Images]],
 ) -> tuple[Evaluation, dict[str, npt.NDArray[np.float32]]]:
     """Run the engine over every set and compute the figures.
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
-import numpy.typing as npt
 from tqdm import tqdm
 
 from runtime.engines.interface import Engine, Outputs
+from train.data import Images, batches
 
 BATCH = 64
 
 
-def collect(engine: Engine, images: npt.NDArray[np.uint8], *, penultimate: bool = False, title: str = "") -> Outputs:
+def collect(engine: Engine, images: Images, *, penultimate: bool = False, title: str = "") -> Outputs:
     """Every image's outputs, in order, with a progress bar on a terminal.
 
     Args:
@@ -20,8 +22,9 @@ def collect(engine: Engine, images: npt.NDArray[np.uint8], *, penultimate: bool 
         penultimate: whether to keep the activations too.
         title: of the progress bar.
     """
-    starts = tqdm(range(0, len(images), BATCH), desc=title, unit="batch", disable=None, leave=False)
-    parts = [engine.run(images[start : start + BATCH], penultimate=penultimate) for start in starts]
+    count = math.ceil(len(images) / BATCH)
+    bar = tqdm(batches(images, BATCH), total=count, desc=title, unit="batch", disable=None, leave=False)
+    parts = [engine.run(batch, penultimate=penultimate) for batch in bar]
     return Outputs(
         logits=np.concatenate([part.logits for part in parts]),
         scores=np.concatenate([part.scores for part in parts]),

@@ -14,6 +14,7 @@ from export.inference import BATCH, collect
 from runtime import scores
 from runtime.engines.interface import Engine
 from runtime.manifest import Manifest
+from train.data import Images, batches
 
 # A faithful export differs by the rounding of float32; beyond this share of the largest logit it is another model.
 _TOLERANCE = 1e-3
@@ -39,7 +40,7 @@ class Verification:
     decision_flips: int | None
 
 
-def verify(backbone: Backbone, engine: Engine, manifest: Manifest, images: npt.NDArray[np.uint8]) -> Verification:
+def verify(backbone: Backbone, engine: Engine, manifest: Manifest, images: Images) -> Verification:
     """Compare logits, scores and decisions on images uint8 [N, H, W, 3].
 
     Raises:
@@ -70,10 +71,7 @@ def verify(backbone: Backbone, engine: Engine, manifest: Manifest, images: npt.N
 
 
 @torch.inference_mode()
-def _torch_outputs(
-    backbone: Backbone, images: npt.NDArray[np.uint8]
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    batches = (torch.from_numpy(images[start : start + BATCH]) for start in range(0, len(images), BATCH))
-    parts = [backbone(batch) for batch in batches]
+def _torch_outputs(backbone: Backbone, images: Images) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    parts = [backbone(torch.from_numpy(batch)) for batch in batches(images, BATCH)]
     logits, penultimate = (torch.cat(tensors).numpy() for tensors in zip(*parts, strict=True))
     return logits, penultimate

@@ -1,4 +1,4 @@
-"""Sources: what is read from them, their parts, and every way in which they can be wrong."""
+"""Class folders and arrays: what is read from them, their parts, and every way in which they can be wrong."""
 
 from __future__ import annotations
 
@@ -189,6 +189,12 @@ def test_folder_without_images(tmp_path: Path) -> None:
         load(str(tmp_path), SPEC)
 
 
+def test_folder_with_other_files_only(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no image")
+    with pytest.raises(DataError, match=r"no images; .* found 1 other files, such as notes\.txt"):
+        load(str(tmp_path), SPEC)
+
+
 def test_tar_without_images(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "set.tar", "w") as tar:
         add_member(tar, "cat/notes.txt", b"no image")
@@ -207,7 +213,7 @@ def test_damaged_image_in_a_tar_is_named(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "set.tar", "w") as tar:
         add_member(tar, "cat/good.png", encode(noise(1)[0]))
         add_member(tar, "cat/broken.png", b"no image")
-    with pytest.raises(DataError, match=r"set\.tar: cat/broken\.png: .*not an image"):
+    with pytest.raises(DataError, match=r"set\.tar: .*cat/broken\.png: .*not an image"):
         load(str(tmp_path / "set.tar"), SPEC)
 
 

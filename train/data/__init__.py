@@ -1,0 +1,26 @@
+"""Labelled images from a directory, a tar, shards of tars or an .npz file.
+
+A source is a path, optionally followed by ``@i/n``: the i-th of n equal random parts, of every class where an image has
+one class. The parts are disjoint and always the same, because the order is that of the SHA-256 of the images' names:
+``val.tar@1/2`` and ``val.tar@2/2`` are two halves of a set, exchangeable, as split conformal prediction asks.
+
+    DIR/cat/1.png  DIR/dog/2.jpg       a directory with one folder a class
+    DIR/labels.csv DIR/any/1.png       several labels an image, or none: the lines are ``any/1.png,cat;dog``
+    set.tar                            either of them as a tar, compressed or not
+    train-{000..009}.tar               WebDataset shards: key.jpg beside key.cls, or beside key.json with "label"
+    DIR/000.tar DIR/001.tar            the same
+    set.npz                            images uint8 [N, H, W, 3] and labels [N] (names or integers), or
+                                       labels [N, K] of zeros and ones and classes [K]
+
+A set whose decoded images fit into memory is decoded at once, a larger one image by image as it is used.
+"""
+
+from __future__ import annotations
+
+from train.data.image_set import ImageSet, concatenate
+from train.data.images import Images, LazyImages, batches
+from train.data.loading import load, read
+from train.data.prefetch import prefetch
+from train.data.source import short_name
+
+__all__ = ["ImageSet", "Images", "LazyImages", "batches", "concatenate", "load", "prefetch", "read", "short_name"]

@@ -12,11 +12,13 @@ from runtime.command import run
 from runtime.manifest import InputSpec
 from train import checkpoint, methods, models
 from train.checkpoint import Checkpoint
-from train.config import Config, Precision, Schedule
-from train.data import concatenate, load
+from train.config import Config, Optimizer, Precision, Schedule
+from train.data import concatenate, read
+from train.distributed import World, join
 from train.exceptions import DataError, TrainingError
 from train.loop import CHECKPOINT, train
 from train.normalize import channel_statistics
+from train.recipes import RECIPES
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -28,7 +30,8 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Example: python -m train --method logitnorm --arch resnet20 --data train.tar --val val.tar@1/2 "
         "--epochs 30 --out runs/first    Curves: tensorboard --logdir runs",
     )
-    parser.add_argument("--method", required=True, help="one of: " + ", ".join(methods.METHODS))
+    parser.add_argument("--recipe", help="a paper's settings, for every option not given: " + ", ".join(RECIPES))
+    parser.add_argument("--method", help="one of: " + ", ".join(methods.METHODS))
     parser.add_argument(
         "--set",
         metavar="NAME=VALUE",
@@ -36,20 +39,33 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="a hyperparameter of the method, such as tau=0.04; repeatable",
     )
-    parser.add_argument("--arch", required=True, help="one of: " + ", ".join(models.ARCHITECTURES))
+    parser.add_argument("--arch", help="one of: " + ", ".join(models.ARCHITECTURES))
     parser.add_argument("--data", required=True, metavar="SOURCE", help="training images")
     parser.add_argument("--val", required=True, metavar="SOURCE", help="images for the accuracy reported each epoch")
     parser.add_argument("--aux", metavar="SOURCE", action="append", default=[], help="auxiliary outliers; repeatable")
     parser.add_argument("--init", type=Path, metavar="CKPT", help="start from the weights of another run (fine-tuning)")
-    parser.add_argument("--epochs", type=int, required=True)
+    parser.add_argument("--epochs", type=int)
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="directory for checkpoint and curves")
     parser.add_argument("--size", type=int, help="side of the input in pixels (default: that of --init, else 32)")
-    parser.add_argument("--batch-size", type=int, default=defaults.batch_size, help="default: %(default)s")
+    parser.add_argument(
+        "--batch-size", type=int, default=defaults.batch_size, help="of a process; default: %(default)s"
+    )
+    parser.add_argument(
+        "--optimizer", choices=get_args(Optimizer), default=defaults.optimizer, help="default: %(default)s"
+    )
     parser.add_argument("--learning-rate", type=float, default=defaults.learning_rate, help="default: %(default)s")
     parser.add_argument("--weight-decay", type=float, default=defaults.weight_decay, help="default: %(default)s")
     parser.add_argument("--warmup", type=float, default=defaults.warmup, help="epochs; default: %(default)s")
     parser.add_argument(
         "--schedule", choices=get_args(Schedule), default=defaults.schedule, help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--milestones",
+        type=float,
+        nargs="+",
+        default=defaults.milestones,
+        metavar="SHARE",
+        help="of the run, after each of which the multistep schedule divides the rate by 10; default: %(default)s",
     )
     parser.add_argument(
         "--precision", choices=get_args(Precision), default=defaults.precision, help="default: %(default)s"
@@ -59,14 +75,34 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _hyperparameters(pairs: list[str]) -> dict[str, float]:
-    options = {}
+def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, float | str]]:
+    """The options, those not given from the recipe, and the method's hyperparameters likewise."""
+    parser = _parser()
+    recipe = parser.parse_known_args(argv)[0].recipe
+    if recipe is not None and recipe not in RECIPES:
+        raise TrainingError(f"unknown recipe {recipe!r}; choose one of {', '.join(RECIPES)}")
+    settings = dict(RECIPES[recipe]) if recipe else {}
+    hyperparameters = settings.pop("set", {})
+    method = settings.get("method")
+    parser.set_defaults(**settings)
+    args = parser.parse_args(argv)
+    for option in ("method", "arch", "epochs"):
+        if getattr(args, option) is None:
+            raise TrainingError(f"--{option} is missing; see python -m train --help")
+    own = _hyperparameters(args.set)
+    return args, {**hyperparameters, **own} if args.method == method else own
+
+
+def _hyperparameters(pairs: list[str]) -> dict[str, float | str]:
+    options: dict[str, float | str] = {}
     for pair in pairs:
         name, _, value = pair.partition("=")
+        if not name or not value:
+            raise TrainingError(f"--set {pair}: expected NAME=VALUE, such as tau=0.04")
         try:
             options[name] = float(value)
-        except ValueError as error:
-            raise TrainingError(f"--set {pair}: expected NAME=NUMBER, such as tau=0.04") from error
+        except ValueError:
+            options[name] = value
     return options
 
 
@@ -84,17 +120,19 @@ def _size(side: int | None, init: Checkpoint | None) -> InputSpec:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    args = _parser().parse_args(argv)
+    args, hyperparameters = _parse(argv)
     config = Config(
         method=args.method,
-        method_options=_hyperparameters(args.set),
+        method_options=hyperparameters,
         arch=args.arch,
         epochs=args.epochs,
         batch_size=args.batch_size,
+        optimizer=args.optimizer,
         learning_rate=args.learning_rate,
         weight_decay=args.weight_decay,
         warmup=args.warmup,
         schedule=args.schedule,
+        milestones=tuple(args.milestones),
         precision=args.precision,
         seed=args.seed,
     )
@@ -112,19 +150,40 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise TrainingError(f"--out {args.out}: can't be made a directory ({error.strerror})") from error
-    data = load(args.data, size)
-    val = load(args.val, size).with_classes(data.classes, args.val)
-    outliers = concatenate([load(source, size) for source in args.aux]) if args.aux else None
-    mean, std = channel_statistics(data.images)
-    if not min(std):
-        raise DataError(f"{args.data}: a colour channel has the same value in all pixels, so it can't be normalised")
-    spec = init.header.input if init else dataclasses.replace(size, mean=mean, std=std)
-    header = train(config, spec, data, val, args.out, outliers=outliers, init=init, resume=resume)
-    total = len(data) // config.batch_size * config.epochs
+    with join() as world:
+        return _train(args, config, size, init, resume, world)
+
+
+def _train(
+    args: argparse.Namespace,
+    config: Config,
+    size: InputSpec,
+    init: Checkpoint | None,
+    resume: Checkpoint | None,
+    world: World,
+) -> int:
+    data = read(args.data, size)
+    val = read(args.val, size).with_classes(data.classes, args.val)
+    outliers = concatenate([read(source, size) for source in args.aux]) if args.aux else None
+    if init:
+        spec = init.header.input
+    else:
+        mean, std = channel_statistics(data.images)
+        if not min(std):
+            raise DataError(
+                f"{args.data}: a colour channel has the same value in all pixels, so it can't be normalised"
+            )
+        spec = dataclasses.replace(size, mean=mean, std=std)
+    header = train(config, spec, data, val, args.out, outliers=outliers, init=init, resume=resume, world=world)
+    if world.rank:
+        return 0
+    path = args.out / CHECKPOINT
+    total = len(data) // (config.batch_size * world.size) * config.epochs
     if header.step < total:
         print(f"stopped at step {header.step} of {total}, saved {path}; add --resume to go on")
         return 130
-    print(f"{path}: validation accuracy {header.metrics['val_accuracy']:.4f}")
+    figure = next(name for name in header.metrics if name.startswith("val_"))
+    print(f"{path}: validation {figure.removeprefix('val_')} {header.metrics[figure]:.4f}")
     print(f"next: python -m export --checkpoint {path} --calibration {args.val} --out bundles/NAME")
     return 0
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from runtime import schema
 from runtime.manifest import InputSpec, Task
-from train import models
+from train import methods, models, spectral
 from train.exceptions import CheckpointError
 
 _KEY = "oodgate"
@@ -57,14 +57,17 @@ class Checkpoint:
     optimizer: dict[str, Tensor]
 
     def model(self) -> nn.Module:
-        """The network with these weights, in evaluation mode.
+        """The network with these weights, in evaluation mode, what its method added to them folded in.
 
         Raises:
             CheckpointError: when the weights don't fit the architecture that the header names.
+            TrainingError: when there is no such architecture or method.
         """
         model = models.make(self.header.arch, len(self.header.labels))
+        options = self.header.hyperparameters.get("method_options", {})
+        methods.make(self.header.method, options).prepare(model)
         self.load_into(model)
-        return model.eval()
+        return spectral.fold(model)
 
     def load_into(self, model: nn.Module) -> None:
         """Give a network these weights.

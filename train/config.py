@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from train.exceptions import TrainingError
 
+Optimizer = Literal["sgd", "adam"]
 Schedule = Literal["cosine", "multistep"]
 Precision = Literal["auto", "bf16", "fp32"]
 
@@ -22,7 +23,8 @@ class Config:
     arch: str
     epochs: int
     method_options: dict[str, Any] = field(default_factory=dict)
-    batch_size: int = 128
+    batch_size: int = 128  # of one process
+    optimizer: Optimizer = "sgd"  # with Nesterov's momentum; or Adam with betas (momentum, 0.999)
     learning_rate: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 5e-4

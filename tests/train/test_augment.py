@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from train.augment import crop_flip
+from train.augment import Crops
 
 Image = npt.NDArray[np.uint8]
 Choice = tuple[int, int, bool]
@@ -26,10 +26,14 @@ def possible(image: Image, padding: int) -> dict[Choice, Image]:
     return {(*at, flip): crop[:, ::-1] if flip else crop for at, crop in crops.items() for flip in (False, True)}
 
 
+def crop_flip(images: torch.Tensor, padding: int, seed: int = 0) -> torch.Tensor:
+    """Cropped and flipped as the seed decides."""
+    return Crops.draw(len(images), padding, torch.Generator().manual_seed(seed)).apply(images)
+
+
 def choices(images: Image, padding: int, seed: int = 0) -> list[Choice]:
     """Which shift and flip each image got; fails where it is none of the possible ones."""
-    torch.manual_seed(seed)
-    results = crop_flip(torch.from_numpy(images), padding).numpy()
+    results = crop_flip(torch.from_numpy(images), padding, seed).numpy()
     found = []
     for image, result in zip(images, results, strict=True):
         matches = [choice for choice, crop in possible(image, padding).items() if np.array_equal(crop, result)]
@@ -71,3 +75,9 @@ def test_the_input_is_left_alone(rng: np.random.Generator) -> None:
     before = images.clone()
     crop_flip(images, 2)
     assert torch.equal(images, before)
+
+
+def test_a_part_of_the_crops_does_what_the_whole_does_to_these_images(rng: np.random.Generator) -> None:
+    images = torch.from_numpy(rng.integers(0, 256, (8, 6, 6, 3), dtype=np.uint8))
+    crops = Crops.draw(8, 2, torch.Generator().manual_seed(0))
+    assert torch.equal(crops.part(slice(3, 6)).apply(images[3:6]), crops.apply(images)[3:6])

@@ -23,9 +23,10 @@ from train.checkpoint import Checkpoint, Header
 from train.config import Config
 from train.data import ImageSet
 from train.exceptions import CheckpointError, TrainingError
-from train.loop import CHECKPOINT, learning_rate, train
+from train.loop import CHECKPOINT, train
 from train.methods import Batch, CrossEntropy, Step
 from train.normalize import channel_statistics
+from train.schedule import learning_rate
 
 # Two epochs of four steps; dropout, crops and momentum make every step depend on the ones before.
 CONFIG = Config(
@@ -299,10 +300,10 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_names_the_step(
         def step(self, model: nn.Module, batch: Batch) -> Step:
             calls.append(None)
             step = super().step(model, batch)
-            return Step(step.loss * value, step.logits) if len(calls) == 6 else step
+            return Step({"broken": step.loss * value}, step.logits) if len(calls) == 6 else step
 
     monkeypatch.setitem(methods.METHODS, "cross-entropy", Diverging)
-    with pytest.raises(TrainingError, match=f"loss is {value} at step 5.*; lower --learning-rate"):
+    with pytest.raises(TrainingError, match=f"not finite at step 5: broken is {value}; lower --learning-rate"):
         run(tmp_path)
     assert saved(tmp_path).header.step == 4
     assert all(tensor.isfinite().all() for tensor in saved(tmp_path).weights.values())

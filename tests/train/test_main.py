@@ -130,8 +130,11 @@ def test_resume_of_a_file_that_is_no_checkpoint(
         ({"method": "magic"}, "unknown method 'magic'; choose one of cross-entropy, logitnorm"),
         ({"arch": "vgg"}, "unknown architecture 'vgg'; choose one of resnet20, resnet18, wrn-40-2"),
         ({"set": "tau=1"}, "'cross-entropy' has no hyperparameter 'tau'"),
-        ({"set": "tau"}, "--set tau: expected NAME=NUMBER"),
-        ({"set": "tau=low"}, "--set tau=low: expected NAME=NUMBER"),
+        ({"set": "tau"}, "--set tau: expected NAME=VALUE"),
+        ({"method": "logitnorm", "set": "tau=low"}, "tau of method 'logitnorm' must be a number, found 'low'"),
+        ({"method": "greg", "set": "reduction=1"}, "reduction of method 'greg' must be a word, found 1.0"),
+        ({"method": "greg", "set": "reduction=sum"}, "reduction must be sample or batch, found 'sum'"),
+        ({"recipe": "magic"}, "unknown recipe 'magic'; choose one of logitnorm-cifar"),
     ],
 )
 def test_wrong_names_are_found_before_the_data_are_read(

@@ -25,7 +25,7 @@ class Fixed(nn.Module):
         self.logits = nn.Parameter(torch.tensor(LOGITS, dtype=dtype))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        return self.logits.repeat(len(images) // 2, 1), torch.zeros(len(images), 4)
+        return self.logits.repeat(len(images) // 2, 1) + 0 * images.sum(), torch.zeros(len(images), 4)
 
 
 BATCH = Batch(torch.zeros(2, 3, 8, 8), torch.tensor(LABELS), outliers=torch.zeros(2, 3, 8, 8))

@@ -1,0 +1,76 @@
+"""What a training method is: the loss of a batch, and what the loop must provide for it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, cast
+
+from torch import Tensor, nn
+
+from runtime.manifest import Task
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a step learns from.
+
+    Attributes:
+        images: augmented and normalised, (B, 3, H, W).
+        labels: int64 (B,), or multi-hot float32 (B, K) for multi-label methods.
+        outliers: auxiliary images (A, 3, H, W); A = 0 for methods that use none.
+        seed: of whatever the method draws itself.
+    """
+
+    images: Tensor
+    labels: Tensor
+    outliers: Tensor
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a method makes of a batch.
+
+    Attributes:
+        terms: by name, the scalars whose sum is the loss to descend.
+        logits: (B, K), for the accuracy shown.
+    """
+
+    terms: dict[str, Tensor]
+    logits: Tensor
+
+    @property
+    def loss(self) -> Tensor:
+        """The sum of the terms."""
+        return cast(Tensor, sum(self.terms.values()))
+
+
+@dataclass(frozen=True)
+class Method(ABC):
+    """A frozen dataclass whose fields are the method's hyperparameters."""
+
+    task: ClassVar[Task] = "multiclass"
+    needs_outliers: ClassVar[bool] = False
+
+    def prepare(self, model: nn.Module) -> None:  # noqa: B027  most methods need nothing
+        """Change a new network before it is trained; what this adds must fold into plain weights."""
+
+    def outliers(self, batch_size: int, share: int) -> int:  # noqa: ARG002  for methods that must see every one
+        """How many auxiliary images a step draws; `share` of them a step show each one once an epoch."""
+        return batch_size if self.needs_outliers else 0
+
+    @abstractmethod
+    def step(self, model: nn.Module, batch: Batch) -> Step:
+        """Forward pass and loss of one batch."""
+
+
+def logits_of(model: nn.Module, images: Tensor) -> Tensor:
+    """(B, K), at least float32 whatever the network's precision, because losses need it."""
+    logits, _ = model(images)
+    return at_least_float32(logits)
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """Half precisions as float32."""
+    return tensor.float() if tensor.element_size() < 4 else tensor

@@ -1,0 +1,189 @@
+"""One optimizer step: network, optimizer, method and the images they are fed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from runtime.manifest import InputSpec
+from train import methods, models
+from train.checkpoint import Checkpoint
+from train.config import Config
+from train.data import ImageSet
+from train.distributed import World
+from train.exceptions import CheckpointError, TrainingError
+from train.feed import Fed, Feed, Part
+from train.methods import Batch
+from train.metrics import accuracy, mean_average_precision
+from train.normalize import Normalize
+from train.schedule import learning_rate
+
+
+class Trainer:
+    """What a step needs, on its device.
+
+    Attributes:
+        config: the settings.
+        method: what the loss is.
+        model: the network being trained.
+        feed: the images of each step.
+
+    Args:
+        config, spec, data, outliers, init, world: as :func:`train.loop.train` takes them.
+
+    Raises:
+        TrainingError: unusable settings.
+        CheckpointError: `init` is another network.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        spec: InputSpec,
+        data: ImageSet,
+        outliers: ImageSet | None,
+        init: Checkpoint | None,
+        world: World,
+    ) -> None:
+        self.config, self._world = config, world
+        self.method = methods.make(config.method, config.method_options)
+        if data.task != self.method.task:
+            raise TrainingError(
+                f"method {config.method!r} is for {self.method.task} images, found {data.task} ones; "
+                "several labels an image come from a labels.csv, one from a folder for each class"
+            )
+        self.feed = Feed(config, self.method, data, outliers, world.rank, world.size)
+        torch.manual_seed(config.seed)
+        self.model = models.make(config.arch, len(data.classes))
+        if init:
+            _start_from(init, self.model, config.arch, data.classes)
+        self.method.prepare(self.model)
+        self.model.to(world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in the stubs
+        self._normalize = Normalize(spec).to(world.device)
+        self._optimizer = _optimizer(config, self.model)
+        self._shared = world.share(self.model)
+        self._autocast = torch.autocast(world.device.type, torch.bfloat16, enabled=_bf16(config, world.device))
+
+    def step(self, step: int, fed: Fed, stop: Callable[[], bool] = lambda: False) -> tuple[dict[str, float], bool]:
+        """One optimizer step.
+
+        Args:
+            step: its number, from 0.
+            fed: its images.
+            stop: says whether this process wants to stop after it.
+
+        Returns:
+            loss, accuracy and the loss's terms where it has several, and whether any process wants to stop.
+
+        Raises:
+            TrainingError: a term that is not finite; the weights are those before the step.
+        """
+        torch.manual_seed((self.config.seed << 32 | step) + self._world.rank)  # dropout, and the method's own draws
+        self._shared.train()
+        with self._autocast:
+            batch = self._batch(fed, seed=step)
+            result = self.method.step(self._shared, batch)
+        correct = self._share_correct(result.logits, batch.labels)
+        names = list(result.terms)
+        *values, correct, stopping = self._world.mean(
+            [*(term.item() for term in result.terms.values()), correct, float(stop())]
+        )
+        for name, value in zip(names, values, strict=True):
+            if not math.isfinite(value):
+                raise TrainingError(f"the loss is not finite at step {step}: {name} is {value}; lower --learning-rate")
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate(step / self.feed.steps_per_epoch, self.config)
+        self._optimizer.zero_grad()
+        result.loss.backward()  # type: ignore[no-untyped-call]
+        self._optimizer.step()
+        terms = dict(zip(names, values, strict=True)) if len(names) > 1 else {}
+        return {"loss": sum(values), "accuracy": correct, **terms}, stopping > 0
+
+    @property
+    def figure(self) -> str:
+        """What :meth:`evaluate` measures."""
+        return "accuracy" if self.method.task == "multiclass" else "map"
+
+    @torch.inference_mode()
+    def evaluate(self, data: ImageSet, batch_size: int = 512) -> float:
+        """Accuracy, or for several labels an image mean average precision, in evaluation mode without augmentation."""
+        self.model.eval()
+        logits = [
+            self.model(self._normalize(torch.from_numpy(images).to(self._world.device)))[0].float().cpu()
+            for images, _ in data.batches(batch_size)
+        ]
+        if self.method.task == "multiclass":
+            return accuracy(torch.cat(logits).numpy(), data.labels)
+        return mean_average_precision(torch.cat(logits).numpy(), data.labels)
+
+    def optimizer_state(self) -> dict[str, Tensor]:
+        """The optimizer's tensors, named ``PARAMETER.KEY``."""
+        states = {name: self._optimizer.state[parameter] for name, parameter in self.model.named_parameters()}
+        return {f"{name}.{key}": value for name, state in states.items() for key, value in state.items()}
+
+    def restore(self, resume: Checkpoint) -> None:
+        """Go on with the weights and the optimizer's state of a checkpoint.
+
+        Raises:
+            CheckpointError: they don't fit.
+        """
+        resume.load_into(self.model)
+        parameters = dict(self.model.named_parameters())
+        for name, value in resume.optimizer.items():
+            parameter, _, key = name.rpartition(".")
+            if parameter not in parameters:
+                raise CheckpointError(f"the optimizer's state is not that of a {self.config.arch}: {name}")
+            state = self._optimizer.state[parameters[parameter]]
+            state[key] = value.to(parameters[parameter]) if value.ndim else value
+
+    def _batch(self, fed: Fed, seed: int) -> Batch:
+        images = self._images(fed.known)
+        outliers = self._images(fed.outliers) if fed.outliers else images[:0]
+        return Batch(images, fed.known.labels.to(self._world.device), outliers, seed)
+
+    def _images(self, part: Part) -> Tensor:
+        normalized: Tensor = self._normalize(part.crops.apply(part.images.to(self._world.device, non_blocking=True)))
+        return normalized
+
+    def _share_correct(self, logits: Tensor, labels: Tensor) -> float:
+        """Of the images, or for several labels an image of all labels, those predicted right."""
+        right = logits.argmax(1) == labels if self.method.task == "multiclass" else (logits > 0) == (labels > 0)
+        return right.float().mean().item()
+
+
+def _start_from(init: Checkpoint, model: nn.Module, arch: str, classes: tuple[str, ...]) -> None:
+    if init.header.arch != arch or init.header.labels != classes:
+        raise CheckpointError(
+            f"can't start from a {init.header.arch} with labels {list(init.header.labels)}; "
+            f"expected a {arch} with {list(classes)}"
+        )
+    model.load_state_dict(init.model().state_dict())
+
+
+def _optimizer(config: Config, model: nn.Module) -> torch.optim.Optimizer:
+    if config.optimizer == "adam":
+        return torch.optim.Adam(
+            model.parameters(),
+            lr=config.learning_rate,
+            betas=(config.momentum, 0.999),
+            weight_decay=config.weight_decay,
+        )
+    return torch.optim.SGD(
+        model.parameters(),
+        lr=config.learning_rate,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        nesterov=True,
+    )
+
+
+def _bf16(config: Config, device: torch.device) -> bool:
+    if config.precision != "auto":
+        return config.precision == "bf16"
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    supported: bool = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return supported

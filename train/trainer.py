@@ -76,7 +76,8 @@ class Trainer:
             stop: says whether this process wants to stop after it.
 
         Returns:
-            loss, accuracy and the loss's terms where it has several, and whether any process wants to stop.
+            loss, accuracy, the loss's terms where it has several, and the method's figures, each the mean over all
+            processes; and whether any of these wants to stop.
 
         Raises:
             TrainingError: a term that is not finite; the weights are those before the step.
@@ -87,11 +88,11 @@ class Trainer:
             batch = self._batch(fed, seed=step)
             result = self.method.step(self._shared, batch)
         correct = self._share_correct(result.logits, batch.labels)
-        names = list(result.terms)
-        *values, correct, stopping = self._world.mean(
-            [*(term.item() for term in result.terms.values()), correct, float(stop())]
-        )
-        for name, value in zip(names, values, strict=True):
+        told = [value.item() for value in (*result.terms.values(), *result.figures.values())]
+        *values, correct, stopping = self._world.mean([*told, correct, float(stop())])
+        terms = dict(zip(result.terms, values, strict=False))
+        figures = dict(zip(result.figures, values[len(terms) :], strict=True))
+        for name, value in terms.items():
             if not math.isfinite(value):
                 raise TrainingError(f"the loss is not finite at step {step}: {name} is {value}; lower --learning-rate")
         for group in self._optimizer.param_groups:
@@ -99,8 +100,8 @@ class Trainer:
         self._optimizer.zero_grad()
         result.loss.backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
-        terms = dict(zip(names, values, strict=True)) if len(names) > 1 else {}
-        return {"loss": sum(values), "accuracy": correct, **terms}, stopping > 0
+        shown = terms if len(terms) > 1 else {}
+        return {"loss": sum(terms.values()), "accuracy": correct, **shown, **figures}, stopping > 0
 
     @property
     def figure(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, cast
 
 from torch import Tensor, nn
@@ -35,10 +35,12 @@ class Step:
     Attributes:
         terms: by name, the scalars whose sum is the loss to descend.
         logits: (B, K), for the accuracy shown.
+        figures: by name, other scalars worth a curve.
     """
 
     terms: dict[str, Tensor]
     logits: Tensor
+    figures: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def loss(self) -> Tensor:

@@ -71,8 +71,8 @@ class GReg(Energy):
         score = energy(logits)
         inside, outside = _split(score, batch)
         norms = gradient_norms(score, images, torch.cat([inside <= self.m_in, outside >= self.m_aux]))
-        loss = gradient_loss(*_split(norms, batch), self.reduction, process_count())
-        return Step({**self._terms(known, outliers, batch.labels), "gradient": self.gradient_weight * loss}, known)
+        terms = self._terms(known, outliers, batch.labels)
+        return _regularised(terms, known, self.gradient_weight, self.reduction, *_split(norms, batch))
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,8 @@ class GRegOutlierExposure(OutlierExposure):
         score = -logits.softmax(dim=1).amax(dim=1)
         inside, outside = _split(score, batch)
         norms = gradient_norms(score, images, torch.cat([inside <= -self.confident, outside >= -self.uncertain]))
-        loss = gradient_loss(*_split(norms, batch), self.reduction, process_count())
-        return Step({**self._terms(known, outliers, batch.labels), "gradient": self.gradient_weight * loss}, known)
+        terms = self._terms(known, outliers, batch.labels)
+        return _regularised(terms, known, self.gradient_weight, self.reduction, *_split(norms, batch))
 
 
 @dataclass(frozen=True)
@@ -124,8 +124,8 @@ class GRegPlus(GReg):
         inside, outside, far = torch.split(score, sizes)
         detected = torch.cat([inside <= self.m_in, torch.zeros_like(outside, dtype=torch.bool), far >= self.m_aux])
         norms_in, _, norms_aux = torch.split(gradient_norms(score, images, detected), sizes)
-        loss = gradient_loss(norms_in, norms_aux, self.reduction, process_count())
-        return Step({**self._terms(known, low, batch.labels), "gradient": self.gradient_weight * loss}, known)
+        terms = self._terms(known, low, batch.labels)
+        return _regularised(terms, known, self.gradient_weight, self.reduction, norms_in, norms_aux)
 
     @torch.no_grad()
     def _sample(self, model: nn.Module, batch: Batch) -> Sample:
@@ -142,6 +142,15 @@ def _differentiable(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
     images = images.requires_grad_()
     with FastDoubleBackward():
         return logits_of(model, images), images
+
+
+def _regularised(
+    terms: dict[str, Tensor], logits: Tensor, weight: float, reduction: Reduction, norms_in: Tensor, norms_aux: Tensor
+) -> Step:
+    """The step with the gradient loss among its terms, and the mean norm on each side as its figures."""
+    loss = gradient_loss(norms_in, norms_aux, reduction, process_count())
+    figures = {"gradient_norm_in": norms_in.mean(), "gradient_norm_aux": norms_aux.mean()}
+    return Step({**terms, "gradient": weight * loss}, logits, figures)
 
 
 def _split(values: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -86,7 +86,7 @@ def test_figures_of_the_old_gate_are_dropped(exported_copy: Path, sources: Sourc
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("--score softmax", "unknown score 'softmax'; the graph has msp, "),
+        ("--score softmax", "unknown score 'softmax'; there are msp, "),
         ("--alpha 0", "alpha must be between 0 and 1"),
         ("--alpha 1", "alpha must be between 0 and 1"),
         ("--alpha 0.001", "120 calibration images are too few for alpha = 0.001: at least 999"),

@@ -255,7 +255,7 @@ def test_an_option_that_a_foreign_model_needs(
         ({"crop_fraction": 1.5}, "crop_fraction must be in (0, 1]"),
         ({"resize": "crop"}, "invalid choice: 'crop'"),
         ({"task": "detection"}, "invalid choice: 'detection'"),
-        ({"score": "softmax"}, "invalid choice: 'softmax'"),
+        ({"score": "softmax"}, "unknown score 'softmax'; there are msp, "),
         ({"alpha": "small"}, "invalid float value: 'small'"),
         ({"temperature": 0}, "--temperature must be positive"),
         ({"temperature": -1}, "--temperature must be positive"),

@@ -27,7 +27,7 @@ UNCALIBRATED = Manifest(
 )
 MANIFEST = replace(
     UNCALIBRATED,
-    gate=GateSpec("energy", 4.25, 0.05, 0.95, 1000, (0.9355, 0.9621)),
+    gate=GateSpec("energy", 4.25, 0.05, 0.95, 1000, (0.9355, 0.9621), 0.0618),
     calibration=Calibration(1000, (1000,), {"msp": (0.5,), "energy": (4.25,)}),
 )
 EVALUATION = Evaluation(

@@ -21,7 +21,7 @@ def test_not_a_number(value: str) -> None:
 
 
 def test_a_misspelt_variable_is_an_error() -> None:
-    with pytest.raises(SettingsError, match=r"OODGATE_BUNDEL is no setting; there are OODGATE_BUNDLE"):
+    with pytest.raises(SettingsError, match=r"OODGATE_BUNDEL is no setting; there are OODGATE_ALPHA, OODGATE_BUNDLE"):
         Settings.from_environment({"OODGATE_BUNDEL": "/b"})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -89,6 +90,7 @@ def calibrate(
     return dataclasses.replace(manifest, gate=gate, calibration=calibration)
 
 
+@cache
 def tpr_interval(n: int, alpha: float, confidence: float = 0.95) -> tuple[float, float]:
     """Central interval of the acceptance rate that a calibration set of n images realises.
 
@@ -100,6 +102,7 @@ def tpr_interval(n: int, alpha: float, confidence: float = 0.95) -> tuple[float,
     return float(low), float(high)
 
 
+@cache
 def max_rejection(n: int, alpha: float, confidence: float = 0.95) -> float:
     """The largest rejection rate of in-distribution images compatible with a calibration set of n images.
 

@@ -23,8 +23,9 @@ def p_values(scores: npt.NDArray[np.floating], curve: PValueCurve) -> Score:
     Below the first knot q it falls as h / (1 + (q - s) / tail): without ties, so that a threshold can lie there.
     """
     s = np.asarray(scores, dtype=np.float64)
-    below = curve.heights[0] / (1 + np.maximum(curve.knots[0] - s, 0) / curve.tail)
-    return np.asarray(below + np.interp(s, curve.knots, curve.heights) - curve.heights[0])
+    knots = np.array(curve.knots, dtype=np.float32).astype(np.float64)  # as scores are
+    below = curve.heights[0] / (1 + np.maximum(knots[0] - s, 0) / curve.tail)
+    return np.asarray(below + np.interp(s, knots, curve.heights) - curve.heights[0])
 
 
 def merge(scores: Mapping[str, npt.NDArray[np.floating]], merged: Merged) -> Score:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import math
 import platform
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -17,12 +16,12 @@ import numpy.typing as npt
 import runtime
 from export.artifact import assemble, seal
 from export.backbone import Backbone
-from export.calibration import calibrate
 from export.classifier import Classifier, from_checkpoint, from_factory
 from export.evaluate import evaluate_sources, parse_ood
 from export.exceptions import ExportError
+from export.gating import fit_gate
 from export.head import SCORES
-from export.inference import collect
+from export.options import AUTO, GateOptions, add_gate_options
 from export.report import documents, gate_text, summary, table
 from export.verification import verify
 from runtime import bundle
@@ -30,7 +29,6 @@ from runtime.command import run
 from runtime.engines.onnxruntime_cpu import OnnxRuntimeCpu
 from runtime.gate import Gate
 from runtime.manifest import InputSpec, Interpolation, Manifest, Resize, Task
-from train.data import Images, read
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -48,9 +46,7 @@ def _parser() -> argparse.ArgumentParser:
 
     gate = parser.add_argument_group("gate")
     gate.add_argument("--calibration", metavar="SOURCE", help="in-distribution images that were not trained on")
-    gate.add_argument("--score", default="energy", choices=list(SCORES), help="the gate's score (default: %(default)s)")
-    gate.add_argument("--alpha", type=float, default=0.05, help="bound on rejecting an ID image (default: %(default)s)")
-    gate.add_argument("--temperature", type=float, default=1.0, help="T of the energy score (default: %(default)s)")
+    add_gate_options(gate, as_before=False)
 
     evaluation = parser.add_argument_group("evaluation, into the card")
     evaluation.add_argument("--id", metavar="SOURCE", help="in-distribution images for --ood to be compared with")
@@ -106,14 +102,15 @@ def _versions() -> dict[str, str]:
     return {"oodgate": runtime.__version__, "python": platform.python_version(), **packages}
 
 
-def _export(classifier: Classifier, args: argparse.Namespace) -> Manifest:
+def _export(classifier: Classifier, args: argparse.Namespace, options: GateOptions) -> Manifest:
     """Assemble, calibrate, verify, write."""
     name = args.name or args.out.resolve().name
-    model, manifest = assemble(classifier, name, {"energy": {"temperature": args.temperature}})
+    temperature = options.temperature if isinstance(options.temperature, float) else 1.0
+    model, manifest = assemble(classifier, name, {"energy": {"temperature": temperature}})
+    warning = None
     if args.calibration:
-        images: Images = read(args.calibration, classifier.input).images
-        engine = OnnxRuntimeCpu(model.SerializeToString())
-        manifest = calibrate(manifest, collect(engine, images, title="calibrate").scores, args.score, args.alpha)
+        gated = fit_gate(model, manifest, args.calibration, options)
+        manifest, images, warning = gated.manifest, gated.images, gated.warning
     else:
         images = _noise(classifier.input)
     sealed = OnnxRuntimeCpu(seal(model, manifest))
@@ -130,6 +127,8 @@ def _export(classifier: Classifier, args: argparse.Namespace) -> Manifest:
         f"{verification.max_logit_difference:.2g}, scores by {max(verification.max_score_difference.values()):.2g} "
         f"(relative), decisions by {verification.decision_flips}"
     )
+    if warning:
+        print(f"warning: {warning}")
     return manifest
 
 
@@ -145,9 +144,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ExportError("--id and --ood go together: detection is measured between the two")
     if ood and not args.calibration:
         raise ExportError("--ood needs --calibration: without a threshold there is no gate to evaluate")
-    if not 0 < args.temperature < math.inf:
-        raise ExportError(f"--temperature must be positive, found {args.temperature}")
-    manifest = _export(_classifier(args), args)
+    options = GateOptions(args.score, args.alpha, args.temperature, args.merge, args.class_conditional, tuple(args.aux))
+    options.check(tuple(SCORES))
+    if options.chooses and not args.calibration:
+        raise ExportError(f"{AUTO} needs --calibration: it chooses by in-distribution images")
+    manifest = _export(_classifier(args), args, options)
     print(gate_text(manifest))
     if ood:
         figures, files = evaluate_sources(Gate.load(args.out), args.id, ood)

@@ -11,6 +11,7 @@ from export import head
 from export.backbone import Backbone, to_onnx
 from export.classifier import Classifier
 from export.graph import set_metadata
+from runtime import rule
 from runtime.manifest import Manifest, ModelSpec
 
 
@@ -49,7 +50,8 @@ def assemble(
 
 def seal(model: onnx.ModelProto, manifest: Manifest) -> bytes:
     """The bytes of model.onnx with the manifest's gate as its default and the manifest in its metadata."""
-    if manifest.gate:
-        head.set_gate(model, manifest.scores.index(manifest.gate.score), manifest.gate.threshold)
+    if gate := manifest.gate:
+        own = rule.thresholds(manifest.labels, gate) if gate.class_conditional else None
+        head.set_gate(model, manifest.scores.index(gate.score), gate.threshold, own)
     set_metadata(model, dataclasses.replace(manifest, files={}).to_json())
     return bytes(model.SerializeToString())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,9 @@ class Graph:
     def __init__(self, model: onnx.ModelProto) -> None:
         self.model = model
         self._known: dict[Any, str] = {}
+        self._numbers = count()
+        self._taken = {name for node in model.graph.node for name in node.output}
+        self._taken |= {tensor.name for tensor in model.graph.initializer}
 
     def op(self, kind: str, *inputs: str | float, output: str | None = None, **attributes: Any) -> str:
         """Append a node and return the name of its output.
@@ -32,7 +37,7 @@ class Graph:
         names = [item if isinstance(item, str) else self.constant(np.float32(item)) for item in inputs]
         key = (kind, *names, *sorted(attributes.items()), output)
         if key not in self._known:
-            name = output or f"head/{kind}_{len(self._known)}"
+            name = output or self._unused(kind)
             self.model.graph.node.append(helper.make_node(kind, names, [name], name=name, **attributes))
             self._known[key] = name
         return self._known[key]
@@ -42,7 +47,7 @@ class Graph:
         array = np.asarray(value)
         key = ("constant", array.dtype.str, array.shape, array.tobytes(), name)
         if key not in self._known:
-            name = name or f"head/constant_{len(self._known)}"
+            name = name or self._unused("constant")
             self.model.graph.initializer.append(numpy_helper.from_array(array, name))
             self._known[key] = name
         return self._known[key]
@@ -51,15 +56,47 @@ class Graph:
         """A reduction over axis 1: (N, X) -> (N, 1), or (N,) without `keepdims`."""
         return self.op(kind, tensor, self.constant(np.array([1])), keepdims=int(keepdims))
 
+    def _unused(self, kind: str) -> str:
+        return next(name for number in self._numbers if (name := f"head/{kind}_{number}") not in self._taken)
+
     def declare_output(self, name: str, dtype: int, shape: tuple[str | int, ...]) -> None:
         """Make a tensor an output of the graph."""
         self.model.graph.output.append(helper.make_tensor_value_info(name, dtype, shape))
 
 
-def set_initializer(model: onnx.ModelProto, name: str, value: npt.NDArray[Any]) -> None:
-    """Replace the value of an initializer."""
-    (tensor,) = (item for item in model.graph.initializer if item.name == name)
-    tensor.CopyFrom(numpy_helper.from_array(value, name))
+def remove_node(model: onnx.ModelProto, output: str) -> onnx.NodeProto:
+    """Remove the node that makes tensor `output`, and return it; what only it used is left for :func:`prune`."""
+    index, node = next((i, node) for i, node in enumerate(model.graph.node) if output in node.output)
+    removed = onnx.NodeProto()
+    removed.CopyFrom(node)
+    del model.graph.node[index]
+    return removed
+
+
+def prune(model: onnx.ModelProto) -> None:
+    """Remove nodes, and initializers with their inputs, that no output of the graph depends on."""
+    graph = model.graph
+    needed = {output.name for output in graph.output}
+    for index in reversed(range(len(graph.node))):
+        if needed.isdisjoint(graph.node[index].output):
+            del graph.node[index]
+        else:
+            needed.update(_reads(graph.node[index]))
+    constants = {tensor.name for tensor in graph.initializer}
+    for items in (graph.initializer, graph.input):
+        for index in reversed(range(len(items))):
+            if items[index].name in constants - needed:
+                del items[index]
+
+
+def _reads(node: onnx.NodeProto) -> Iterator[str]:
+    """The tensors that a node depends on, those in the bodies of branches and loops included."""
+    yield from node.input
+    for attribute in node.attribute:
+        for body in (attribute.g, *attribute.graphs):
+            yield from (output.name for output in body.output)
+            for inner in body.node:
+                yield from _reads(inner)
 
 
 def set_metadata(model: onnx.ModelProto, manifest_json: str) -> None:

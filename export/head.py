@@ -1,4 +1,4 @@
-"""The score head: the base scores and the gate, appended to a graph that outputs logits and penultimate.
+"""The score head: the base scores with their gate, appended to a graph that outputs logits and penultimate.
 
 Each builder mirrors the float64 reference of the same name in :mod:`runtime.scores`, in float32 operators that ONNX
 Runtime, TensorRT and TensorRT-RTX all take. What two scores have in common, such as the softmax, is computed once.
@@ -6,13 +6,14 @@ Runtime, TensorRT and TensorRT-RTX all take. What two scores have in common, suc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
-from export.graph import Graph, set_initializer
+from export.graph import Graph, prune, remove_node
 
 LOGITS, PENULTIMATE = "logits", "penultimate"
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -71,8 +72,7 @@ SCORES: dict[str, Callable[..., str]] = {
 def attach(model: onnx.ModelProto, parameters: Mapping[str, Mapping[str, float]]) -> None:
     """Append the outputs ``scores`` [N, S] and ``accept`` [N] and the overridable input ``threshold``.
 
-    The gate's column is the initializer ``gate_column``; until :func:`set_gate` is called the threshold is NaN,
-    which rejects everything.
+    Until :func:`set_gate` is called the threshold is NaN, which rejects everything.
 
     Args:
         model: with the float32 outputs ``logits`` [N, K] and ``penultimate`` [N, D].
@@ -82,19 +82,64 @@ def attach(model: onnx.ModelProto, parameters: Mapping[str, Mapping[str, float]]
     columns = [build(g, **parameters.get(name, {})) for name, build in SCORES.items()]
     scores = g.op("Concat", *columns, output="scores", axis=1)
     g.declare_output(scores, TensorProto.FLOAT, ("N", len(columns)))
-
-    threshold = g.constant(np.float32(np.nan), "threshold")
-    model.graph.input.append(helper.make_tensor_value_info(threshold, TensorProto.FLOAT, ()))
-    score = g.op("Gather", scores, g.constant(np.int64(0), "gate_column"), axis=1)
-    finite = g.op("LessOrEqual", g.reduce("ReduceL1", scores, keepdims=False), _FLOAT32_MAX)
-    accept = g.op("And", g.op("GreaterOrEqual", score, threshold), finite, output="accept")
-    g.declare_output(accept, TensorProto.BOOL, ("N",))
+    g.declare_output(_gate(g, 0, float("nan")), TensorProto.BOOL, ("N",))
 
 
-def set_gate(model: onnx.ModelProto, column: int, threshold: float) -> None:
-    """Let ``accept`` compare column `column` of ``scores`` with `threshold`."""
-    set_initializer(model, "gate_column", np.array(column, dtype=np.int64))
-    set_initializer(model, "threshold", np.array(threshold, dtype=np.float32))
+def columns(model: onnx.ModelProto) -> list[str]:
+    """The tensors [N, 1] that are the columns of ``scores``, in order."""
+    (node,) = (node for node in model.graph.node if "scores" in node.output)
+    return list(node.input)
+
+
+def set_columns(model: onnx.ModelProto, tensors: Sequence[str]) -> None:
+    """Let ``scores`` be these columns [N, 1] and nothing else; the gate then has no threshold and rejects everything."""
+    remove_node(model, "scores")
+    Graph(model).op("Concat", *tensors, output="scores", axis=1)
+    (output,) = (output for output in model.graph.output if output.name == "scores")
+    output.type.tensor_type.shape.dim[1].dim_value = len(tensors)
+    set_gate(model, 0, float("nan"))
+
+
+def set_temperature(model: onnx.ModelProto, column: int, temperature: float) -> None:
+    """Give the energy score, column `column` of ``scores``, another temperature."""
+    replaced = columns(model)
+    replaced[column] = energy(Graph(model), temperature)
+    set_columns(model, replaced)
+
+
+def set_gate(
+    model: onnx.ModelProto, column: int, threshold: float, class_thresholds: npt.NDArray[np.float32] | None = None
+) -> None:
+    """Let ``accept`` compare column `column` of ``scores`` with a threshold, and demand that all scores are finite.
+
+    Args:
+        model: with a gate already, which is replaced.
+        column: of ``scores``.
+        threshold: the default of the input ``threshold``.
+        class_thresholds: float32 (K,), the default of the input ``class_thresholds``: thresholds by predicted class,
+            the first of the largest logits. They hold while ``threshold`` is NaN, which then is its default; a number
+            there holds for every class.
+    """
+    remove_node(model, "accept")
+    prune(model)
+    _gate(Graph(model), column, threshold, class_thresholds)
+
+
+def _gate(g: Graph, column: int, threshold: float, class_thresholds: npt.NDArray[np.float32] | None = None) -> str:
+    limit = _overridable(g, "threshold", np.float32(threshold if class_thresholds is None else np.nan))
+    if class_thresholds is not None:
+        predicted = g.op("ArgMax", LOGITS, axis=1, keepdims=0)
+        own = g.op("Gather", _overridable(g, "class_thresholds", class_thresholds), predicted)
+        limit = g.op("Where", g.op("IsNaN", limit), own, limit)
+    score = g.op("Gather", "scores", g.constant(np.int64(column), "gate_column"), axis=1)
+    finite = g.op("LessOrEqual", g.reduce("ReduceL1", "scores", keepdims=False), _FLOAT32_MAX)
+    return g.op("And", g.op("GreaterOrEqual", score, limit), finite, output="accept")
+
+
+def _overridable(g: Graph, name: str, default: npt.NDArray[np.float32] | np.float32) -> str:
+    """An input with a default."""
+    g.model.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, default.shape))
+    return g.constant(default, name)
 
 
 def _max_probability(g: Graph, temperature: float) -> str:

@@ -11,7 +11,7 @@ import torch
 from export.backbone import Backbone
 from export.exceptions import ExportError
 from export.inference import BATCH, collect
-from runtime import scores
+from runtime import merge, rule, scores
 from runtime.engines.interface import Engine
 from runtime.manifest import Manifest
 from train.data import Images, batches
@@ -30,7 +30,8 @@ class Verification:
         max_score_difference: for each score, largest difference between the graph's value and the float64 reference
             on torch's activations, relative to the reference's magnitude.
         decision_flips: images that one accepts and the other rejects, among those whose gate score is farther from
-            the threshold than the largest difference of that score. (A calibration image lies exactly on it.)
+            the threshold than the largest difference of that score. (A calibration image lies exactly on it.) Where
+            thresholds go by class, among those that both predict as the same class.
             Always 0, or None for a file without a threshold: an export with flips fails.
     """
 
@@ -54,20 +55,35 @@ def verify(backbone: Backbone, engine: Engine, manifest: Manifest, images: Image
             f"the exported graph's logits differ from torch's by {logit_difference:.3g}; "
             "the model may depend on state or randomness that the export does not see"
         )
-    reference = scores.compute(logits, penultimate, manifest.scores, manifest.score_parameters)
+    reference = _reference(logits, penultimate, manifest)
     difference = np.abs(outputs.scores - reference)
     relative = (difference / np.maximum(np.abs(reference), np.finfo(np.float32).tiny)).max(axis=0)
     flips = None
     if manifest.gate:
         column = manifest.scores.index(manifest.gate.score)
-        distance = np.abs(reference[:, column] - manifest.gate.threshold)
-        differs = outputs.accept != (reference[:, column] >= manifest.gate.threshold)
+        classes = logits.argmax(axis=1)
+        threshold = rule.thresholds(manifest.labels, manifest.gate)[classes]
+        distance = np.abs(reference[:, column] - threshold)
+        differs = outputs.accept != (reference[:, column] >= threshold)
+        if manifest.gate.classes:  # logits that differ by rounding alone may have another maximum
+            differs &= outputs.logits.argmax(axis=1) == classes
         flips = int((differs & (distance > difference[:, column].max())).sum())
         if flips:
             raise ExportError(f"{flips} of {len(images)} decisions of the exported graph differ from torch's")
     return Verification(
         len(images), logit_difference, dict(zip(manifest.scores, relative.tolist(), strict=True)), flips
     )
+
+
+def _reference(
+    logits: npt.NDArray[np.float32], penultimate: npt.NDArray[np.float32], manifest: Manifest
+) -> npt.NDArray[np.float64]:
+    """Every column of ``scores`` in float64."""
+    base = [name for name in manifest.scores if name not in manifest.merged]
+    values = scores.compute(logits, penultimate, base, manifest.score_parameters)
+    columns = {name: values[:, i] for i, name in enumerate(base)}
+    columns |= {name: merge.merge(columns, merged) for name, merged in manifest.merged.items()}
+    return np.stack([columns[name] for name in manifest.scores], axis=1)
 
 
 @torch.inference_mode()

@@ -23,6 +23,7 @@ from runtime.exceptions import (
     NotCalibrated,
     OodgateError,
     UndecodableImage,
+    UnknownOperatingPoint,
     UnsupportedImage,
 )
 from runtime.gate import Gate
@@ -53,5 +54,6 @@ __all__ = [
     "NotCalibrated",
     "OodgateError",
     "UndecodableImage",
+    "UnknownOperatingPoint",
     "UnsupportedImage",
 ]

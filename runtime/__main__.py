@@ -25,6 +25,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("bundle", metavar="BUNDLE", help="directory that python -m export wrote")
     parser.add_argument("images", metavar="IMAGE|DIR", nargs="+", type=Path, help="image files, and folders of them")
+    parser.add_argument("--alpha", type=float, help="one of the bundle's operating points (default: the bundle's)")
     parser.add_argument("--threads", type=int, default=0, help="engine threads (default: one a physical core)")
     return parser
 
@@ -60,7 +61,7 @@ def _result(result: Decision | ImageError | None, unreadable: str | None) -> dic
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
-    gate = Gate.load(args.bundle, threads=args.threads)
+    gate = Gate.load(args.bundle, threads=args.threads, alpha=args.alpha)
     files = _files(args.images)
     count = failures = 0
     while chunk := list(islice(files, MAX_BATCH)):

@@ -56,6 +56,8 @@ class Bundle:
         """
         spec, manifest = self.manifest.input, self.manifest
         inputs = {"images": Tensor("uint8", (None, spec.height, spec.width, 3)), "threshold": Tensor("float32", ())}
+        if manifest.gate and manifest.gate.class_conditional:
+            inputs["class_thresholds"] = Tensor("float32", (len(manifest.labels),))
         outputs = {
             "logits": Tensor("float32", (None, len(manifest.labels))),
             "penultimate": Tensor("float32", (None, manifest.model.features)),

@@ -27,12 +27,16 @@ def rank(n: int, alpha: float) -> int:
         raise CalibrationError(f"alpha must be between 0 and 1, found {alpha}")
     k = math.floor(Fraction(str(alpha)) * (n + 1))  # alpha as it was written: 0.29 * 100 is 29, not 28.99..
     if k < 1:
-        needed = math.ceil(1 / Fraction(str(alpha))) - 1
         raise CalibrationError(
-            f"{n} calibration images are too few for alpha = {alpha}: at least {needed} are needed; "
+            f"{n} calibration images are too few for alpha = {alpha}: at least {smallest(alpha)} are needed; "
             "add images or raise alpha"
         )
     return k
+
+
+def smallest(alpha: float) -> int:
+    """The smallest number of calibration images that alpha can be had with, ceil(1 / alpha) - 1."""
+    return math.ceil(1 / Fraction(str(alpha))) - 1
 
 
 def threshold(scores: npt.NDArray[np.floating], alpha: float) -> float:

@@ -14,9 +14,10 @@ class GateScore:
     Attributes:
         name: the score's key.
         value: higher is more in-distribution; NaN and infinities reject.
-        threshold: the image is accepted when ``value >= threshold``.
-        p_value: conformal p-value, the share of in-distribution images that look at most as typical as this one;
-            in (0, 1].
+        threshold: the image is accepted when ``value >= threshold``; of a class-conditional gate, that of the
+            predicted class.
+        p_value: conformal p-value, the share of in-distribution images (of a class-conditional gate, predicted as
+            the same class) that look at most as typical as this one; in (0, 1].
     """
 
     name: str
@@ -41,7 +42,8 @@ class Decision:
         decision: ``accept`` or ``reject``.
         label: the predicted class name; None on reject.
         class_index: the most probable class, whatever the decision.
-        confidence: its probability (softmax; sigmoid for multi-label models), in [0, 1].
+        confidence: its probability, in [0, 1]: softmax(f / T), or sigmoid(f / T) for multi-label models, with the
+            manifest's temperature T.
         score: the gate's score against its threshold.
         scores: every score of the graph by key.
         labels: for multi-label models, the names of all classes with a probability of at least 0.5, none on

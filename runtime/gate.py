@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from runtime import conformal
 from runtime.bundle import MANIFEST, MODEL, Bundle
 from runtime.decision import Decision, GateScore, ModelRef
 from runtime.engines.interface import Engine, Outputs
@@ -16,6 +16,7 @@ from runtime.engines.onnxruntime_cpu import OnnxRuntimeCpu
 from runtime.exceptions import EngineError, GraphMismatch, ImageError, NotCalibrated
 from runtime.manifest import Manifest
 from runtime.preprocess import Limits, preprocess
+from runtime.rule import Rule
 
 MAX_BATCH = 64
 
@@ -30,13 +31,17 @@ class Gate:
         bundle: a calibrated bundle.
         engine: its graph, loaded.
         limits: bounds on one image file.
+        alpha: one of the bundle's operating points; its default one otherwise.
 
     Raises:
         GraphMismatch: the engine's graph is not the one that the manifest describes.
         NotCalibrated: the bundle has no threshold.
+        UnknownOperatingPoint: none is stored for `alpha`.
     """
 
-    def __init__(self, bundle: Bundle, engine: Engine, limits: Limits | None = None) -> None:
+    def __init__(
+        self, bundle: Bundle, engine: Engine, limits: Limits | None = None, *, alpha: float | None = None
+    ) -> None:
         bundle.check_graph(engine.signature)
         gate, calibration = bundle.manifest.gate, bundle.manifest.calibration
         if gate is None or calibration is None:
@@ -46,37 +51,45 @@ class Gate:
         self.bundle = bundle
         self.engine = engine
         self.limits = limits or Limits()
-        self._gate = gate
-        self._column = self.manifest.scores.index(gate.score)
-        self._ranks = np.array(calibration.ranks)
-        self._quantiles = np.array(calibration.quantiles[gate.score], dtype=np.float32)
+        self._gate = gate if alpha is None else gate.at(alpha)
+        self._rules = {point: Rule(bundle.manifest.labels, gate.at(point), calibration) for point in gate.alphas}
+        self._column = bundle.manifest.scores.index(gate.score)
+        self._temperature = bundle.manifest.confidence.temperature if bundle.manifest.confidence else 1.0
+        self._manifest = dataclasses.replace(bundle.manifest, gate=self._gate)
         self._model = ModelRef(self.manifest.model.name, self.manifest.files[MODEL].sha256)
 
     @classmethod
-    def load(cls, path: str | Path, *, threads: int = 0, limits: Limits | None = None) -> Gate:
+    def load(
+        cls, path: str | Path, *, threads: int = 0, limits: Limits | None = None, alpha: float | None = None
+    ) -> Gate:
         """Load and verify the bundle at `path`, on ONNX Runtime's CPU engine.
 
         Args:
             path: the directory of a bundle.
             threads: threads of the engine; 0 takes one for each physical core.
             limits: bounds on one image file.
+            alpha: one of the bundle's operating points; its default one otherwise.
 
         Raises:
             BundleError: one of its subclasses, naming the file at fault.
+            UnknownOperatingPoint: none is stored for `alpha`.
         """
         bundle = Bundle.load(path)
-        return cls(bundle, load_engine(bundle, threads=threads), limits)
+        return cls(bundle, load_engine(bundle, threads=threads), limits, alpha=alpha)
 
     @property
     def manifest(self) -> Manifest:
-        """What the bundle says of itself."""
-        return self.bundle.manifest
+        """What the bundle says of itself, with the gate at the operating point in use."""
+        return self._manifest
 
-    def decide(self, images: npt.NDArray[np.uint8] | Iterable[bytes | str | Path]) -> list[Decision]:
+    def decide(
+        self, images: npt.NDArray[np.uint8] | Iterable[bytes | str | Path], *, alpha: float | None = None
+    ) -> list[Decision]:
         """Decide on any number of images, in batches of at most 64.
 
         Args:
             images: uint8 [N, H, W, 3], RGB, at the model's size; or image files, as bytes or as paths.
+            alpha: the operating point of this call, one of the bundle's.
 
         Returns:
             one decision an image, in order.
@@ -85,8 +98,10 @@ class Gate:
             ImageError: a file that is no usable image.
             EngineError: a batch failed.
             OSError: a path that can't be read.
+            UnknownOperatingPoint: none is stored for `alpha`.
             ValueError: an array of another shape or type.
         """
+        rule = self._rules[(self._gate if alpha is None else self._gate.at(alpha)).alpha]
         spec = self.manifest.input
         shape = (spec.height, spec.width, 3)
         if isinstance(images, (bytes, str, Path)):
@@ -100,21 +115,24 @@ class Gate:
             )
         batches = (images[start : start + MAX_BATCH] for start in range(0, len(images), MAX_BATCH))
         return [
-            decision for batch in batches for decision in self._decide(self.engine.run(batch, self._gate.threshold))
+            decision for batch in batches for decision in self._decide(self.engine.run(batch, rule.threshold), rule)
         ]
 
-    def decide_each(self, images: Sequence[bytes]) -> list[Decision | ImageError]:
+    def decide_each(self, images: Sequence[bytes], *, alpha: float | None = None) -> list[Decision | ImageError]:
         """Decide on image files; one that is no usable image gets its error and spoils no other.
 
         Raises:
             EngineError: a batch failed.
+            UnknownOperatingPoint: none is stored for `alpha`.
         """
-        return self.decide_usable([self.try_preprocess(data) for data in images])
+        return self.decide_usable([self.try_preprocess(data) for data in images], alpha=alpha)
 
-    def decide_usable(self, images: Sequence[npt.NDArray[np.uint8] | ImageError]) -> list[Decision | ImageError]:
+    def decide_usable(
+        self, images: Sequence[npt.NDArray[np.uint8] | ImageError], *, alpha: float | None = None
+    ) -> list[Decision | ImageError]:
         """Decide on the arrays of :meth:`try_preprocess` in one go, and hand its errors through."""
         usable = [image for image in images if not isinstance(image, ImageError)]
-        decisions = iter(self.decide(np.stack(usable)) if usable else [])
+        decisions = iter(self.decide(np.stack(usable), alpha=alpha) if usable else [])
         return [image if isinstance(image, ImageError) else next(decisions) for image in images]
 
     def try_preprocess(self, data: bytes) -> npt.NDArray[np.uint8] | ImageError:
@@ -137,20 +155,27 @@ class Gate:
         spec = self.manifest.input
         self.decide(np.zeros((1, spec.height, spec.width, 3), dtype=np.uint8))
 
-    def _decide(self, outputs: Outputs) -> list[Decision]:
-        scores = outputs.scores
-        probabilities = _probabilities(outputs.logits, self.manifest.task == "multilabel")
-        accept = outputs.accept & (scores[:, self._column] >= np.float32(self._gate.threshold))
-        accept &= np.isfinite(scores).all(axis=1) & np.isfinite(probabilities).all(axis=1)
-        p_values = conformal.p_values(scores[:, self._column], self._ranks, self._quantiles)
+    def _decide(self, outputs: Outputs, rule: Rule) -> list[Decision]:
+        scores, own = outputs.scores, outputs.scores[:, self._column]
+        probabilities = _probabilities(outputs.logits, self._temperature, self.manifest.task == "multilabel")
         classes = outputs.logits.argmax(axis=1)
+        thresholds = rule.thresholds(classes)
+        accept = outputs.accept & (own >= thresholds)
+        accept &= np.isfinite(scores).all(axis=1) & np.isfinite(probabilities).all(axis=1)
+        p_values = rule.p_values(own, classes)
         return [
-            self._decision(bool(accept[i]), int(classes[i]), probabilities[i], scores[i].tolist(), float(p_values[i]))
+            self._decision(
+                bool(accept[i]),
+                int(classes[i]),
+                probabilities[i],
+                scores[i].tolist(),
+                GateScore(self._gate.score, float(own[i]), float(thresholds[i]), float(p_values[i])),
+            )
             for i in range(len(scores))
         ]
 
     def _decision(
-        self, accept: bool, top: int, probabilities: npt.NDArray[np.float64], scores: list[float], p_value: float
+        self, accept: bool, top: int, probabilities: npt.NDArray[np.float64], scores: list[float], score: GateScore
     ) -> Decision:
         names = self.manifest.labels
         labels = None
@@ -161,7 +186,7 @@ class Gate:
             label=names[top] if accept else None,
             class_index=top,
             confidence=float(probabilities[top]),
-            score=GateScore(self._gate.score, scores[self._column], self._gate.threshold, p_value),
+            score=score,
             scores=dict(zip(self.manifest.scores, scores, strict=True)),
             model=self._model,
             labels=labels,
@@ -180,9 +205,9 @@ def load_engine(bundle: Bundle, *, threads: int = 0) -> Engine:
         raise GraphMismatch(bundle.path / MODEL, str(error)) from error
 
 
-def _probabilities(logits: npt.NDArray[np.float32], multilabel: bool) -> npt.NDArray[np.float64]:
-    """Softmax, or a sigmoid a label, of (N, K)."""
-    f = logits.astype(np.float64)
+def _probabilities(logits: npt.NDArray[np.float32], temperature: float, multilabel: bool) -> npt.NDArray[np.float64]:
+    """Softmax, or a sigmoid a label, of f / T (N, K)."""
+    f = logits.astype(np.float64) / temperature
     with np.errstate(invalid="ignore"):  # infinite logits become NaN here, and their image is rejected
         if multilabel:
             return np.asarray(np.exp(-np.logaddexp(0, -f)))

@@ -33,7 +33,18 @@ _PAGE_HEADERS = {
     "x-content-type-options": "nosniff",
 }
 
-_PUBLIC = ("schema_version", "model", "task", "labels", "input", "scores", "score_parameters", "gate")
+_PUBLIC = (
+    "schema_version",
+    "model",
+    "task",
+    "labels",
+    "input",
+    "scores",
+    "score_parameters",
+    "merged",
+    "gate",
+    "confidence",
+)
 
 logger = logging.getLogger("oodgate")
 
@@ -47,7 +58,7 @@ def create_app(settings: Settings) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        gate = Gate.load(settings.bundle, threads=settings.engine_threads, limits=settings.limits)
+        gate = Gate.load(settings.bundle, threads=settings.engine_threads, limits=settings.limits, alpha=settings.alpha)
         gate.warm_up()
         metrics()
         app.state.gate = AsyncGate(gate, settings.concurrency)

@@ -28,7 +28,9 @@ def _checked_settings() -> Settings:
     """Settings and bundle, checked when the service is imported: a bad one ends `bentoml serve` with one line."""
     try:
         settings = Settings.from_environment()
-        Bundle.load(settings.bundle)
+        gate = Bundle.load(settings.bundle).manifest.gate
+        if gate and settings.alpha is not None:
+            gate.at(settings.alpha)
     except OodgateError as error:
         raise BentoMLException(str(error)) from None
     return settings

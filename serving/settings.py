@@ -29,6 +29,7 @@ class Settings:
 
     Attributes:
         bundle: directory of the bundle to serve.
+        alpha: the operating point to serve, one of the bundle's; its default one otherwise.
         engine_threads: threads of one inference; 0 takes one for each physical core.
         concurrency: images decoded and classified at the same time.
         max_bytes, max_pixels: bounds on one image, checked before it is decoded.
@@ -37,6 +38,7 @@ class Settings:
     """
 
     bundle: Path = _ROOT / "bundles" / "cifar10"
+    alpha: float | None = None
     engine_threads: int = 1
     concurrency: int = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     max_bytes: int = _DEFAULTS.max_bytes
@@ -57,16 +59,19 @@ class Settings:
             SettingsError: a number that is none or too small, or an unknown ``OODGATE_`` variable.
         """
         fields = {f"OODGATE_{field.name.upper()}": field.name for field in dataclasses.fields(cls)}
-        values: dict[str, Path | int] = {}
+        values: dict[str, Path | int | float] = {}
         for variable, text in environment.items():
             if not variable.startswith("OODGATE_") or _KUBERNETES.match(variable):
                 continue
             if variable not in fields:
                 raise SettingsError(f"{variable} is no setting; there are {', '.join(sorted(fields))}")
             name = fields[variable]
-            values[name] = (
-                Path(text) if name == "bundle" else _number(variable, text, 0 if name == "engine_threads" else 1)
-            )
+            if name == "bundle":
+                values[name] = Path(text)
+            elif name == "alpha":
+                values[name] = _share(variable, text)
+            else:
+                values[name] = _number(variable, text, 0 if name == "engine_threads" else 1)
         return cls(**values)  # type: ignore[arg-type]  # each value has its field's type
 
 
@@ -78,3 +83,13 @@ def _number(variable: str, text: str, smallest: int) -> int:
     if number < smallest:
         raise SettingsError(f"{variable} must be a whole number of at least {smallest}, found {text!r}")
     return number
+
+
+def _share(variable: str, text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not 0 < share < 1:
+        raise SettingsError(f"{variable} must be a number between 0 and 1, found {text!r}")
+    return share

@@ -37,7 +37,7 @@ class Outputs:
     Attributes:
         logits: float32 [N, K].
         scores: float32 [N, S].
-        accept: bool [N], gate score >= threshold and every score finite.
+        accept: bool [N], gate score >= threshold (of the predicted class if it has its own) and every score finite.
         penultimate: float32 [N, D], or None when it was not asked for.
     """
 
@@ -47,6 +47,9 @@ class Outputs:
     penultimate: npt.NDArray[np.float32] | None = None
 
 
+Threshold = float | npt.NDArray[np.float32]
+
+
 class Engine(Protocol):
     """A loaded graph; `run` may be called from several threads at once."""
 
@@ -54,15 +57,26 @@ class Engine(Protocol):
     signature: Signature
 
     def run(
-        self, images: npt.NDArray[np.uint8], threshold: float | None = None, *, penultimate: bool = False
+        self, images: npt.NDArray[np.uint8], threshold: Threshold | None = None, *, penultimate: bool = False
     ) -> Outputs:
         """Run one batch.
 
         Args:
             images: uint8 [N, H, W, 3].
-            threshold: overrides the graph's own.
+            threshold: overrides the graph's own: one for every class, or for a class-conditional gate (K,).
             penultimate: whether to fetch the activations too.
 
         Raises:
             EngineError: the batch failed.
         """
+
+
+def threshold_feeds(threshold: Threshold) -> dict[str, npt.NDArray[np.float32]]:
+    """The graph's inputs that a threshold goes to.
+
+    ``threshold`` holds for every class; where it is NaN, a class-conditional graph takes those of ``class_thresholds``.
+    """
+    values = np.asarray(threshold, dtype=np.float32)
+    if values.ndim == 0:
+        return {"threshold": values}
+    return {"threshold": np.array(np.nan, dtype=np.float32), "class_thresholds": values}

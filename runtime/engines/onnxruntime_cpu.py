@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from runtime.engines.interface import Outputs, Signature, Tensor
+from runtime.engines.interface import Outputs, Signature, Tensor, Threshold, threshold_feeds
 from runtime.exceptions import EngineError
 
 _DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(bool)": "bool"}
@@ -41,12 +41,12 @@ class OnnxRuntimeCpu:
         )
 
     def run(
-        self, images: npt.NDArray[np.uint8], threshold: float | None = None, *, penultimate: bool = False
+        self, images: npt.NDArray[np.uint8], threshold: Threshold | None = None, *, penultimate: bool = False
     ) -> Outputs:
         """See :class:`runtime.engines.interface.Engine`."""
         feeds: dict[str, npt.NDArray[np.generic]] = {"images": images}
         if threshold is not None:
-            feeds["threshold"] = np.array(threshold, dtype=np.float32)
+            feeds.update(threshold_feeds(threshold))
         names = ["logits", "scores", "accept"] + ["penultimate"] * penultimate
         try:
             return Outputs(*self._session.run(names, feeds))

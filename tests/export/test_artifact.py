@@ -132,7 +132,7 @@ def test_rejects_everything_until_it_is_calibrated(artifact: Artifact) -> None:
 def test_sealing_sets_the_gate(artifact: Artifact) -> None:
     scores = artifact.run(calibration_images(20))["scores"]
     threshold = float(np.sort(scores[:, 5])[8])
-    gate = GateSpec("feature_norm", threshold, 0.1, 0.9, 1, (0.8, 0.95))
+    gate = GateSpec("feature_norm", threshold, 0.1, 0.9, 1, (0.8, 0.95), 0.25)
     calibration = Calibration(1, (1,), dict.fromkeys(SCORES, (0.0,)))
     model = onnx.ModelProto()
     model.CopyFrom(artifact.model)

@@ -63,7 +63,7 @@ def test_nothing_but_the_gate_changes(exported_copy: Path, sources: Sources) -> 
     call(main, exported_copy, sources.val, "--alpha", "0.3")
     after = Bundle.load(exported_copy).manifest
     changed = {name for name in vars(before) if getattr(before, name) != getattr(after, name)}
-    assert changed == {"gate", "calibration", "files"}
+    assert changed - {"confidence"} == {"gate", "calibration", "files"}
     np.testing.assert_array_equal(scores_and_default_decisions(exported_copy, str(sources.val))[0], scores_before)
 
 
@@ -86,7 +86,7 @@ def test_figures_of_the_old_gate_are_dropped(exported_copy: Path, sources: Sourc
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("--score softmax", "unknown score 'softmax'; the graph has msp, "),
+        ("--score softmax", "unknown score 'softmax'; there are msp, "),
         ("--alpha 0", "alpha must be between 0 and 1"),
         ("--alpha 1", "alpha must be between 0 and 1"),
         ("--alpha 0.001", "120 calibration images are too few for alpha = 0.001: at least 999"),
@@ -123,5 +123,113 @@ def test_a_graph_of_another_manifest(exported_copy: Path, sources: Sources, caps
     assert "labels in the graph's metadata is not that of" in failure(capsys, main, exported_copy, sources.val)
 
 
-def test_arguments_are_required(exported_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "SOURCE" in failure(capsys, main, exported_copy)
+def test_arguments_are_required(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "BUNDLE" in failure(capsys, main)
+
+
+# --- another operating point, without images
+
+
+@pytest.mark.parametrize("alpha", ["0.05", "0.1"])
+def test_the_threshold_moves_to_a_stored_operating_point(exported_copy: Path, sources: Sources, alpha: str) -> None:
+    before = Bundle.load(exported_copy).manifest
+    output = call(main, exported_copy, "--alpha", alpha)
+    after = Bundle.load(exported_copy).manifest
+    assert before.gate is not None
+    assert after.gate == before.gate.at(float(alpha))
+    assert (after.calibration, after.confidence) == (before.calibration, before.confidence)
+    assert f"rejected with probability at most {alpha}" in output
+    scores, accept = scores_and_default_decisions(exported_copy, str(sources.val))
+    own = scores[:, after.scores.index(after.gate.score)]
+    np.testing.assert_array_equal(accept, own >= np.float32(after.gate.threshold))
+    Gate.load(exported_copy, threads=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--alpha 0.01", "no operating point for alpha = 0.01; stored are 0.05, 0.1."),
+        ("--alpha 0.05 --score nan", "without SOURCE only --alpha can be given"),
+        ("--alpha 0.05 --class-conditional", "without SOURCE only --alpha can be given"),
+        ("--alpha 0.05 --aux a.tar", "without SOURCE only --alpha can be given"),
+        ("--score nan", "without SOURCE only --alpha can be given"),
+        ("", "without SOURCE only --alpha can be given"),
+    ],
+)
+def test_what_needs_images(exported_copy: Path, capsys: pytest.CaptureFixture[str], options: str, message: str) -> None:
+    before = {file.name: file.read_bytes() for file in exported_copy.iterdir()}
+    assert message in failure(capsys, main, exported_copy, *options.split())
+    assert {file.name: file.read_bytes() for file in exported_copy.iterdir()} == before
+
+
+def test_a_bundle_that_was_not_calibrated_has_no_operating_points(
+    uncalibrated: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "not calibrated yet; give a SOURCE" in failure(capsys, main, uncalibrated, "--alpha", "0.05")
+
+
+# --- what the gate is made of
+
+
+def test_what_the_gate_had_stays_unless_given(exported_copy: Path, sources: Sources) -> None:
+    call(main, exported_copy, sources.val, "--score", "msp+nan", "--merge", "harmonic", "--class-conditional")
+    first = Bundle.load(exported_copy).manifest
+    call(main, exported_copy, sources.val, "--alpha", "0.2")
+    again = Bundle.load(exported_copy).manifest
+    assert first.gate is not None
+    assert again.gate is not None
+    assert again.merged == first.merged
+    assert again.merged["msp+nan"].method == "harmonic"
+    assert (again.gate.score, again.gate.class_conditional, again.gate.alpha) == ("msp+nan", True, 0.2)
+    call(main, exported_copy, sources.val, "--no-class-conditional", "--merge", "min")
+    last = Bundle.load(exported_copy).manifest
+    assert last.gate is not None
+    assert (last.merged["msp+nan"].method, last.gate.class_conditional) == ("min", False)
+
+
+def test_auto_on_a_file(exported_copy: Path, sources: Sources) -> None:
+    output = call(main, exported_copy, sources.val, "--score", "auto", "--aux", sources.noise, "--aux", sources.dark)
+    gate = Gate.load(exported_copy, threads=1).manifest.gate
+    assert gate is not None
+    assert gate.choice is not None
+    assert gate.choice.outliers == {"noise.npz": 50, "dark": 20}
+    assert f"{gate.score} *" in output
+    assert "The scores were compared on 30 other in-distribution images" in output
+    assert "| AUROC, %" in (exported_copy / "card.md").read_text()
+
+
+def test_images_of_other_classes_calibrate_the_gate_but_no_confidence(exported_copy: Path, sources: Sources) -> None:
+    output = call(main, exported_copy, sources.noise)
+    assert "warning: the reported confidence is the model's own, for want of labelled images" in output
+    assert Bundle.load(exported_copy).manifest.confidence is None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--score auto --aux nowhere", "nowhere: no such directory"),
+        ("--temperature warm", "--temperature must be positive or auto, found warm"),
+        ("--merge sum", "invalid choice: 'sum'"),
+        ("--score msp+msp", "merges a score with itself"),
+    ],
+)
+def test_wrong_options_of_the_gate(
+    exported_copy: Path, sources: Sources, capsys: pytest.CaptureFixture[str], options: str, message: str
+) -> None:
+    assert message in failure(capsys, main, exported_copy, sources.val, *options.split())
+
+
+# --- other files
+
+
+def test_other_files_stay_and_engines_go(exported_copy: Path, sources: Sources) -> None:
+    (exported_copy / "NOTES.md").write_text("mine")
+    (exported_copy / "docs").mkdir()
+    (exported_copy / "docs" / "plot.png").write_bytes(b"png")
+    (exported_copy / "engines").mkdir()
+    (exported_copy / "engines" / "a.engine").write_bytes(b"engine")
+    output = call(main, exported_copy, sources.val)
+    names = {file.relative_to(exported_copy).as_posix() for file in exported_copy.rglob("*") if file.is_file()}
+    assert names == {"manifest.json", "model.onnx", "card.md", "NOTES.md", "docs/plot.png"}
+    assert (exported_copy / "NOTES.md").read_text() == "mine"
+    assert "dropped, as made for the gate before: engines/a.engine, evaluation.json, histogram.png" in output

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from export.calibration import calibrate, tpr_interval
+from export.calibration import calibrate, max_rejection, tpr_interval
 from export.exceptions import ExportError
 from runtime.exceptions import CalibrationError
 from runtime.manifest import Manifest, ModelSpec
@@ -157,3 +157,93 @@ def test_a_score_that_is_not_finite_in_any_column(value: float, rng: np.random.G
     scores[5, 1] = value
     with pytest.raises(CalibrationError, match="1 of 198 calibration scores are not finite"):
         calibrate(MANIFEST, scores, "msp", 0.1)
+
+
+# --- the largest rejection rate
+
+
+@pytest.mark.parametrize(("alpha", "count", "k"), RANKS)
+def test_the_largest_rejection_rate_is_exceeded_by_5_percent_of_the_sets(alpha: float, count: int, k: int) -> None:
+    """The k-th smallest of n uniform scores exceeds r where fewer than k of them lie below r."""
+    r = max_rejection(count, alpha)
+    assert sum(math.comb(count, j) * r**j * (1 - r) ** (count - j) for j in range(k)) == pytest.approx(0.05, rel=1e-6)
+
+
+def test_guarantees_are_in_the_manifest(rng: np.random.Generator) -> None:
+    gate = calibrate(MANIFEST, scores_of(rng, 250), "msp", 0.2).gate
+    assert gate is not None
+    for point in gate.points:
+        assert point.tpr_interval == tpr_interval(250, point.alpha)
+        assert point.max_rejection == max_rejection(250, point.alpha)
+
+
+# --- operating points
+
+
+@pytest.mark.parametrize(
+    ("count", "alpha", "alphas"),
+    [
+        (99, 0.05, (0.01, 0.05, 0.1)),
+        (98, 0.05, (0.05, 0.1)),
+        (98, 0.2, (0.05, 0.1, 0.2)),
+        (18, 0.1, (0.1,)),
+        (5, 0.3, (0.3,)),
+        (999, 0.001, (0.001, 0.01, 0.05, 0.1)),
+    ],
+)
+def test_operating_points_that_there_are_images_for(
+    count: int, alpha: float, alphas: tuple[float, ...], rng: np.random.Generator
+) -> None:
+    scores = scores_of(rng, count)
+    gate = calibrate(MANIFEST, scores, "energy", alpha).gate
+    assert gate is not None
+    assert (gate.alphas, gate.alpha) == (alphas, alpha)
+    for other in alphas:
+        again = calibrate(MANIFEST, scores, "energy", other).gate
+        assert again is not None
+        assert gate.at(other).threshold == again.threshold
+
+
+# --- by predicted class
+
+
+def test_class_thresholds_are_those_of_the_classes_own_images(rng: np.random.Generator) -> None:
+    scores, classes = scores_of(rng, 200), rng.choice(3, 200, p=(0.7, 0.26, 0.04))
+    manifest = calibrate(MANIFEST, scores, "energy", 0.05, classes=classes)
+    gate, calibration = manifest.gate, manifest.calibration
+    assert gate is not None
+    assert calibration is not None
+    assert set(gate.classes) == {"cat", "dog"}
+    for index, label in enumerate(("cat", "dog")):
+        members = scores[classes == index]
+        alone = calibrate(MANIFEST, members, "energy", 0.05)
+        assert alone.gate is not None
+        assert alone.calibration is not None
+        own = gate.classes[label]
+        assert (own.n, own.threshold) == (len(members), alone.gate.threshold)
+        assert (own.tpr_interval, own.max_rejection) == (alone.gate.tpr_interval, alone.gate.max_rejection)
+        assert calibration.classes[label].quantiles == alone.calibration.quantiles["energy"]
+    whole = calibrate(MANIFEST, scores, "energy", 0.05).gate
+    assert whole is not None
+    assert (gate.threshold, gate.n_calibration) == (whole.threshold, 200)
+
+
+def test_a_class_may_have_enough_images_for_some_operating_points_only(rng: np.random.Generator) -> None:
+    classes = np.repeat([0, 1, 2], [150, 40, 9])
+    gate = calibrate(MANIFEST, scores_of(rng, 199), "msp", 0.1, classes=classes).gate
+    assert gate is not None
+    found = {point.alpha: set(point.classes) for point in gate.points}
+    assert found == {0.01: {"cat"}, 0.05: {"cat", "dog"}, 0.1: {"cat", "dog", "ship"}}
+
+
+def test_no_class_has_enough_images(rng: np.random.Generator) -> None:
+    manifest = calibrate(MANIFEST, scores_of(rng, 21), "msp", 0.1, classes=np.arange(21) % 3)
+    assert manifest.gate is not None
+    assert manifest.calibration is not None
+    assert manifest.gate.class_conditional
+    assert (manifest.gate.classes, manifest.calibration.classes) == ({}, {})
+
+
+def test_a_conditional_gate_survives_json(rng: np.random.Generator) -> None:
+    manifest = calibrate(MANIFEST, scores_of(rng, 150), "msp", 0.07, classes=rng.integers(0, 3, 150))
+    assert Manifest.from_json(manifest.to_json(indent=1)) == manifest

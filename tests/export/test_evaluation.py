@@ -23,7 +23,7 @@ MANIFEST = Manifest(
     labels=CLASSES,
     input=SPEC,
     scores=("msp", "energy"),
-    gate=GateSpec("energy", 5.0, 0.1, 0.9, 99, (0.83, 0.95)),
+    gate=GateSpec("energy", 5.0, 0.1, 0.9, 99, (0.83, 0.95), 0.15),
     calibration=Calibration(99, (99,), {"msp": (0.5,), "energy": (5.0,)}),
     files={"model.onnx": FileEntry("abc", 3)},
 )

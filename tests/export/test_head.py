@@ -226,6 +226,88 @@ def test_a_row_without_finite_values_rejects(value: float, tensor: str) -> None:
         assert not run(model, **inputs)[1].any()
 
 
+# --- thresholds by predicted class
+
+
+def by_class() -> onnx.ModelProto:
+    """Accepts by max_logit: from 2 on for class 0, from 5 for class 1, from -1 for class 2."""
+    model = attached(3, 2)
+    head.set_gate(model, KEYS.index("max_logit"), 2.0, np.array([2, 5, -1], np.float32))
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def test_every_image_meets_the_threshold_of_its_predicted_class(rng: np.random.Generator) -> None:
+    logits = rng.integers(-3, 9, (500, 3)).astype(np.float32)  # with ties of the largest logit
+    _, accept = run(by_class(), logits, np.ones((500, 2)))
+    np.testing.assert_array_equal(accept, logits.max(axis=1) >= np.array([2, 5, -1])[logits.argmax(axis=1)])
+
+
+def test_a_number_overrides_the_thresholds_of_all_classes(rng: np.random.Generator) -> None:
+    logits = rng.integers(-3, 9, (200, 3)).astype(np.float32)
+    _, accept = run(by_class(), logits, np.ones((200, 2)), threshold=4.0)
+    np.testing.assert_array_equal(accept, logits.max(axis=1) >= 4)
+
+
+def test_other_class_thresholds_override_them(rng: np.random.Generator) -> None:
+    logits = rng.integers(-3, 9, (200, 3)).astype(np.float32)
+    _, accept = run(by_class(), logits, np.ones((200, 2)), class_thresholds=[0.0, math.inf, math.nan])
+    np.testing.assert_array_equal(accept, (logits.argmax(axis=1) == 0) & (logits.max(axis=1) >= 0))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_logits_that_are_not_finite_reject_by_class_too(value: float) -> None:
+    model = attached(3, 2)
+    head.set_gate(model, KEYS.index("max_logit"), 0.0, np.full(3, -1e30, np.float32))
+    _, accept = run(model, [[value, 1, 1], [1, value, 1], [1, 1, 1]], np.ones((3, 2)))
+    assert accept.tolist() == [False, False, True]
+
+
+def test_a_gate_without_classes_may_follow() -> None:
+    model = by_class()
+    head.set_gate(model, KEYS.index("max_logit"), 3.0)
+    assert [value.name for value in model.graph.input] == ["logits", "penultimate", "threshold"]
+    assert "ArgMax" not in {node.op_type for node in model.graph.node}
+    _, accept = run(model, [[2.5, 0, 0], [0, 3, 0]], np.ones((2, 2)))
+    assert accept.tolist() == [False, True]
+
+
+# --- columns
+
+
+@pytest.mark.parametrize("temperature", [0.05, 1.0, 20.0])
+def test_the_temperature_can_be_set_again(temperature: float, rng: np.random.Generator) -> None:
+    model = attached(10, 16, temperature=0.5)
+    head.set_temperature(model, ENERGY, temperature)
+    onnx.checker.check_model(model, full_check=True)
+    logits, penultimate = rng.normal(3, 4, (50, 10)).astype(np.float32), features(rng, 50)
+    found, accept = run(model, logits, penultimate)
+    reference = scores.compute(logits, penultimate, KEYS, {"energy": {"temperature": temperature}})
+    np.testing.assert_allclose(found, reference, rtol=1e-5)
+    assert not accept.any()  # a threshold of the old scores would mean nothing
+
+
+def test_nothing_of_an_earlier_temperature_stays() -> None:
+    model = attached(3, 4)
+    sizes = []
+    for temperature in (0.1, 0.2, 0.3):
+        head.set_temperature(model, ENERGY, temperature)
+        sizes.append((len(model.graph.node), len(model.graph.initializer), len(model.graph.input)))
+    assert sizes == [sizes[0]] * 3
+
+
+def test_columns_may_be_taken_away_and_put_in_another_order(rng: np.random.Generator) -> None:
+    model = attached(3, 4)
+    columns = head.columns(model)
+    assert len(columns) == len(KEYS)
+    head.set_columns(model, [columns[5], columns[0]])
+    onnx.checker.check_model(model, full_check=True)
+    logits, penultimate = rng.normal(0, 1, (20, 3)), features(rng, 20, 4)
+    found, _ = run(model, logits, penultimate)
+    assert model.graph.output[0].type.tensor_type.shape.dim[1].dim_value == 2
+    np.testing.assert_allclose(found, scores.compute(logits, penultimate, ("feature_norm", "msp")), rtol=1e-5)
+
+
 # --- the graph
 
 

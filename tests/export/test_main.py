@@ -138,6 +138,30 @@ def test_options_of_the_gate(sources: Sources, checkpoint_file: Path, tmp_path: 
     np.testing.assert_allclose(scores[:, 2], energy, rtol=1e-5)
 
 
+def test_a_gate_that_is_chosen_merged_and_by_class(sources: Sources, checkpoint_file: Path, tmp_path: Path) -> None:
+    gate = "--score energy+nan --temperature auto --merge harmonic --class-conditional --alpha 0.1"
+    options = ("--checkpoint", checkpoint_file, "--out", tmp_path / "bundle", "--calibration", sources.val)
+    output = call(main, *options, *gate.split(), "--aux", sources.noise)
+    manifest = Bundle.load(tmp_path / "bundle").manifest
+    assert manifest.gate is not None
+    assert manifest.gate.choice is not None
+    assert (manifest.gate.score, manifest.gate.n_calibration) == ("energy+nan", 90)
+    assert manifest.gate.choice.outliers == {"noise.npz": 50}
+    verification = manifest.provenance["verification"]
+    assert verification["decision_flips"] == 0
+    assert "energy+nan" in verification["max_score_difference"]
+    assert "AUROC, %" in output
+    images = train_data.load(str(sources.val), manifest.input).images
+    (accept,) = session(tmp_path / "bundle").run(["accept"], {"images": images})
+    decisions = Gate.load(tmp_path / "bundle", threads=1).decide(images)
+    assert [not decision.is_ood for decision in decisions] == accept.tolist()
+
+
+def test_auto_needs_images(checkpoint_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("--checkpoint", checkpoint_file, "--out", tmp_path / "bundle", "--score", "auto")
+    assert "auto needs --calibration" in failure(capsys, main, *options)
+
+
 # --- a foreign model
 
 
@@ -255,7 +279,7 @@ def test_an_option_that_a_foreign_model_needs(
         ({"crop_fraction": 1.5}, "crop_fraction must be in (0, 1]"),
         ({"resize": "crop"}, "invalid choice: 'crop'"),
         ({"task": "detection"}, "invalid choice: 'detection'"),
-        ({"score": "softmax"}, "invalid choice: 'softmax'"),
+        ({"score": "softmax"}, "unknown score 'softmax'; there are msp, "),
         ({"alpha": "small"}, "invalid float value: 'small'"),
         ({"temperature": 0}, "--temperature must be positive"),
         ({"temperature": -1}, "--temperature must be positive"),

@@ -7,8 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import pytest
 
+from export import head
 from runtime.bundle import Bundle
 from runtime.engines.interface import Outputs, Tensor
 from runtime.engines.onnxruntime_cpu import OnnxRuntimeCpu
@@ -190,3 +192,23 @@ def test_bytes_that_are_no_graph_are_an_engine_error(model: bytes) -> None:
 def test_a_batch_of_another_type_or_shape_is_an_engine_error(engine: OnnxRuntimeCpu, batch: Images) -> None:
     with pytest.raises(EngineError, match=f"failed on a batch of {len(batch)}"):
         engine.run(batch)
+
+
+# --- thresholds by predicted class
+
+
+def test_thresholds_by_class_go_to_the_graph(shared_bundle: Bundle, images: Images, outputs: Outputs) -> None:
+    model = onnx.load_from_string(shared_bundle.model)
+    head.set_gate(model, 2, 0.0, np.zeros(len(LABELS), np.float32))
+    engine = OnnxRuntimeCpu(model.SerializeToString(), threads=1)
+    assert engine.signature.inputs["class_thresholds"] == Tensor("float32", (len(LABELS),))
+    energy, classes = outputs.scores[:, 2], outputs.logits.argmax(axis=1)
+    thresholds = np.quantile(energy, [0.2, 0.5, 0.8]).astype(np.float32)
+    np.testing.assert_array_equal(engine.run(images, thresholds).accept, energy >= thresholds[classes])
+    np.testing.assert_array_equal(engine.run(images, float(thresholds[1])).accept, energy >= thresholds[1])
+    np.testing.assert_array_equal(engine.run(images).accept, energy >= 0)
+
+
+def test_a_graph_without_classes_refuses_thresholds_by_class(engine: OnnxRuntimeCpu, images: Images) -> None:
+    with pytest.raises(EngineError):
+        engine.run(images, np.zeros(len(LABELS), np.float32))

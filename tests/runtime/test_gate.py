@@ -16,19 +16,23 @@ import onnxruntime
 import pytest
 from scipy import special
 
+from export.artifact import seal
+from export.calibration import calibrate
 from export.graph import set_metadata
 from runtime import Bundle, Decision, Gate, Limits, bundle
 from runtime.bundle import MANIFEST, MODEL
 from runtime.engines.interface import Outputs, Signature
+from runtime.engines.onnxruntime_cpu import OnnxRuntimeCpu
 from runtime.exceptions import (
     EngineError,
     GraphMismatch,
     ImageTooLarge,
     NotAnImage,
     NotCalibrated,
+    UnknownOperatingPoint,
 )
 from runtime.gate import MAX_BATCH
-from runtime.manifest import Manifest
+from runtime.manifest import Confidence, Manifest
 from tests.small import ALPHA, LABELS, calibration_images, encode
 
 Images = npt.NDArray[np.uint8]
@@ -476,3 +480,99 @@ def test_a_graph_that_compares_another_score_can_not_accept_below_the_threshold(
     scores[column] = gate.manifest.gate.threshold - 1
     (decision,) = gate_of(gate, answering(scores)).decide(ONE)
     assert decision.decision == "reject"
+
+
+# --- operating points
+
+
+def at(gate: Gate, alpha: float) -> Any:
+    assert gate.bundle.manifest.gate is not None
+    return gate.bundle.manifest.gate.at(alpha)
+
+
+@pytest.mark.parametrize("alpha", [0.01, 0.05, 0.1])
+def test_an_operating_point_may_be_chosen_when_loading_or_per_call(
+    gate: Gate, shared_bundle: Bundle, images: Images, outputs: Outputs, alpha: float
+) -> None:
+    point = at(gate, alpha)
+    loaded = Gate.load(shared_bundle.path, threads=1, alpha=alpha)
+    assert loaded.manifest.gate == point
+    expected = outputs.scores[:, ENERGY] >= np.float32(point.threshold)
+    for decisions in (loaded.decide(images), gate.decide(images, alpha=alpha)):
+        assert [d.decision == "accept" for d in decisions] == expected.tolist()
+        assert {d.score.threshold for d in decisions} == {point.threshold}
+        assert all(d.is_ood == (d.score.p_value <= alpha) for d in decisions)
+    assert gate.manifest.gate == shared_bundle.manifest.gate
+
+
+def test_a_call_may_leave_the_operating_point_of_the_gate(shared_bundle: Bundle, images: Images) -> None:
+    strict = Gate.load(shared_bundle.path, threads=1, alpha=0.01)
+    assert strict.decide(images, alpha=ALPHA) == Gate.load(shared_bundle.path, threads=1).decide(images)
+
+
+def test_an_operating_point_of_files(gate: Gate) -> None:
+    files = [encode(image) for image in calibration_images(20, seed=8)]
+    each, together = gate.decide_each([*files, b""], alpha=0.01), gate.decide(files, alpha=0.01)
+    assert each[:-1] == together
+
+
+@pytest.mark.parametrize("alpha", [0.02, 0.0, 1.0, math.nan])
+def test_an_operating_point_that_is_not_stored(gate: Gate, shared_bundle: Bundle, alpha: float) -> None:
+    message = r"stored are 0\.01, 0\.05, 0\.1\."
+    with pytest.raises(UnknownOperatingPoint, match=message):
+        Gate.load(shared_bundle.path, threads=1, alpha=alpha)
+    with pytest.raises(UnknownOperatingPoint, match=message):
+        gate.decide(ONE, alpha=alpha)
+    with pytest.raises(UnknownOperatingPoint, match=message):
+        gate.decide(ONE[:0], alpha=alpha)
+
+
+# --- thresholds by predicted class
+
+
+@pytest.fixture(scope="module")
+def conditional(shared_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Gate:
+    """The bundle with a class-conditional gate, calibrated on 300 images."""
+    outputs = OnnxRuntimeCpu(shared_bundle.model, threads=1).run(calibration_images(300))
+    classes = outputs.logits.argmax(axis=1)
+    manifest = calibrate(shared_bundle.manifest, outputs.scores, "energy", ALPHA, classes=classes)
+    model = seal(onnx.load_from_string(shared_bundle.model), manifest)
+    path = tmp_path_factory.mktemp("conditional") / "small"
+    bundle.write(path, manifest, {MODEL: model}, {})
+    return Gate.load(path, threads=1)
+
+
+@pytest.mark.parametrize("alpha", [0.01, 0.05, 0.1])
+def test_a_class_conditional_gate_decides_by_predicted_class(conditional: Gate, images: Images, alpha: float) -> None:
+    point = at(conditional, alpha)
+    decisions = conditional.decide(images, alpha=alpha)
+    for d in decisions:
+        label = LABELS[d.class_index]
+        assert d.score.threshold == point.classes.get(label, point).threshold
+        assert d.is_ood == (d.score.value < d.score.threshold) == (d.score.p_value <= alpha)
+    assert len({d.score.threshold for d in decisions}) > (alpha > 0.01)
+    if alpha == ALPHA:
+        accept = conditional.engine.run(images).accept
+        assert [not d.is_ood for d in decisions] == accept.tolist()
+        assert 0 < accept.sum() < len(images)
+
+
+def test_a_class_conditional_gate_needs_a_graph_that_takes_them(conditional: Gate) -> None:
+    inputs = {name: t for name, t in conditional.engine.signature.inputs.items() if name != "class_thresholds"}
+    signature = dataclasses.replace(conditional.engine.signature, inputs=inputs)
+    with pytest.raises(GraphMismatch, match=r"input 'class_thresholds' float32 \[3\] is missing"):
+        Gate(conditional.bundle, FakeEngine(signature, answering(SCORES)))
+
+
+# --- the reported confidence
+
+
+@pytest.mark.parametrize("temperature", [0.01, 0.5, 1.0, 20.0])
+def test_confidence_is_that_at_the_manifests_temperature(gate: Gate, temperature: float) -> None:
+    confidence = Confidence(temperature, 100, 0.2, 0.1)
+    (decision,) = gate_of(gate, answering(SCORES), confidence=confidence).decide(ONE)
+    assert decision.confidence == pytest.approx(special.softmax(np.array([2.0, 1.0, 0.0]) / temperature)[0])
+    both = gate_of(gate, answering(SCORES, (2.0, 1.0, -3.0)), confidence=confidence, task="multilabel")
+    (decision,) = both.decide(ONE)
+    assert decision.confidence == pytest.approx(special.expit(2 / temperature))
+    assert decision.labels == LABELS[:2]

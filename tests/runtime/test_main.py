@@ -167,3 +167,19 @@ def test_a_reader_that_goes_away_ends_it_without_a_traceback(shared_bundle: Bund
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait(30) != 0
+
+
+@pytest.mark.parametrize("alpha", [0.01, 0.05, 0.1])
+def test_an_operating_point(
+    shared_bundle: Bundle, photos: Path, capsys: pytest.CaptureFixture[str], alpha: float
+) -> None:
+    assert shared_bundle.manifest.gate is not None
+    _, lines = answers(shared_bundle, photos, Path("--alpha"), Path(str(alpha)), capsys=capsys)
+    expected = shared_bundle.manifest.gate.at(alpha).threshold
+    assert {np.float32(line["score"]["threshold"]) for line in lines} == {np.float32(expected)}
+
+
+def test_an_operating_point_that_is_not_stored(bundle_dir: Path, photos: Path) -> None:
+    run = command(bundle_dir, photos, "--alpha", "0.02")
+    assert (run.returncode, run.stdout) == (1, "")
+    assert "error: no operating point for alpha = 0.02; stored are 0.01, 0.05, 0.1." in run.stderr

@@ -6,20 +6,29 @@ import copy
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
+from runtime.exceptions import UnknownOperatingPoint
 from runtime.manifest import (
     SCHEMA_VERSION,
     Calibration,
+    Choice,
+    ClassPoint,
+    Confidence,
     FileEntry,
     GateSpec,
     InputSpec,
     Manifest,
+    Merged,
     ModelSpec,
+    OperatingPoint,
+    OrderStatistics,
+    PValueCurve,
 )
 
 FULL = Manifest(
@@ -27,10 +36,38 @@ FULL = Manifest(
     task="multiclass",
     labels=("cat", "dog"),
     input=InputSpec(32, 48, (0.49, 0.48, 0.45), (0.2, 0.2, 0.2), "squash", 0.875, "bicubic"),
-    scores=("msp", "energy"),
+    scores=("msp", "energy", "msp+energy"),
     score_parameters={"energy": {"temperature": 0.1}},
-    gate=GateSpec("energy", 1.25, 0.1, 0.9, 3, (0.8, 0.95)),
-    calibration=Calibration(3, (1, 2, 3), {"msp": (0.1, 0.1, 0.9), "energy": (-1.0, 1.25, 1e30)}),
+    merged={
+        "msp+energy": Merged(
+            "harmonic",
+            2,
+            {"msp": PValueCurve((0.1, 0.7), (0.3, 1.0), 0.5), "energy": PValueCurve((2.0,), (1.0,), 1.0)},
+        )
+    },
+    gate=GateSpec(
+        "energy",
+        1.25,
+        0.1,
+        0.9,
+        3,
+        (0.8, 0.95),
+        0.25,
+        classes={"cat": ClassPoint(2, 0.75, (0.7, 1.0), 0.5)},
+        class_conditional=True,
+        operating_points=(
+            OperatingPoint(0.05, 0.5, (0.9, 0.99), 0.125),
+            OperatingPoint(0.5, 2.5, (0.25, 0.75), 0.875, {"cat": ClassPoint(2, 1.0, (0.1, 0.9), 0.95)}),
+        ),
+        choice=Choice(7, {"noise": 9}, {"noise": {"msp": 0.5, "energy": 0.75}}, {"0.1": 0.75, "1": 0.5}),
+    ),
+    calibration=Calibration(
+        3,
+        (1, 2, 3),
+        {"msp": (0.1, 0.1, 0.9), "energy": (-1.0, 1.25, 1e30), "msp+energy": (0.1, 0.2, 0.3)},
+        {"cat": OrderStatistics(2, (1, 2), (0.75, 1.0))},
+    ),
+    confidence=Confidence(1.5, 3, 0.25, 0.125),
     provenance={"versions": {"torch": "2.9"}, "loss": [1.5, 0.25]},
     files={"model.onnx": FileEntry("ab" * 32, 1234), "card": FileEntry("cd" * 32, 5)},
 )
@@ -92,8 +129,10 @@ def test_json_may_be_bytes() -> None:
 @pytest.mark.parametrize("indent", [None, 1])
 def test_numbers_survive_exactly(indent: int | None, rng: np.random.Generator) -> None:
     values = tuple(np.sort(rng.normal(size=1000) * 10.0 ** rng.integers(-300, 300, 1000)).tolist())
-    calibration = Calibration(1000, tuple(range(1, 1001)), {"msp": values, "energy": values})
     assert FULL.gate is not None
+    assert FULL.calibration is not None
+    quantiles = dict.fromkeys(FULL.scores, values)
+    calibration = Calibration(1000, tuple(range(1, 1001)), quantiles, FULL.calibration.classes)
     gate = dataclasses.replace(FULL.gate, n_calibration=1000)
     manifest = dataclasses.replace(FULL, gate=gate, calibration=calibration)
     assert Manifest.from_json(manifest.to_json(indent=indent)).calibration == calibration
@@ -126,8 +165,10 @@ def test_fields_are_those_of_the_design() -> None:
         "input",
         "scores",
         "score_parameters",
+        "merged",
         "gate",
         "calibration",
+        "confidence",
         "provenance",
         "files",
     }
@@ -143,12 +184,42 @@ def test_a_manifest_is_immutable() -> None:
         FULL.task = "multilabel"  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("name", ["score_parameters", "gate", "calibration", "provenance", "files"])
+@pytest.mark.parametrize(
+    "name", ["score_parameters", "merged", "gate", "calibration", "confidence", "provenance", "files"]
+)
 def test_optional_fields_may_be_left_out(name: str) -> None:
     value = json.loads(FULL.to_json())
     for absent in {"gate", "calibration"} if name in ("gate", "calibration") else {name}:
         del value[absent]
     assert not getattr(Manifest.from_json(json.dumps(value)), name)
+
+
+# --- operating points
+
+
+def test_a_gate_can_be_moved_to_each_of_its_operating_points_and_back() -> None:
+    gate = FULL.gate
+    assert gate is not None
+    assert gate.alphas == (0.05, 0.1, 0.5)
+    for alpha, threshold, bound in ((0.05, 0.5, 0.125), (0.1, 1.25, 0.25), (0.5, 2.5, 0.875)):
+        moved = gate.at(alpha)
+        assert (moved.alpha, moved.threshold, moved.max_rejection, moved.tpr_target) == (
+            alpha,
+            threshold,
+            bound,
+            1 - alpha,
+        )
+        assert moved.points == gate.points
+        assert moved.at(0.1) == gate
+    assert gate.at(0.05).classes == {}
+    assert gate.at(0.5).classes["cat"].threshold == 1.0
+
+
+@pytest.mark.parametrize("alpha", [0.01, 0.1000001, math.nan])
+def test_an_operating_point_that_is_not_stored(alpha: float) -> None:
+    assert FULL.gate is not None
+    with pytest.raises(UnknownOperatingPoint, match=rf"alpha = {alpha:g}; stored are 0.05, 0.1, 0.5\. Calibrate again"):
+        FULL.gate.at(alpha)
 
 
 # --- malformed documents
@@ -241,6 +312,24 @@ def test_an_unknown_field_is_named(path: str) -> None:
         ("gate.threshold", None),
         ("gate.alpha", [0.1]),
         ("gate.tpr_interval", [0.8]),
+        ("gate.max_rejection", "0.1"),
+        ("gate.classes", ["cat"]),
+        ("gate.classes", {"cat": 1.5}),
+        ("gate.classes.cat.n", 2.5),
+        ("gate.class_conditional", 1),
+        ("gate.operating_points", {}),
+        ("gate.operating_points", [0.05]),
+        ("gate.choice", "auto"),
+        ("gate.choice.auroc", {"noise": 0.5}),
+        ("gate.choice.temperatures", {"1": "high"}),
+        ("merged", ["msp+energy"]),
+        ("merged.msp+energy.method", "max"),
+        ("merged.msp+energy.parts.msp", [0.5]),
+        ("merged.msp+energy.parts.msp.knots", [0.5, "1"]),
+        ("calibration.classes", [1]),
+        ("calibration.classes.cat.quantiles", {"energy": [1]}),
+        ("confidence", 1.5),
+        ("confidence.temperature", "1"),
         ("calibration.ranks", [1, 2, 3.0]),
         ("calibration.quantiles", [1]),
         ("provenance", []),
@@ -252,7 +341,7 @@ def test_an_unknown_field_is_named(path: str) -> None:
     ids=short,
 )
 def test_a_value_of_the_wrong_type_is_named(path: str, value: Any) -> None:
-    with pytest.raises(ValueError, match=rf"^{path.replace('.', '[.]')}.*: expected"):
+    with pytest.raises(ValueError, match=rf"^{re.escape(path)}.*: expected"):
         Manifest.from_json(document(put(path, value)))
 
 
@@ -281,6 +370,37 @@ def test_a_value_of_the_wrong_type_is_named(path: str, value: Any) -> None:
         ("gate.alpha", 1, "alpha"),
         ("gate.alpha", math.nan, "alpha"),
         ("gate.score", "entropy", "gate.score is 'entropy', not one of the scores"),
+        ("gate.tpr_interval", [0.9, 0.8], "tpr_interval must ascend within"),
+        ("gate.tpr_interval", [0.9, 1.1], "tpr_interval"),
+        ("gate.tpr_interval", [math.nan, 0.9], "tpr_interval"),
+        ("gate.max_rejection", 1.5, "max_rejection must be in"),
+        ("gate.max_rejection", math.nan, "max_rejection"),
+        ("gate.class_conditional", False, "classes must be empty where class_conditional is false"),
+        ("gate.classes.cat.threshold", math.nan, "threshold must be a finite float32"),
+        ("gate.classes.cat.max_rejection", -1, "max_rejection"),
+        ("gate.classes.cat.n", 3, "calibration.classes must have the 3 images of 'cat'"),
+        (
+            "gate.classes",
+            {"bird": {"n": 2, "threshold": 1, "tpr_interval": [0, 1], "max_rejection": 1}},
+            "'bird' is not",
+        ),
+        ("gate.alpha", 0.05, "operating_points must differ"),
+        ("calibration.classes", {}, "calibration.classes must have the 2 images of 'cat'"),
+        ("calibration.classes.cat.ranks", [1, 3], "ranks must ascend"),
+        ("calibration.classes.cat.quantiles", [1.0, 0.5], "quantiles must be 2 finite ascending"),
+        ("calibration.classes.cat.quantiles", [1.0, math.inf], "quantiles must be 2 finite ascending"),
+        ("merged", {"msp+entropy": {"method": "min", "n": 1, "parts": {}}}, "'msp\\+entropy' and what it is made of"),
+        ("merged.msp+energy.parts", {}, "'msp\\+energy' and what it is made of"),
+        ("merged.msp+energy.parts.msp.knots", [0.7, 0.1], "knots and heights must ascend"),
+        ("merged.msp+energy.parts.msp.knots", [], "knots and heights must ascend"),
+        ("merged.msp+energy.parts.msp.knots", [0.1, math.inf], "knots must be finite"),
+        ("merged.msp+energy.parts.msp.heights", [0.3, 1.5], "heights in"),
+        ("merged.msp+energy.parts.msp.heights", [0.3], "be as many"),
+        ("merged.msp+energy.parts.msp.heights", [0, 1], "heights in"),
+        ("merged.msp+energy.parts.msp.tail", 0, "tail must be positive"),
+        ("merged.msp+energy.parts.msp.tail", math.nan, "tail must be positive"),
+        ("confidence.temperature", 0, "temperature must be positive"),
+        ("confidence.temperature", math.inf, "temperature must be positive"),
         ("gate", None, "gate and calibration must be given together"),
         ("calibration", None, "gate and calibration must be given together"),
         ("calibration.n", 4, "ranks must ascend from at least 1 and end with n = 4"),

@@ -34,6 +34,7 @@ PUBLIC = [
     "NotCalibrated",
     "OodgateError",
     "UndecodableImage",
+    "UnknownOperatingPoint",
     "UnsupportedImage",
 ]
 
@@ -52,6 +53,7 @@ TREE = {
     "GraphMismatch": "BundleError",
     "NotCalibrated": "BundleError",
     "CalibrationError": "OodgateError",
+    "UnknownOperatingPoint": "OodgateError",
     "EngineError": "OodgateError",
 }
 
@@ -121,8 +123,8 @@ def test_fields_are_frozen(name: str, fields: list[str]) -> None:
 @pytest.mark.parametrize(
     ("method", "parameters"),
     [
-        ("load", ["path", "threads", "limits"]),
-        ("decide", ["self", "images"]),
+        ("load", ["path", "threads", "limits", "alpha"]),
+        ("decide", ["self", "images", "alpha"]),
         ("preprocess", ["self", "data"]),
         ("warm_up", ["self"]),
     ],

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from runtime.bundle import Bundle
 from serving.settings import Settings, SettingsError
+from tests.serving.conftest import ROOT
 
 
 def test_variables_set_fields() -> None:
@@ -21,7 +26,7 @@ def test_not_a_number(value: str) -> None:
 
 
 def test_a_misspelt_variable_is_an_error() -> None:
-    with pytest.raises(SettingsError, match=r"OODGATE_BUNDEL is no setting; there are OODGATE_BUNDLE"):
+    with pytest.raises(SettingsError, match=r"OODGATE_BUNDEL is no setting; there are OODGATE_ALPHA, OODGATE_BUNDLE"):
         Settings.from_environment({"OODGATE_BUNDEL": "/b"})
 
 
@@ -37,3 +42,28 @@ def test_what_kubernetes_sets_for_a_service_of_our_name_is_no_setting() -> None:
 
 def test_zero_engine_threads_means_all_cores() -> None:
     assert Settings.from_environment({"OODGATE_ENGINE_THREADS": "0"}).engine_threads == 0
+
+
+def test_an_operating_point() -> None:
+    assert Settings().alpha is None
+    assert Settings.from_environment({"OODGATE_ALPHA": "0.01"}).alpha == 0.01
+
+
+@pytest.mark.parametrize("value", ["", "small", "0", "1", "-0.1", "nan", "inf"])
+def test_no_operating_point(value: str) -> None:
+    with pytest.raises(SettingsError, match="OODGATE_ALPHA must be a number between 0 and 1"):
+        Settings.from_environment({"OODGATE_ALPHA": value})
+
+
+def test_an_operating_point_that_the_bundle_lacks_ends_the_service_before_it_starts(shared_bundle: Bundle) -> None:
+    variables = {"OODGATE_BUNDLE": str(shared_bundle.path), "OODGATE_ALPHA": "0.02", "BENTOML_DO_NOT_TRACK": "True"}
+    run = subprocess.run(
+        [sys.executable, "-c", "import serving.service"],
+        cwd=ROOT,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode != 0
+    assert "no operating point for alpha = 0.02; stored are 0.01, 0.05, 0.1." in run.stderr

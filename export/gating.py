@@ -1,0 +1,180 @@
+"""From an exported graph and in-distribution images to a calibrated gate.
+
+Whatever is chosen or fitted beside the threshold - the score, the energy's temperature, the p-value curves of a merged
+score - comes from a random quarter of the calibration images, and the threshold from the others alone. To those the
+chosen score is then a fixed function, and split conformal prediction keeps its promise exactly; a score chosen among S
+on the very images that set the threshold could exceed alpha by an amount of the order of sqrt(log(S) / n).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from export import choice, confidence, head, merge, synthetic
+from export.calibration import calibrate
+from export.exceptions import ExportError
+from export.inference import collect
+from export.options import GateOptions
+from runtime import conformal
+from runtime.engines.interface import Outputs
+from runtime.engines.onnxruntime_cpu import OnnxRuntimeCpu
+from runtime.manifest import Choice, Confidence, Manifest
+from train.data import Images, ImageSet, read, short_name
+from train.exceptions import DataError
+
+# Of a larger outlier set so many random images: the standard error of an AUROC is then about 0.01.
+MAX_OUTLIERS = 2000
+
+
+@dataclass(frozen=True)
+class Gated:
+    """A calibrated gate.
+
+    Attributes:
+        manifest: of the graph, which was edited in place.
+        images: those that set the threshold.
+        warning: why the reported confidence could not be calibrated, if it could not.
+    """
+
+    manifest: Manifest
+    images: Images
+    warning: str | None
+
+
+def fit_gate(
+    model: onnx.ModelProto, manifest: Manifest, source: str, options: GateOptions, *, threads: int = 0
+) -> Gated:
+    """Choose what is to be chosen, and calibrate.
+
+    Args:
+        model: an exported graph; its columns of ``scores`` are edited where a temperature or a merged score asks for it.
+        manifest: its manifest; an earlier calibration, and an earlier merged score, are dropped.
+        source: in-distribution images that the model was not trained on.
+        options: what gate is wanted.
+        threads: of the engine.
+
+    Raises:
+        ExportError: options that don't fit.
+        DataError: a source that can't be read.
+        CalibrationError: too few images for alpha, or scores that are not finite.
+    """
+    manifest = _without_gate(model, manifest)
+    options.check(manifest.scores)
+    if isinstance(options.temperature, float):
+        manifest = _with_temperature(model, manifest, options.temperature)
+    images = read(source, manifest.input)
+    score, chosen = options.score, None
+    if options.merges or options.chooses:
+        held, images = split(images)
+        if options.chooses:
+            manifest, chosen = _choose(model, manifest, held.images, options, threads)
+            score = choice.best_score(chosen) if options.chooses_score else score
+        if options.merges:
+            manifest = _with_merged(model, manifest, held.images, options, threads)
+    outputs = _run(model, images.images, threads, "calibrate")
+    classes = outputs.logits.argmax(axis=1) if options.class_conditional else None
+    manifest = calibrate(manifest, outputs.scores, score, options.alpha, classes=classes, choice=chosen)
+    fitted, warning = _confidence(manifest, outputs, images, source)
+    return Gated(dataclasses.replace(manifest, confidence=fitted), images.images, warning)
+
+
+def split(images: ImageSet, seed: int = 0) -> tuple[ImageSet, ImageSet]:
+    """Two random parts, drawn by index: a quarter to choose on, and the others to calibrate on."""
+    order = np.random.default_rng(seed).permutation(len(images))
+    held = max(1, len(images) // 4)
+    return _take(images, np.sort(order[:held])), _take(images, np.sort(order[held:]))
+
+
+def _take(images: ImageSet, indices: npt.NDArray[np.int64]) -> ImageSet:
+    names = tuple(images.names[i] for i in indices)
+    return dataclasses.replace(images, images=images.images[indices], labels=images.labels[indices], names=names)
+
+
+def _without_gate(model: onnx.ModelProto, manifest: Manifest) -> Manifest:
+    if manifest.merged:
+        tensors = zip(manifest.scores, head.columns(model), strict=True)
+        head.set_columns(model, [tensor for name, tensor in tensors if name not in manifest.merged])
+    return dataclasses.replace(
+        manifest,
+        scores=tuple(name for name in manifest.scores if name not in manifest.merged),
+        merged={},
+        gate=None,
+        calibration=None,
+        confidence=None,
+    )
+
+
+def _choose(
+    model: onnx.ModelProto, manifest: Manifest, images: Images, options: GateOptions, threads: int
+) -> tuple[Manifest, Choice]:
+    """Compare the scores, with the best temperature of the energy score if it is to be chosen."""
+    outliers = {
+        name: _run(model, part, threads, name) for name, part in _outliers(images, manifest, options.aux).items()
+    }
+    known = _run(model, images, threads, "choose")
+    conformal.check_finite(known.scores)
+    temperatures: dict[float, float] = {}
+    if options.chooses_temperature:
+        temperatures = choice.compare_temperatures(known, outliers)
+        best = choice.best_temperature(temperatures)
+        manifest = _with_temperature(model, manifest, best)
+        column = manifest.scores.index("energy")
+        known = choice.with_energy(known, column, best)
+        outliers = {name: choice.with_energy(part, column, best) for name, part in outliers.items()}
+    return manifest, choice.compare(manifest.scores, known, outliers, temperatures)
+
+
+def _outliers(known: Images, manifest: Manifest, aux: Sequence[str]) -> Mapping[str, Images]:
+    if not aux:
+        return synthetic.outliers(known[:])
+    sets: dict[str, Images] = {}
+    for source in aux:
+        name = short_name(source)
+        if name in sets:
+            raise ExportError(f"--aux {source}: a set of the name {name} is given twice")
+        images = read(source, manifest.input).images
+        sets[name] = images[np.sort(np.random.default_rng(0).permutation(len(images))[:MAX_OUTLIERS])]
+    return sets
+
+
+def _with_temperature(model: onnx.ModelProto, manifest: Manifest, temperature: float) -> Manifest:
+    head.set_temperature(model, manifest.scores.index("energy"), temperature)
+    parameters = {**manifest.score_parameters, "energy": {"temperature": temperature}}
+    return dataclasses.replace(manifest, score_parameters=parameters)
+
+
+def _with_merged(
+    model: onnx.ModelProto, manifest: Manifest, images: Images, options: GateOptions, threads: int
+) -> Manifest:
+    columns = [manifest.scores.index(part) for part in options.parts]
+    scores = _run(model, images, threads, "p-values").scores[:, columns]
+    merged = merge.fit(scores, options.parts, options.merge)
+    merge.attach(model, manifest.scores, merged)
+    return dataclasses.replace(manifest, scores=(*manifest.scores, options.score), merged={options.score: merged})
+
+
+def _confidence(
+    manifest: Manifest, outputs: Outputs, images: ImageSet, source: str
+) -> tuple[Confidence | None, str | None]:
+    """How the reported confidence is calibrated, or why it is not."""
+    own = "the reported confidence is the model's own"
+    try:
+        labels = images.with_classes(manifest.labels, source).labels
+    except DataError as error:
+        return None, f"{own}, for want of labelled images ({error})"
+    if images.task == "multilabel" and manifest.task == "multiclass":
+        return None, f"{own}: {source} has any number of labels an image"
+    fitted = confidence.fit(outputs.logits, labels, manifest.task)
+    if fitted is None:
+        return None, f"{own}: no temperature is the most likely for these images"
+    return fitted, None
+
+
+def _run(model: onnx.ModelProto, images: Images, threads: int, title: str) -> Outputs:
+    return collect(OnnxRuntimeCpu(model.SerializeToString(), threads), images, title=title)

@@ -1,0 +1,61 @@
+"""The decision rule at one operating point: which threshold an image meets, and its p-value."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from runtime import conformal
+from runtime.engines.interface import Threshold
+from runtime.manifest import Calibration, GateSpec
+
+Floats = npt.NDArray[np.floating]
+Classes = npt.NDArray[np.int64]
+
+
+class Rule:
+    """Thresholds and p-values by predicted class.
+
+    A class with a threshold of its own also has its own p-values, of the calibration images predicted as it (Mondrian
+    conformal prediction; Vovk, Gammerman & Shafer 2005, section 4.5); the others share those of all images. So a
+    rejection is always a p-value of at most alpha.
+
+    Args:
+        labels: class names, in the order of the logits.
+        gate: at the operating point.
+        calibration: the order statistics.
+    """
+
+    def __init__(self, labels: tuple[str, ...], gate: GateSpec, calibration: Calibration) -> None:
+        self._thresholds = thresholds(labels, gate)
+        self.threshold: Threshold = self._thresholds if gate.classes else gate.threshold
+        self._all = _statistics(calibration.ranks, calibration.quantiles[gate.score])
+        self._own = {
+            labels.index(label): _statistics(calibration.classes[label].ranks, calibration.classes[label].quantiles)
+            for label in gate.classes
+        }
+
+    def thresholds(self, classes: Classes) -> npt.NDArray[np.float32]:
+        """The threshold of each image, by its predicted class (N,)."""
+        return self._thresholds[classes]
+
+    def p_values(self, scores: Floats, classes: Classes) -> npt.NDArray[np.float64]:
+        """The conformal p-value of each image (:func:`runtime.conformal.p_values`), from its gate score and class."""
+        p = conformal.p_values(scores, *self._all)
+        for predicted in self._own.keys() & set(classes.tolist()):
+            members = classes == predicted
+            p[members] = conformal.p_values(scores[members], *self._own[predicted])
+        return p
+
+
+def thresholds(labels: tuple[str, ...], gate: GateSpec) -> npt.NDArray[np.float32]:
+    """The threshold of each predicted class, float32 (K,)."""
+    return np.array(
+        [gate.classes[label].threshold if label in gate.classes else gate.threshold for label in labels], np.float32
+    )
+
+
+def _statistics(
+    ranks: tuple[int, ...], quantiles: tuple[float, ...]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    return np.array(ranks, dtype=np.int64), np.array(quantiles, dtype=np.float32)

@@ -1,0 +1,144 @@
+"""The promise, simulated: over 2,000 calibration sets from known laws, the rejection rate that each of them realises.
+
+The rate is exact, by the law's distribution function, not counted on further samples. For continuous scores it must be
+distributed as Beta(k, n + 1 - k) with k = floor(alpha (n + 1)), and for any scores its mean is at most alpha.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from scipy import stats
+
+from export import merge
+from export.calibration import calibrate, max_rejection, tpr_interval
+from runtime import conformal
+from runtime.manifest import GateSpec, Manifest, MergeMethod, ModelSpec, PValueCurve
+from runtime.merge import merge as merged_score
+from runtime.merge import p_values
+from tests.small import LABELS, SPEC
+
+SETS = 2000
+Array = npt.NDArray[np.float64]
+
+LAWS: list[Any] = [stats.norm(3, 2), stats.t(2), stats.expon(), stats.beta(40, 0.7)]
+MANIFEST = Manifest(ModelSpec("small", "net", "none", 10, 8), "multiclass", LABELS, SPEC, ("energy",))
+
+
+def rejections(law: Any, n: int, alpha: float, rng: np.random.Generator) -> Array:
+    """The rejection rate P(score < threshold) that each of many calibration sets realises."""
+    samples = law.rvs((SETS, n), random_state=rng)
+    thresholds = np.array([conformal.threshold(sample, alpha) for sample in samples])
+    return np.asarray(law.cdf(np.nextafter(thresholds, -np.inf)))
+
+
+def beta(n: int, alpha: float) -> Any:
+    k = math.floor(alpha * (n + 1) + 1e-9)
+    return stats.beta(k, n + 1 - k)
+
+
+def share_is(found: npt.NDArray[np.bool_], expected: float) -> bool:
+    """Whether a share of the sets is what it should be, up to 3.5 standard errors."""
+    return bool(abs(found.mean() - expected) < 3.5 * math.sqrt(expected * (1 - expected) / SETS))
+
+
+@pytest.mark.parametrize(("n", "alpha"), [(19, 0.05), (150, 0.05), (150, 0.1), (500, 0.01)])
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: str(law.dist.name))
+def test_rejection_rates_follow_the_beta_law(law: Any, n: int, alpha: float, rng: np.random.Generator) -> None:
+    rates = rejections(law, n, alpha, rng)
+    assert rates.mean() <= alpha + 3.5 * rates.std() / math.sqrt(SETS)
+    assert stats.kstest(rates, beta(n, alpha).cdf).pvalue > 0.005
+    low, high = tpr_interval(n, alpha)
+    assert share_is((low <= 1 - rates) & (1 - rates <= high), 0.95)
+    assert share_is(rates > max_rejection(n, alpha), 0.05)
+
+
+@pytest.mark.parametrize(
+    "law", [stats.poisson(3), stats.randint(0, 4), stats.bernoulli(0.97)], ids=lambda law: str(law.dist.name)
+)
+def test_ties_only_lower_the_rejection_rates(law: Any, rng: np.random.Generator) -> None:
+    n, alpha = 150, 0.05
+    rates = np.sort(rejections(law, n, alpha, rng))
+    assert rates.mean() <= alpha
+    expected = beta(n, alpha).ppf((np.arange(SETS) + 0.5) / SETS)
+    assert (rates <= expected + 0.01).all()
+    assert (rates > max_rejection(n, alpha)).mean() <= 0.065
+
+
+def test_constant_scores_reject_nothing(rng: np.random.Generator) -> None:
+    assert conformal.threshold(np.full(100, 7.5), 0.05) == 7.5
+    assert (rejections(stats.randint(7, 8), 100, 0.05, rng) == 0).all()
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_scores_that_are_not_finite_calibrate_nothing(bad: float, rng: np.random.Generator) -> None:
+    scores = rng.normal(size=(200, 1)).astype(np.float32)
+    scores[17] = bad
+    with pytest.raises(conformal.CalibrationError, match="1 of 200 calibration scores are not finite"):
+        calibrate(MANIFEST, scores, "energy", 0.05)
+
+
+# --- by predicted class
+
+SHARES = (0.6, 0.33, 0.07)
+CLASS_LAWS: list[Any] = [stats.norm(0, 1), stats.expon(4, 3), stats.norm(-9, 0.1)]
+
+
+def class_gates(rng: np.random.Generator, n: int, alpha: float) -> Iterator[GateSpec]:
+    for classes in rng.choice(3, (SETS, n), p=SHARES):
+        drawn = np.stack([rng.normal(0, 1, n), 4 + rng.exponential(3, n), rng.normal(-9, 0.1, n)])
+        scores = drawn[classes, np.arange(n), None].astype(np.float32)
+        gate = calibrate(MANIFEST, scores, "energy", alpha, classes=classes).gate
+        assert gate is not None
+        yield gate
+
+
+def test_every_predicted_class_has_the_promise_of_its_own(rng: np.random.Generator) -> None:
+    """Given how many images a class has, the rate is Beta: its distribution function makes it uniform."""
+    alpha = 0.1
+    gates = list(class_gates(rng, 150, alpha))
+    for label, law in zip(LABELS, CLASS_LAWS, strict=True):
+        own = [gate.classes[label] for gate in gates if label in gate.classes]
+        rates = law.cdf([point.threshold for point in own])
+        n = np.array([point.n for point in own])
+        k = np.floor(alpha * (n + 1) + 1e-9)
+        assert rates.mean() <= alpha
+        assert stats.kstest(stats.beta.cdf(rates, k, n + 1 - k), "uniform").pvalue > 0.005
+    assert 100 < sum(LABELS[2] not in gate.classes for gate in gates) < 1000  # it needs 9 images and has about 10
+
+
+# --- merged scores
+
+
+def quantile(p: Array, curve: PValueCurve) -> Array:
+    """The score at which a curve has the p-values p; infinity where it never has."""
+    tail = curve.knots[0] - curve.tail * (curve.heights[0] / np.minimum(p, curve.heights[0]) - 1)
+    inside = np.interp(p, curve.heights, curve.knots, right=np.inf)
+    return np.where(p < curve.heights[0], tail, inside)
+
+
+@pytest.mark.parametrize("method", ["min", "harmonic"])
+def test_a_merged_score_has_the_promise_too(method: MergeMethod, rng: np.random.Generator) -> None:
+    """Two independent uniform scores; curves and threshold are fitted anew, on images of their own, for every set."""
+    held, n, alpha = 60, 150, 0.05
+    rates = np.empty(SETS)
+    grid = (np.arange(1000) + 0.5) / 1000
+    for i in range(SETS):
+        scores = rng.random((held + n, 2), dtype=np.float32)
+        merged = merge.fit(scores[:held], ("a", "b"), method)
+        values = merged_score({"a": scores[held:, 0], "b": scores[held:, 1]}, merged)
+        threshold = conformal.threshold(values, alpha)
+        a, b = merged.parts.values()
+        if method == "min":  # 2 p < t or 2 q < t
+            below_a, below_b = (quantile(np.array(threshold / 2), curve).clip(0, 1) for curve in (a, b))
+            rates[i] = 1 - (1 - below_a) * (1 - below_b)
+        else:  # 2 / (1/p + 1/q) < t where 1/q > 2/t - 1/p, for every p in turn
+            room = 2 / threshold - 1 / p_values(grid, a)
+            rates[i] = np.where(room > 0, quantile(1 / np.maximum(room, 1e-9), b).clip(0, 1), 1).mean()
+    assert rates.mean() <= alpha
+    assert stats.kstest(rates, beta(n, alpha).cdf).pvalue > 0.005

@@ -1,0 +1,68 @@
+"""KNN: distance to the k-th nearest normalised training feature."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from export.detectors.interface import Array, Detector, Features, Score, Training, float64_rows
+from export.detectors.unit import build_unit, unit
+from export.exceptions import ExportError
+from export.graph import Graph
+
+# TensorRT's TopK takes no larger k.
+_LARGEST_K = 3840
+
+
+@dataclass(frozen=True)
+class KnnSettings:
+    """Attributes:
+    k: 50 is the paper's for CIFAR-10; for ImageNet it has 1000 with the whole bank and 10 with 1 % of it (table 4).
+    bank: share of the training images that is kept, if at most 1, else their number.
+    """
+
+    k: int = 50
+    bank: float = 1.0
+
+
+@dataclass(frozen=True)
+class Knn(Detector):
+    """-||z - z_(k)||_2, z = a / ||a||_2 and z_(k) its k-th nearest neighbour in the bank of training features.
+
+    Sun et al. 2022, arXiv:2204.06507, section 3. At most 0; higher, that is nearer, is more in-distribution.
+    O(M D) and 4 M D bytes in the file for a bank of M; at batch N, 4 N M bytes while it runs.
+    """
+
+    settings = KnnSettings()
+    bank: Array  # (M, D), rows of norm 1, exact in float32
+    k: int
+
+    @classmethod
+    def fit(cls, training: Training) -> Knn:
+        settings, count = training.settings_of(cls), len(training.penultimate)
+        if not 0 < settings.bank <= max(count, 1):
+            raise ExportError(
+                f"knn.bank must be a share up to 1 or a number up to the {count} training images, found {settings.bank:g}"
+            )
+        size = round(settings.bank * count if settings.bank <= 1 else settings.bank)
+        if not 1 <= settings.k <= min(size, _LARGEST_K):
+            raise ExportError(
+                f"knn.k must be from 1 to {min(size, _LARGEST_K)}, found {settings.k}: the bank has {size} images, and "
+                f"TensorRT takes the largest {_LARGEST_K} at most; choose another by --set knn.k=.. or a larger knn.bank"
+            )
+        chosen = np.sort(np.random.default_rng(training.seed).permutation(count)[:size])
+        rows = [unit(a).astype(np.float32) for _, a in float64_rows(training.penultimate[chosen])]
+        return cls(np.concatenate(rows), settings.k)
+
+    def reference(self, logits: Features, penultimate: Features) -> Score:
+        z, bank = unit(penultimate), np.asarray(self.bank, dtype=np.float64)
+        squares = (z**2).sum(axis=1, keepdims=True) - 2 * z @ bank.T + (bank**2).sum(axis=1)
+        return np.asarray(-np.sqrt(np.maximum(np.partition(squares, self.k - 1, axis=1)[:, self.k - 1], 0)))
+
+    def build(self, g: Graph, logits: str, penultimate: str) -> str:
+        """The neighbour is found by its cosine, its distance by subtraction, which does not cancel where they are close."""
+        z, bank = build_unit(g, penultimate), g.constant(self.bank)
+        nearest = g.op("TopK", g.op("Gemm", z, bank, transB=1), g.constant(np.array([self.k])), axis=1)
+        kth = g.op("Gather", f"{nearest}_1", g.constant(np.int64(self.k - 1)), axis=1)
+        return g.op("Neg", g.reduce("ReduceL2", g.op("Sub", z, g.op("Gather", bank, kth, axis=0))))

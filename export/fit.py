@@ -86,25 +86,25 @@ def parse_settings(options: Iterable[str], manifest: Manifest) -> dict[type[Dete
     """The hyperparameters of every detector that has some: those of ``--set``, otherwise the defaults.
 
     Raises:
-        ExportError: an option of another form, an unknown setting, or a value that is not a number.
+        ExportError: an option of another form, an unknown setting, or a value out of its range.
     """
     settings = {kind: kind.settings for kind in DETECTORS.values() if kind.settings}
     temperature = manifest.score_parameters.get("energy", {}).get("temperature", 1.0)
-    for kind, defaults in settings.items():
+    for detector, defaults in settings.items():
         if hasattr(defaults, "temperature"):
-            settings[kind] = dataclasses.replace(defaults, temperature=temperature)
+            settings[detector] = dataclasses.replace(defaults, temperature=temperature)
     for option in options:
         key, equals, text = option.partition("=")
         name, _, setting = key.partition(".")
-        kind: type[Detector] | None = DETECTORS.get(name)
+        kind = DETECTORS.get(name)
         known = dataclasses.asdict(kind.settings) if kind and kind.settings else {}
         if not (kind and equals and setting in known):
             raise ExportError(f"--set {option}: expected DETECTOR.SETTING=VALUE; {_defaults()}")
         try:
             value = type(known[setting])(text)
+            settings[kind] = dataclasses.replace(settings[kind], **{setting: value})
         except ValueError as error:
-            raise ExportError(f"--set {option}: expected a number of type {type(known[setting]).__name__}") from error
-        settings[kind] = dataclasses.replace(settings[kind], **{setting: value})
+            raise ExportError(f"--set {option}: {error}") from error
     return settings
 
 

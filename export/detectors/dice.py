@@ -7,8 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from export import head
-from export.detectors.interface import Array, Detector, Features, Score, Training, float64_rows
-from export.exceptions import ExportError
+from export.detectors.interface import (
+    Array,
+    Detector,
+    Features,
+    Score,
+    Training,
+    check_temperature,
+    float64_rows,
+)
 from export.graph import Graph
 from runtime import scores
 
@@ -22,6 +29,11 @@ class DiceSettings:
 
     sparsity: float = 0.9
     temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.sparsity < 1:
+            raise ValueError(f"sparsity must be at least 0 and below 1, found {self.sparsity:g}")
+        check_temperature(self.temperature)
 
 
 @dataclass(frozen=True)
@@ -41,8 +53,6 @@ class Dice(Detector):
     @classmethod
     def fit(cls, training: Training) -> Dice:
         settings = training.settings_of(cls)
-        if not 0 <= settings.sparsity < 1:
-            raise ExportError(f"dice.sparsity must be at least 0 and below 1, found {settings.sparsity:g}")
         weights, bias = training.layers.linear()
         mean = sum(rows.sum(axis=0) for _, rows in float64_rows(training.penultimate)) / len(training.penultimate)
         contribution = (weights * mean).ravel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -90,6 +91,12 @@ class Training:
     def with_penultimate(self, penultimate: npt.NDArray[np.float32]) -> Training:
         """The same images with other activations."""
         return dataclasses.replace(self, penultimate=penultimate)
+
+
+def check_temperature(temperature: float) -> None:
+    """Raises ValueError for a temperature that no energy can have."""
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"temperature must be positive, found {temperature:g}")
 
 
 def float64_rows(features: Features) -> Iterator[tuple[slice, Array]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ from export.detectors.unit import build_unit, unit
 from export.exceptions import ExportError
 from export.graph import Graph
 
-# TensorRT's TopK takes no larger k.
+# TensorRT's TopK takes no larger one.
 _LARGEST_K = 3840
 
 
@@ -24,6 +25,12 @@ class KnnSettings:
 
     k: int = 50
     bank: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.k <= _LARGEST_K:
+            raise ValueError(f"k must be from 1 to {_LARGEST_K}, found {self.k}")
+        if not 0 < self.bank < math.inf:
+            raise ValueError(f"bank must be a share up to 1 or a number of images, found {self.bank:g}")
 
 
 @dataclass(frozen=True)
@@ -41,15 +48,11 @@ class Knn(Detector):
     @classmethod
     def fit(cls, training: Training) -> Knn:
         settings, count = training.settings_of(cls), len(training.penultimate)
-        if not 0 < settings.bank <= max(count, 1):
-            raise ExportError(
-                f"knn.bank must be a share up to 1 or a number up to the {count} training images, found {settings.bank:g}"
-            )
         size = round(settings.bank * count if settings.bank <= 1 else settings.bank)
-        if not 1 <= settings.k <= min(size, _LARGEST_K):
+        if not settings.k <= size <= count:
             raise ExportError(
-                f"knn.k must be from 1 to {min(size, _LARGEST_K)}, found {settings.k}: the bank has {size} images, and "
-                f"TensorRT takes the largest {_LARGEST_K} at most; choose another by --set knn.k=.. or a larger knn.bank"
+                f"knn.k={settings.k} neighbours in a bank of {size} of {count} training images: choose "
+                "k <= bank <= images with --set"
             )
         chosen = np.sort(np.random.default_rng(training.seed).permutation(count)[:size])
         rows = [unit(a).astype(np.float32) for _, a in float64_rows(training.penultimate[chosen])]

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from export import head
-from export.detectors.interface import Detector, Features, Score, Training
+from export.detectors.interface import Detector, Features, Score, Training, check_temperature
 from export.exceptions import ExportError
 from export.graph import Graph
 from export.last_layers import LastLayers
@@ -24,6 +24,11 @@ class ReactSettings:
 
     percentile: float = 90.0
     temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.percentile <= 100:
+            raise ValueError(f"percentile must be above 0 and at most 100, found {self.percentile:g}")
+        check_temperature(self.temperature)
 
 
 @dataclass(frozen=True)
@@ -42,8 +47,6 @@ class React(Detector):
     @classmethod
     def fit(cls, training: Training) -> React:
         settings = training.settings_of(cls)
-        if not 0 < settings.percentile <= 100:
-            raise ExportError(f"react.percentile must be above 0 and at most 100, found {settings.percentile:g}")
         activations = training.penultimate
         # One of the activations themselves, so that float32 holds it exactly.
         clip = float(np.percentile(activations, settings.percentile, method="higher"))

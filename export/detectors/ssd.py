@@ -25,6 +25,10 @@ class SsdSettings:
 
     clusters: int = 1
 
+    def __post_init__(self) -> None:
+        if self.clusters < 1:
+            raise ValueError(f"clusters must be at least 1, found {self.clusters}")
+
 
 @dataclass(frozen=True)
 class Ssd(Detector):
@@ -45,8 +49,8 @@ class Ssd(Detector):
     @classmethod
     def fit(cls, training: Training) -> Ssd:
         features, clusters = training.penultimate, training.settings_of(cls).clusters
-        if not 1 <= clusters <= len(features):
-            raise ExportError(f"ssd.clusters must be from 1 to the {len(features)} training images, found {clusters}")
+        if clusters > len(features):
+            raise ExportError(f"ssd.clusters={clusters} are more than the {len(features)} training images")
         origin = sum(unit(a).sum(axis=0) for _, a in float64_rows(features)) / len(features)
         magnitude = np.sqrt(sum((unit(a) ** 2).sum(axis=0) for _, a in float64_rows(features)) / len(features))
         members = _clusters(features, origin, magnitude, clusters, training.seed)

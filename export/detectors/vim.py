@@ -26,6 +26,10 @@ class VimSettings:
 
     dims: int = 0
 
+    def __post_init__(self) -> None:
+        if self.dims < 0:
+            raise ValueError(f"dims must not be negative, found {self.dims}")
+
 
 @dataclass(frozen=True)
 class Vim(Detector):
@@ -33,8 +37,8 @@ class Vim(Detector):
 
     Wang et al. 2022, arXiv:2203.10807, section 4: o = -pinv(W) b, the principal subspace is that of the training features
     seen from o, and alpha matches the mean residual to the mean largest logit (to its magnitude, should it be negative).
-    The score orders images as the paper's virtual-class probability does. Where the training features span less than
-    2 dims directions (few images, constant features), the subspace has half as many as they span. Higher is more
+    The score orders images as the paper's virtual-class probability does. Where the training features span no more
+    than dims directions (few images, constant features), the subspace has half as many as they span. Higher is more
     in-distribution. O(D^2). Needs a plain linear last layer.
     """
 
@@ -47,12 +51,13 @@ class Vim(Detector):
         weights, bias = training.layers.linear()
         features = training.penultimate
         origin = -np.linalg.pinv(weights) @ bias
+        size = features.shape[1]
+        dims = training.settings_of(cls).dims or _default_dims(size)
+        if dims >= size:
+            raise ExportError(f"vim.dims={dims} leave nothing of {size} features; choose fewer")
         variances, directions = np.linalg.eigh(scatter(a - origin for _, a in float64_rows(features)))
-        size = len(variances)
         rank = int((variances > _SMALLEST_VARIANCE * variances[-1]).sum())
-        dims = min(training.settings_of(cls).dims or _default_dims(size), rank // 2)
-        if not 0 <= training.settings_of(cls).dims < size:
-            raise ExportError(f"vim.dims must be from 0 to {size - 1}, found {training.settings_of(cls).dims}")
+        dims = dims if dims < rank else rank // 2
         residual = directions[:, : size - dims]
         norms = [np.linalg.norm((a - origin) @ residual, axis=1) for _, a in float64_rows(features)]
         top = np.abs(training.logits.max(axis=1).mean(dtype=np.float64))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,10 +11,11 @@ import numpy.typing as npt
 import onnx
 from tqdm import tqdm
 
-from export import columns, head
+from export import head
 from export.detectors import DETECTORS
 from export.detectors.interface import Detector, Training
 from export.exceptions import ExportError
+from export.graph import Graph
 from export.inference import collect
 from export.last_layers import LastLayers
 from runtime.engines.interface import Engine
@@ -91,12 +91,10 @@ def attach(
         ExportError: the file would be larger than a file can be.
     """
     kept = [name for name in manifest.scores if name not in fitted]
-    columns.replace(
-        model,
-        [manifest.scores.index(name) for name in kept],
-        lambda g: [detector.build(g, head.LOGITS, head.PENULTIMATE) for detector in fitted.values()],
-    )
-    head.set_gate(model, column=0, threshold=math.nan)  # rejects everything
+    tensors = dict(zip(manifest.scores, head.columns(model), strict=True))
+    g = Graph(model)
+    added = [detector.build(g, head.LOGITS, head.PENULTIMATE) for detector in fitted.values()]
+    head.set_columns(model, [*(tensors[name] for name in kept), *added])
     if (size := sum(len(tensor.raw_data) for tensor in model.graph.initializer)) > _LARGEST_FILE:
         raise ExportError(
             f"the graph would have {size / 1e9:.1f} GB and an ONNX file can't have more than 2; make the bank smaller by "

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from onnx import helper, numpy_helper
 OPSET = 18
 METADATA_KEY = "oodgate"
 
-# The names of what is appended; a constant of another name may be given another value later.
+# What is appended is called so; a constant of another name may be given another value later.
 PREFIX = "head/"
 _CONSTANT = f"{PREFIX}constant_"
 _OUTPUTS = {"TopK": 2}
@@ -29,9 +30,9 @@ class Graph:
     def __init__(self, model: onnx.ModelProto) -> None:
         self.model = model
         self._known: dict[Any, str] = {}
-        names = [node.name for node in model.graph.node] + [tensor.name for tensor in model.graph.initializer]
-        numbers = (name.rpartition("_")[2] for name in names if name.startswith(PREFIX))
-        self._count = 1 + max((int(number) for number in numbers if number.isdigit()), default=-1)
+        self._numbers = count()
+        self._taken = {name for node in model.graph.node for name in node.output}
+        self._taken |= {tensor.name for tensor in model.graph.initializer}
         for tensor in model.graph.initializer:
             if tensor.name.startswith(_CONSTANT):
                 self._known[_constant_key(numpy_helper.to_array(tensor), None)] = tensor.name
@@ -52,7 +53,7 @@ class Graph:
         names = [item if isinstance(item, str) else self.constant(np.float32(item)) for item in inputs]
         key = _node_key(kind, names, output, attributes)
         if key not in self._known:
-            name = output or self._new(kind)
+            name = output or self._unused(kind)
             outputs = [name, *(f"{name}_{i}" for i in range(1, _OUTPUTS.get(kind, 1)))]
             self.model.graph.node.append(helper.make_node(kind, names, outputs, name=name, **attributes))
             self._known[key] = name
@@ -63,7 +64,7 @@ class Graph:
         array = np.asarray(value)
         key = _constant_key(array, name)
         if key not in self._known:
-            name = name or self._new("constant")
+            name = name or self._unused("constant")
             self.model.graph.initializer.append(numpy_helper.from_array(array, name))
             self._known[key] = name
         return self._known[key]
@@ -76,19 +77,47 @@ class Graph:
         """A reduction over axis 1: (N, X) -> (N, 1), or (N,) without `keepdims`."""
         return self.op(kind, tensor, self.constant(np.array([1])), keepdims=int(keepdims))
 
+    def _unused(self, kind: str) -> str:
+        return next(name for number in self._numbers if (name := f"{PREFIX}{kind}_{number}") not in self._taken)
+
     def declare_output(self, name: str, dtype: int, shape: tuple[str | int, ...]) -> None:
         """Make a tensor an output of the graph."""
         self.model.graph.output.append(helper.make_tensor_value_info(name, dtype, shape))
 
-    def _new(self, kind: str) -> str:
-        self._count += 1
-        return f"{PREFIX}{kind}_{self._count - 1}"
+
+def remove_node(model: onnx.ModelProto, output: str) -> onnx.NodeProto:
+    """Remove the node that makes tensor `output`, and return it; what only it used is left for :func:`prune`."""
+    index, node = next((i, node) for i, node in enumerate(model.graph.node) if output in node.output)
+    removed = onnx.NodeProto()
+    removed.CopyFrom(node)
+    del model.graph.node[index]
+    return removed
 
 
-def set_initializer(model: onnx.ModelProto, name: str, value: npt.NDArray[Any]) -> None:
-    """Replace the value of an initializer."""
-    (tensor,) = (item for item in model.graph.initializer if item.name == name)
-    tensor.CopyFrom(numpy_helper.from_array(value, name))
+def prune(model: onnx.ModelProto) -> None:
+    """Remove nodes, and initializers with their inputs, that no output of the graph depends on."""
+    graph = model.graph
+    needed = {output.name for output in graph.output}
+    for index in reversed(range(len(graph.node))):
+        if needed.isdisjoint(graph.node[index].output):
+            del graph.node[index]
+        else:
+            needed.update(_reads(graph.node[index]))
+    constants = {tensor.name for tensor in graph.initializer}
+    for items in (graph.initializer, graph.input):
+        for index in reversed(range(len(items))):
+            if items[index].name in constants - needed:
+                del items[index]
+
+
+def _reads(node: onnx.NodeProto) -> Iterator[str]:
+    """The tensors that a node depends on, those in the bodies of branches and loops included."""
+    yield from node.input
+    for attribute in node.attribute:
+        for body in (attribute.g, *attribute.graphs):
+            yield from (output.name for output in body.output)
+            for inner in body.node:
+                yield from _reads(inner)
 
 
 def set_metadata(model: onnx.ModelProto, manifest_json: str) -> None:

@@ -6,13 +6,13 @@ Runtime, TensorRT and TensorRT-RTX all take. What two scores have in common, suc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from export.graph import Graph, set_initializer
+from export.graph import Graph, prune, remove_node
 
 LOGITS, PENULTIMATE = "logits", "penultimate"
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -72,8 +72,7 @@ SCORES: dict[str, Callable[..., str]] = {
 def attach(model: onnx.ModelProto, parameters: Mapping[str, Mapping[str, float]]) -> None:
     """Append the outputs ``scores`` [N, S] and ``accept`` [N] and the overridable input ``threshold``.
 
-    The gate's column is the initializer ``gate_column``; until :func:`set_gate` is called the threshold is NaN,
-    which rejects everything.
+    Until :func:`set_gate` is called the threshold is NaN, which rejects everything.
 
     Args:
         model: with the float32 outputs ``logits`` [N, K] and ``penultimate`` [N, D].
@@ -83,19 +82,43 @@ def attach(model: onnx.ModelProto, parameters: Mapping[str, Mapping[str, float]]
     columns = [build(g, **parameters.get(name, {})) for name, build in SCORES.items()]
     scores = g.op("Concat", *columns, output="scores", axis=1)
     g.declare_output(scores, TensorProto.FLOAT, ("N", len(columns)))
+    g.declare_output(_gate(g, 0, float("nan")), TensorProto.BOOL, ("N",))
 
-    threshold = g.constant(np.float32(np.nan), "threshold")
-    model.graph.input.append(helper.make_tensor_value_info(threshold, TensorProto.FLOAT, ()))
-    score = g.op("Gather", scores, g.constant(np.int64(0), "gate_column"), axis=1)
-    finite = g.op("LessOrEqual", g.reduce("ReduceL1", scores, keepdims=False), _FLOAT32_MAX)
-    accept = g.op("And", g.op("GreaterOrEqual", score, threshold), finite, output="accept")
-    g.declare_output(accept, TensorProto.BOOL, ("N",))
+
+def columns(model: onnx.ModelProto) -> list[str]:
+    """The tensors [N, 1] that are the columns of ``scores``, in order."""
+    (node,) = (node for node in model.graph.node if "scores" in node.output)
+    return list(node.input)
+
+
+def set_columns(model: onnx.ModelProto, tensors: Sequence[str]) -> None:
+    """Let ``scores`` be these columns [N, 1] and nothing else; the gate then has no threshold and rejects everything."""
+    remove_node(model, "scores")
+    Graph(model).op("Concat", *tensors, output="scores", axis=1)
+    (output,) = (output for output in model.graph.output if output.name == "scores")
+    output.type.tensor_type.shape.dim[1].dim_value = len(tensors)
+    set_gate(model, 0, float("nan"))
 
 
 def set_gate(model: onnx.ModelProto, column: int, threshold: float) -> None:
-    """Let ``accept`` compare column `column` of ``scores`` with `threshold`."""
-    set_initializer(model, "gate_column", np.array(column, dtype=np.int64))
-    set_initializer(model, "threshold", np.array(threshold, dtype=np.float32))
+    """Let ``accept`` compare column `column` of ``scores`` with `threshold`, and demand that all scores are finite.
+
+    Args:
+        model: with a gate already, which is replaced.
+        column: of ``scores``.
+        threshold: the default of the input ``threshold``.
+    """
+    remove_node(model, "accept")
+    prune(model)
+    _gate(Graph(model), column, threshold)
+
+
+def _gate(g: Graph, column: int, threshold: float) -> str:
+    limit = g.constant(np.float32(threshold), "threshold")
+    g.model.graph.input.append(helper.make_tensor_value_info(limit, TensorProto.FLOAT, ()))
+    score = g.op("Gather", "scores", g.constant(np.int64(column), "gate_column"), axis=1)
+    finite = g.op("LessOrEqual", g.reduce("ReduceL1", "scores", keepdims=False), _FLOAT32_MAX)
+    return g.op("And", g.op("GreaterOrEqual", score, limit), finite, output="accept")
 
 
 def max_probability(g: Graph, temperature: float, logits: str) -> str:

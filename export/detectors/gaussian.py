@@ -43,13 +43,17 @@ def whitening(covariance: Array, magnitude: Array) -> Array:
         covariance: (D, D), of rank r.
         magnitude: (D,) root mean square of the features, not centred.
 
-    Raises:
-        ExportError: no feature varies.
+    Returns:
+        (D, r); r = 0 where no feature varies.
     """
     deviation = deviations(np.diag(covariance), magnitude)
     scale = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 0)
     variances, directions = np.linalg.eigh(covariance * scale * scale[:, None])
-    kept = variances > _SMALLEST_VARIANCE * variances[-1]
-    if not scale.any() or not kept.any():
-        raise ExportError("the features of the training images don't vary, so they have no covariance")
+    kept = variances > max(_SMALLEST_VARIANCE * variances[-1], 0.0)
     return np.asarray(scale[:, None] * directions[:, kept] / np.sqrt(variances[kept]))
+
+
+def check_variance(whiten: Array) -> None:
+    """Raises ExportError where the features of which this is the whitening don't vary."""
+    if not whiten.shape[1]:
+        raise ExportError("the features of the training images don't vary, so they have no covariance")

@@ -14,6 +14,8 @@ from export.graph import Graph
 
 # TensorRT's TopK takes no larger one.
 _LARGEST_K = 3840
+# Candidates beyond k.
+_SPARE = 64
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Knn(Detector):
     """-||z - z_(k)||_2, z = a / ||a||_2 and z_(k) its k-th nearest neighbour in the bank of training features.
 
     Sun et al. 2022, arXiv:2204.06507, section 3. At most 0; higher, that is nearer, is more in-distribution.
-    O(M D) and 4 M D bytes in the file for a bank of M; at batch N, 4 N M bytes while it runs.
+    O(M D), and 4 M D bytes in the file for a bank of M; 4 N (M + (k + 64) D) bytes while a batch of N runs.
     """
 
     settings = KnnSettings()
@@ -64,8 +66,16 @@ class Knn(Detector):
         return np.asarray(-np.sqrt(np.maximum(np.partition(squares, self.k - 1, axis=1)[:, self.k - 1], 0)))
 
     def build(self, g: Graph, logits: str, penultimate: str) -> str:
-        """The neighbour is found by its cosine, its distance by subtraction, which does not cancel where they are close."""
+        """Candidates are found by their cosines, their distances by subtraction.
+
+        ||z - b||^2 = 2 - 2 cos cancels where features lie close together, as those of one class do after long training:
+        an error of 1e-7 in the cosine then changes the order of neighbours, so there are more candidates than k.
+        """
         z, bank = build_unit(g, penultimate), g.constant(self.bank)
-        nearest = g.op("TopK", g.op("Gemm", z, bank, transB=1), g.constant(np.array([self.k])), axis=1)
-        kth = g.op("Gather", f"{nearest}_1", g.constant(np.int64(self.k - 1)), axis=1)
-        return g.op("Neg", g.reduce("ReduceL2", g.op("Sub", z, g.op("Gather", bank, kth, axis=0))))
+        candidates = g.constant(np.array([min(self.k + _SPARE, len(self.bank), _LARGEST_K)]))
+        cosines = g.op("TopK", g.op("Gemm", z, bank, transB=1), candidates, axis=1)
+        neighbours = g.op("Gather", bank, f"{cosines}_1", axis=0)  # (N, candidates, D)
+        differences = g.op("Sub", g.op("Unsqueeze", z, g.constant(np.array([1]))), neighbours)
+        distances = g.op("ReduceL2", differences, g.constant(np.array([2])), keepdims=0)
+        nearest = g.op("TopK", distances, g.constant(np.array([self.k])), axis=1, largest=0)
+        return g.op("Neg", g.op("Gather", nearest, g.constant(np.array([self.k - 1])), axis=1))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from export.detectors.gaussian import scatter, whitening
+from export.detectors.gaussian import check_variance, scatter, whitening
 from export.detectors.interface import Array, Detector, Features, Score, Training, float64_rows
 from export.graph import Graph
 
@@ -37,6 +37,7 @@ class Mahalanobis(Detector):
         covariance = scatter(a - means[members[rows]] for rows, a in float64_rows(features)) / len(features)
         magnitude = np.sqrt(np.diag(covariance) + (counts[:, None] * means**2).sum(axis=0) / len(features))
         whiten = whitening(covariance, magnitude)
+        check_variance(whiten)
         origin = means.mean(axis=0)
         return cls(origin, (means - origin) @ whiten, whiten)
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 
-from export.detectors.gaussian import deviations, scatter, whitening
+from export.detectors.gaussian import check_variance, deviations, scatter, whitening
 from export.detectors.interface import Array, Detector, Features, Score, Training, float64_rows
 from export.detectors.unit import build_unit, unit
 from export.exceptions import ExportError
@@ -35,14 +35,15 @@ class Ssd(Detector):
     """-min_m (z - m_m)' P_m (z - m_m), z = a / ||a||_2, m_m and P_m mean and inverse covariance of a k-means cluster.
 
     Sehwag et al. 2021, arXiv:2103.12051, eq. 3. The clusters are found in features divided by their standard deviations,
-    as in the authors' code. A cluster of no more than D images takes the covariance within all clusters; P_m is a
-    pseudo-inverse where the covariance is singular (:func:`export.detectors.gaussian.whitening`). At most 0; higher,
-    that is nearer, is more in-distribution. O(M D^2) for M clusters.
+    as in the authors' code. A cluster with fewer directions of variance than all together, because it has few images,
+    takes the covariance within all clusters; P_m is a pseudo-inverse where that is singular
+    (:func:`export.detectors.gaussian.whitening`). At most 0; higher, that is nearer, is more in-distribution.
+    O(M D^2) for M clusters.
     """
 
     settings = SsdSettings()
     origin: Array  # (D,)
-    whitening: Array  # (D, M * r), of each cluster, filled up with zeros
+    whitening: Array  # (D, M * r), of each cluster
     means: Array  # (M * r,), whitened, from the origin
     clusters: int  # M
 
@@ -65,15 +66,14 @@ class Ssd(Detector):
             return scatter(unit(a) - origin - means[cluster] for _, a in float64_rows(own))
 
         scatters = [residuals(cluster) for cluster in range(len(sizes))]
-        pooled = np.asarray(sum(scatters) / len(features))
-        whitenings = [
-            whitening(own / size if size > features.shape[1] else pooled, magnitude)
-            for own, size in zip(scatters, sizes, strict=True)
-        ]
-        rank = max(w.shape[1] for w in whitenings)
-        padded = [np.pad(w, ((0, 0), (0, rank - w.shape[1]))) for w in whitenings]
-        whitened = [mean @ w for mean, w in zip(means, padded, strict=True)]
-        return cls(origin, np.concatenate(padded, axis=1), np.concatenate(whitened), len(sizes))
+        pooled = whitening(np.asarray(sum(scatters) / len(features)), magnitude)
+        check_variance(pooled)
+        whitenings = []
+        for own, size in zip(scatters, sizes, strict=True):
+            candidate = whitening(own / size, magnitude)
+            whitenings.append(candidate if candidate.shape[1] == pooled.shape[1] else pooled)
+        whitened = [mean @ w for mean, w in zip(means, whitenings, strict=True)]
+        return cls(origin, np.concatenate(whitenings, axis=1), np.concatenate(whitened), len(sizes))
 
     def reference(self, logits: Features, penultimate: Features) -> Score:
         difference = (unit(penultimate) - self.origin) @ self.whitening - self.means

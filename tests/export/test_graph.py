@@ -7,7 +7,7 @@ import onnxruntime as ort
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from export.graph import Graph, set_initializer, set_metadata
+from export.graph import Graph, prune, remove_node, set_metadata
 
 
 @pytest.fixture
@@ -49,11 +49,51 @@ def test_reduces_over_axis_1(model: ModelProto, keepdims: bool, shape: tuple[int
     assert found.ravel().tolist() == [6, 15]
 
 
-def test_an_initializer_is_replaced_not_added(model: ModelProto) -> None:
+def test_what_an_earlier_graph_appended_is_shared(model: ModelProto) -> None:
+    first = Graph(model).op("Softmax", "x", axis=1)
+    again = Graph(model)
+    assert again.op("Softmax", "x", axis=1) == first
+    assert again.op("Softmax", "x", axis=0) != first
+    assert len(model.graph.node) == 2
+
+
+def test_a_constant_that_has_a_name_is_not_shared(model: ModelProto) -> None:
+    """Its value may be changed."""
     Graph(model).constant(np.float32(1), "threshold")
-    set_initializer(model, "threshold", np.array(2.5, np.float32))
-    (tensor,) = model.graph.initializer
-    assert (tensor.name, numpy_helper.to_array(tensor)) == ("threshold", 2.5)
+    assert Graph(model).constant(np.float32(1)) != "threshold"
+
+
+def test_names_are_not_used_twice(model: ModelProto) -> None:
+    for axis in (0, 1):
+        Graph(model).op("Softmax", "x", axis=axis)
+    names = [node.name for node in model.graph.node]
+    assert len(set(names)) == len(names) == 2
+
+
+def test_the_first_output_of_several_is_returned(model: ModelProto) -> None:
+    g = Graph(model)
+    largest = g.op("TopK", "x", g.constant(np.array([2])), axis=1)
+    g.declare_output(g.op("Identity", largest, output="values"), TensorProto.FLOAT, ("N", 2))
+    g.declare_output(g.op("Identity", f"{largest}_1", output="places"), TensorProto.INT64, ("N", 2))
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    values, places = session.run(["values", "places"], {"x": np.array([[1, 3, 2]], np.float32)})
+    assert (values.tolist(), places.tolist()) == ([[3, 2]], [[1, 2]])
+
+
+def test_what_no_output_needs_is_pruned(model: ModelProto) -> None:
+    g = Graph(model)
+    g.op("Add", g.op("Mul", "x", 3.0), 4.0)
+    g.declare_output(g.op("Add", "x", 5.0, output="y"), TensorProto.FLOAT, ("N", 3))
+    prune(model)
+    assert [node.output[0] for node in model.graph.node] == ["y"]
+    assert [numpy_helper.to_array(tensor) for tensor in model.graph.initializer] == [5.0]
+
+
+def test_a_removed_node_leaves_its_inputs(model: ModelProto) -> None:
+    g = Graph(model)
+    g.op("Add", g.op("Mul", "x", 3.0), 4.0, output="y")
+    assert remove_node(model, "y").op_type == "Add"
+    assert [node.op_type for node in model.graph.node] == ["Mul"]
 
 
 def test_metadata_is_replaced_not_added(model: ModelProto) -> None:

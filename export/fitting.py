@@ -32,7 +32,7 @@ _LARGEST_FILE = 2**31 - 2**20  # bytes of a protobuf message, less some room for
 def observe(
     engine: Engine, model: onnx.ModelProto, manifest: Manifest, names: Sequence[str], source: str | None
 ) -> tuple[Training, Images]:
-    """The graph's outputs for the images that the detectors `names` need, and some of the images.
+    """The graph's outputs for the training images that the detectors `names` need, and some of the images.
 
     Raises:
         ExportError: no images though a detector needs them, or features that are not finite.

@@ -17,6 +17,7 @@ from export.detectors.interface import Detector
 from export.exceptions import ExportError
 from export.fitting import attach, fit, observe, verify, with_provenance
 from export.inference import collect
+from export.last_layers import LastLayers
 from export.report import documents, gate_text
 from runtime import bundle
 from runtime.command import run
@@ -44,7 +45,9 @@ def _parser() -> argparse.ArgumentParser:
         help="training images: DIR, TAR or .npz; not needed for "
         + ", ".join(name for name, kind in DETECTORS.items() if kind.needs == "nothing"),
     )
-    parser.add_argument("--detectors", required=True, metavar="NAME,..", help="which, or all")
+    parser.add_argument(
+        "--detectors", required=True, metavar="NAME,..", help="which, or all that the model's last layers admit"
+    )
     parser.add_argument(
         "--set", action="append", default=[], metavar="DETECTOR.SETTING=VALUE", help=f"repeatable; {_defaults()}"
     )
@@ -68,12 +71,12 @@ def _defaults() -> str:
 
 
 def parse_names(option: str) -> list[str]:
-    """The detectors of ``--detectors``.
+    """The detectors of ``--detectors``, other than ``all``.
 
     Raises:
         ExportError: an unknown one, or one that is named twice.
     """
-    names = list(DETECTORS) if option == "all" else option.split(",")
+    names = option.split(",")
     for index, name in enumerate(names):
         if name not in DETECTORS:
             raise ExportError(f"unknown detector {name!r}; choose from {', '.join(DETECTORS)}")
@@ -110,14 +113,16 @@ def parse_settings(options: Iterable[str], manifest: Manifest) -> dict[type[Dete
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
-    names = parse_names(args.detectors)
+    names = None if args.detectors == "all" else parse_names(args.detectors)
     loaded = bundle.Bundle.load(args.bundle)
     manifest, before = loaded.manifest, loaded.manifest.gate
     settings = parse_settings(args.set, manifest)
     engine = load_engine(loaded, threads=args.threads)
     loaded.check_graph(engine.signature)
     model = onnx.load_from_string(loaded.model)
-    training, sample = observe(engine, model, manifest, names, args.source)
+    layers = LastLayers(model)
+    names = names or [name for name, kind in DETECTORS.items() if layers.is_linear or not kind.linear]
+    training, sample = observe(engine, layers, manifest, names, args.source)
     fitted = fit(names, dataclasses.replace(training, seed=args.seed, settings=settings))
     manifest = attach(model, manifest, fitted, settings)
     engine = OnnxRuntimeCpu(model.SerializeToString(), args.threads)

@@ -30,7 +30,7 @@ _LARGEST_FILE = 2**31 - 2**20  # bytes of a protobuf message, less some room for
 
 
 def observe(
-    engine: Engine, model: onnx.ModelProto, manifest: Manifest, names: Sequence[str], source: str | None
+    engine: Engine, layers: LastLayers, manifest: Manifest, names: Sequence[str], source: str | None
 ) -> tuple[Training, Images]:
     """The graph's outputs for the training images that the detectors `names` need, and some of the images.
 
@@ -38,7 +38,6 @@ def observe(
         ExportError: no images though a detector needs them, or features that are not finite.
         DataError: images that can't be read, or, where labels are needed, of a class that the model does not have.
     """
-    layers = LastLayers(model)
     needs = {DETECTORS[name].needs for name in names}
     if needs == {"nothing"}:
         classes, features = len(manifest.labels), manifest.model.features

@@ -58,6 +58,15 @@ class LastLayers:
             return _layer(self._constant(last.input[1]).T, bias)
         raise ExportError("the logits are not a plain linear layer of the penultimate activations")
 
+    @property
+    def is_linear(self) -> bool:
+        """Whether :meth:`linear` has an answer."""
+        try:
+            self.linear()
+        except ExportError:
+            return False
+        return True
+
     def __call__(self, penultimate: npt.NDArray[np.floating]) -> Array:
         """Logits (N, K) of other activations (N, D), in float64 throughout."""
         sizes = [dim.dim_value for dim in self._model.graph.input[0].type.tensor_type.shape.dim[1:]]

@@ -46,6 +46,8 @@ class Dice(Detector):
     """
 
     settings = DiceSettings()
+    linear = True
+    use = "Where many features and classes make the logits of unknown images a sum of many small contributions."
     weights: Array  # (K, D), masked
     bias: Array  # (K,)
     temperature: float

@@ -21,6 +21,8 @@ class GradNorm(Detector):
     """
 
     needs = "nothing"
+    linear = True
+    use = "Where neither the prediction nor the feature norm alone separates: it is the product of both."
     classes: int
 
     @classmethod

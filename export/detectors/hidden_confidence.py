@@ -19,6 +19,8 @@ class HiddenConfidence(Detector):
     """
 
     needs = "nothing"
+    linear = True
+    use = "To see what of the feature norm is evidence for a class; rarely the best gate."
     signs: Array  # (K, D)
 
     @classmethod

@@ -27,13 +27,17 @@ class Detector(ABC):
 
     Attributes:
         needs: what :meth:`fit` looks at beside the last layers: nothing, training images' outputs, or their labels too.
+        linear: whether the last layers must be one plain linear layer.
         settings: the hyperparameters' defaults, a frozen dataclass; None where there are none.
         parts: the detectors that this one is composed of; their hyperparameters are its own.
+        use: a sentence on when to use it.
     """
 
     needs: ClassVar[Literal["nothing", "features", "labels"]] = "features"
+    linear: ClassVar[bool] = False
     settings: ClassVar[Any] = None
     parts: ClassVar[tuple[type[Detector], ...]] = ()
+    use: ClassVar[str]
 
     @classmethod
     @abstractmethod

@@ -21,6 +21,7 @@ class KlUniform(Detector):
     """
 
     needs = "nothing"
+    use = "Like `energy`, without its dependence on the logits' common offset."
     classes: int
 
     @classmethod

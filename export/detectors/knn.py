@@ -44,6 +44,7 @@ class Knn(Detector):
     """
 
     settings = KnnSettings()
+    use = "Where classes are no Gaussian clouds and the file may carry a bank of training features."
     bank: Array  # (M, D), rows of norm 1, exact in float32
     k: int
 

@@ -21,6 +21,7 @@ class Mahalanobis(Detector):
     """
 
     needs = "labels"
+    use = "For images far from the training data, with labels at hand; cheap at any number of training images."
     origin: Array  # (D,), the mean of the class means
     means: Array  # (K', D), of the classes with images, from the origin, whitened (K', r)
     whitening: Array  # (D, r)

@@ -18,6 +18,7 @@ class NanKnn(Detector):
     """
 
     parts = (Knn,)
+    use = "`knn` for a network whose activations are sparse on known images, such as one with a projection head."
     knn: Knn
 
     @classmethod

@@ -21,6 +21,7 @@ class NanReact(Detector):
     """
 
     parts = (React,)
+    use = "As `nan`, where a few activations run high on unknown images."
     react: React
 
     @classmethod

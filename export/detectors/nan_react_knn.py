@@ -23,6 +23,7 @@ class NanReactKnn(Detector):
     """
 
     parts = (React, Knn)
+    use = "`nan_knn` where `nan_react` helps `nan`."
     react: React
     knn: Knn
 

@@ -23,6 +23,7 @@ class NanReactSsd(Detector):
     """
 
     parts = (React, Ssd)
+    use = "`nan_ssd` where `nan_react` helps `nan`."
     react: React
     ssd: Ssd
 

@@ -18,6 +18,7 @@ class NanSsd(Detector):
     """
 
     parts = (Ssd,)
+    use = "The same with `ssd`, which needs no bank."
     ssd: Ssd
 
     @classmethod

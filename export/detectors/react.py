@@ -40,6 +40,7 @@ class React(Detector):
     """
 
     settings = ReactSettings()
+    use = "Where unknown images drive a few activations high, as networks with batch normalisation often do."
     clip: float
     temperature: float
     layers: LastLayers

@@ -42,6 +42,7 @@ class Ssd(Detector):
     """
 
     settings = SsdSettings()
+    use = "As `mahalanobis`, without labels."
     origin: Array  # (D,)
     whitening: Array  # (D, M * r), of each cluster
     means: Array  # (M * r,), whitened, from the origin

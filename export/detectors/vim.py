@@ -43,6 +43,8 @@ class Vim(Detector):
     """
 
     settings = VimSettings()
+    linear = True
+    use = "For unknown images of both kinds, near in the logits or far in the features, at the cost of one matrix product."
     origin: Array  # (D,)
     residual: Array  # (D, D - dims), times alpha
 

@@ -161,7 +161,10 @@ def test_a_projection_head(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert "vim: the logits are not a plain linear layer of the penultimate activations" in message
     names = "react,nan_react_knn,mahalanobis,kl_uniform"
     call(main, path, source, "--detectors", names, "--set", "knn.k=2")
-    detectors = Bundle.load(path).manifest.provenance["detectors"]
+    call(main, path, source, "--detectors", "all", "--set", "knn.k=2")
+    manifest = Bundle.load(path).manifest
+    assert manifest.scores[6:] == tuple(name for name, kind in DETECTORS.items() if not kind.linear)
+    detectors = manifest.provenance["detectors"]
     assert max(detector["max_score_difference"] for detector in detectors.values()) < 1e-4
 
 

@@ -30,8 +30,7 @@ from tests.export.detectors.graphs import (
 TOLERANCE = 1e-4
 FEW_NEIGHBOURS = {Knn: KnnSettings(k=7)}
 ALL = pytest.mark.parametrize("kind", DETECTORS.values(), ids=DETECTORS)
-NEED_A_LINEAR_LAYER = {"gradnorm", "hidden_confidence", "dice", "vim"}
-ANY_LAYERS = [kind for name, kind in DETECTORS.items() if name not in NEED_A_LINEAR_LAYER]
+ANY_LAYERS = [kind for kind in DETECTORS.values() if not kind.linear]
 
 
 def check(
@@ -66,11 +65,12 @@ def test_a_projection_head(kind: type[Detector], rng: np.random.Generator) -> No
     check(kind, Example(model, example.fitted_on, example.labels, example.scored))
 
 
-@pytest.mark.parametrize("name", sorted(NEED_A_LINEAR_LAYER))
+@pytest.mark.parametrize("name", ["gradnorm", "hidden_confidence", "dice", "vim"])
 def test_a_projection_head_where_a_linear_layer_is_needed(name: str, rng: np.random.Generator) -> None:
     example = random()
     model = cosine(rng.normal(0, 1, (12, 32)), rng.normal(0, 1, (10, 12)))
     training = Example(model, example.fitted_on, example.labels, example.scored).training()
+    assert DETECTORS[name].linear
     with pytest.raises(ExportError, match="not a plain linear layer"):
         training.fit(DETECTORS[name])
 

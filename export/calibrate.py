@@ -40,18 +40,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _options(args: argparse.Namespace, manifest: Manifest) -> GateOptions:
     """The options given, and what the bundle has for those that were not."""
-    before = manifest.gate
-    score = args.score or (before.score if before else "energy")
-    merge = manifest.merged[score].method if score in manifest.merged else "min"
-    conditional = before.class_conditional if before else False
-    return GateOptions(
-        score=score,
-        alpha=args.alpha if args.alpha is not None else (before.alpha if before else 0.05),
-        temperature=args.temperature,
-        merge=args.merge or merge,
-        class_conditional=conditional if args.class_conditional is None else args.class_conditional,
-        aux=tuple(args.aux),
-    )
+    names = ("score", "alpha", "temperature", "merge", "class_conditional")
+    given = {name: value for name in names if (value := getattr(args, name)) is not None}
+    return dataclasses.replace(GateOptions.of(manifest), **given, aux=tuple(args.aux))
 
 
 def _moved(manifest: Manifest, args: argparse.Namespace) -> Manifest:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from export.exceptions import ExportError
-from runtime.manifest import MergeMethod
+from runtime.manifest import Manifest, MergeMethod
 
 AUTO: Literal["auto"] = "auto"
 
@@ -33,6 +33,15 @@ class GateOptions:
     merge: MergeMethod = "min"
     class_conditional: bool = False
     aux: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> GateOptions:
+        """Those of the gate that a bundle has, else the defaults."""
+        gate = manifest.gate
+        if gate is None:
+            return cls("energy")
+        merge = manifest.merged[gate.score].method if gate.score in manifest.merged else cls.merge
+        return cls(gate.score, gate.alpha, merge=merge, class_conditional=gate.class_conditional)
 
     @property
     def parts(self) -> tuple[str, ...]:

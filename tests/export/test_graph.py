@@ -49,12 +49,6 @@ def test_reduces_over_axis_1(model: ModelProto, keepdims: bool, shape: tuple[int
     assert found.ravel().tolist() == [6, 15]
 
 
-def test_names_of_an_earlier_graph_are_not_taken_again(model: ModelProto) -> None:
-    first, second = (Graph(model).op("Add", "x", 1.0) for _ in range(2))
-    assert first != second
-    assert len({tensor.name for tensor in model.graph.initializer}) == 2
-
-
 def test_pruning_leaves_what_an_output_depends_on(model: ModelProto) -> None:
     g = Graph(model)
     kept = g.op("Add", "x", 1.0)
@@ -94,6 +88,37 @@ def test_a_node_is_removed_by_its_output_and_what_it_used_stays(model: ModelProt
     removed = remove_node(model, name)
     assert (removed.op_type, list(removed.output)) == ("Add", [name])
     assert (len(model.graph.node), len(model.graph.initializer)) == (0, 1)
+
+
+def test_what_an_earlier_graph_appended_is_shared(model: ModelProto) -> None:
+    first = Graph(model).op("Softmax", "x", axis=1)
+    again = Graph(model)
+    assert again.op("Softmax", "x", axis=1) == first
+    assert again.op("Softmax", "x", axis=0) != first
+    assert len(model.graph.node) == 2
+
+
+def test_a_constant_that_has_a_name_is_not_shared(model: ModelProto) -> None:
+    """Its value may be changed."""
+    Graph(model).constant(np.float32(1), "threshold")
+    assert Graph(model).constant(np.float32(1)) != "threshold"
+
+
+def test_names_are_not_used_twice(model: ModelProto) -> None:
+    for axis in (0, 1):
+        Graph(model).op("Softmax", "x", axis=axis)
+    names = [node.name for node in model.graph.node]
+    assert len(set(names)) == len(names) == 2
+
+
+def test_the_first_output_of_several_is_returned(model: ModelProto) -> None:
+    g = Graph(model)
+    largest = g.op("TopK", "x", g.constant(np.array([2])), axis=1)
+    g.declare_output(g.op("Identity", largest, output="values"), TensorProto.FLOAT, ("N", 2))
+    g.declare_output(g.op("Identity", f"{largest}_1", output="places"), TensorProto.INT64, ("N", 2))
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    values, places = session.run(["values", "places"], {"x": np.array([[1, 3, 2]], np.float32)})
+    assert (values.tolist(), places.tolist()) == ([[3, 2]], [[1, 2]])
 
 
 def test_metadata_is_replaced_not_added(model: ModelProto) -> None:

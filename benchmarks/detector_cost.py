@@ -1,0 +1,277 @@
+"""What does each detector cost? Its own nodes, alone, against the backbone that they are added to.
+
+    python -m benchmarks.detector_cost
+
+ResNet-18 at batch 32 on ONNX Runtime. Everything is timed in one process in turns: after a warm-up, each of many rounds
+times the backbone once and each score for as long as it takes to time it well; ratios are medians over the rounds. All
+closed forms are also timed within the whole graph. Then how the cost grows: of the closed forms with the number of
+classes, of KNN with its bank. Writes docs/detector_cost.md and docs/detector_cost.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime as ort
+from onnx import TensorProto, helper
+from tqdm import tqdm
+
+from benchmarks.gate_overhead import SPEC, session
+from export import head
+from export.backbone import Backbone, to_onnx
+from export.detectors import DETECTORS
+from export.detectors.gradnorm import GradNorm
+from export.detectors.hidden_confidence import HiddenConfidence
+from export.detectors.interface import Detector, Training
+from export.detectors.kl_uniform import KlUniform
+from export.detectors.knn import Knn
+from export.detectors.unit import unit
+from export.graph import Graph, prune
+from export.last_layers import LastLayers
+from train import models
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+ARCHITECTURE, CLASSES, FEATURES, BATCH = "resnet18", 10, 512, 32
+BANK, FITTED_ON = 50_000, 5_000
+ALL_CLASSES = (10, 100, 1_000, 5_000, 21_000)
+BANKS = (1_000, 2_000, 5_000, 10_000, 20_000, 50_000)
+_BLOCK = 0.02  # seconds that one timing takes at least
+
+Feeds = dict[str, npt.NDArray[Any]]
+Contestant = tuple[ort.InferenceSession, list[str], Feeds]
+
+
+def alone(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:
+    """A graph that makes these tensors, and nothing else, of logits and penultimate activations."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    given = {output.name: output for output in model.graph.output if output.name in (head.LOGITS, head.PENULTIMATE)}
+    nodes = [node for node in copy.graph.node if not set(given) & set(node.output)]
+    del copy.graph.node[:]
+    copy.graph.node.extend(nodes)
+    del copy.graph.output[:]
+    copy.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in tensors)
+    prune(copy)
+    needed = {name for node in copy.graph.node for name in node.input}
+    inputs = [item for item in (*copy.graph.input, *given.values()) if item.name in needed]
+    del copy.graph.input[:]
+    copy.graph.input.extend(inputs)
+    return copy
+
+
+def contestant(model: onnx.ModelProto, feeds: Feeds, threads: int) -> Contestant:
+    """A graph with all its outputs and those of the feeds that it takes."""
+    run = session(model, threads)
+    taken = {item.name for item in run.get_inputs()}
+    return run, [item.name for item in run.get_outputs()], {k: v for k, v in feeds.items() if k in taken}
+
+
+def in_turns(contestants: Mapping[str, Contestant], rounds: int, title: str) -> dict[str, list[float]]:
+    """Seconds a call of each, in each round."""
+    calls = {}
+    for name, (run, outputs, feeds) in contestants.items():
+        run.run(outputs, feeds)
+        calls[name] = max(1, round(_BLOCK / _seconds(run, outputs, feeds, 1)))
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    for index in tqdm(range(rounds), desc=title, disable=None, leave=False):
+        for name in list(contestants)[:: 1 if index % 2 else -1]:  # none always goes first
+            times[name].append(_seconds(*contestants[name], calls[name]))
+    return times
+
+
+def _seconds(run: ort.InferenceSession, outputs: list[str], feeds: Feeds, calls: int) -> float:
+    start = time.perf_counter()
+    for _ in range(calls):
+        run.run(outputs, feeds)
+    return (time.perf_counter() - start) / calls
+
+
+def _features(count: int, features: int, seed: int = 0) -> npt.NDArray[np.float32]:
+    return np.maximum(np.random.default_rng(seed).normal(0.3, 1, (count, features)), 0).astype(np.float32)
+
+
+def _backbone() -> onnx.ModelProto:
+    return to_onnx(Backbone(models.make(ARCHITECTURE, CLASSES), SPEC), SPEC)
+
+
+def _with_all(bare: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
+    """The backbone with base scores, gate and detectors; KNN's banks have :data:`BANK` rows."""
+    model = onnx.ModelProto()
+    model.CopyFrom(bare)
+    head.attach(model, {})
+    layers, penultimate = LastLayers(model), _features(BANK, FEATURES)
+    labels = np.arange(BANK) % CLASSES
+    few = Training(
+        layers(penultimate[:FITTED_ON]).astype(np.float32), penultimate[:FITTED_ON], labels[:FITTED_ON], layers
+    )
+    many = Training(np.zeros((BANK, CLASSES), np.float32), penultimate, labels, layers)
+    detectors = [
+        (many if Knn in DETECTORS[name].parts or name == "knn" else few).fit(DETECTORS[name]) for name in names
+    ]
+    _add(model, detectors)
+    return model
+
+
+def _add(model: onnx.ModelProto, detectors: Sequence[Detector]) -> None:
+    g = Graph(model)
+    added = [detector.build(g, head.LOGITS, head.PENULTIMATE) for detector in detectors]
+    head.set_columns(model, [*head.columns(model), *added])
+
+
+def _head_alone(classes: int, features: int, detectors: Sequence[Detector]) -> onnx.ModelProto:
+    """A graph whose inputs are logits and penultimate activations."""
+    inputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ("N", size))
+        for name, size in ((head.LOGITS, classes), (head.PENULTIMATE, features))
+    ]
+    graph = helper.make_graph([], "head", inputs, [])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    head.attach(model, {})
+    _add(model, detectors)
+    return model
+
+
+def of_each(rounds: int, threads: int) -> dict[str, Any]:
+    """The backbone, the backbone with all closed forms, and every score alone."""
+    bare = _backbone()
+    closed = _with_all(bare, [name for name, kind in DETECTORS.items() if kind.needs == "nothing"])
+    everything = _with_all(bare, list(DETECTORS))
+    images = np.random.default_rng(0).integers(0, 256, (BATCH, SPEC.height, SPEC.width, 3), dtype=np.uint8)
+    penultimate = _features(BATCH, FEATURES, seed=1)
+    feeds = {"images": images, "penultimate": penultimate, "logits": LastLayers(bare)(penultimate).astype(np.float32)}
+    columns = dict(zip((*head.SCORES, *DETECTORS), head.columns(everything), strict=True))
+    contestants = {
+        "backbone": contestant(bare, feeds, threads),
+        "with closed forms": contestant(closed, feeds, threads),
+        "all closed forms": contestant(alone(closed, [*head.columns(closed), "accept"]), feeds, threads),
+        **{name: contestant(alone(everything, [tensor]), feeds, threads) for name, tensor in columns.items()},
+    }
+    times = in_turns(contestants, rounds, "detectors")
+    base = times["backbone"]
+    return {
+        "backbone_ms": 1e3 * statistics.median(base),
+        "with_closed_forms": statistics.median(t / b for t, b in zip(times["with closed forms"], base, strict=True)),
+        "scores": {
+            name: {
+                "microseconds": 1e6 * statistics.median(times[name]) / BATCH,
+                "ratio": statistics.median(t / b for t, b in zip(times[name], base, strict=True)),
+            }
+            for name in ("all closed forms", *columns)
+        },
+    }
+
+
+def by_classes(rounds: int, threads: int) -> dict[int, float]:
+    """Microseconds an image of all closed forms and the gate, for each number of classes."""
+    contestants = {}
+    for classes in ALL_CLASSES:
+        rng = np.random.default_rng(classes)
+        signs = rng.choice([-1.0, 1.0], (classes, FEATURES))
+        detectors = [KlUniform(classes), GradNorm(classes), HiddenConfidence(signs)]
+        feeds: Feeds = {
+            "logits": rng.normal(0, 3, (BATCH, classes)).astype(np.float32),
+            "penultimate": _features(BATCH, FEATURES),
+        }
+        contestants[str(classes)] = contestant(_head_alone(classes, FEATURES, detectors), feeds, threads)
+    times = in_turns(contestants, rounds, "classes")
+    return {int(name): 1e6 * statistics.median(values) / BATCH for name, values in times.items()}
+
+
+def by_bank(rounds: int, threads: int) -> dict[int, float]:
+    """Microseconds an image of KNN, for each size of its bank."""
+    bank = unit(_features(BANK, FEATURES)).astype(np.float32)
+    contestants = {}
+    for size in BANKS:
+        model = _head_alone(CLASSES, FEATURES, [Knn(bank[:size], Knn.settings.k)])
+        column = alone(model, head.columns(model)[-1:])
+        contestants[str(size)] = contestant(column, {"penultimate": _features(BATCH, FEATURES, seed=1)}, threads)
+    times = in_turns(contestants, rounds, "bank")
+    return {int(name): 1e6 * statistics.median(values) / BATCH for name, values in times.items()}
+
+
+def growth(costs: Mapping[int, float]) -> float:
+    """The slope of log cost over log size between the two largest sizes; 1 is linear."""
+    (n, low), (m, high) = sorted(costs.items())[-2:]
+    return float(np.log(high / low) / np.log(m / n))
+
+
+def report(figures: Mapping[str, Any]) -> str:
+    """docs/detector_cost.md."""
+    each = figures["each"]
+    rows = [
+        f"| `{name}` | {cost['microseconds']:.2f} | {100 * cost['ratio']:.3f} % |"
+        for name, cost in each["scores"].items()
+        if name in (*head.SCORES, *DETECTORS)
+    ]
+    closed = each["scores"]["all closed forms"]
+    classes = [f"| {size:,} | {cost:.1f} |" for size, cost in figures["classes"].items()]
+    banks = [f"| {size:,} | {cost:.1f} |" for size, cost in figures["banks"].items()]
+    return "\n".join(
+        [
+            "# What each detector costs",
+            "",
+            "Regenerated by `python -m benchmarks.detector_cost`.",
+            f"ResNet-18 (D = {FEATURES}, {CLASSES} classes, 32 x 32 images) at batch {BATCH}, ONNX Runtime "
+            f"{figures['onnxruntime']}, {figures['threads'] or 'all'} thread(s); medians of {figures['rounds']} rounds in "
+            "turns in one process.",
+            "",
+            f"The backbone takes {each['backbone_ms']:.0f} ms a batch, {1e3 * each['backbone_ms'] / BATCH:.0f} us an image.",
+            f"All closed forms and the gate together: {closed['microseconds']:.1f} us an image, "
+            f"**{100 * closed['ratio']:.2f} %** of the backbone; the whole graph with them took "
+            f"{each['with_closed_forms']:.3f} times the backbone's time.",
+            "",
+            "Each score alone, from the logits and activations on. What two scores share is computed once in a bundle, and "
+            f"counted for both here. KNN's banks are of {BANK:,} x {FEATURES}, k = {Knn.settings.k}.",
+            "",
+            "| score | us an image | of the backbone |",
+            "|---|---|---|",
+            *rows,
+            "",
+            "## Growth",
+            "",
+            "All closed forms and the gate by number of classes; from the second largest to the largest the cost grows with "
+            f"the power {growth(figures['classes']):.2f} of it (1 is linear).",
+            "",
+            "| classes | us an image |",
+            "|---|---|",
+            *classes,
+            "",
+            f"KNN by bank; the power is {growth(figures['banks']):.2f}.",
+            "",
+            "| bank | us an image |",
+            "|---|---|",
+            *banks,
+            "",
+        ]
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=31)
+    parser.add_argument("--threads", type=int, default=1, help="0 takes one for each physical core")
+    args = parser.parse_args()
+    figures = {
+        "onnxruntime": ort.__version__,
+        "threads": args.threads,
+        "rounds": args.rounds,
+        "each": of_each(args.rounds, args.threads),
+        "classes": by_classes(args.rounds, args.threads),
+        "banks": by_bank(args.rounds, args.threads),
+    }
+    (DOCS / "detector_cost.json").write_text(json.dumps(figures, indent=1) + "\n")
+    (DOCS / "detector_cost.md").write_text(report(figures))
+    print(report(figures))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""What a detector is: fitted on the features of training images, then computed twice, in numpy and in the graph."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from export.graph import Graph
+from export.last_layers import LastLayers
+
+Array = npt.NDArray[np.float64]
+Features = npt.NDArray[np.floating]
+Score = npt.NDArray[np.float64]
+
+_ROWS = 4096
+
+
+class Detector(ABC):
+    """A fitted detector, a frozen dataclass of its parameters; HIGHER SCORES MEAN MORE IN-DISTRIBUTION.
+
+    Attributes:
+        needs: what :meth:`fit` looks at beside the last layers: nothing, training images' outputs, or their labels too.
+        linear: whether the last layers must be one plain linear layer.
+        settings: the hyperparameters' defaults, a frozen dataclass; None where there are none.
+        parts: the detectors that this one is composed of; their hyperparameters are its own.
+        use: a sentence on when to use it.
+    """
+
+    needs: ClassVar[Literal["nothing", "features", "labels"]] = "features"
+    linear: ClassVar[bool] = False
+    settings: ClassVar[Any] = None
+    parts: ClassVar[tuple[type[Detector], ...]] = ()
+    use: ClassVar[str]
+
+    @classmethod
+    @abstractmethod
+    def fit(cls, training: Training) -> Detector:
+        """Parameters from the outputs of training images.
+
+        Raises:
+            ExportError: features, or last layers, from which they don't follow.
+        """
+
+    @abstractmethod
+    def reference(self, logits: Features, penultimate: Features) -> Score:
+        """The score in float64, (N,), of logits (N, K) and penultimate activations (N, D)."""
+
+    @abstractmethod
+    def build(self, g: Graph, logits: str, penultimate: str) -> str:
+        """Append the same in float32 to a graph; returns the name of a column (N, 1)."""
+
+
+D = TypeVar("D", bound=Detector)
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """What a bundle's own graph outputs for training images, and how to fit.
+
+    Attributes:
+        logits, penultimate: float32 (n, K) and (n, D), finite; n = 0 where no detector needs them.
+        labels: int64 (n,), or None where no detector needs them.
+        layers: from penultimate to logits.
+        seed: of everything random.
+        settings: hyperparameters by detector, where they are not the defaults.
+    """
+
+    logits: npt.NDArray[np.float32]
+    penultimate: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int64] | None
+    layers: LastLayers
+    seed: int = 0
+    settings: Mapping[type[Detector], Any] = field(default_factory=dict)
+    _fitted: dict[type[Detector], Detector] = field(default_factory=dict, init=False)
+
+    def fit(self, kind: type[D]) -> D:
+        """A detector fitted to these features; once, whoever asks."""
+        if kind not in self._fitted:
+            self._fitted[kind] = kind.fit(self)
+        fitted = self._fitted[kind]
+        assert isinstance(fitted, kind)
+        return fitted
+
+    def settings_of(self, kind: type[Detector]) -> Any:
+        """The hyperparameters of a detector."""
+        return self.settings.get(kind, kind.settings)
+
+    def with_penultimate(self, penultimate: npt.NDArray[np.float32]) -> Training:
+        """The same images with other activations."""
+        return dataclasses.replace(self, penultimate=penultimate)
+
+
+def check_temperature(temperature: float) -> None:
+    """Raises ValueError for a temperature that no energy can have."""
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"temperature must be positive, found {temperature:g}")
+
+
+def float64_rows(features: Features) -> Iterator[tuple[slice, Array]]:
+    """A large array in float64, a few thousand rows at a time, each with their place."""
+    for start in range(0, len(features), _ROWS):
+        rows = slice(start, start + _ROWS)
+        yield rows, np.asarray(features[rows], dtype=np.float64)

@@ -1,0 +1,84 @@
+"""Mahalanobis against scikit-learn's covariance."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.covariance import EmpiricalCovariance
+
+from export.detectors.mahalanobis import Mahalanobis
+from export.exceptions import ExportError
+from tests.export.detectors.graphs import Example, digits, random
+
+Arrays = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+
+
+def expected(example: Example) -> Arrays:
+    features = example.fitted_on.astype(np.float64)
+    means = np.stack([features[example.labels == k].mean(axis=0) for k in np.unique(example.labels)])
+    members = np.unique(example.labels, return_inverse=True)[1]
+    within = EmpiricalCovariance(assume_centered=True).fit(features - means[members])
+    return -np.stack([within.mahalanobis(example.scored.astype(np.float64) - mean) for mean in means]).min(axis=0)
+
+
+@pytest.mark.parametrize("example", [random(), random(classes=2), digits()], ids=["random", "two classes", "digits"])
+def test_against_scikit_learn(example: Example) -> None:
+    kept = example.fitted_on.std(axis=0) > 0  # scikit-learn's inverse has no use for constant features
+    example = Example(
+        random(classes=10, features=int(kept.sum())).model,
+        example.fitted_on[:, kept],
+        example.labels,
+        example.scored[:, kept],
+    )
+    found = example.training().fit(Mahalanobis).reference(example.scored, example.scored)
+    np.testing.assert_allclose(found, expected(example), rtol=1e-7)
+
+
+def test_classes_without_images() -> None:
+    example = random()
+    part = example.labels % 3 == 0
+    example = Example(example.model, example.fitted_on[part], example.labels[part], example.scored)
+    detector = example.training().fit(Mahalanobis)
+    assert len(detector.means) == 4
+    np.testing.assert_allclose(detector.reference(example.scored, example.scored), expected(example), rtol=1e-7)
+
+
+def test_a_constant_feature_has_no_say(rng: np.random.Generator) -> None:
+    example = random()
+    fitted_on, scored = example.fitted_on.copy(), example.scored.copy()
+    fitted_on[:, 0] = 0.3
+    scored[:, 0] = rng.normal(0, 10, len(scored))
+    detector = Example(example.model, fitted_on, example.labels, scored).training().fit(Mahalanobis)
+    without = scored.copy()
+    without[:, 0] = -77
+    np.testing.assert_allclose(detector.reference(scored, scored), detector.reference(scored, without), rtol=1e-10)
+
+
+def test_the_units_of_a_feature_do_not_matter() -> None:
+    example = random()
+    units = 10.0 ** np.linspace(-4, 4, 32)
+    scaled = Example(
+        example.model, (example.fitted_on * units).astype(np.float32), example.labels, example.scored * units
+    )
+    found, plain = (e.training().fit(Mahalanobis).reference(e.scored, e.scored) for e in (scaled, example))
+    np.testing.assert_allclose(found, plain, rtol=1e-4)
+
+
+def test_with_fewer_images_than_features_training_images_lie_at_a_bounded_distance() -> None:
+    """The sum over n images of their distances to their mean is n times the rank of the covariance."""
+    example = random(classes=3, features=64, count=20)
+    detector = example.training().fit(Mahalanobis)
+    rank = detector.whitening.shape[1]
+    assert rank == 17
+    own = [
+        ((example.fitted_on[i] - detector.origin) @ detector.whitening - detector.means[k])
+        for i, k in enumerate(example.labels)
+    ]
+    assert np.square(own).sum() == pytest.approx(20 * rank)
+
+
+def test_features_that_do_not_vary() -> None:
+    example = random()
+    same = Example(example.model, np.ones((50, 32), np.float32), np.zeros(50, np.int64), example.scored)
+    with pytest.raises(ExportError, match="the features of the training images don't vary"):
+        same.training().fit(Mahalanobis)

@@ -36,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="a hyperparameter of the method, such as tau=0.04; repeatable",
     )
-    parser.add_argument("--arch", required=True, help="one of: " + ", ".join(models.ARCHITECTURES))
+    parser.add_argument("--arch", required=True, help=f"one of: {models.CHOICES}")
     parser.add_argument("--data", required=True, metavar="SOURCE", help="training images")
     parser.add_argument("--val", required=True, metavar="SOURCE", help="images for the accuracy reported each epoch")
     parser.add_argument("--aux", metavar="SOURCE", action="append", default=[], help="auxiliary outliers; repeatable")

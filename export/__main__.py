@@ -36,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m export",
         description="Export a classifier as one ONNX file with preprocessing, out-of-distribution scores and the "
         "accept/reject decision inside, calibrate its threshold, verify it against torch and write a bundle. SOURCE is "
-        "a directory or tar with one folder a class, or an .npz; SOURCE@1/2 is half of it.",
+        "a directory or tar with one folder a class, WebDataset shards or an .npz; SOURCE@1/2 is half of it.",
         epilog="Example: python -m export --checkpoint runs/first/checkpoint.safetensors --calibration val.tar@1/2 "
         "--out bundles/first",
     )

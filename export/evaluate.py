@@ -41,10 +41,13 @@ def evaluate_sources(gate: Gate, id_source: str, ood_sources: Mapping[str, str])
 
     Raises:
         DataError: a source that can't be read, or a class that the model does not have.
+        ExportError: images with several labels for a model that gives one.
     """
     manifest = gate.manifest
     id_set = read(id_source, manifest.input)
-    if manifest.task == "multiclass":
+    if manifest.task == "multiclass" and id_set.task == "multilabel":
+        raise ExportError(f"--id {id_source}: its images have any number of labels each; the model gives one")
+    if manifest.task == id_set.task:
         id_set = id_set.with_classes(manifest.labels, id_source)
     ood_sets: dict[str, tuple[str, Images]] = {
         name: (source, read(source, manifest.input).images) for name, source in ood_sources.items()

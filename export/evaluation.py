@@ -17,6 +17,7 @@ from runtime.bundle import MODEL
 from runtime.engines.interface import Engine, Outputs
 from runtime.manifest import Manifest
 from train.data import Images, ImageSet, short_name
+from train.metrics import mean_average_precision
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class InDistribution:
         accuracy_accepted: the same among accepted images.
         acceptance: share accepted at the stored threshold.
         acceptance_interval: central 95 % binomial interval around the manifest's `tpr_target` for so many images.
+        mean_average_precision: of a multi-label model on images with labels of that kind
+            (:func:`train.metrics.mean_average_precision`), else None.
     """
 
     source: str
@@ -37,6 +40,7 @@ class InDistribution:
     accuracy_accepted: float | None
     acceptance: float
     acceptance_interval: tuple[float, float]
+    mean_average_precision: float | None = None
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,7 @@ def evaluate(
             },
         )
     right = known.logits.argmax(axis=1) == images.labels if manifest.task == "multiclass" else None
+    multilabel = manifest.task == images.task == "multilabel"
     low, high = binom.interval(0.95, len(images), gate.tpr_target)
     figures = Evaluation(
         model=manifest.model.name,
@@ -124,6 +129,7 @@ def evaluate(
             accuracy_accepted=None if right is None or not known.accept.any() else float(right[known.accept].mean()),
             acceptance=float(known.accept.mean()),
             acceptance_interval=(float(low) / len(images), float(high) / len(images)),
+            mean_average_precision=mean_average_precision(known.logits, images.labels) if multilabel else None,
         ),
         ood=ood,
     )

@@ -64,6 +64,8 @@ def summary(evaluation: Evaluation) -> str:
         lines.append(f"ID accuracy: {100 * known.accuracy:.2f} %")
     if known.accuracy_accepted is not None:
         lines.append(f"ID accuracy of accepted images: {100 * known.accuracy_accepted:.2f} %")
+    if known.mean_average_precision is not None:
+        lines.append(f"ID mean average precision: {100 * known.mean_average_precision:.2f} %")
     for name, ood in evaluation.ood.items():
         lines.append(f"OOD {name}: {ood.images} images, {100 * ood.rejection:.2f} % rejected")
     return "\n".join(lines)

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
+
 from runtime.command import run
 from runtime.manifest import InputSpec
 from train import checkpoint, methods, models
@@ -39,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="a hyperparameter of the method, such as tau=0.04; repeatable",
     )
-    parser.add_argument("--arch", help="one of: " + ", ".join(models.ARCHITECTURES))
+    parser.add_argument("--arch", help=f"one of: {models.CHOICES}")
     parser.add_argument("--data", required=True, metavar="SOURCE", help="training images")
     parser.add_argument("--val", required=True, metavar="SOURCE", help="images for the accuracy reported each epoch")
     parser.add_argument("--aux", metavar="SOURCE", action="append", default=[], help="auxiliary outliers; repeatable")
@@ -163,7 +165,12 @@ def _train(
     world: World,
 ) -> int:
     data = read(args.data, size)
+    data.check_trainable(args.data)
     val = read(args.val, size).with_classes(data.classes, args.val)
+    if val.task != data.task:
+        raise DataError(f"{args.val}: expected {data.task} images as in {args.data}, found {val.task} ones")
+    if val.task == "multilabel" and not np.any(val.labels):
+        raise DataError(f"{args.val}: none of the images has a label, so that nothing can be measured on them")
     outliers = concatenate([read(source, size) for source in args.aux]) if args.aux else None
     if init:
         spec = init.header.input

@@ -29,7 +29,7 @@ class Header:
     """What export, or a resumed run, needs beside the tensors.
 
     Attributes:
-        arch: a key of :data:`train.models.ARCHITECTURES`.
+        arch: what :func:`train.models.make` takes, such as ``resnet20`` or ``resnet20+nan``.
         labels: K class names.
         input: the image size and normalisation the model was trained with.
         method: a key of :data:`train.methods.METHODS`.

@@ -1,4 +1,4 @@
-"""How good a classifier's predictions are, as one number."""
+"""How well a multi-label classifier ranks images."""
 
 from __future__ import annotations
 
@@ -6,23 +6,28 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import average_precision_score
 
-
-def accuracy(logits: npt.NDArray[np.floating], labels: npt.NDArray[np.generic]) -> float:
-    """Share of the rows of `logits` (N, K) whose largest value is at the label (N,)."""
-    return float((logits.argmax(axis=1) == labels).mean())
+from train.data.labels import Labels
+from train.exceptions import DataError
 
 
-def mean_average_precision(logits: npt.NDArray[np.floating], labels: npt.NDArray[np.generic]) -> float:
-    """Average precision of each label, the area under its precision-recall steps, and their mean (mAP).
+def mean_average_precision(scores: npt.NDArray[np.floating], labels: Labels) -> float:
+    """The mean over labels of the average precision with which a label's scores find the images that have it.
+
+    A label that no image has is left out, since nothing can be found.
 
     Args:
-        logits: (N, K).
-        labels: multi-hot (N, K). A label that no image has is left out of the mean.
+        scores: float32 (N, K), logits or probabilities: a monotone function makes no difference. One that is not a
+            number ranks last.
+        labels: multi-hot (N, K).
 
     Returns:
-        in [0, 1]; NaN where no image has any label.
+        mAP in [0, 1].
+
+    Raises:
+        DataError: no image has a label.
     """
-    present = np.any(labels, axis=0)
+    present = labels.any(axis=0)
+    ranked = np.nan_to_num(scores[:, present], nan=float(np.finfo(np.float32).min))
     if not present.any():
-        return float("nan")
-    return float(average_precision_score(labels[:, present], logits[:, present], average="macro"))
+        raise DataError("none of the images has a label, so that there is no average precision")
+    return float(average_precision_score(labels[:, present], ranked, average="macro"))

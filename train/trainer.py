@@ -17,7 +17,7 @@ from train.distributed import World
 from train.exceptions import CheckpointError, TrainingError
 from train.feed import Fed, Feed, Part
 from train.methods import Batch
-from train.metrics import accuracy, mean_average_precision
+from train.metrics import mean_average_precision
 from train.normalize import Normalize
 from train.schedule import learning_rate
 
@@ -116,9 +116,10 @@ class Trainer:
             self.model(self._normalize(torch.from_numpy(images).to(self._world.device)))[0].float().cpu()
             for images, _ in data.batches(batch_size)
         ]
+        found = torch.cat(logits).numpy()
         if self.method.task == "multiclass":
-            return accuracy(torch.cat(logits).numpy(), data.labels)
-        return mean_average_precision(torch.cat(logits).numpy(), data.labels)
+            return float((found.argmax(axis=1) == data.labels).mean())
+        return mean_average_precision(found, data.labels)
 
     def optimizer_state(self) -> dict[str, Tensor]:
         """The optimizer's tensors, named ``PARAMETER.KEY``."""

@@ -147,3 +147,11 @@ def test_a_bundle_that_is_not_calibrated(
 ) -> None:
     message = failure(capsys, main, uncalibrated, *options(sources))
     assert "no threshold yet: run python -m export.calibrate" in message
+
+
+def test_images_with_several_labels_for_a_model_that_gives_one(
+    exported: Exported, sources: Sources, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez(tmp_path / "set.npz", images=noise(2), labels=[[0, 1, 1], [1, 0, 0]], classes=["blue", "green", "red"])
+    message = failure(capsys, main, exported.path, "--id", tmp_path / "set.npz", "--ood", f"noise={sources.noise}")
+    assert message.endswith("set.npz: its images have any number of labels each; the model gives one")

@@ -130,6 +130,16 @@ def test_multilabel_has_no_accuracy() -> None:
     assert figures.id.acceptance == pytest.approx(3 / 5)
 
 
+def test_mean_average_precision_of_a_multilabel_model() -> None:
+    """Its logits are 1 - red and red, red being 0 1 1 0 1 in KNOWN: two scores a label, so that many are tied."""
+    source, data = known()
+    hot = np.array([[1, 0], [0, 1], [0, 0], [1, 1], [0, 1]], dtype=np.bool_)
+    multilabel = replace(MANIFEST, task="multilabel")
+    figures, _ = evaluate(Fake(), multilabel, (source, replace(data, labels=hot)), {})
+    assert figures.id.mean_average_precision == pytest.approx((1 + (2 / 3 + 2 / 3 + 3 / 5) / 3) / 2)
+    assert evaluate(Fake(), multilabel, known(), {})[0].id.mean_average_precision is None
+
+
 def test_plain_data_for_json() -> None:
     figures, _ = run()
     document = json.loads(json.dumps(figures.to_dict(), allow_nan=False))

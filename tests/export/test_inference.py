@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from export.inference import BATCH, collect
 from runtime.bundle import Bundle
 from runtime.engines.onnxruntime_cpu import OnnxRuntimeCpu
-from tests.small import calibration_images
+from tests.small import SPEC, calibration_images, encode
+from train.data import load
 
 
 @pytest.fixture(scope="module")
@@ -29,3 +32,12 @@ def test_every_image_in_order(engine: OnnxRuntimeCpu, count: int) -> None:
 
 def test_activations_are_left_out_unless_asked_for(engine: OnnxRuntimeCpu) -> None:
     assert collect(engine, calibration_images(3)).penultimate is None
+
+
+def test_images_decoded_as_they_are_used(engine: OnnxRuntimeCpu, tmp_path: Path) -> None:
+    images = calibration_images(BATCH + 3)
+    (tmp_path / "cat").mkdir()
+    for i, image in enumerate(images):
+        (tmp_path / "cat" / f"{i:03}.png").write_bytes(encode(image))
+    lazy = load(str(tmp_path), SPEC, in_memory=False).images
+    np.testing.assert_array_equal(collect(engine, lazy).logits, collect(engine, images).logits)

@@ -128,6 +128,12 @@ def test_summary_without_accuracy() -> None:
     assert "accuracy" not in summary(replace(EVALUATION, id=known))
 
 
+def test_summary_of_a_multilabel_model() -> None:
+    known = replace(EVALUATION.id, mean_average_precision=0.7654)
+    assert "ID mean average precision: 76.54 %" in summary(replace(EVALUATION, id=known)).splitlines()
+    assert "precision" not in summary(EVALUATION)
+
+
 def test_gate_text_says_what_is_promised() -> None:
     text = gate_text(MANIFEST)
     for part in ("`energy >= 4.25`", "1000 in-distribution images", "at most 0.05", "93.55 %", "96.21 %"):

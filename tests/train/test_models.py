@@ -13,9 +13,9 @@ from torch.nn import functional as F
 from train import models
 from train.exceptions import TrainingError
 
-WIDTHS = {"resnet20": 64, "resnet18": 512, "wrn-40-2": 128}
-# Counted layer by layer for ten classes; the literature's 0.27, 11.2 and 2.2 million.
-PARAMETERS = {"resnet20": 272_474, "resnet18": 11_173_962, "wrn-40-2": 2_243_546}
+WIDTHS = {"resnet20": 64, "resnet18": 512, "wrn-40-2": 128, "densenet-bc-100": 342}
+# Counted layer by layer for ten classes; the literature's 0.27, 11.2, 2.2 and 0.77 million.
+PARAMETERS = {"resnet20": 272_474, "resnet18": 11_173_962, "wrn-40-2": 2_243_546, "densenet-bc-100": 769_162}
 
 
 @dataclass(frozen=True)
@@ -69,13 +69,26 @@ def test_number_of_parameters(answer: Answer) -> None:
     assert sum(parameter.numel() for parameter in answer.model.parameters()) == PARAMETERS[answer.arch]
 
 
+def test_convolutions_are_listed_in_the_order_of_the_forward_pass(answer: Answer) -> None:
+    """Spectral normalisation takes the first few of them."""
+    convolutions = [module for module in answer.model.modules() if isinstance(module, nn.Conv2d)]
+    reached: list[nn.Module] = []
+    hooks = [module.register_forward_hook(lambda module, *_: reached.append(module)) for module in convolutions]
+    with torch.no_grad():
+        answer.model(answer.images)
+    for hook in hooks:
+        hook.remove()
+    assert reached == convolutions
+    assert convolutions[0] is answer.model.conv1
+
+
 def test_images_of_a_batch_do_not_mix(answer: Answer) -> None:
     with torch.no_grad():
         alone, _ = answer.model(answer.images[2:3])
     torch.testing.assert_close(alone, answer.logits[2:3], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("arch", models.ARCHITECTURES)
+@pytest.mark.parametrize("arch", [*models.ARCHITECTURES, "resnet20+nan"])
 def test_gradients_reach_every_parameter(arch: str) -> None:
     torch.manual_seed(0)
     model = models.make(arch, 8).train()
@@ -96,5 +109,11 @@ def test_dropout_is_of_training_only() -> None:
 
 
 def test_unknown_architecture() -> None:
-    with pytest.raises(TrainingError, match=r"'resnet19'; choose one of resnet20, resnet18, wrn-40-2"):
+    with pytest.raises(TrainingError, match=r"'resnet19'; choose one of resnet20, resnet18, wrn-40-2, .*, timm:NAME"):
         models.make("resnet19", 10)
+
+
+@pytest.mark.parametrize("arch", ["resnet20+other", "+nan", "resnet20+nan+nan", ""])
+def test_unknown_form_of_an_architecture(arch: str) -> None:
+    with pytest.raises(TrainingError, match="unknown architecture"):
+        models.make(arch, 10)

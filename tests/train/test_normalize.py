@@ -7,7 +7,10 @@ import pytest
 import torch
 
 from runtime.manifest import InputSpec
-from train.normalize import Normalize
+from train import normalize
+from train.data import Images
+from train.data.images import JoinedImages
+from train.normalize import Normalize, channel_statistics
 
 SPEC = InputSpec(4, 6, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
@@ -40,3 +43,22 @@ def test_has_nothing_to_learn_or_to_save() -> None:
     layer = Normalize(SPEC)
     assert not list(layer.parameters())
     assert not layer.state_dict()
+
+
+def check_statistics(images: Images, pixels: np.ndarray) -> None:
+    mean, std = channel_statistics(images)
+    np.testing.assert_allclose(mean, (pixels / 255.0).mean(axis=(0, 1, 2)), rtol=1e-9)
+    np.testing.assert_allclose(std, (pixels / 255.0).std(axis=(0, 1, 2)), rtol=1e-9)
+
+
+def test_channel_statistics_are_those_of_all_pixels(rng: np.random.Generator) -> None:
+    images = rng.integers(0, (100, 200, 256), (600, 3, 5, 3), dtype=np.uint8)
+    check_statistics(images, images)
+
+
+def test_of_a_large_set_images_evenly_apart_count(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an array still all of them."""
+    images = rng.integers(0, 256, (41, 3, 5, 3), dtype=np.uint8)
+    monkeypatch.setattr(normalize, "_SAMPLE", 5)
+    check_statistics(JoinedImages([images[:20], images[20:]]), images[[0, 10, 20, 30, 40]])
+    check_statistics(images, images)

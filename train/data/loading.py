@@ -1,11 +1,11 @@
-"""Reading a source: find its images, take the part wanted, decode what fits into memory."""
+"""From a source to its images: the part wanted, decoded or ready to be, without those that can't be read."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +14,9 @@ from PIL import Image
 from runtime.exceptions import EmptyImage, NotAnImage
 from runtime.manifest import InputSpec
 from runtime.preprocess import FORMATS, fit, preprocess
-from train.data import class_folders, labels_csv, npz, webdataset
-from train.data.files import File, in_folder, in_tar, is_image
+from train.data import npz
+from train.data.discovery import discover
+from train.data.files import File
 from train.data.image_set import ImageSet
 from train.data.images import LazyImages
 from train.data.index import Index
@@ -53,7 +54,7 @@ def load(source: str, spec: InputSpec, *, strict: bool = False, in_memory: bool 
     wanted = parse(source)
     if wanted.path.suffix == ".npz":
         return _from_arrays(source, wanted, spec)
-    index = _index(wanted.path)
+    index = discover(wanted.path, MEMORY)
     index = index.select(_part(source, wanted, index))
     if in_memory is None:
         in_memory = len(index) * spec.height * spec.width * 3 <= MEMORY
@@ -71,30 +72,6 @@ def read(source: str, spec: InputSpec) -> ImageSet:
             file=sys.stderr,
         )
     return data
-
-
-def _index(path: Path) -> Index:
-    """List a source's images and label them in the way that its files call for."""
-    tars = webdataset.shards(path)
-    if path.is_dir():
-        files = in_folder(path)
-        tars = [] if any(map(is_image, files)) else tars
-    if tars:
-        shards = {tar.name: in_tar(tar, MEMORY) for tar in tars}
-        return webdataset.index(
-            path, {f"{tar}/{name}": file for tar, names in shards.items() for name, file in names.items()}
-        )
-    if path.is_file():
-        files = in_tar(path, MEMORY)
-        if webdataset.has_labels(files):
-            return webdataset.index(path, files)
-    elif not path.is_dir():
-        raise DataError(f"{path}: no such directory, tar or .npz file")
-    if labels_csv.NAME in files:
-        return labels_csv.index(path, files)
-    if astray := [name for name in files if PurePosixPath(name).name == labels_csv.NAME]:
-        raise DataError(f"{path}: {astray[0]} must lie at the root, and name the images from there")
-    return class_folders.index(path, files)
 
 
 def _part(source: str, wanted: Source, whole: Index | ImageSet) -> npt.NDArray[np.intp]:

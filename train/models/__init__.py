@@ -1,4 +1,8 @@
-"""Networks whose forward pass returns ``(logits, penultimate)``; :data:`ARCHITECTURES` lists them."""
+"""Networks whose forward pass returns ``(logits, penultimate)``.
+
+An architecture is a name of :data:`ARCHITECTURES`, or ``timm:NAME`` for a network of the timm library; either may be
+followed by ``+nan`` for NAN's projection head. Each lists its convolutions in the order of the forward pass.
+"""
 
 from __future__ import annotations
 
@@ -8,22 +12,42 @@ from typing import Any
 from torch import nn
 
 from train.exceptions import TrainingError
+from train.models.densenet import densenet_bc_100
+from train.models.projection import WithProjection
 from train.models.resnet import resnet18, resnet20
+from train.models.timm_model import TimmModel
 from train.models.wide_resnet import wrn_40_2
 
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "resnet20": resnet20,
     "resnet18": resnet18,
     "wrn-40-2": wrn_40_2,
+    "densenet-bc-100": densenet_bc_100,
 }
+
+_TIMM, _PROJECTION = "timm:", "+nan"
+
+CHOICES = (
+    f"{', '.join(ARCHITECTURES)}, {_TIMM}NAME (any network of timm); with {_PROJECTION} at its end, with NAN's head"
+)
 
 
 def make(arch: str, num_classes: int, **options: Any) -> nn.Module:
-    """Build a network of :data:`ARCHITECTURES`.
+    """Build a network, such as ``resnet20``, ``resnet20+nan`` or ``timm:resnet50``.
+
+    Args:
+        arch: which.
+        num_classes: K.
+        options: what a network of :data:`ARCHITECTURES` takes beside K.
 
     Raises:
         TrainingError: for an unknown name; the message lists the known ones.
     """
-    if arch not in ARCHITECTURES:
-        raise TrainingError(f"unknown architecture {arch!r}; choose one of {', '.join(ARCHITECTURES)}")
-    return ARCHITECTURES[arch](num_classes, **options)
+    name = arch.removesuffix(_PROJECTION)
+    if name.startswith(_TIMM):
+        model: nn.Module = TimmModel(name.removeprefix(_TIMM), num_classes)
+    elif name in ARCHITECTURES:
+        model = ARCHITECTURES[name](num_classes, **options)
+    else:
+        raise TrainingError(f"unknown architecture {arch!r}; choose one of {CHOICES}")
+    return WithProjection(model) if arch.endswith(_PROJECTION) else model

@@ -1,0 +1,38 @@
+"""NAN's projection head (Park et al. 2023, appendices A.2.4, B and C): an MLP as in MoCo-v2 in place of the last layer.
+
+The score looks at the hidden layer of the head, which ReLU makes sparse, as average-pooled features are not.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class WithProjection(nn.Module):
+    """Features a -> hidden layer h = ReLU(V a) -> embedding g = U h -> logits <w_k / ||w_k||, g / ||g||> / T.
+
+    Args:
+        backbone: returns (logits, features) and ends in a linear layer `fc`, which is dropped.
+        embedding: the dimension of g; 128 in MoCo-v2 (arXiv:2003.04297), whose hidden layer is as wide as the features.
+        temperature: T, 0.1 in the paper.
+    """
+
+    def __init__(self, backbone: nn.Module, embedding: int = 128, temperature: float = 0.1) -> None:
+        super().__init__()
+        classifier = cast(nn.Linear, backbone.fc)
+        backbone.fc = nn.Identity()
+        self.backbone = backbone
+        self.hidden = nn.Linear(classifier.in_features, classifier.in_features)
+        self.embedding = nn.Linear(classifier.in_features, embedding)
+        self.prototypes = nn.Linear(embedding, classifier.out_features, bias=False)  # the w_k, its rows
+        self.temperature = temperature
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x (B, 3, H, W), normalised -> logits (B, K) in [-1/T, 1/T], hidden layer (B, D), non-negative."""
+        _, features = self.backbone(x)
+        hidden = F.relu(self.hidden(features))
+        cosine = F.linear(F.normalize(self.embedding(hidden)), F.normalize(self.prototypes.weight))
+        return cosine / self.temperature, hidden

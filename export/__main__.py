@@ -23,6 +23,7 @@ from export.evaluate import evaluate_sources, parse_ood
 from export.exceptions import ExportError
 from export.head import SCORES
 from export.inference import collect
+from export.leakage import record
 from export.report import documents, gate_text, summary, table
 from export.verification import verify
 from runtime import bundle
@@ -114,6 +115,7 @@ def _export(classifier: Classifier, args: argparse.Namespace) -> Manifest:
         images = load(args.calibration, classifier.input).images
         engine = OnnxRuntimeCpu(model.SerializeToString())
         manifest = calibrate(manifest, collect(engine, images, title="calibrate").scores, args.score, args.alpha)
+        manifest = record(manifest, "calibration", args.calibration, images)
     else:
         images = _noise(classifier.input)
     sealed = OnnxRuntimeCpu(seal(model, manifest))
@@ -150,10 +152,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     manifest = _export(_classifier(args), args)
     print(gate_text(manifest))
     if ood:
-        figures, files = evaluate_sources(Gate.load(args.out), args.id, ood)
-        bundle.write_documents(args.out, files)
-        print(summary(figures))
-        print(table(figures))
+        (evaluated,) = evaluate_sources([Gate.load(args.out)], args.id, ood)
+        bundle.write_documents(args.out, evaluated.documents())
+        print(summary(evaluated.figures))
+        print(table(evaluated.figures))
     return 0
 
 

@@ -11,6 +11,7 @@ import onnx
 from export.artifact import seal
 from export.calibration import calibrate
 from export.inference import collect
+from export.leakage import record
 from export.report import documents, gate_text
 from runtime import bundle
 from runtime.command import run
@@ -44,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     score = args.score or (before.score if before else "energy")
     alpha = args.alpha if args.alpha is not None else (before.alpha if before else 0.05)
     manifest = calibrate(manifest, collect(engine, images, title="calibrate").scores, score, alpha)
+    manifest = record(manifest, "calibration", args.source, images)
     model = onnx.load_from_string(loaded.model)
     bundle.write(args.bundle, manifest, {bundle.MODEL: seal(model, manifest)}, documents(manifest))
     print(f"{args.bundle}: {gate_text(manifest)}")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Protocol
+
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
@@ -11,17 +14,33 @@ from runtime.engines.interface import Engine, Outputs
 BATCH = 64
 
 
-def collect(engine: Engine, images: npt.NDArray[np.uint8], *, penultimate: bool = False, title: str = "") -> Outputs:
-    """Every image's outputs, in order, with a progress bar on a terminal.
+class Images(Protocol):
+    """N images uint8 [N, H, W, 3], in memory or read when a slice is asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> npt.NDArray[np.uint8]: ...
+
+
+def stream(
+    engine: Engine, images: Images, *, penultimate: bool = False, title: str = ""
+) -> Iterator[tuple[npt.NDArray[np.uint8], Outputs]]:
+    """Each batch and its outputs, in order, with a progress bar on a terminal; one batch is held at a time.
 
     Args:
         engine: a loaded graph.
-        images: uint8 [N, H, W, 3], N >= 1.
-        penultimate: whether to keep the activations too.
+        images: N >= 1.
+        penultimate: whether to fetch the activations too.
         title: of the progress bar.
     """
-    starts = tqdm(range(0, len(images), BATCH), desc=title, unit="batch", disable=None, leave=False)
-    parts = [engine.run(images[start : start + BATCH], penultimate=penultimate) for start in starts]
+    for start in tqdm(range(0, len(images), BATCH), desc=title, unit="batch", disable=None, leave=False):
+        batch = images[start : start + BATCH]
+        yield batch, engine.run(batch, penultimate=penultimate)
+
+
+def collect(engine: Engine, images: Images, *, penultimate: bool = False, title: str = "") -> Outputs:
+    """Every image's outputs, in order; arguments as of :func:`stream`."""
+    parts = [outputs for _, outputs in stream(engine, images, penultimate=penultimate, title=title)]
     return Outputs(
         logits=np.concatenate([part.logits for part in parts]),
         scores=np.concatenate([part.scores for part in parts]),

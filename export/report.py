@@ -1,106 +1,111 @@
-"""What people read: tables of an evaluation, the histogram of the gate's score, the model card."""
+"""What people read: tables of an evaluation, the model card."""
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from export.evaluation import Evaluation
+from export.intervals import Interval
+from export.plots import HISTOGRAM, RISK_COVERAGE, ROC
 from runtime.bundle import CARD
 from runtime.manifest import Manifest
 
-EVALUATION, HISTOGRAM = "evaluation.json", "histogram.png"
+EVALUATION = "evaluation.json"
 
 _COLUMNS = (
     ("AUROC", "auroc"),
-    ("FPR95 (ID-positive)", "fpr95_id_positive"),
-    ("FPR95 (OOD-positive)", "fpr95_ood_positive"),
+    ("FPR95 ID-pos.", "fpr95_id_positive"),
+    ("FPR95 OOD-pos.", "fpr95_ood_positive"),
     ("AUPR-in", "aupr_in"),
     ("AUPR-out", "aupr_out"),
+)
+_PICTURES = {
+    HISTOGRAM: "Histogram of the gate's score",
+    ROC: "ROC curve of the gate's score against each OOD set",
+    RISK_COVERAGE: "Risk against coverage",
+}
+_LEGEND = (
+    "In percent, with 95 % intervals. `*` marks the gate's score. FPR95 (ID-positive) is the share of OOD images accepted "
+    "where 95 % of ID images are; FPR95 (OOD-positive) is the share of ID images flagged where 95 % of OOD images are."
 )
 
 
 def documents(
-    manifest: Manifest,
-    evaluation: Evaluation | None = None,
-    histograms: Mapping[str, npt.NDArray[np.float32]] | None = None,
+    manifest: Manifest, evaluation: Evaluation | None = None, pictures: Mapping[str, bytes] | None = None
 ) -> dict[str, bytes]:
     """The files of a bundle that are for people, by name."""
-    files = {CARD: card(manifest, evaluation).encode()}
-    if evaluation and histograms:
+    pictures = pictures or {}
+    files = {CARD: card(manifest, evaluation, tuple(pictures)).encode(), **pictures}
+    if evaluation:
         files[EVALUATION] = (json.dumps(evaluation.to_dict(), indent=1) + "\n").encode()
-        files[HISTOGRAM] = histogram(manifest, histograms)
     return files
 
 
 def table(evaluation: Evaluation, *, markdown: bool = False) -> str:
-    """One row for each OOD set and score, in percent; the gate's score is marked."""
+    """One row for each OOD set and score, in percent with intervals; the gate's score is marked."""
     rows = [["OOD set", "score", *(title for title, _ in _COLUMNS)]]
     for name, ood in evaluation.ood.items():
-        for score, figures in ood.scores.items():
-            marked = f"{score} *" if score == evaluation.score else score
-            rows.append([name, marked, *(f"{100 * getattr(figures, field):.2f}" for _, field in _COLUMNS)])
+        for score in ood.scores:
+            rows.append([name, f"{score} *" if score == evaluation.score else score, *_cells(evaluation, name, score)])
     return _layout(rows, markdown)
 
 
+def comparison(evaluations: Mapping[str, Evaluation], *, markdown: bool = False) -> str:
+    """One row for each OOD set and bundle, by the bundle's own gate."""
+    (first, *_) = evaluations.values()
+    rows = [["OOD set", "bundle", "rejected", *(title for title, _ in _COLUMNS[:3])]]
+    rows += [
+        [
+            name,
+            f"{bundle} ({found.score})",
+            _percent(found.ood[name].rejection, found.ood[name].rejection_interval),
+            *_cells(found, name, found.score)[:3],
+        ]
+        for name in first.ood
+        for bundle, found in evaluations.items()
+    ]
+    return _layout(rows, markdown)
+
+
+def markdown(evaluations: Mapping[str, Evaluation]) -> str:
+    """A page of all tables, by bundle."""
+    sections = []
+    if len(evaluations) > 1:
+        sections += ["## Comparison", _LEGEND, comparison(evaluations, markdown=True)]
+    for bundle, found in evaluations.items():
+        sections += [f"## {bundle}", *_figures(found)]
+    return "\n\n".join(sections) + "\n"
+
+
 def summary(evaluation: Evaluation) -> str:
-    """The figures at the stored threshold, a line each."""
+    """The figures at the stored threshold and those of the classifier, a line each."""
     known = evaluation.id
-    low, high = (100 * bound for bound in known.acceptance_interval)
+    low, high = (100 * bound for bound in known.acceptance_expected)
     lines = [
         f"gate: {evaluation.score} >= {evaluation.threshold:.6g} (alpha = {evaluation.alpha})",
-        f"ID {known.source}: {known.images} images, {100 * known.acceptance:.2f} % accepted "
-        f"(95 % binomial interval around the target: {low:.2f} to {high:.2f})",
+        f"ID {known.source}: {known.images} images, {_percent(known.acceptance, known.acceptance_interval)} % accepted "
+        f"(its calibration promises {low:.2f} to {high:.2f})",
     ]
-    if known.accuracy is not None:
-        lines.append(f"ID accuracy: {100 * known.accuracy:.2f} %")
-    if known.accuracy_accepted is not None:
-        lines.append(f"ID accuracy of accepted images: {100 * known.accuracy_accepted:.2f} %")
+    if known.accuracy is not None and known.accuracy_interval:
+        lines.append(f"ID accuracy: {_percent(known.accuracy, known.accuracy_interval)} %")
+    if known.accuracy_accepted is not None and known.accuracy_accepted_interval:
+        accepted = _percent(known.accuracy_accepted, known.accuracy_accepted_interval)
+        lines.append(f"ID accuracy of accepted images: {accepted} %")
+    for name, curve in known.risk_coverage.items():
+        order = f"the gate's {evaluation.score}" if name == "score" else "confidence (largest softmax probability)"
+        lines.append(f"AURC by {order}: {_percent(curve.aurc, curve.aurc_interval)} %")
+    if precision := known.mean_average_precision:
+        figure = _percent(precision.value, precision.interval)
+        lines.append(f"ID mean average precision: {figure} % over {precision.labels} labels")
     for name, ood in evaluation.ood.items():
-        lines.append(f"OOD {name}: {ood.images} images, {100 * ood.rejection:.2f} % rejected")
+        rejected = _percent(ood.rejection, ood.rejection_interval)
+        lines.append(f"OOD {name}: {ood.images} images, {rejected} % rejected")
     return "\n".join(lines)
 
 
-def histogram(manifest: Manifest, scores: Mapping[str, npt.NDArray[np.float32]]) -> bytes:
-    """PNG of the gate score's density for each set, with the threshold."""
-    from matplotlib.figure import Figure  # half a second that only a plot should cost
-
-    assert manifest.gate is not None
-    pooled = np.concatenate(list(scores.values()))
-    low, high = np.quantile(pooled, [0.002, 0.998])
-    low, high = min(low, manifest.gate.threshold), max(high, manifest.gate.threshold)
-    margin = 0.0 if low < high else 1e-3 * max(1.0, abs(low))  # scores that are all equal still need bins
-    edges = np.linspace(low - margin, high + margin, 61)
-    figure = Figure(figsize=(8, 4), layout="constrained")
-    axes = figure.subplots()
-    for name, values in scores.items():
-        style: dict[str, Any] = {"histtype": "step", "linewidth": 1.6}
-        if name == "ID":
-            style = {"histtype": "stepfilled", "alpha": 0.35}
-        axes.hist(
-            np.clip(values, edges[0], edges[-1]),
-            bins=edges.tolist(),
-            density=True,
-            label=f"{name} ({len(values)})",
-            **style,
-        )
-    axes.axvline(manifest.gate.threshold, color="black", linestyle="--", label="threshold")
-    axes.set_xlabel(f"{manifest.gate.score}  (higher is more in-distribution; left of the threshold is rejected)")
-    axes.set_ylabel("density")
-    axes.set_title(manifest.model.name)
-    axes.legend()
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
-    return buffer.getvalue()
-
-
-def card(manifest: Manifest, evaluation: Evaluation | None) -> str:
-    """The model card in markdown."""
+def card(manifest: Manifest, evaluation: Evaluation | None = None, pictures: Sequence[str] = ()) -> str:
+    """The model card in markdown, with the names of its pictures."""
     model, spec = manifest.model, manifest.input
     sections = [
         f"# {model.name}",
@@ -123,14 +128,8 @@ def card(manifest: Manifest, evaluation: Evaluation | None) -> str:
         gate_text(manifest),
     ]
     if evaluation:
-        sections += [
-            "## Evaluation",
-            "\n".join(f"- {line}" for line in summary(evaluation).splitlines()),
-            f"![Histogram of the gate's score]({HISTOGRAM})",
-            "In percent. `*` marks the gate's score. FPR95 (ID-positive) is the share of OOD images accepted where 95 % of "
-            "ID images are; FPR95 (OOD-positive) is the share of ID images flagged where 95 % of OOD images are.",
-            table(evaluation, markdown=True),
-        ]
+        sections += ["## Evaluation", *_figures(evaluation)]
+        sections += [f"![{_PICTURES[name]}]({name})" for name in pictures]
     if manifest.provenance:
         sections += ["## Provenance", "```json\n" + json.dumps(manifest.provenance, indent=1) + "\n```"]
     return "\n\n".join(sections) + "\n"
@@ -149,6 +148,23 @@ def gate_text(manifest: Manifest) -> str:
         f"such images lies between {100 * low:.2f} % and {100 * high:.2f} % with 95 % confidence. "
         "Nothing is promised for images of another source: recalibrate on yours."
     )
+
+
+def _figures(evaluation: Evaluation) -> list[str]:
+    """The sections of one evaluation in markdown."""
+    lines = "\n".join(f"- {line}" for line in summary(evaluation).splitlines())
+    return [lines, _LEGEND, table(evaluation, markdown=True)]
+
+
+def _cells(evaluation: Evaluation, name: str, score: str) -> list[str]:
+    figures, intervals = evaluation.ood[name].scores[score], evaluation.ood[name].intervals[score]
+    return [_percent(getattr(figures, field), getattr(intervals, field)) for _, field in _COLUMNS]
+
+
+def _percent(value: float, interval: Interval) -> str:
+    """A share and its interval in percent: ``91.44 90.3-92.5``."""
+    low, high = interval
+    return f"{100 * value:.2f} {100 * low:.1f}-{100 * high:.1f}"
 
 
 def _layout(rows: Sequence[Sequence[str]], markdown: bool) -> str:

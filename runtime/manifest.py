@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import math
@@ -126,6 +127,28 @@ class Calibration:
 
 
 @dataclass(frozen=True)
+class DataSpec:
+    """A set of images that the bundle was made with.
+
+    Attributes:
+        source, images: which, and how many.
+        sketch: base64 of little-endian uint64: the smallest hashes of the images' pixels (:mod:`export.leakage`).
+    """
+
+    source: str
+    images: int
+    sketch: str
+
+    def __post_init__(self) -> None:
+        try:
+            size = len(base64.b64decode(self.sketch, validate=True))
+        except ValueError:
+            size = -1
+        if size < 0 or size % 8:
+            raise ValueError("sketch must be base64 of 64-bit hashes")
+
+
+@dataclass(frozen=True)
 class FileEntry:
     """A file of the bundle as it was written."""
 
@@ -143,6 +166,7 @@ class Manifest:
         scores: the columns of the graph's `scores` output, in order.
         score_parameters: what a score's formula was parametrised with, such as ``{"energy": {"temperature": 1.0}}``.
         gate, calibration: None until the bundle is calibrated.
+        data: the sets that it was made with, by what for: ``calibration``, ``fit``. Evaluation refuses their images.
         provenance: package versions, training metrics, verification figures; for people, not read by the runtime.
         files: name relative to the bundle -> size and hash. Empty in the copy inside the graph, which can't
             hold its own hash.
@@ -156,6 +180,7 @@ class Manifest:
     score_parameters: dict[str, dict[str, float]] = field(default_factory=dict)
     gate: GateSpec | None = None
     calibration: Calibration | None = None
+    data: dict[str, DataSpec] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     files: dict[str, FileEntry] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION

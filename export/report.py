@@ -48,7 +48,7 @@ def table(evaluation: Evaluation, *, markdown: bool = False) -> str:
     for name, ood in evaluation.ood.items():
         for score in ood.scores:
             rows.append([name, f"{score} *" if score == evaluation.score else score, *_cells(evaluation, name, score)])
-    return _layout(rows, markdown)
+    return layout(rows, markdown)
 
 
 def comparison(evaluations: Mapping[str, Evaluation], *, markdown: bool = False) -> str:
@@ -65,7 +65,7 @@ def comparison(evaluations: Mapping[str, Evaluation], *, markdown: bool = False)
         for name in first.ood
         for bundle, found in evaluations.items()
     ]
-    return _layout(rows, markdown)
+    return layout(rows, markdown)
 
 
 def markdown(evaluations: Mapping[str, Evaluation]) -> str:
@@ -110,7 +110,7 @@ def card(manifest: Manifest, evaluation: Evaluation | None = None, pictures: Seq
     sections = [
         f"# {model.name}",
         f"A {manifest.task} image classifier that rejects what it does not know.",
-        _layout(
+        layout(
             [
                 ["", ""],
                 [
@@ -167,7 +167,8 @@ def _percent(value: float, interval: Interval) -> str:
     return f"{100 * value:.2f} {100 * low:.1f}-{100 * high:.1f}"
 
 
-def _layout(rows: Sequence[Sequence[str]], markdown: bool) -> str:
+def layout(rows: Sequence[Sequence[str]], markdown: bool = False) -> str:
+    """Rows of cells, the first one the header, in columns that line up."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     if not markdown:

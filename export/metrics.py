@@ -50,8 +50,8 @@ def detection(id_scores: Scores, ood_scores: Scores) -> Detection:
     scores = np.concatenate([id_scores, ood_scores])
     return Detection(
         auroc=float(roc_auc_score(truth, scores)),
-        aupr_in=float(average_precision_score(truth, scores)),
-        aupr_out=float(average_precision_score(1 - truth, -scores)),
+        aupr_in=min(1.0, float(average_precision_score(truth, scores))),  # a sum that rounding may lift above 1
+        aupr_out=min(1.0, float(average_precision_score(1 - truth, -scores))),
         fpr95_id_positive=fpr_at_tpr(id_scores, ood_scores),
         fpr95_ood_positive=fpr_at_tpr(-ood_scores, -id_scores),
     )

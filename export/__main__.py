@@ -16,13 +16,15 @@ import numpy.typing as npt
 import runtime
 from export.artifact import assemble, seal
 from export.backbone import Backbone
+from export.card import documents
 from export.classifier import Classifier, from_checkpoint, from_factory
 from export.evaluate import evaluate_sources, parse_ood
 from export.exceptions import ExportError
 from export.gating import fit_gate
 from export.head import SCORES
 from export.options import AUTO, GateOptions, add_gate_options
-from export.report import documents, gate_text, summary, table
+from export.promise import gate_text
+from export.report import summary, table
 from export.verification import verify
 from runtime import bundle
 from runtime.command import run
@@ -151,10 +153,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     manifest = _export(_classifier(args), args, options)
     print(gate_text(manifest))
     if ood:
-        figures, files = evaluate_sources(Gate.load(args.out), args.id, ood)
-        bundle.write_documents(args.out, files)
-        print(summary(figures))
-        print(table(figures))
+        (evaluated,) = evaluate_sources([Gate.load(args.out)], args.id, ood)
+        bundle.write_documents(args.out, evaluated.documents())
+        print(summary(evaluated.figures))
+        print(table(evaluated.figures))
     return 0
 
 

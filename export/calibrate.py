@@ -10,10 +10,11 @@ from pathlib import Path
 import onnx
 
 from export.artifact import seal
+from export.card import FIGURES, documents
 from export.exceptions import ExportError
 from export.gating import fit_gate
 from export.options import GateOptions, add_gate_options
-from export.report import FIGURES, documents, gate_text
+from export.promise import gate_text
 from runtime import bundle
 from runtime.command import run
 from runtime.gate import load_engine

@@ -8,55 +8,65 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from scipy.stats import binom
+from scipy.stats import betabinom
 
-from export.inference import collect
-from export.metrics import Detection, detection
+from export.intervals import Interval, share
+from export.metrics import Detection, DetectionIntervals, detection, detection_intervals
+from export.multilabel import MeanAveragePrecision, mean_average_precision
+from export.observation import Observed
+from export.selective import RiskCoverage, risk_coverage
+from runtime import conformal
 from runtime.bundle import MODEL
-from runtime.engines.interface import Engine, Outputs
-from runtime.manifest import Manifest
-from train.data import Images, ImageSet, short_name
-from train.metrics import mean_average_precision
+from runtime.manifest import GateSpec, Manifest
 
 
 @dataclass(frozen=True)
 class InDistribution:
-    """What happens to images that the model knows.
+    """What happens to images that the model knows; every interval is one of 95 %.
 
     Attributes:
         source, images: which, and how many.
-        accuracy: share of all images classified right, None for multi-label models.
-        accuracy_accepted: the same among accepted images.
-        acceptance: share accepted at the stored threshold.
-        acceptance_interval: central 95 % binomial interval around the manifest's `tpr_target` for so many images.
-        mean_average_precision: of a multi-label model on images with labels of that kind
-            (:func:`train.metrics.mean_average_precision`), else None.
+        accuracy, accuracy_interval: share of all images classified right; None for multi-label models.
+        accuracy_accepted, accuracy_accepted_interval: the same among accepted images.
+        acceptance, acceptance_interval: share accepted at the stored threshold.
+        acceptance_expected: central interval of that share for a threshold calibrated as the manifest says and as many
+            images exchangeable with the calibration images: beta-binomial, for both sets are finite. None where every
+            predicted class has a threshold of its own.
+        risk_coverage: the order of answering by ``confidence`` (largest softmax probability) and by the gate's
+            ``score``; empty for multi-label models.
+        mean_average_precision: of multi-hot labels; None for multi-class models.
     """
 
     source: str
     images: int
     accuracy: float | None
+    accuracy_interval: Interval | None
     accuracy_accepted: float | None
+    accuracy_accepted_interval: Interval | None
     acceptance: float
-    acceptance_interval: tuple[float, float]
-    mean_average_precision: float | None = None
+    acceptance_interval: Interval
+    acceptance_expected: Interval | None
+    risk_coverage: dict[str, RiskCoverage]
+    mean_average_precision: MeanAveragePrecision | None
 
 
 @dataclass(frozen=True)
 class OutOfDistribution:
-    """What happens to images that the model does not know.
+    """What happens to images that the model does not know; every interval is one of 95 %.
 
     Attributes:
         source, images: which, and how many.
-        rejection: share rejected at the stored threshold.
+        rejection, rejection_interval: share rejected at the stored threshold.
         scores: how well each score separates them from the in-distribution images.
+        intervals: of these figures.
     """
 
     source: str
     images: int
     rejection: float
+    rejection_interval: Interval
     scores: dict[str, Detection]
+    intervals: dict[str, DetectionIntervals]
 
 
 @dataclass(frozen=True)
@@ -76,67 +86,68 @@ class Evaluation:
         return dataclasses.asdict(self)
 
 
-def evaluate(
-    engine: Engine,
-    manifest: Manifest,
-    id_set: tuple[str, ImageSet],
-    ood_sets: Mapping[str, tuple[str, Images]],
-) -> tuple[Evaluation, dict[str, npt.NDArray[np.float32]]]:
-    """Run the engine over every set and compute the figures.
-
-    Args:
-        engine: the bundle's graph.
-        manifest: the bundle's; calibrated.
-        id_set: source and labelled images of the model's own classes.
-        ood_sets: for each name, source and images uint8 [N, H, W, 3].
-
-    Returns:
-        the figures, and for plots the gate's scores of each set (the in-distribution one under its key ``ID``).
-    """
+def evaluate(manifest: Manifest, known: Observed, unknown: Mapping[str, Observed]) -> Evaluation:
+    """The figures of a calibrated bundle from what it made of in-distribution and, by name, other images."""
     gate = manifest.gate
     assert gate is not None, "evaluate needs a calibrated bundle"
-    column = manifest.scores.index(gate.score)
-    source, images = id_set
-    known = collect(engine, images.images, title="ID")
-    known_scores = _rejectable(known)
-    histograms = {"ID": known_scores[:, column]}
-    ood = {}
-    for name, (ood_source, ood_images) in ood_sets.items():
-        unknown = collect(engine, ood_images, title=name)
-        unknown_scores = _rejectable(unknown)
-        histograms[name] = unknown_scores[:, column]
-        ood[name] = OutOfDistribution(
-            source=short_name(ood_source),
-            images=len(ood_images),
-            rejection=float(1 - unknown.accept.mean()),
-            scores={
-                score: detection(known_scores[:, i], unknown_scores[:, i]) for i, score in enumerate(manifest.scores)
-            },
-        )
-    right = known.logits.argmax(axis=1) == images.labels if manifest.task == "multiclass" else None
-    multilabel = manifest.task == images.task == "multilabel"
-    low, high = binom.interval(0.95, len(images), gate.tpr_target)
-    figures = Evaluation(
+    return Evaluation(
         model=manifest.model.name,
         sha256=manifest.files[MODEL].sha256,
         score=gate.score,
         threshold=gate.threshold,
         alpha=gate.alpha,
-        id=InDistribution(
-            source=short_name(source),
-            images=len(images),
-            accuracy=None if right is None else float(right.mean()),
-            accuracy_accepted=None if right is None or not known.accept.any() else float(right[known.accept].mean()),
-            acceptance=float(known.accept.mean()),
-            acceptance_interval=(float(low) / len(images), float(high) / len(images)),
-            mean_average_precision=mean_average_precision(known.logits, images.labels) if multilabel else None,
-        ),
-        ood=ood,
+        id=_in_distribution(manifest, gate, known),
+        ood={name: _out_of_distribution(manifest, known, images) for name, images in unknown.items()},
     )
-    return figures, histograms
 
 
-def _rejectable(outputs: Outputs) -> npt.NDArray[np.float32]:
-    """Scores with everything that is not finite, and so rejects, below every finite score."""
-    lowest = np.finfo(np.float32).min
-    return np.where(np.isfinite(outputs.scores), outputs.scores, lowest)
+def _in_distribution(manifest: Manifest, gate: GateSpec, known: Observed) -> InDistribution:
+    labels, accepted, total = known.labels, int(known.accept.sum()), len(known)
+    accuracy = accuracy_accepted = None
+    curves: dict[str, RiskCoverage] = {}
+    precision = None
+    if labels is not None and labels.ndim == 1:
+        right = known.predicted == labels
+        accuracy = (int(right.sum()), total)
+        accuracy_accepted = (int(right[known.accept].sum()), accepted) if accepted else None
+        curves = {
+            "confidence": risk_coverage(known.confidence, right),
+            "score": risk_coverage(known.scores[:, manifest.scores.index(gate.score)], right),
+        }
+    elif labels is not None and known.logits is not None:
+        precision = mean_average_precision(known.logits, labels.astype(np.bool_))
+    return InDistribution(
+        source=known.source,
+        images=total,
+        accuracy=accuracy and accuracy[0] / accuracy[1],
+        accuracy_interval=accuracy and share(*accuracy),
+        accuracy_accepted=accuracy_accepted and accuracy_accepted[0] / accuracy_accepted[1],
+        accuracy_accepted_interval=accuracy_accepted and share(*accuracy_accepted),
+        acceptance=accepted / total,
+        acceptance_interval=share(accepted, total),
+        acceptance_expected=None if gate.class_conditional else _expected_acceptance(gate, total),
+        risk_coverage=curves,
+        mean_average_precision=precision,
+    )
+
+
+def _out_of_distribution(manifest: Manifest, known: Observed, unknown: Observed) -> OutOfDistribution:
+    columns = {name: (known.scores[:, i], unknown.scores[:, i]) for i, name in enumerate(manifest.scores)}
+    figures = {name: detection(*pair) for name, pair in columns.items()}
+    rejected = int((~unknown.accept).sum())
+    return OutOfDistribution(
+        source=unknown.source,
+        images=len(unknown),
+        rejection=rejected / len(unknown),
+        rejection_interval=share(rejected, len(unknown)),
+        scores=figures,
+        intervals={name: detection_intervals(*pair, figures[name]) for name, pair in columns.items()},
+    )
+
+
+def _expected_acceptance(gate: GateSpec, images: int) -> Interval:
+    """Central 95 % of BetaBinomial(images, n + 1 - k, k) / images, k being the threshold's rank among n."""
+    n = gate.n_calibration
+    k = conformal.rank(n, gate.alpha)
+    low, high = betabinom.ppf([0.025, 0.975], images, n + 1 - k, k)
+    return float(low) / images, float(high) / images

@@ -11,6 +11,7 @@ from typing import Any
 import onnx
 
 from export.artifact import seal
+from export.card import documents
 from export.detectors import DETECTORS
 from export.detectors.interface import Detector
 from export.exceptions import ExportError
@@ -18,7 +19,7 @@ from export.fitting import attach, fit, observe, verify, with_provenance
 from export.gating import fit_gate
 from export.last_layers import LastLayers
 from export.options import GateOptions
-from export.report import documents, gate_text
+from export.promise import gate_text
 from runtime import bundle
 from runtime.command import run
 from runtime.engines.onnxruntime_cpu import OnnxRuntimeCpu

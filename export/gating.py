@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from export import choice, confidence, head, merge, synthetic
+from export import choice, confidence, head, leakage, merge, synthetic
 from export.calibration import calibrate
 from export.exceptions import ExportError
 from export.inference import collect
@@ -69,6 +69,7 @@ def fit_gate(
     if isinstance(options.temperature, float):
         manifest = _with_temperature(model, manifest, options.temperature)
     images = read(source, manifest.input)
+    manifest = leakage.record(manifest, "calibration", source, images.images)
     score, chosen = options.score, None
     if options.merges or options.chooses:
         held, images = split(images)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import math
@@ -324,6 +325,28 @@ def _check_quantiles(name: str, ranks: tuple[int, ...], values: tuple[float, ...
 
 
 @dataclass(frozen=True)
+class DataSpec:
+    """A set of images that the bundle was made with.
+
+    Attributes:
+        source, images: which, and how many.
+        sketch: base64 of little-endian uint64: the smallest hashes of the images' pixels (:mod:`export.leakage`).
+    """
+
+    source: str
+    images: int
+    sketch: str
+
+    def __post_init__(self) -> None:
+        try:
+            size = len(base64.b64decode(self.sketch, validate=True))
+        except ValueError:
+            size = -1
+        if size < 0 or size % 8:
+            raise ValueError("sketch must be base64 of 64-bit hashes")
+
+
+@dataclass(frozen=True)
 class FileEntry:
     """A file of the bundle as it was written."""
 
@@ -343,6 +366,7 @@ class Manifest:
         merged: for each score that is made of others, how; its key names them, joined by ``+``.
         gate, calibration: None until the bundle is calibrated.
         confidence: None where the reported probabilities are the model's own.
+        data: the sets that it was made with, by what for: ``calibration``, ``fit``. Evaluation refuses their images.
         provenance: package versions, training metrics, verification figures; for people, not read by the runtime.
         files: name relative to the bundle -> size and hash. Empty in the copy inside the graph, which can't
             hold its own hash.
@@ -358,6 +382,7 @@ class Manifest:
     gate: GateSpec | None = None
     calibration: Calibration | None = None
     confidence: Confidence | None = None
+    data: dict[str, DataSpec] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     files: dict[str, FileEntry] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION

@@ -18,8 +18,8 @@ def shared_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A calibrated bundle of an untrained network; read only."""
     from export.artifact import assemble, seal
     from export.calibration import calibrate
+    from export.card import documents
     from export.inference import collect
-    from export.report import documents
     from runtime.engines.onnxruntime_cpu import OnnxRuntimeCpu
 
     model, manifest = assemble(classifier(), "small", {"energy": {"temperature": 1.0}})

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from export import evaluate
+from export.calibrate import main as calibrate
 from export.evaluate import main
 from runtime import Gate
 from runtime.bundle import Bundle
-from runtime.manifest import Manifest
+from runtime.manifest import InputSpec, Manifest
 from tests.export.conftest import Exported, Sources, call
 from tests.train.commands import failure
 from tests.train.sets import noise
@@ -71,15 +75,15 @@ def test_sources_are_named_without_their_directories(figures: tuple[str, Any]) -
 
 def test_the_same_figures_are_printed(figures: tuple[str, Any]) -> None:
     output, document = figures
-    assert f"{100 * document['id']['acceptance']:.2f} % accepted" in output
+    low, high = document["id"]["acceptance_interval"]
+    assert f"{100 * document['id']['acceptance']:.2f} {100 * low:.1f}-{100 * high:.1f} % accepted" in output
     for name, ood in document["ood"].items():
-        assert f"OOD {name}: {ood['images']} images, {100 * ood['rejection']:.2f} % rejected" in output
+        assert f"OOD {name}: {ood['images']} images, {100 * ood['rejection']:.2f} " in output
         (row,) = (line.split() for line in output.splitlines() if line.startswith(f"{name} ") and "energy *" in line)
-        energy = ood["scores"]["energy"]
-        assert row[3:] == [
-            f"{100 * energy[metric]:.2f}"
-            for metric in ("auroc", "fpr95_id_positive", "fpr95_ood_positive", "aupr_in", "aupr_out")
-        ]
+        energy, intervals = ood["scores"]["energy"], ood["intervals"]["energy"]
+        for i, metric in enumerate(("auroc", "fpr95_id_positive", "fpr95_ood_positive", "aupr_in", "aupr_out")):
+            low, high = intervals[metric]
+            assert row[3 + 2 * i : 5 + 2 * i] == [f"{100 * energy[metric]:.2f}", f"{100 * low:.1f}-{100 * high:.1f}"]
 
 
 def test_the_bundle_stays_as_it_was_without_card(exported_copy: Path, sources: Sources) -> None:
@@ -90,13 +94,17 @@ def test_the_bundle_stays_as_it_was_without_card(exported_copy: Path, sources: S
 
 
 def test_card(exported_copy: Path, sources: Sources) -> None:
-    for name in ("card.md", "evaluation.json", "histogram.png"):
+    plots = ("histogram.png", "roc.png", "risk_coverage.png")
+    for name in ("card.md", "evaluation.json", *plots):
         (exported_copy / name).unlink()
     model, manifest = (exported_copy / "model.onnx").read_bytes(), Bundle.load(exported_copy).manifest
     call(main, exported_copy, *options(sources), "--card")
-    assert Image.open(io.BytesIO((exported_copy / "histogram.png").read_bytes())).format == "PNG"
+    text = (exported_copy / "card.md").read_text()
+    for name in plots:
+        assert Image.open(io.BytesIO((exported_copy / name).read_bytes())).format == "PNG"
+        assert f"]({name})" in text
     document = json.loads((exported_copy / "evaluation.json").read_text())
-    assert f"{100 * document['ood']['noise']['rejection']:.2f} % rejected" in (exported_copy / "card.md").read_text()
+    assert f"OOD noise: 50 images, {100 * document['ood']['noise']['rejection']:.2f} " in text
     assert (exported_copy / "model.onnx").read_bytes() == model
     assert Manifest.from_json((exported_copy / "manifest.json").read_bytes()) == manifest
     Gate.load(exported_copy)
@@ -149,9 +157,76 @@ def test_a_bundle_that_is_not_calibrated(
     assert "no threshold yet: run python -m export.calibrate" in message
 
 
-def test_images_with_several_labels_for_a_model_that_gives_one(
-    exported: Exported, sources: Sources, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+# --- several bundles
+
+
+@pytest.fixture
+def stricter(exported_copy: Path, sources: Sources) -> Path:
+    call(calibrate, exported_copy, f"{sources.val}@1/2", "--score", "msp", "--alpha", "0.3")
+    return exported_copy
+
+
+def test_bundles_side_by_side_are_what_each_is_alone(
+    exported: Exported, stricter: Path, sources: Sources, figures: tuple[str, Any], tmp_path: Path
 ) -> None:
-    np.savez(tmp_path / "set.npz", images=noise(2), labels=[[0, 1, 1], [1, 0, 0]], classes=["blue", "green", "red"])
-    message = failure(capsys, main, exported.path, "--id", tmp_path / "set.npz", "--ood", f"noise={sources.noise}")
-    assert message.endswith("set.npz: its images have any number of labels each; the model gives one")
+    json_file, page = tmp_path / "out.json", tmp_path / "out.md"
+    output = call(main, exported.path, stricter, *options(sources), "--json", json_file, "--markdown", page)
+    first, second = json.loads(json_file.read_text())
+    assert first == figures[1]
+    call(main, stricter, *options(sources), "--json", json_file)
+    assert second == json.loads(json_file.read_text())
+    assert (first["score"], second["score"], second["alpha"]) == ("energy", "msp", 0.3)
+    rows = [line for line in output.splitlines() if line.startswith("noise ") and str(tmp_path.parent) in line]
+    assert len(rows) == len(
+        [line for line in page.read_text().splitlines() if "| noise " in line and "bundles" in line]
+    )
+    assert f"{stricter} (msp)" in output
+    assert f"| {stricter} (msp)" in page.read_text()
+
+
+def test_bundles_of_the_same_input_share_the_images(
+    exported: Exported, stricter: Path, sources: Sources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def counting(source: str, spec: InputSpec) -> data.ImageSet:
+        read.append(source)
+        return data.load(source, spec)
+
+    monkeypatch.setattr(evaluate, "read", counting)
+    call(main, exported.path, stricter, *options(sources))
+    assert read == [f"{sources.val}@2/2", str(sources.noise), str(sources.dark)]
+
+
+# --- images that made the bundle
+
+
+def test_the_images_of_the_calibration_are_refused(
+    exported: Exported, sources: Sources, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ood = ("--ood", f"noise={sources.noise}")
+    message = failure(capsys, main, exported.path, "--id", f"{sources.val}@1/2", *ood)
+    assert "val.tar@1/2: about 60 of 60 images are among those of the calibration of colours (val.tar@1/2)" in message
+    assert "--allow-leakage" in message
+    message = failure(capsys, main, exported.path, "--id", sources.val, *ood)
+    assert "val.tar: about 60 of 120 images" in message
+
+
+def test_an_ood_set_with_images_of_the_calibration_is_refused(
+    exported: Exported, sources: Sources, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = failure(capsys, main, exported.path, "--id", f"{sources.val}@2/2", "--ood", f"near={sources.val}@1/2")
+    assert "val.tar@1/2: about 60 of 60 images are among those of the calibration" in message
+
+
+def test_leakage_can_be_allowed(exported: Exported, sources: Sources) -> None:
+    source = ("--id", f"{sources.val}@1/2", "--ood", f"noise={sources.noise}")
+    output = call(main, exported.path, *source, "--allow-leakage")
+    assert output.startswith("warning: val.tar@1/2: about 60 of 60 images are among those of the calibration")
+
+
+def test_no_plot_is_drawn_without_card(exported: Exported, sources: Sources) -> None:
+    code = "import sys; from export.evaluate import main; main(sys.argv[1:]); assert 'matplotlib' not in sys.modules"
+    argv = [sys.executable, "-c", code, str(exported.path), *options(sources)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from scipy.stats import binom
 
 from export.evaluation import Evaluation, evaluate
+from export.observation import observe, observe_known
 from runtime.engines.interface import Outputs, Signature
 from runtime.manifest import Calibration, FileEntry, GateSpec, Manifest, ModelSpec
 from tests.small import SPEC
@@ -42,7 +44,7 @@ class Fake:
         assert not penultimate
         red, green, blue = images[:, 0, 0].astype(np.float32).T
         energy = np.where(green == 255, np.float32(np.nan), green)
-        logits = np.stack([1 - red, red], axis=1)
+        logits = np.stack([1 - red, np.where(red == 2, np.float32(np.inf), red)], axis=1)
         return Outputs(logits, np.stack([blue, energy], axis=1), energy >= 5)
 
 
@@ -57,17 +59,22 @@ LABELS = [0, 1, 0, 1, 1]
 UNKNOWN = {"far": [(0, 0, 0), (1, 1, 0), (0, 8, 1), (1, 255, 9)], "near": [(0, 7, 3)]}
 
 
-def known(rows: list[tuple[int, int, int]] = KNOWN, labels: list[int] = LABELS) -> tuple[str, ImageSet]:
-    return "/data/val.tar@2/2", ImageSet(pictures(rows), np.array(labels), CLASSES, ("",) * len(rows))
+def image_set(rows: list[tuple[int, int, int]], labels: Any = None) -> ImageSet:
+    labels = np.zeros(len(rows), np.int64) if labels is None else np.array(labels)
+    return ImageSet(pictures(rows), labels, CLASSES, ("",) * len(rows))
 
 
-def run(manifest: Manifest = MANIFEST) -> tuple[Evaluation, dict[str, npt.NDArray[np.float32]]]:
-    unknown = {name: (f"/data/{name}.npz", pictures(rows)) for name, rows in UNKNOWN.items()}
-    return evaluate(Fake(), manifest, known(), unknown)
+def run(
+    manifest: Manifest = MANIFEST, rows: list[tuple[int, int, int]] = KNOWN, labels: Any = LABELS, images: int = 1
+) -> Evaluation:
+    """The figures, with every ID image `images` times."""
+    known = observe_known(Fake(), manifest, "/data/val.tar@2/2", image_set(rows * images, labels * images))
+    unknown = {name: observe(Fake(), f"/data/{name}.npz", image_set(r), title=name) for name, r in UNKNOWN.items()}
+    return evaluate(manifest, known, unknown)
 
 
 def test_in_distribution() -> None:
-    figures, _ = run()
+    figures = run()
     assert figures.id.source == "val.tar@2/2"
     assert figures.id.images == 5
     assert figures.id.accuracy == pytest.approx(3 / 5)
@@ -76,7 +83,7 @@ def test_in_distribution() -> None:
 
 
 def test_out_of_distribution() -> None:
-    figures, _ = run()
+    figures = run()
     assert list(figures.ood) == ["far", "near"]
     assert (figures.ood["far"].source, figures.ood["far"].images) == ("far.npz", 4)
     assert figures.ood["far"].rejection == pytest.approx(3 / 4)
@@ -85,7 +92,7 @@ def test_out_of_distribution() -> None:
 
 def test_detection_of_each_score() -> None:
     """Energies 9 6 5 2 4 against 7: 7 is above four of five. Msp 3 3 2 2 1 against 3: below none, equal to two."""
-    figures, _ = run()
+    figures = run()
     assert {score: found.auroc for score, found in figures.ood["near"].scores.items()} == pytest.approx(
         {"energy": 1 / 5, "msp": 1 / 5}
     )
@@ -93,56 +100,75 @@ def test_detection_of_each_score() -> None:
 
 def test_an_image_whose_score_is_not_finite_is_below_all_others() -> None:
     """Energies 9 6 5 2 4 against 0 1 8 and one that is not a number: of 20 pairs only 4 with 8 are out of order."""
-    figures, histograms = run()
-    assert figures.ood["far"].scores["energy"].auroc == pytest.approx(16 / 20)
-    assert np.isfinite(histograms["far"]).all()
+    assert run().ood["far"].scores["energy"].auroc == pytest.approx(16 / 20)
 
 
-def test_histograms_are_of_the_gates_score() -> None:
-    _, histograms = run()
-    assert list(histograms) == ["ID", "far", "near"]
-    assert histograms["ID"].tolist() == [9, 6, 5, 2, 4]
-    assert histograms["near"].tolist() == [7]
+def test_intervals_of_shares_are_clopper_and_pearsons() -> None:
+    """Of 5 accepted 3, right 3; of 4 rejected 3; beta quantiles of k + 1 and n - k by the binomial's tails."""
+    figures = run()
+    for (low, high), hits, total in (
+        (figures.id.acceptance_interval, 3, 5),
+        (figures.id.accuracy_interval or (0, 0), 3, 5),
+        (figures.id.accuracy_accepted_interval or (0, 0), 2, 3),
+        (figures.ood["far"].rejection_interval, 3, 4),
+    ):
+        assert binom.sf(hits - 1, total, low) == pytest.approx(0.025)
+        assert binom.cdf(hits, total, high) == pytest.approx(0.025)
 
 
-def test_the_interval_is_the_binomial_of_the_target() -> None:
-    """Of five images accepted with 0.9 each: P(<= 2) = 0.0086 and P(<= 3) = 0.0815, so at least 3 in 97.5 %."""
-    figures, _ = run()
-    assert figures.id.acceptance_interval == pytest.approx((3 / 5, 1.0))
+def test_detection_has_intervals() -> None:
+    figures = run(images=20).ood["far"]
+    for score, intervals in figures.intervals.items():
+        for name, (low, high) in vars(intervals).items():
+            assert low <= getattr(figures.scores[score], name) <= high
+    low, high = figures.intervals["energy"].auroc
+    assert low < 16 / 20 < high
+
+
+def test_the_acceptance_that_the_calibration_promises() -> None:
+    """The threshold is the 10th smallest of 99: the rate is Beta(90, 10), the count binomial at that rate."""
+    rng = np.random.default_rng(0)
+    counts = rng.binomial(100, rng.beta(90, 10, 200_000)) / 100
+    assert run(images=20).id.acceptance_expected == pytest.approx(tuple(np.quantile(counts, [0.025, 0.975])), abs=0.011)
+
+
+def test_risk_by_confidence_and_by_the_gates_score() -> None:
+    """By energy 9 6 5 4 2 the answers are right, right, wrong, right, wrong; all are equally confident."""
+    curves = run().id.risk_coverage
+    assert curves["score"].aurc == pytest.approx((0 + 0 + 1 / 3 + 1 / 4 + 2 / 5) / 5)
+    assert curves["confidence"].aurc == pytest.approx(2 / 5)
 
 
 def test_the_gate_and_the_file_it_belongs_to() -> None:
-    figures, _ = run()
+    figures = run()
     assert (figures.model, figures.sha256) == ("mine", "abc")
     assert (figures.score, figures.threshold, figures.alpha) == ("energy", 5.0, 0.1)
 
 
 def test_accuracy_of_accepted_images_when_none_is() -> None:
-    figures, _ = evaluate(Fake(), MANIFEST, known([(0, 1, 1), (1, 2, 1)], [0, 1]), {})
+    figures = run(rows=[(0, 1, 1), (1, 2, 1)], labels=[0, 1])
     assert figures.id.accuracy == 1
     assert figures.id.accuracy_accepted is None
+    assert figures.id.accuracy_accepted_interval is None
 
 
-def test_multilabel_has_no_accuracy() -> None:
-    figures, _ = run(replace(MANIFEST, task="multilabel"))
-    assert figures.id.accuracy is None
-    assert figures.id.accuracy_accepted is None
+def test_one_label_an_image_is_not_enough_for_a_multilabel_model() -> None:
+    figures = run(replace(MANIFEST, task="multilabel"))
+    assert (figures.id.accuracy, figures.id.accuracy_accepted, figures.id.mean_average_precision) == (None, None, None)
+    assert figures.id.risk_coverage == {}
     assert figures.id.acceptance == pytest.approx(3 / 5)
 
 
-def test_mean_average_precision_of_a_multilabel_model() -> None:
-    """Its logits are 1 - red and red, red being 0 1 1 0 1 in KNOWN: two scores a label, so that many are tied."""
-    source, data = known()
-    hot = np.array([[1, 0], [0, 1], [0, 0], [1, 1], [0, 1]], dtype=np.bool_)
-    multilabel = replace(MANIFEST, task="multilabel")
-    figures, _ = evaluate(Fake(), multilabel, (source, replace(data, labels=hot)), {})
-    assert figures.id.mean_average_precision == pytest.approx((1 + (2 / 3 + 2 / 3 + 3 / 5) / 3) / 2)
-    assert evaluate(Fake(), multilabel, known(), {})[0].id.mean_average_precision is None
+def test_a_logit_that_is_not_finite_is_not_confident() -> None:
+    """It comes last and does not spoil the others: a class of 2 makes the fake's logits infinite."""
+    figures = run(rows=[(0, 9, 3), (2, 9, 3), (0, 9, 3)], labels=[0, 0, 0])
+    assert figures.id.risk_coverage["confidence"].aurc == pytest.approx((0 + 0 + 1 / 3) / 3)
 
 
 def test_plain_data_for_json() -> None:
-    figures, _ = run()
+    figures = run()
     document = json.loads(json.dumps(figures.to_dict(), allow_nan=False))
     assert document["id"]["accuracy"] == pytest.approx(0.6)
     assert document["ood"]["near"]["scores"]["energy"]["auroc"] == pytest.approx(0.2)
-    assert not math.isnan(document["threshold"])
+    assert len(document["ood"]["near"]["intervals"]["energy"]["auroc"]) == 2
+    assert len(document["id"]["risk_coverage"]["score"]["risk"]) == 100

@@ -42,7 +42,15 @@ def halves(sources: Sources, manifest: Manifest) -> tuple[npt.NDArray[np.uint8],
 
 def test_the_bundle_holds_model_manifest_card_and_figures(exported: Exported) -> None:
     names = {file.name for file in exported.path.iterdir()}
-    assert names == {"manifest.json", "model.onnx", "card.md", "evaluation.json", "histogram.png"}
+    assert names == {
+        "manifest.json",
+        "model.onnx",
+        "card.md",
+        "evaluation.json",
+        "histogram.png",
+        "roc.png",
+        "risk_coverage.png",
+    }
 
 
 def test_the_manifest_says_what_the_checkpoint_says(exported: Exported, checkpoint_file: Path) -> None:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pytest
 from sklearn import metrics as sklearn_metrics
 
-from export.metrics import detection, fpr_at_tpr
+from benchmarks.bootstrap_coverage import bootstrap, from_counts
+from export.metrics import (
+    auroc_influence,
+    average_precision_influence,
+    detection,
+    detection_intervals,
+    fpr_at_tpr,
+)
 
 Array = npt.NDArray[np.float64]
 
@@ -123,3 +132,77 @@ def test_the_two_conventions_differ() -> None:
 def test_other_true_positive_rates(tpr: float, expected: float) -> None:
     """At 20, 11, 10 and 1, against OOD scores 11.5, 10, 1 and 0."""
     assert fpr_at_tpr(ID, np.array([11.5, 10.0, 1.0, 0.0]), tpr) == expected
+
+
+def weighted(known: Array, unknown: Array, which: str, index: int, step: float) -> tuple[Array, Array, Array]:
+    """Truth, scores and weights where one image of one side has `step` more weight than the others of its side."""
+    weights = {"known": np.ones(len(known)), "unknown": np.ones(len(unknown))}
+    count = len(weights[which])
+    weights[which] = np.full(count, 1 - step)
+    weights[which][index] += step * count
+    truth = np.concatenate([np.ones(len(known)), np.zeros(len(unknown))])
+    return truth, np.concatenate([known, unknown]), np.concatenate(list(weights.values()))
+
+
+@pytest.mark.parametrize(
+    ("influence", "metric"),
+    [
+        (auroc_influence, sklearn_metrics.roc_auc_score),
+        (average_precision_influence, sklearn_metrics.average_precision_score),
+    ],
+)
+@pytest.mark.parametrize("tied", [False, True])
+def test_influence_is_the_derivative_by_an_images_weight(
+    influence: Any, metric: Any, tied: bool, rng: np.random.Generator
+) -> None:
+    """scikit-learn's weighted metrics, differenced."""
+    known, unknown = rng.normal(1, 1, 30), rng.normal(0, 1, 20)
+    if tied:
+        known, unknown = known.round(), unknown.round()
+    step = 1e-5
+    for which, found in zip(("known", "unknown"), influence(known, unknown), strict=True):
+        assert found.mean() == pytest.approx(0, abs=1e-12)
+        for index, value in enumerate(found):
+            truth, scores, weights = weighted(known, unknown, which, index, step)
+            more = metric(truth, scores, sample_weight=weights)
+            truth, scores, weights = weighted(known, unknown, which, index, -step)
+            less = metric(truth, scores, sample_weight=weights)
+            assert value == pytest.approx((more - less) / (2 * step), abs=1e-6)
+
+
+def test_the_benchmarks_bootstrap_has_the_same_metrics(samples: tuple[Array, Array]) -> None:
+    """Its counts of tied scores, all drawn once."""
+    values, groups = np.unique(np.concatenate(samples), return_inverse=True)
+    counts = [np.bincount(part, minlength=len(values))[None] for part in np.split(groups, [len(samples[0])])]
+    figures = detection(*samples)
+    for name, value in from_counts(*counts).items():
+        assert value == pytest.approx(getattr(figures, name), abs=1e-12)
+
+
+def test_intervals_are_as_wide_as_the_bootstraps(rng: np.random.Generator) -> None:
+    known, unknown = rng.normal(1.5, 1, 300), rng.normal(0, 1, 200)
+    intervals = detection_intervals(known, unknown, detection(known, unknown))
+    for name, draws in bootstrap(known, unknown, 1000, rng).items():
+        low, high = getattr(intervals, name)
+        assert high - low == pytest.approx(np.subtract(*np.quantile(draws, [0.975, 0.025])), rel=0.2)
+
+
+def test_intervals_hold_the_figures(samples: tuple[Array, Array]) -> None:
+    known, unknown = samples
+    figures = detection(known, unknown)
+    intervals = detection_intervals(known, unknown, figures)
+    for name, value in vars(figures).items():
+        low, high = getattr(intervals, name)
+        assert 0 <= low <= value <= high <= 1
+
+
+def test_intervals_of_perfect_separation() -> None:
+    """100 independent pairs in order leave open that p of all pairs are not, with (1 - p)^100 = 2.5 %."""
+    known, unknown = np.arange(100.0, 300), np.arange(100.0)
+    found = detection_intervals(known, unknown, detection(known, unknown))
+    p = 1 - 0.025**0.01
+    assert found.auroc == (pytest.approx(1 - p), 1)
+    ordered = 200 * np.linspace(5e-7, 1 - 5e-7, 10**6)  # ID images at least as high, when p of OOD images are above all
+    assert found.aupr_in == (pytest.approx(np.mean(ordered / (ordered + 100 * p)), abs=1e-4), 1)
+    backwards = detection_intervals(unknown, known, detection(unknown, known))
+    assert backwards.auroc == (0, pytest.approx(p))

@@ -15,6 +15,7 @@ import pytest
 from runtime.manifest import (
     SCHEMA_VERSION,
     Calibration,
+    DataSpec,
     FileEntry,
     GateSpec,
     InputSpec,
@@ -31,6 +32,7 @@ FULL = Manifest(
     score_parameters={"energy": {"temperature": 0.1}},
     gate=GateSpec("energy", 1.25, 0.1, 0.9, 3, (0.8, 0.95)),
     calibration=Calibration(3, (1, 2, 3), {"msp": (0.1, 0.1, 0.9), "energy": (-1.0, 1.25, 1e30)}),
+    data={"calibration": DataSpec("val.tar@1/2", 3, "AAAAAAAAAAA=")},
     provenance={"versions": {"torch": "2.9"}, "loss": [1.5, 0.25]},
     files={"model.onnx": FileEntry("ab" * 32, 1234), "card": FileEntry("cd" * 32, 5)},
 )
@@ -128,6 +130,7 @@ def test_fields_are_those_of_the_design() -> None:
         "score_parameters",
         "gate",
         "calibration",
+        "data",
         "provenance",
         "files",
     }

@@ -216,7 +216,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--n", type=int, default=500, help="ID scores (default: %(default)s)")
     parser.add_argument("--m", type=int, default=500, help="OOD scores (default: %(default)s)")
-    parser.add_argument("--repetitions", type=int, default=1000, help="default: %(default)s")
+    parser.add_argument("--repetitions", type=int, default=600, help="default: %(default)s")
     parser.add_argument("--repeats", type=int, default=1000, help="bootstrap resamples (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="write the page here instead of printing it")

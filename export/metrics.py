@@ -95,12 +95,12 @@ def fpr_at_tpr(positives: Scores, negatives: Scores, tpr: float = 0.95) -> float
 
 def auroc_influence(positives: Scores, negatives: Scores) -> tuple[Influence, Influence]:
     """What each positive (n,) and each negative (m,) adds to AUROC: its placement among the others, centred (DeLong)."""
-    placed = 1 - _share_at_least(negatives, positives)
-    outscored = _share_at_least(positives, negatives)
+    placed = 1 - _share_above(negatives, positives)
+    outscored = _share_above(positives, negatives)
     return placed - placed.mean(), outscored - outscored.mean()
 
 
-def _share_at_least(scores: Scores, at: Scores) -> Influence:
+def _share_above(scores: Scores, at: Scores) -> Influence:
     """The share of `scores` above each of `at`, ties counted half."""
     ordered = np.sort(scores)
     rank = np.searchsorted(ordered, at, side="left") + np.searchsorted(ordered, at, side="right")

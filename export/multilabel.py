@@ -33,14 +33,14 @@ def mean_average_precision(
     if not len(varying):
         return None
     precisions = [average_precision_score(labels[:, k], logits[:, k]) for k in varying]
-    influence = np.zeros(len(labels))
+    by_image = np.zeros(len(labels))
     for k in varying:
-        influence += _influence(logits[:, k], labels[:, k]) / len(varying)
+        by_image += influence(logits[:, k], labels[:, k]) / len(varying)
     value = float(np.mean(precisions))
-    return MeanAveragePrecision(value, from_influence(value, influence), len(varying))
+    return MeanAveragePrecision(value, from_influence(value, by_image), len(varying))
 
 
-def _influence(scores: npt.NDArray[np.floating], positive: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+def influence(scores: npt.NDArray[np.floating], positive: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
     """What each image adds to one label's average precision, when the number of positives is random too.
 
     AP is the mean over positives of p = A / (A + B), A and B being the numbers of positives and negatives that score
@@ -55,7 +55,7 @@ def _influence(scores: npt.NDArray[np.floating], positive: npt.NDArray[np.bool_]
     gain = np.concatenate([[0], np.cumsum((1 - precision) / covered)])
     loss = np.concatenate([[0], np.cumsum(precision / covered)])
     upto = np.searchsorted(x, scores, side="right")
-    influence = np.where(positive, gain[upto], -loss[upto])
+    moved = np.where(positive, gain[upto], -loss[upto])
     own = precision[np.searchsorted(x, scores[positive], side="left")]
-    influence[positive] += own - precision.mean()
-    return np.asarray(influence * n / count)
+    moved[positive] += own - precision.mean()
+    return np.asarray(moved * n / count)

@@ -127,7 +127,7 @@ def test_wrong_options(
 
 
 def test_missing_ood_source(exported: Exported, sources: Sources, capsys: pytest.CaptureFixture[str]) -> None:
-    message = failure(capsys, main, exported.path, "--id", sources.val, "--ood", "far=nowhere")
+    message = failure(capsys, main, exported.path, "--id", f"{sources.val}@2/2", "--ood", "far=nowhere")
     assert "nowhere: no such directory" in message
 
 

@@ -159,6 +159,19 @@ def test_one_label_an_image_is_not_enough_for_a_multilabel_model() -> None:
     assert figures.id.acceptance == pytest.approx(3 / 5)
 
 
+def test_mean_average_precision_of_multi_hot_labels() -> None:
+    """Cats are ranked perfectly; of the three ranked first as dogs two are, and the third dog is among the other two."""
+    logits = np.array([[1, 0], [0, 1], [0, 1], [1, 0], [0, 1]], np.float32)
+    labels = np.array([[True, True], [False, True], [False, False], [True, False], [False, True]])
+    known = replace(observe(Fake(), "val", image_set(KNOWN), title="ID"), labels=labels, logits=logits)
+    figures = evaluate(replace(MANIFEST, task="multilabel"), known, {})
+    precision = figures.id.mean_average_precision
+    assert precision is not None
+    assert precision.value == pytest.approx((1 + (2 / 3 * 2 / 3 + 1 / 3 * 3 / 5)) / 2)
+    assert precision.labels == 2
+    assert figures.id.accuracy is None
+
+
 def test_a_logit_that_is_not_finite_is_not_confident() -> None:
     """It comes last and does not spoil the others: a class of 2 makes the fake's logits infinite."""
     figures = run(rows=[(0, 9, 3), (2, 9, 3), (0, 9, 3)], labels=[0, 0, 0])

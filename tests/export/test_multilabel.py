@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from export.multilabel import mean_average_precision
+from export.multilabel import influence, mean_average_precision
 
 
 def test_equals_scikit_learn(rng: np.random.Generator) -> None:
@@ -28,6 +28,20 @@ def test_labels_that_do_not_divide_the_images_are_left_out(rng: np.random.Genera
 
 def test_no_label_at_all() -> None:
     assert mean_average_precision(np.zeros((5, 2)), np.zeros((5, 2), bool)) is None
+
+
+def test_influence_is_the_derivative_by_an_images_weight(rng: np.random.Generator) -> None:
+    """scikit-learn's weighted average precision, differenced; many scores tie."""
+    scores, labels, step = rng.integers(0, 12, 40).astype(float), rng.random(40) < 0.4, 1e-6
+    found = influence(scores, labels)
+    assert found.mean() == pytest.approx(0, abs=1e-12)
+    for index, value in enumerate(found):
+        changed = []
+        for sign in (1, -1):
+            weights = np.full(40, (1 - sign * step) / 40)
+            weights[index] += sign * step
+            changed.append(average_precision_score(labels, scores, sample_weight=weights))
+        assert value == pytest.approx((changed[0] - changed[1]) / (2 * step), abs=1e-6)
 
 
 def test_the_interval_is_as_wide_as_the_bootstraps_over_images(rng: np.random.Generator) -> None:

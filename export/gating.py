@@ -146,8 +146,9 @@ def _outliers(known: Images, manifest: Manifest, aux: Sequence[str]) -> Mapping[
 
 
 def _with_temperature(model: onnx.ModelProto, manifest: Manifest, temperature: float) -> Manifest:
-    head.set_temperature(model, manifest.scores.index("energy"), temperature)
     parameters = {**manifest.score_parameters, "energy": {"temperature": temperature}}
+    if parameters != manifest.score_parameters:
+        head.set_temperature(model, manifest.scores.index("energy"), temperature)
     return dataclasses.replace(manifest, score_parameters=parameters)
 
 
@@ -167,8 +168,12 @@ def _confidence(
     """How the reported confidence is calibrated, or why it is not."""
     try:
         labels = images.with_classes(manifest.labels, source).labels
-    except DataError as error:
-        return None, f"the reported confidence is the model's own, for want of labelled images ({error})"
+    except DataError:
+        unknown = min(set(images.classes) - set(manifest.labels))
+        return None, (
+            f"the reported confidence is the model's own, for want of labelled images: {unknown!r} of "
+            f"{short_name(source)} is none of the model's classes"
+        )
     fitted = confidence.fit(outputs.logits, labels, manifest.task)
     if fitted is None:
         return None, "the reported confidence is the model's own: no temperature is the most likely for these images"

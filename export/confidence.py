@@ -29,23 +29,25 @@ def expected_calibration_error(confidence: npt.NDArray[np.floating], correct: np
     return float(np.abs(gaps).sum() / len(confidence))
 
 
-def fit(logits: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], task: Task) -> Confidence | None:
+def fit(
+    logits: npt.NDArray[np.float32], labels: npt.NDArray[np.int64] | npt.NDArray[np.bool_], task: Task
+) -> Confidence | None:
     """The temperature T that minimises the negative log-likelihood of softmax(f / T) (Guo et al. 2017, section 4.2).
 
-    For multi-label models that of sigmoid(f / T) over all labels, of which an image is taken to have one. ECE is that
-    of the reported confidence, the largest probability. In 1 / T the likelihood is convex; it has no minimum where every
-    image is classified right, or no better than by chance.
+    For multi-label models that of sigmoid(f / T) over all labels. ECE is that of the reported confidence, the largest
+    probability. In 1 / T the likelihood is convex; it has no minimum where every image is classified right, or no
+    better than by chance.
 
     Args:
         logits: (n, K).
-        labels: int64 (n,), the true classes.
+        labels: int64 (n,), the one true class of each image; or for a multi-label model multi-hot, bool (n, K).
         task: of the model.
 
     Returns:
         None where there is no minimum.
     """
     f = np.asarray(logits, dtype=np.float64)
-    truth = np.arange(f.shape[1]) == labels[:, None]
+    truth = labels if labels.ndim == 2 else np.arange(f.shape[1]) == labels[:, None]
     probabilities: Callable[[Array], Array] = expit if task == "multilabel" else _softmax
     inverse = _root(lambda b: float((f * (probabilities(b * f) - truth)).sum()))
     if inverse is None:

@@ -1,4 +1,4 @@
-"""The score head: the base scores with their gate, appended to a graph that outputs logits and penultimate.
+"""The score head: the base scores and the gate, appended to a graph that outputs logits and penultimate.
 
 Each builder mirrors the float64 reference of the same name in :mod:`runtime.scores`, in float32 operators that ONNX
 Runtime, TensorRT and TensorRT-RTX all take. What two scores have in common, such as the softmax, is computed once.
@@ -21,7 +21,7 @@ _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 def msp(g: Graph) -> str:
     """max softmax(f)."""
-    return _max_probability(g, 1.0)
+    return max_probability(g, 1.0, LOGITS)
 
 
 def max_logit(g: Graph) -> str:
@@ -29,10 +29,10 @@ def max_logit(g: Graph) -> str:
     return g.reduce("ReduceMax", LOGITS)
 
 
-def energy(g: Graph, temperature: float = 1.0) -> str:
+def energy(g: Graph, temperature: float = 1.0, logits: str = LOGITS) -> str:
     """T logsumexp(f / T) = max f - T log max softmax(f / T)."""
-    log = _scaled(g, g.op("Log", _max_probability(g, temperature)), temperature)
-    return g.op("Sub", max_logit(g), log)
+    log = _scaled(g, g.op("Log", max_probability(g, temperature, logits)), temperature)
+    return g.op("Sub", g.reduce("ReduceMax", logits), log)
 
 
 def joint_energy(g: Graph) -> str:
@@ -48,15 +48,16 @@ def joint_energy(g: Graph) -> str:
     return g.reduce("ReduceSum", softplus)
 
 
-def nan(g: Graph) -> str:
+def nan(g: Graph, penultimate: str = PENULTIMATE) -> str:
     """||a||_1 / ||a||_0, and 0 where no activation is positive: the count c is min(c, 1) / max(c, 1) of the norm."""
-    count = g.reduce("ReduceSum", g.op("Cast", g.op("Greater", PENULTIMATE, 0.0), to=TensorProto.FLOAT))
-    return g.op("Div", g.op("Mul", feature_norm(g), g.op("Min", count, 1.0)), g.op("Max", count, 1.0))
+    norm = feature_norm(g, penultimate)
+    count = g.reduce("ReduceSum", g.op("Cast", g.op("Greater", penultimate, 0.0), to=TensorProto.FLOAT))
+    return g.op("Div", g.op("Mul", norm, g.op("Min", count, 1.0)), g.op("Max", count, 1.0))
 
 
-def feature_norm(g: Graph) -> str:
+def feature_norm(g: Graph, penultimate: str = PENULTIMATE) -> str:
     """||a||_1."""
-    return g.reduce("ReduceL1", PENULTIMATE)
+    return g.reduce("ReduceL1", penultimate)
 
 
 SCORES: dict[str, Callable[..., str]] = {
@@ -142,9 +143,9 @@ def _overridable(g: Graph, name: str, default: npt.NDArray[np.float32] | np.floa
     return g.constant(default, name)
 
 
-def _max_probability(g: Graph, temperature: float) -> str:
+def max_probability(g: Graph, temperature: float, logits: str) -> str:
     """max softmax(f / T), in [1/K, 1]."""
-    return g.reduce("ReduceMax", g.op("Softmax", _scaled(g, LOGITS, 1 / temperature), axis=1))
+    return g.reduce("ReduceMax", g.op("Softmax", _scaled(g, logits, 1 / temperature), axis=1))
 
 
 def _scaled(g: Graph, tensor: str, factor: float) -> str:

@@ -49,22 +49,57 @@ def test_reduces_over_axis_1(model: ModelProto, keepdims: bool, shape: tuple[int
     assert found.ravel().tolist() == [6, 15]
 
 
-def test_names_of_an_earlier_graph_are_not_taken_again(model: ModelProto) -> None:
-    first, second = (Graph(model).op("Add", "x", 1.0) for _ in range(2))
-    assert first != second
-    assert len({tensor.name for tensor in model.graph.initializer}) == 2
+def test_what_an_earlier_graph_appended_is_shared(model: ModelProto) -> None:
+    first = Graph(model).op("Softmax", "x", axis=1)
+    again = Graph(model)
+    assert again.op("Softmax", "x", axis=1) == first
+    assert again.op("Softmax", "x", axis=0) != first
+    assert len(model.graph.node) == 2
 
 
-def test_pruning_leaves_what_an_output_depends_on(model: ModelProto) -> None:
+def test_a_constant_that_has_a_name_is_not_shared(model: ModelProto) -> None:
+    """Its value may be changed."""
+    Graph(model).constant(np.float32(1), "threshold")
+    assert Graph(model).constant(np.float32(1)) != "threshold"
+
+
+def test_names_are_not_used_twice(model: ModelProto) -> None:
+    for axis in (0, 1):
+        Graph(model).op("Softmax", "x", axis=axis)
+    names = [node.name for node in model.graph.node]
+    assert len(set(names)) == len(names) == 2
+
+
+def test_the_first_output_of_several_is_returned(model: ModelProto) -> None:
     g = Graph(model)
-    kept = g.op("Add", "x", 1.0)
-    g.op("Mul", g.op("Exp", kept), 2.0)
-    model.graph.input.append(helper.make_tensor_value_info(g.constant(np.float32(3), "unused"), TensorProto.FLOAT, ()))
-    g.declare_output(g.op("Neg", kept, output="y"), TensorProto.FLOAT, ("N", 3))
+    largest = g.op("TopK", "x", g.constant(np.array([2])), axis=1)
+    g.declare_output(g.op("Identity", largest, output="values"), TensorProto.FLOAT, ("N", 2))
+    g.declare_output(g.op("Identity", f"{largest}_1", output="places"), TensorProto.INT64, ("N", 2))
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    values, places = session.run(["values", "places"], {"x": np.array([[1, 3, 2]], np.float32)})
+    assert (values.tolist(), places.tolist()) == ([[3, 2]], [[1, 2]])
+
+
+def test_what_no_output_needs_is_pruned(model: ModelProto) -> None:
+    g = Graph(model)
+    g.op("Add", g.op("Mul", "x", 3.0), 4.0)
+    g.declare_output(g.op("Add", "x", 5.0, output="y"), TensorProto.FLOAT, ("N", 3))
     prune(model)
-    assert [node.op_type for node in model.graph.node] == ["Add", "Neg"]
-    assert [numpy_helper.to_array(tensor) for tensor in model.graph.initializer] == [1]
-    assert [value.name for value in model.graph.input] == ["x"]
+    assert [node.output[0] for node in model.graph.node] == ["y"]
+    assert [numpy_helper.to_array(tensor) for tensor in model.graph.initializer] == [5.0]
+
+
+def test_a_removed_node_leaves_its_inputs(model: ModelProto) -> None:
+    g = Graph(model)
+    g.op("Add", g.op("Mul", "x", 3.0), 4.0, output="y")
+    assert remove_node(model, "y").op_type == "Add"
+    assert [node.op_type for node in model.graph.node] == ["Mul"]
+
+
+def test_metadata_is_replaced_not_added(model: ModelProto) -> None:
+    set_metadata(model, "{}")
+    set_metadata(model, '{"a": 1}')
+    assert [(item.key, item.value) for item in model.metadata_props] == [("oodgate", '{"a": 1}')]
 
 
 def test_pruning_leaves_what_the_body_of_a_branch_reads(model: ModelProto) -> None:
@@ -86,17 +121,3 @@ def test_pruning_leaves_what_the_body_of_a_branch_reads(model: ModelProto) -> No
     assert [node.op_type for node in model.graph.node] == ["Add", "If"]
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     assert session.run(None, {"x": np.ones((1, 3), np.float32)})[0].tolist() == [[2, 2, 2]]
-
-
-def test_a_node_is_removed_by_its_output_and_what_it_used_stays(model: ModelProto) -> None:
-    g = Graph(model)
-    name = g.op("Add", "x", 1.0)
-    removed = remove_node(model, name)
-    assert (removed.op_type, list(removed.output)) == ("Add", [name])
-    assert (len(model.graph.node), len(model.graph.initializer)) == (0, 1)
-
-
-def test_metadata_is_replaced_not_added(model: ModelProto) -> None:
-    set_metadata(model, "{}")
-    set_metadata(model, '{"a": 1}')
-    assert [(item.key, item.value) for item in model.metadata_props] == [("oodgate", '{"a": 1}')]

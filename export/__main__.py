@@ -21,6 +21,7 @@ from export.evaluate import evaluate_sources, parse_ood
 from export.exceptions import ExportError
 from export.gating import fit_gate
 from export.head import SCORES
+from export.inference import Images
 from export.options import AUTO, GateOptions, add_gate_options
 from export.report import documents, gate_text, summary, table
 from export.verification import verify
@@ -107,12 +108,11 @@ def _export(classifier: Classifier, args: argparse.Namespace, options: GateOptio
     name = args.name or args.out.resolve().name
     temperature = options.temperature if isinstance(options.temperature, float) else 1.0
     model, manifest = assemble(classifier, name, {"energy": {"temperature": temperature}})
+    images: Images = _noise(classifier.input)
     warning = None
     if args.calibration:
         gated = fit_gate(model, manifest, args.calibration, options)
         manifest, images, warning = gated.manifest, gated.images, gated.warning
-    else:
-        images = _noise(classifier.input)
     sealed = OnnxRuntimeCpu(seal(model, manifest))
     verification = verify(Backbone(classifier.module, classifier.input), sealed, manifest, images)
     provenance = {

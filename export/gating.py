@@ -9,7 +9,7 @@ on the very images that set the threshold could exceed alpha by an amount of the
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ import onnx
 from export import choice, confidence, head, merge, synthetic
 from export.calibration import calibrate
 from export.exceptions import ExportError
-from export.inference import collect
+from export.inference import Images, collect
 from export.options import GateOptions
 from runtime import conformal
 from runtime.engines.interface import Outputs
@@ -27,8 +27,6 @@ from runtime.engines.onnxruntime_cpu import OnnxRuntimeCpu
 from runtime.manifest import Choice, Confidence, Manifest
 from train.data import ImageSet, load, short_name
 from train.exceptions import DataError
-
-Images = npt.NDArray[np.uint8]
 
 # Of a larger outlier set so many random images: the standard error of an AUROC is then about 0.01.
 MAX_OUTLIERS = 2000
@@ -72,30 +70,40 @@ def fit_gate(
         manifest = _with_temperature(model, manifest, options.temperature)
     images = load(source, manifest.input)
     score, chosen = options.score, None
+    rest = np.arange(len(images))
     if options.merges or options.chooses:
-        held, images = split(images)
+        held, rest = split(len(images))
         if options.chooses:
-            manifest, chosen = _choose(model, manifest, held.images, options, threads)
+            manifest, chosen = _choose(model, manifest, images.images, held, options, threads)
             score = choice.best_score(chosen) if options.chooses_score else score
         if options.merges:
-            manifest = _with_merged(model, manifest, held.images, options, threads)
-    outputs = _run(model, images.images, threads, "calibrate")
+            manifest = _with_merged(model, manifest, Part(images.images, held), options, threads)
+    calibrating = Part(images.images, rest)
+    outputs = _run(model, calibrating, threads, "calibrate")
     classes = outputs.logits.argmax(axis=1) if options.class_conditional else None
     manifest = calibrate(manifest, outputs.scores, score, options.alpha, classes=classes, choice=chosen)
-    fitted, warning = _confidence(manifest, outputs, images, source)
-    return Gated(dataclasses.replace(manifest, confidence=fitted), images.images, warning)
+    fitted, warning = _confidence(manifest, outputs, images, rest, source)
+    return Gated(dataclasses.replace(manifest, confidence=fitted), calibrating, warning)
 
 
-def split(images: ImageSet, seed: int = 0) -> tuple[ImageSet, ImageSet]:
-    """Two random parts, drawn by index: a quarter to choose on, and the others to calibrate on."""
-    order = np.random.default_rng(seed).permutation(len(images))
-    held = max(1, len(images) // 4)
-    return _take(images, np.sort(order[:held])), _take(images, np.sort(order[held:]))
+def split(n: int, seed: int = 0) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The positions of two random parts of n images: a quarter to choose on, and the others to calibrate on."""
+    order = np.random.default_rng(seed).permutation(n)
+    held = max(1, n // 4)
+    return order[:held], np.sort(order[held:])
 
 
-def _take(images: ImageSet, indices: npt.NDArray[np.int64]) -> ImageSet:
-    names = tuple(images.names[i] for i in indices)
-    return dataclasses.replace(images, images=images.images[indices], labels=images.labels[indices], names=names)
+class Part:
+    """The images of a set at some positions, read when a slice of them is asked for."""
+
+    def __init__(self, images: npt.NDArray[np.uint8], positions: npt.NDArray[np.int64]) -> None:
+        self._images, self._positions = images, positions
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    def __getitem__(self, part: slice) -> npt.NDArray[np.uint8]:
+        return self._images[self._positions[part]]
 
 
 def _without_gate(model: onnx.ModelProto, manifest: Manifest) -> Manifest:
@@ -113,13 +121,17 @@ def _without_gate(model: onnx.ModelProto, manifest: Manifest) -> Manifest:
 
 
 def _choose(
-    model: onnx.ModelProto, manifest: Manifest, images: Images, options: GateOptions, threads: int
+    model: onnx.ModelProto,
+    manifest: Manifest,
+    images: npt.NDArray[np.uint8],
+    held: npt.NDArray[np.int64],
+    options: GateOptions,
+    threads: int,
 ) -> tuple[Manifest, Choice]:
     """Compare the scores, with the best temperature of the energy score if it is to be chosen."""
-    outliers = {
-        name: _run(model, part, threads, name) for name, part in _outliers(images, manifest, options.aux).items()
-    }
-    known = _run(model, images, threads, "choose")
+    sets = _auxiliary(manifest, options.aux) if options.aux else synthetic.outliers(images[held[:MAX_OUTLIERS]])
+    outliers = {name: _run(model, part, threads, name) for name, part in sets.items()}
+    known = _run(model, Part(images, held), threads, "choose")
     conformal.check_finite(known.scores)
     temperatures: dict[float, float] = {}
     if options.chooses_temperature:
@@ -132,10 +144,8 @@ def _choose(
     return manifest, choice.compare(manifest.scores, known, outliers, temperatures)
 
 
-def _outliers(known: Images, manifest: Manifest, aux: Sequence[str]) -> Mapping[str, Images]:
-    if not aux:
-        return synthetic.outliers(known)
-    sets: dict[str, Images] = {}
+def _auxiliary(manifest: Manifest, aux: Sequence[str]) -> dict[str, npt.NDArray[np.uint8]]:
+    sets: dict[str, npt.NDArray[np.uint8]] = {}
     for source in aux:
         name = short_name(source)
         if name in sets:
@@ -163,11 +173,11 @@ def _with_merged(
 
 
 def _confidence(
-    manifest: Manifest, outputs: Outputs, images: ImageSet, source: str
+    manifest: Manifest, outputs: Outputs, images: ImageSet, rest: npt.NDArray[np.int64], source: str
 ) -> tuple[Confidence | None, str | None]:
     """How the reported confidence is calibrated, or why it is not."""
     try:
-        labels = images.with_classes(manifest.labels, source).labels
+        labels = images.with_classes(manifest.labels, source).labels[rest]
     except DataError:
         unknown = min(set(images.classes) - set(manifest.labels))
         return None, (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
@@ -11,12 +13,20 @@ from runtime.engines.interface import Engine, Outputs
 BATCH = 64
 
 
-def collect(engine: Engine, images: npt.NDArray[np.uint8], *, penultimate: bool = False, title: str = "") -> Outputs:
+class Images(Protocol):
+    """N images uint8 [N, H, W, 3], in memory or read when a slice is asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> npt.NDArray[np.uint8]: ...
+
+
+def collect(engine: Engine, images: Images, *, penultimate: bool = False, title: str = "") -> Outputs:
     """Every image's outputs, in order, with a progress bar on a terminal.
 
     Args:
         engine: a loaded graph.
-        images: uint8 [N, H, W, 3], N >= 1.
+        images: N >= 1.
         penultimate: whether to keep the activations too.
         title: of the progress bar.
     """

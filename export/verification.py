@@ -10,7 +10,7 @@ import torch
 
 from export.backbone import Backbone
 from export.exceptions import ExportError
-from export.inference import BATCH, collect
+from export.inference import BATCH, Images, collect
 from runtime import merge, rule, scores
 from runtime.engines.interface import Engine
 from runtime.manifest import Manifest
@@ -40,7 +40,7 @@ class Verification:
     decision_flips: int | None
 
 
-def verify(backbone: Backbone, engine: Engine, manifest: Manifest, images: npt.NDArray[np.uint8]) -> Verification:
+def verify(backbone: Backbone, engine: Engine, manifest: Manifest, images: Images) -> Verification:
     """Compare logits, scores and decisions on images uint8 [N, H, W, 3].
 
     Raises:
@@ -86,9 +86,7 @@ def _reference(
 
 
 @torch.inference_mode()
-def _torch_outputs(
-    backbone: Backbone, images: npt.NDArray[np.uint8]
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+def _torch_outputs(backbone: Backbone, images: Images) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     batches = (torch.from_numpy(images[start : start + BATCH]) for start in range(0, len(images), BATCH))
     parts = [backbone(batch) for batch in batches]
     logits, penultimate = (torch.cat(tensors).numpy() for tensors in zip(*parts, strict=True))

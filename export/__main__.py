@@ -31,6 +31,7 @@ from runtime.command import run
 from runtime.engines.onnxruntime_cpu import OnnxRuntimeCpu
 from runtime.gate import Gate
 from runtime.manifest import InputSpec, Interpolation, Manifest, Resize, Task
+from train.data import Images
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -109,12 +110,11 @@ def _export(classifier: Classifier, args: argparse.Namespace, options: GateOptio
     name = args.name or args.out.resolve().name
     temperature = options.temperature if isinstance(options.temperature, float) else 1.0
     model, manifest = assemble(classifier, name, {"energy": {"temperature": temperature}})
+    images: Images = _noise(classifier.input)
     warning = None
     if args.calibration:
         gated = fit_gate(model, manifest, args.calibration, options)
         manifest, images, warning = gated.manifest, gated.images, gated.warning
-    else:
-        images = _noise(classifier.input)
     sealed = OnnxRuntimeCpu(seal(model, manifest))
     verification = verify(Backbone(classifier.module, classifier.input), sealed, manifest, images)
     provenance = {

@@ -9,7 +9,7 @@ on the very images that set the threshold could exceed alpha by an amount of the
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +25,7 @@ from runtime import conformal
 from runtime.engines.interface import Outputs
 from runtime.engines.onnxruntime_cpu import OnnxRuntimeCpu
 from runtime.manifest import Choice, Confidence, Manifest
-from train.data import Images, ImageSet, read, short_name
+from train.data import Images, ImageSet, SelectedImages, read, short_name
 from train.exceptions import DataError
 
 # Of a larger outlier set so many random images: the standard error of an AUROC is then about 0.01.
@@ -71,30 +71,27 @@ def fit_gate(
     images = read(source, manifest.input)
     manifest = leakage.record(manifest, "calibration", source, images.images)
     score, chosen = options.score, None
+    rest = np.arange(len(images))
     if options.merges or options.chooses:
-        held, images = split(images)
+        held, rest = split(len(images))
         if options.chooses:
-            manifest, chosen = _choose(model, manifest, held.images, options, threads)
+            manifest, chosen = _choose(model, manifest, images.images, held, options, threads)
             score = choice.best_score(chosen) if options.chooses_score else score
         if options.merges:
-            manifest = _with_merged(model, manifest, held.images, options, threads)
-    outputs = _run(model, images.images, threads, "calibrate")
+            manifest = _with_merged(model, manifest, SelectedImages(images.images, held), options, threads)
+    calibrating = SelectedImages(images.images, rest)
+    outputs = _run(model, calibrating, threads, "calibrate")
     classes = outputs.logits.argmax(axis=1) if options.class_conditional else None
     manifest = calibrate(manifest, outputs.scores, score, options.alpha, classes=classes, choice=chosen)
-    fitted, warning = _confidence(manifest, outputs, images, source)
-    return Gated(dataclasses.replace(manifest, confidence=fitted), images.images, warning)
+    fitted, warning = _confidence(manifest, outputs, images, rest, source)
+    return Gated(dataclasses.replace(manifest, confidence=fitted), calibrating, warning)
 
 
-def split(images: ImageSet, seed: int = 0) -> tuple[ImageSet, ImageSet]:
-    """Two random parts, drawn by index: a quarter to choose on, and the others to calibrate on."""
-    order = np.random.default_rng(seed).permutation(len(images))
-    held = max(1, len(images) // 4)
-    return _take(images, np.sort(order[:held])), _take(images, np.sort(order[held:]))
-
-
-def _take(images: ImageSet, indices: npt.NDArray[np.int64]) -> ImageSet:
-    names = tuple(images.names[i] for i in indices)
-    return dataclasses.replace(images, images=images.images[indices], labels=images.labels[indices], names=names)
+def split(n: int, seed: int = 0) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The positions of two random parts of n images: a quarter to choose on, and the others to calibrate on."""
+    order = np.random.default_rng(seed).permutation(n)
+    held = max(1, n // 4)
+    return order[:held], np.sort(order[held:])
 
 
 def _without_gate(model: onnx.ModelProto, manifest: Manifest) -> Manifest:
@@ -112,13 +109,20 @@ def _without_gate(model: onnx.ModelProto, manifest: Manifest) -> Manifest:
 
 
 def _choose(
-    model: onnx.ModelProto, manifest: Manifest, images: Images, options: GateOptions, threads: int
+    model: onnx.ModelProto,
+    manifest: Manifest,
+    images: Images,
+    held: npt.NDArray[np.int64],
+    options: GateOptions,
+    threads: int,
 ) -> tuple[Manifest, Choice]:
     """Compare the scores, with the best temperature of the energy score if it is to be chosen."""
-    outliers = {
-        name: _run(model, part, threads, name) for name, part in _outliers(images, manifest, options.aux).items()
-    }
-    known = _run(model, images, threads, "choose")
+    sets = _auxiliary(manifest, options.aux) if options.aux else synthetic.outliers(images[held[:MAX_OUTLIERS]])
+    outliers = {name: _run(model, part, threads, name) for name, part in sets.items()}
+    if options.aux:
+        for name, part in sets.items():
+            manifest = leakage.record(manifest, f"choice, {name}", name, part)
+    known = _run(model, SelectedImages(images, held), threads, "choose")
     conformal.check_finite(known.scores)
     temperatures: dict[float, float] = {}
     if options.chooses_temperature:
@@ -131,10 +135,8 @@ def _choose(
     return manifest, choice.compare(manifest.scores, known, outliers, temperatures)
 
 
-def _outliers(known: Images, manifest: Manifest, aux: Sequence[str]) -> Mapping[str, Images]:
-    if not aux:
-        return synthetic.outliers(known[:])
-    sets: dict[str, Images] = {}
+def _auxiliary(manifest: Manifest, aux: Sequence[str]) -> dict[str, npt.NDArray[np.uint8]]:
+    sets: dict[str, npt.NDArray[np.uint8]] = {}
     for source in aux:
         name = short_name(source)
         if name in sets:
@@ -145,8 +147,9 @@ def _outliers(known: Images, manifest: Manifest, aux: Sequence[str]) -> Mapping[
 
 
 def _with_temperature(model: onnx.ModelProto, manifest: Manifest, temperature: float) -> Manifest:
-    head.set_temperature(model, manifest.scores.index("energy"), temperature)
     parameters = {**manifest.score_parameters, "energy": {"temperature": temperature}}
+    if parameters != manifest.score_parameters:
+        head.set_temperature(model, manifest.scores.index("energy"), temperature)
     return dataclasses.replace(manifest, score_parameters=parameters)
 
 
@@ -161,16 +164,19 @@ def _with_merged(
 
 
 def _confidence(
-    manifest: Manifest, outputs: Outputs, images: ImageSet, source: str
+    manifest: Manifest, outputs: Outputs, images: ImageSet, rest: npt.NDArray[np.int64], source: str
 ) -> tuple[Confidence | None, str | None]:
     """How the reported confidence is calibrated, or why it is not."""
     own = "the reported confidence is the model's own"
     try:
-        labels = images.with_classes(manifest.labels, source).labels
-    except DataError as error:
-        return None, f"{own}, for want of labelled images ({error})"
+        labels = images.with_classes(manifest.labels, source).labels[rest]
+    except DataError:
+        unknown = min(set(images.classes) - set(manifest.labels))
+        return None, (
+            f"{own}, for want of labelled images: {unknown!r} of {short_name(source)} is none of the model's classes"
+        )
     if images.task == "multilabel" and manifest.task == "multiclass":
-        return None, f"{own}: {source} has any number of labels an image"
+        return None, f"{own}: {short_name(source)} has any number of labels an image"
     fitted = confidence.fit(outputs.logits, labels, manifest.task)
     if fitted is None:
         return None, f"{own}: no temperature is the most likely for these images"

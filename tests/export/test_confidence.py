@@ -105,3 +105,18 @@ def test_large_logits_do_not_overflow(rng: np.random.Generator) -> None:
     fitted = fit(logits * np.float32(1e4), labels, "multiclass")
     assert fitted is not None
     assert fitted.temperature == pytest.approx(2e4, rel=0.05)
+
+
+def test_images_may_have_several_labels_or_none(rng: np.random.Generator) -> None:
+    """Each label is there with probability sigmoid(f / 3)."""
+    logits = rng.normal(0, 4, (4000, 5)).astype(np.float32)
+    labels = rng.random(logits.shape) < expit(logits.astype(float) / 3)
+    fitted = fit(logits, labels, "multilabel")
+    assert fitted is not None
+    assert fitted.temperature == pytest.approx(3, rel=0.05)
+    assert fitted.ece_after < 0.03 < 0.1 < fitted.ece_before
+
+
+def test_one_label_is_the_same_as_multi_hot(rng: np.random.Generator) -> None:
+    logits, labels = drawn(rng, 2.0, "multilabel")
+    assert fit(logits, labels, "multilabel") == fit(logits, np.eye(5, dtype=bool)[labels], "multilabel")

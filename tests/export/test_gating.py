@@ -13,7 +13,7 @@ import pytest
 from export import gating
 from export.artifact import seal
 from export.exceptions import ExportError
-from export.gating import Gated, fit_gate, split
+from export.gating import Gated, Part, fit_gate, split
 from export.options import GateOptions
 from runtime import merge, scores
 from runtime.bundle import Bundle
@@ -21,7 +21,7 @@ from runtime.engines.onnxruntime_cpu import OnnxRuntimeCpu
 from runtime.exceptions import CalibrationError
 from runtime.manifest import Manifest
 from tests.small import LABELS, SPEC, calibration_images
-from train.data import ImageSet, load
+from train.data import load
 
 N = 200
 
@@ -81,7 +81,7 @@ def check_threshold(fitted: Fitted) -> None:
     """The threshold is the order statistic of the sealed file's own scores, on the calibrating images alone."""
     gate = fitted.manifest.gate
     assert gate is not None
-    own = np.sort(fitted.scores(fitted.gated.images)[gate.score])
+    own = np.sort(fitted.scores(fitted.gated.images[:])[gate.score])
     assert gate.n_calibration == len(own)
     k = int(gate.alpha * (len(own) + 1) + 1e-9)
     assert np.float32(gate.threshold) == pytest.approx(own[k - 1], rel=1e-6)
@@ -90,32 +90,25 @@ def check_threshold(fitted: Fitted) -> None:
 # --- the two parts
 
 
-def test_the_parts_are_a_quarter_and_the_rest(source: str) -> None:
-    images = load(source, SPEC)
-    held, rest = split(images)
-    assert (len(held), len(rest)) == (50, 150)
-    assert rows(held.images).isdisjoint(rows(rest.images))
-    assert rows(held.images) | rows(rest.images) == rows(images.images)
-    where = {
-        image.tobytes(): (label, name)
-        for image, label, name in zip(images.images, images.labels, images.names, strict=True)
-    }
-    for part in (held, rest):
-        for image, label, name in zip(part.images, part.labels, part.names, strict=True):
-            assert where[image.tobytes()] == (label, name)
+@pytest.mark.parametrize(("n", "held"), [(200, 50), (7, 1), (2, 1), (1, 1)])
+def test_the_parts_are_a_quarter_and_the_rest(n: int, held: int) -> None:
+    first, rest = split(n)
+    assert len(first) == held
+    assert sorted([*first, *rest]) == list(range(n))
 
 
-def test_the_parts_are_the_same_each_time_and_random(source: str) -> None:
-    images = load(source, SPEC)
-    first, again = split(images)[0], split(images)[0]
-    assert first.names == again.names
-    assert split(images, seed=1)[0].names != first.names
-    assert first.names != images.names[:50]
+def test_the_parts_are_the_same_each_time_and_random() -> None:
+    first, again, other = split(200)[0], split(200)[0], split(200, seed=1)[0]
+    np.testing.assert_array_equal(first, again)
+    assert set(first) != set(other)
+    assert set(first) != set(range(50))
 
 
-def test_one_image_leaves_none_to_calibrate_on() -> None:
-    one = ImageSet(np.zeros((1, 16, 16, 3), np.uint8), np.zeros(1, np.int64), ("cat",), ("0",))
-    assert tuple(map(len, split(one))) == (1, 0)
+def test_a_part_is_read_in_slices() -> None:
+    images = calibration_images(9)
+    part = Part(images, np.array([7, 2, 5]))
+    assert len(part) == 3
+    np.testing.assert_array_equal(part[1:9], images[[2, 5]])
 
 
 # --- what is fitted
@@ -154,7 +147,7 @@ def test_the_images_that_choose_do_not_calibrate(
     run = gating._run
 
     def spy(model: onnx.ModelProto, images: npt.NDArray[np.uint8], threads: int, title: str) -> object:
-        seen[title] = rows(images)
+        seen[title] = rows(images[:])
         return run(model, images, threads, title)
 
     monkeypatch.setattr(gating, "_run", spy)
@@ -174,10 +167,10 @@ def test_auto_by_auxiliary_outliers(shared_bundle: Bundle, source: str, dark: st
     assert gate.choice.outliers == {"dark.npz": 30}
     assert gate.choice.temperatures == {}
     assert fitted.manifest.score_parameters["energy"]["temperature"] == 0.5
-    held, _ = split(load(source, SPEC))
+    images = load(source, SPEC).images
+    held, _ = split(len(images))
     for name, auroc in gate.choice.auroc["dark.npz"].items():
-        known, outliers = (fitted.scores(load(s, SPEC).images)[name] for s in (source, dark))
-        known = fitted.scores(held.images)[name]
+        known, outliers = (fitted.scores(part)[name] for part in (images[held], load(dark, SPEC).images))
         pairs = (known[:, None] > outliers).mean() + (known[:, None] == outliers).mean() / 2
         assert auroc == pytest.approx(pairs, abs=0.002)
 
@@ -200,10 +193,10 @@ def test_the_same_set_of_outliers_twice(shared_bundle: Bundle, source: str, dark
 @pytest.mark.parametrize("temperature", [0.1, 1.0])
 def test_a_given_temperature_is_in_the_file(shared_bundle: Bundle, source: str, temperature: float) -> None:
     fitted = fit(shared_bundle, source, GateOptions("energy", 0.1, temperature=temperature))
-    outputs = fitted.engine.run(fitted.gated.images, penultimate=True)
+    outputs = fitted.engine.run(fitted.gated.images[:], penultimate=True)
     assert outputs.penultimate is not None
     reference = scores.energy(outputs.logits, outputs.penultimate, temperature)
-    np.testing.assert_allclose(fitted.scores(fitted.gated.images)["energy"], reference, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(fitted.scores(fitted.gated.images[:])["energy"], reference, rtol=1e-5, atol=1e-7)
     assert fitted.manifest.score_parameters["energy"]["temperature"] == temperature
     check_threshold(fitted)
 
@@ -213,7 +206,7 @@ def test_a_merged_score_is_one_more_column(shared_bundle: Bundle, source: str) -
     manifest = fitted.manifest
     assert manifest.scores == (*shared_bundle.manifest.scores, "msp+nan")
     assert manifest.merged["msp+nan"].n == 50
-    found = fitted.scores(fitted.gated.images)
+    found = fitted.scores(fitted.gated.images[:])
     np.testing.assert_allclose(found["msp+nan"], merge.merge(found, manifest.merged["msp+nan"]), rtol=1e-5)
     check_threshold(fitted)
 

@@ -49,47 +49,6 @@ def test_reduces_over_axis_1(model: ModelProto, keepdims: bool, shape: tuple[int
     assert found.ravel().tolist() == [6, 15]
 
 
-def test_pruning_leaves_what_an_output_depends_on(model: ModelProto) -> None:
-    g = Graph(model)
-    kept = g.op("Add", "x", 1.0)
-    g.op("Mul", g.op("Exp", kept), 2.0)
-    model.graph.input.append(helper.make_tensor_value_info(g.constant(np.float32(3), "unused"), TensorProto.FLOAT, ()))
-    g.declare_output(g.op("Neg", kept, output="y"), TensorProto.FLOAT, ("N", 3))
-    prune(model)
-    assert [node.op_type for node in model.graph.node] == ["Add", "Neg"]
-    assert [numpy_helper.to_array(tensor) for tensor in model.graph.initializer] == [1]
-    assert [value.name for value in model.graph.input] == ["x"]
-
-
-def test_pruning_leaves_what_the_body_of_a_branch_reads(model: ModelProto) -> None:
-    g = Graph(model)
-    outer = g.op("Add", "x", 1.0)
-    bodies = [
-        helper.make_graph(
-            [helper.make_node("Identity", [name], [f"{name}_out"])],
-            "body",
-            [],
-            [helper.make_tensor_value_info(f"{name}_out", TensorProto.FLOAT, ("N", 3))],
-        )
-        for name in (outer, "x")
-    ]
-    condition = g.constant(np.array(True))
-    model.graph.node.append(helper.make_node("If", [condition], ["y"], then_branch=bodies[0], else_branch=bodies[1]))
-    g.declare_output("y", TensorProto.FLOAT, ("N", 3))
-    prune(model)
-    assert [node.op_type for node in model.graph.node] == ["Add", "If"]
-    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    assert session.run(None, {"x": np.ones((1, 3), np.float32)})[0].tolist() == [[2, 2, 2]]
-
-
-def test_a_node_is_removed_by_its_output_and_what_it_used_stays(model: ModelProto) -> None:
-    g = Graph(model)
-    name = g.op("Add", "x", 1.0)
-    removed = remove_node(model, name)
-    assert (removed.op_type, list(removed.output)) == ("Add", [name])
-    assert (len(model.graph.node), len(model.graph.initializer)) == (0, 1)
-
-
 def test_what_an_earlier_graph_appended_is_shared(model: ModelProto) -> None:
     first = Graph(model).op("Softmax", "x", axis=1)
     again = Graph(model)
@@ -121,7 +80,44 @@ def test_the_first_output_of_several_is_returned(model: ModelProto) -> None:
     assert (values.tolist(), places.tolist()) == ([[3, 2]], [[1, 2]])
 
 
+def test_what_no_output_needs_is_pruned(model: ModelProto) -> None:
+    g = Graph(model)
+    g.op("Add", g.op("Mul", "x", 3.0), 4.0)
+    g.declare_output(g.op("Add", "x", 5.0, output="y"), TensorProto.FLOAT, ("N", 3))
+    prune(model)
+    assert [node.output[0] for node in model.graph.node] == ["y"]
+    assert [numpy_helper.to_array(tensor) for tensor in model.graph.initializer] == [5.0]
+
+
+def test_a_removed_node_leaves_its_inputs(model: ModelProto) -> None:
+    g = Graph(model)
+    g.op("Add", g.op("Mul", "x", 3.0), 4.0, output="y")
+    assert remove_node(model, "y").op_type == "Add"
+    assert [node.op_type for node in model.graph.node] == ["Mul"]
+
+
 def test_metadata_is_replaced_not_added(model: ModelProto) -> None:
     set_metadata(model, "{}")
     set_metadata(model, '{"a": 1}')
     assert [(item.key, item.value) for item in model.metadata_props] == [("oodgate", '{"a": 1}')]
+
+
+def test_pruning_leaves_what_the_body_of_a_branch_reads(model: ModelProto) -> None:
+    g = Graph(model)
+    outer = g.op("Add", "x", 1.0)
+    bodies = [
+        helper.make_graph(
+            [helper.make_node("Identity", [name], [f"{name}_out"])],
+            "body",
+            [],
+            [helper.make_tensor_value_info(f"{name}_out", TensorProto.FLOAT, ("N", 3))],
+        )
+        for name in (outer, "x")
+    ]
+    condition = g.constant(np.array(True))
+    model.graph.node.append(helper.make_node("If", [condition], ["y"], then_branch=bodies[0], else_branch=bodies[1]))
+    g.declare_output("y", TensorProto.FLOAT, ("N", 3))
+    prune(model)
+    assert [node.op_type for node in model.graph.node] == ["Add", "If"]
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    assert session.run(None, {"x": np.ones((1, 3), np.float32)})[0].tolist() == [[2, 2, 2]]

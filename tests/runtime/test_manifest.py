@@ -69,8 +69,6 @@ FULL = Manifest(
         {"cat": OrderStatistics(2, (1, 2), (0.75, 1.0))},
     ),
     confidence=Confidence(1.5, 3, 0.25, 0.125),
-    gate=GateSpec("energy", 1.25, 0.1, 0.9, 3, (0.8, 0.95)),
-    calibration=Calibration(3, (1, 2, 3), {"msp": (0.1, 0.1, 0.9), "energy": (-1.0, 1.25, 1e30)}),
     data={"calibration": DataSpec("val.tar@1/2", 3, "AAAAAAAAAAA=")},
     provenance={"versions": {"torch": "2.9"}, "loss": [1.5, 0.25]},
     files={"model.onnx": FileEntry("ab" * 32, 1234), "card": FileEntry("cd" * 32, 5)},

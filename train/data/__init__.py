@@ -18,9 +18,20 @@ A set whose decoded images fit into memory is decoded at once, a larger one imag
 from __future__ import annotations
 
 from train.data.image_set import ImageSet, concatenate
-from train.data.images import Images, LazyImages, batches
+from train.data.images import Images, LazyImages, SelectedImages, batches
 from train.data.loading import load, read
 from train.data.prefetch import prefetch
 from train.data.source import short_name
 
-__all__ = ["ImageSet", "Images", "LazyImages", "batches", "concatenate", "load", "prefetch", "read", "short_name"]
+__all__ = [
+    "ImageSet",
+    "Images",
+    "LazyImages",
+    "SelectedImages",
+    "batches",
+    "concatenate",
+    "load",
+    "prefetch",
+    "read",
+    "short_name",
+]

@@ -100,6 +100,28 @@ class JoinedImages:
         return images
 
 
+class SelectedImages:
+    """The images of a set at some positions, without a copy of them."""
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, images: Images, positions: npt.NDArray[np.int64]) -> None:
+        self._images, self._positions = images, positions
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, H, W, 3)."""
+        return len(self), *self._images.shape[1:]
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    def __getitem__(self, chosen: slice | npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
+        """The images of a slice or of an integer array, uint8 [n, H, W, 3], in that order."""
+        images: npt.NDArray[np.uint8] = self._images[self._positions[chosen]]
+        return images
+
+
 def join(parts: Sequence[Images]) -> Images:
     """One set of images out of several: an array if all of them are arrays."""
     arrays = [part for part in parts if isinstance(part, np.ndarray)]

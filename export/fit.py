@@ -15,7 +15,7 @@ from export.calibration import calibrate
 from export.detectors import DETECTORS
 from export.detectors.interface import Detector
 from export.exceptions import ExportError
-from export.fitting import attach, fit, observe, verify, with_provenance
+from export.fitting import attach, fit, observe, training_images, verify, with_provenance
 from export.inference import collect
 from export.last_layers import LastLayers
 from export.report import documents, gate_text
@@ -122,16 +122,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     model = onnx.load_from_string(loaded.model)
     layers = LastLayers(model)
     names = names or [name for name, kind in DETECTORS.items() if layers.is_linear or not kind.linear]
-    training, sample = observe(engine, layers, manifest, names, args.source)
+    images = training_images(names, manifest, args.source)
+    training = observe(engine, manifest, layers, images)
     fitted = fit(names, dataclasses.replace(training, seed=args.seed, settings=settings))
     manifest = attach(model, manifest, fitted, settings)
     engine = OnnxRuntimeCpu(model.SerializeToString(), args.threads)
-    found = verify(engine, sample, fitted, manifest)
+    found = verify(engine, images, fitted, manifest)
     manifest = with_provenance(manifest, fitted, args.source, len(training.penultimate), args.seed, found)
     if args.calibration:
-        images = load(args.calibration, manifest.input).images
+        outputs = collect(engine, load(args.calibration, manifest.input).images, title="calibrate")
         score, alpha = (before.score, before.alpha) if before else ("energy", 0.05)
-        manifest = calibrate(manifest, collect(engine, images, title="calibrate").scores, score, alpha)
+        manifest = calibrate(manifest, outputs.scores, score, alpha)
     out = args.out or args.bundle
     bundle.write(out, manifest, {bundle.MODEL: seal(model, manifest)}, documents(manifest))
     print(

@@ -28,7 +28,6 @@ class Mahalanobis(Detector):
 
     @classmethod
     def fit(cls, training: Training) -> Mahalanobis:
-        assert training.labels is not None, "the command gives labels to a detector that needs them"
         features = training.penultimate
         _, members, counts = np.unique(training.labels, return_inverse=True, return_counts=True)
         means = np.zeros((len(counts), features.shape[1]))

@@ -229,7 +229,7 @@ def report(figures: Mapping[str, Any]) -> str:
             f"The backbone takes {each['backbone_ms']:.0f} ms a batch, {1e3 * each['backbone_ms'] / BATCH:.0f} us an image.",
             f"All closed forms and the gate together: {closed['microseconds']:.1f} us an image, "
             f"**{100 * closed['ratio']:.2f} %** of the backbone; the whole graph with them took "
-            f"{each['with_closed_forms']:.3f} times the backbone's time.",
+            f"{each['with_closed_forms']:.3f} times the backbone's time; a few percent there are the machine's noise.",
             "",
             "Each score alone, from the logits and activations on. What two scores share is computed once in a bundle, and "
             f"counted for both here. KNN's banks are of {BANK:,} x {FEATURES}, k = {Knn.settings.k}.",

@@ -198,10 +198,12 @@ def by_bank(rounds: int, threads: int) -> dict[int, float]:
     return {int(name): 1e6 * statistics.median(values) / BATCH for name, values in times.items()}
 
 
-def growth(costs: Mapping[int, float]) -> float:
-    """The slope of log cost over log size between the two largest sizes; 1 is linear."""
-    (n, low), (m, high) = sorted(costs.items())[-2:]
-    return float(np.log(high / low) / np.log(m / n))
+def growth(costs: Mapping[int, float]) -> str:
+    """The straight line through the costs, by least squares, and how much of their variance it explains."""
+    sizes, values = np.array(list(costs)), np.array(list(costs.values()))
+    slope, offset = np.polyfit(sizes, values, 1)
+    explained = 1 - np.square(values - offset - slope * sizes).sum() / np.square(values - values.mean()).sum()
+    return f"{offset:.1f} + {1e3 * slope:.2f} n / 1000, R^2 = {explained:.4f}"
 
 
 def report(figures: Mapping[str, Any]) -> str:
@@ -227,7 +229,7 @@ def report(figures: Mapping[str, Any]) -> str:
             f"The backbone takes {each['backbone_ms']:.0f} ms a batch, {1e3 * each['backbone_ms'] / BATCH:.0f} us an image.",
             f"All closed forms and the gate together: {closed['microseconds']:.1f} us an image, "
             f"**{100 * closed['ratio']:.2f} %** of the backbone; the whole graph with them took "
-            f"{each['with_closed_forms']:.3f} times the backbone's time.",
+            f"{each['with_closed_forms']:.3f} times the backbone's time; a few percent there are the machine's noise.",
             "",
             "Each score alone, from the logits and activations on. What two scores share is computed once in a bundle, and "
             f"counted for both here. KNN's banks are of {BANK:,} x {FEATURES}, k = {Knn.settings.k}.",
@@ -238,14 +240,13 @@ def report(figures: Mapping[str, Any]) -> str:
             "",
             "## Growth",
             "",
-            "All closed forms and the gate by number of classes; from the second largest to the largest the cost grows with "
-            f"the power {growth(figures['classes']):.2f} of it (1 is linear).",
+            f"All closed forms and the gate by number of classes n: {growth(figures['classes'])}.",
             "",
             "| classes | us an image |",
             "|---|---|",
             *classes,
             "",
-            f"KNN by bank; the power is {growth(figures['banks']):.2f}.",
+            f"KNN by size of the bank n, k = {Knn.settings.k}: {growth(figures['banks'])}.",
             "",
             "| bank | us an image |",
             "|---|---|",

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import onnx
 
-from export.artifact import seal
-from export.card import FIGURES, documents
 from export.exceptions import ExportError
 from export.gating import fit_gate
 from export.options import GateOptions, add_gate_options
 from export.promise import gate_text
+from export.rewriting import rewrite
 from runtime import bundle
 from runtime.command import run
 from runtime.gate import load_engine
@@ -56,22 +55,6 @@ def _moved(manifest: Manifest, args: argparse.Namespace) -> Manifest:
     return dataclasses.replace(manifest, gate=manifest.gate.at(args.alpha))
 
 
-def _kept(path: Path, manifest: Manifest, rewritten: Sequence[str]) -> tuple[dict[str, bytes], list[str]]:
-    """The other files of a bundle: what stays, and the names of what no longer holds."""
-    stale = {*FIGURES, *manifest.files} - {bundle.MODEL}
-    kept: dict[str, bytes] = {}
-    dropped: list[str] = []
-    for file in sorted(path.rglob("*")):
-        name = file.relative_to(path).as_posix()
-        if not file.is_file() or name in rewritten:
-            continue
-        if name in stale or name.startswith("engines/"):
-            dropped.append(name)
-        else:
-            kept[name] = file.read_bytes()
-    return kept, dropped
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     loaded = bundle.Bundle.load(args.bundle)
@@ -83,10 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = _options(args, loaded.manifest)
         gated = fit_gate(model, loaded.manifest, args.source, options, threads=args.threads)
         manifest, warning = gated.manifest, gated.warning
-    written = {bundle.MODEL: seal(model, manifest)}
-    texts = documents(manifest)
-    kept, dropped = _kept(args.bundle, loaded.manifest, (bundle.MANIFEST, *written, *texts))
-    bundle.write(args.bundle, manifest, written, {**kept, **texts})
+    dropped = rewrite(args.bundle, loaded.manifest, model, manifest)
     print(f"{args.bundle}: {gate_text(manifest)}")
     if dropped:
         print(f"dropped, as made for the gate before: {', '.join(dropped)}")

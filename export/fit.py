@@ -10,16 +10,16 @@ from typing import Any
 
 import onnx
 
-from export.artifact import seal
-from export.card import documents
 from export.detectors import DETECTORS
 from export.detectors.interface import Detector
 from export.exceptions import ExportError
-from export.fitting import attach, fit, observe, verify, with_provenance
+from export.fitting import attach, fit, observe, training_images, verify, with_provenance
 from export.gating import fit_gate
 from export.last_layers import LastLayers
+from export.leakage import record
 from export.options import GateOptions
 from export.promise import gate_text
+from export.rewriting import rewrite
 from runtime import bundle
 from runtime.command import run
 from runtime.engines.onnxruntime_cpu import OnnxRuntimeCpu
@@ -122,22 +122,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     model = onnx.load_from_string(loaded.model)
     layers = LastLayers(model)
     names = names or [name for name, kind in DETECTORS.items() if layers.is_linear or not kind.linear]
-    training, sample = observe(engine, layers, manifest, names, args.source)
+    images = training_images(names, manifest, args.source)
+    training = observe(engine, manifest, layers, images)
     fitted = fit(names, dataclasses.replace(training, seed=args.seed, settings=settings))
     manifest = attach(model, manifest, fitted, settings)
     engine = OnnxRuntimeCpu(model.SerializeToString(), args.threads)
-    found = verify(engine, sample, fitted, manifest)
+    found = verify(engine, images, fitted, manifest)
     manifest = with_provenance(manifest, fitted, args.source, len(training.penultimate), args.seed, found)
+    if images is not None:
+        manifest = record(manifest, "fit", args.source, images.images)
     if args.calibration:
         gated = fit_gate(model, manifest, args.calibration, GateOptions.of(loaded.manifest), threads=args.threads)
         manifest, warning = gated.manifest, gated.warning
     out = args.out or args.bundle
-    bundle.write(out, manifest, {bundle.MODEL: seal(model, manifest)}, documents(manifest))
+    dropped = rewrite(args.bundle, loaded.manifest, model, manifest, out)
     print(
         f"{out}: {', '.join(names)} added; the graph's scores differ from the float64 references by at most "
         f"{max(found.values()):.2g} (relative)"
     )
     print(gate_text(manifest))
+    if dropped:
+        print(f"dropped, as made for the scores before: {', '.join(dropped)}")
     if warning:
         print(f"warning: {warning}")
     return 0

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 from tqdm import tqdm
 
@@ -20,52 +19,55 @@ from export.inference import collect
 from export.last_layers import LastLayers
 from runtime.engines.interface import Engine
 from runtime.manifest import Manifest
-from train.data import read, short_name
-
-Images = npt.NDArray[np.uint8]
+from train.data import ImageSet, read, short_name
 
 _SAMPLE = 192  # images that graph and reference are compared on, and a third as many of noise
 _TOLERANCE = 1e-3  # beyond this relative difference the graph computes something else
 _LARGEST_FILE = 2**31 - 2**20  # bytes of a protobuf message, less some room for everything but constants
 
 
-def observe(
-    engine: Engine, layers: LastLayers, manifest: Manifest, names: Sequence[str], source: str | None
-) -> tuple[Training, Images]:
-    """The graph's outputs for the training images that the detectors `names` need, and some of the images.
+def training_images(names: Sequence[str], manifest: Manifest, source: str | None) -> ImageSet | None:
+    """The images that the detectors `names` are fitted on, labelled if one of them needs labels; None if none needs any.
 
     Raises:
-        ExportError: no images though a detector needs them, or features that are not finite.
+        ExportError: no source though a detector needs one, or labels needed for a multi-label model.
         DataError: images that can't be read, or, where labels are needed, of a class that the model does not have.
     """
-    needs = {DETECTORS[name].needs for name in names}
-    if needs == {"nothing"}:
-        classes, features = len(manifest.labels), manifest.model.features
-        none = np.empty((0, classes), np.float32), np.empty((0, features), np.float32)
-        no_images = np.empty((0, manifest.input.height, manifest.input.width, 3), np.uint8)
-        return Training(*none, labels=None, layers=layers), no_images
+    needing = [name for name in names if DETECTORS[name].needs != "nothing"]
+    labelled = [name for name in names if DETECTORS[name].needs == "labels"]
+    if not needing:
+        return None
     if source is None:
-        needing = next(name for name in names if DETECTORS[name].needs != "nothing")
-        raise ExportError(f"{needing} is fitted: give training images, SOURCE")
-    loaded = read(source, manifest.input)
-    labels = None
-    if "labels" in needs:
-        if manifest.task != "multiclass":
-            needing = next(name for name in names if DETECTORS[name].needs == "labels")
-            raise ExportError(f"{needing} needs one label an image, and this model is {manifest.task}")
-        if loaded.task != "multiclass":
-            raise ExportError(f"{source}: images have any number of labels, and this model's have one")
-        labels = cast(npt.NDArray[np.int64], loaded.with_classes(manifest.labels, source).labels)
-    outputs = collect(engine, loaded.images, penultimate=True, title="features")
-    assert outputs.penultimate is not None
-    outliers = np.flatnonzero(~np.isfinite(np.hstack([outputs.logits, outputs.penultimate])).all(axis=1))
-    if len(outliers):
-        raise ExportError(
-            f"{source}: {len(outliers)} of {len(loaded)} images have features that are not finite, such as "
-            f"{loaded.names[outliers[0]]}; the model is unusable"
+        raise ExportError(f"{needing[0]} is fitted: give training images, SOURCE")
+    if labelled and manifest.task != "multiclass":
+        raise ExportError(f"{labelled[0]} needs one label an image, and this model is {manifest.task}")
+    images = read(source, manifest.input)
+    if labelled and images.task != "multiclass":
+        raise ExportError(f"{labelled[0]} needs one label an image, and those of {source} have any number")
+    return images.with_classes(manifest.labels, source) if labelled else images
+
+
+def observe(engine: Engine, manifest: Manifest, layers: LastLayers, images: ImageSet | None) -> Training:
+    """The graph's own outputs for training images; none for None.
+
+    Raises:
+        ExportError: outputs that are not finite.
+    """
+    if images is None:
+        logits, penultimate = (
+            np.empty((0, size), np.float32) for size in (len(manifest.labels), manifest.model.features)
         )
-    sample = loaded.images[:: -(-len(loaded.images) // _SAMPLE)].copy()
-    return Training(outputs.logits, outputs.penultimate, labels, layers), sample
+        return Training(logits, penultimate, np.empty(0, np.int64), layers)
+    outputs = collect(engine, images.images, penultimate=True, title="features")
+    assert outputs.penultimate is not None
+    finite = np.isfinite(outputs.logits).all(axis=1) & np.isfinite(outputs.penultimate).all(axis=1)
+    unusable = np.flatnonzero(np.logical_not(finite))
+    if len(unusable):
+        raise ExportError(
+            f"{len(unusable)} of {len(images)} training images have features that are not finite, such as "
+            f"{images.names[unusable[0]]}; the model is unusable"
+        )
+    return Training(outputs.logits, outputs.penultimate, images.labels, layers)
 
 
 def fit(names: Sequence[str], examples: Training) -> dict[str, Detector]:
@@ -112,8 +114,10 @@ def attach(
     )
 
 
-def verify(engine: Engine, sample: Images, fitted: Mapping[str, Detector], manifest: Manifest) -> dict[str, float]:
-    """Largest difference between the graph's scores and the float64 references, on a sample of images and on noise.
+def verify(
+    engine: Engine, images: ImageSet | None, fitted: Mapping[str, Detector], manifest: Manifest
+) -> dict[str, float]:
+    """Largest difference between the graph's scores and the float64 references, on some of the images and on noise.
 
     Relative to the reference's magnitude, or to its median magnitude where it is smaller than that: a score that is a
     difference of two terms passes through zero.
@@ -121,8 +125,11 @@ def verify(engine: Engine, sample: Images, fitted: Mapping[str, Detector], manif
     Raises:
         ExportError: a difference that rounding does not explain.
     """
-    noise = np.random.default_rng(0).integers(0, 256, (_SAMPLE // 3, *sample.shape[1:]), dtype=np.uint8)
-    outputs = collect(engine, np.concatenate([sample, noise]), penultimate=True, title="verify")
+    shape = (_SAMPLE // 3, manifest.input.height, manifest.input.width, 3)
+    sample = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    if images is not None:
+        sample = np.concatenate([sample, images.images[:: -(-len(images) // _SAMPLE)]])
+    outputs = collect(engine, sample, penultimate=True, title="verify")
     assert outputs.penultimate is not None
     found = {}
     for name, detector in fitted.items():

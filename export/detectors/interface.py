@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from export.graph import Graph
 from export.last_layers import LastLayers
+from train.data.labels import Labels
 
 Array = npt.NDArray[np.float64]
 Features = npt.NDArray[np.floating]
@@ -66,7 +67,7 @@ class Training:
 
     Attributes:
         logits, penultimate: float32 (n, K) and (n, D), finite; n = 0 where no detector needs them.
-        labels: int64 (n,), or None where no detector needs them.
+        labels: int64 (n,), classes of the model, where a detector needs them.
         layers: from penultimate to logits.
         seed: of everything random.
         settings: hyperparameters by detector, where they are not the defaults.
@@ -74,7 +75,7 @@ class Training:
 
     logits: npt.NDArray[np.float32]
     penultimate: npt.NDArray[np.float32]
-    labels: npt.NDArray[np.int64] | None
+    labels: Labels
     layers: LastLayers
     seed: int = 0
     settings: Mapping[type[Detector], Any] = field(default_factory=dict)

@@ -44,7 +44,10 @@ class Knn(Detector):
     """
 
     settings = KnnSettings()
-    use = "Where classes are no Gaussian clouds and the file may carry a bank of training features."
+    use = (
+        "Where the file may carry a bank of training features: it assumes nothing of their distribution, and "
+        "costs the most."
+    )
     bank: Array  # (M, D), rows of norm 1, exact in float32
     k: int
 

@@ -21,14 +21,16 @@ class Mahalanobis(Detector):
     """
 
     needs = "labels"
-    use = "For images far from the training data, with labels at hand; cheap at any number of training images."
+    use = (
+        "Where each class is one cloud of features and labels are at hand; features of very different "
+        "lengths, as LogitNorm leaves, spoil it."
+    )
     origin: Array  # (D,), the mean of the class means
     means: Array  # (K', D), of the classes with images, from the origin, whitened (K', r)
     whitening: Array  # (D, r)
 
     @classmethod
     def fit(cls, training: Training) -> Mahalanobis:
-        assert training.labels is not None, "the command gives labels to a detector that needs them"
         features = training.penultimate
         _, members, counts = np.unique(training.labels, return_inverse=True, return_counts=True)
         means = np.zeros((len(counts), features.shape[1]))

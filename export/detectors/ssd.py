@@ -42,7 +42,7 @@ class Ssd(Detector):
     """
 
     settings = SsdSettings()
-    use = "As `mahalanobis`, without labels."
+    use = "For unknown images of another kind altogether, without labels and without a bank; far cheaper than `knn`."
     origin: Array  # (D,)
     whitening: Array  # (D, M * r), of each cluster
     means: Array  # (M * r,), whitened, from the origin

@@ -44,7 +44,10 @@ class Vim(Detector):
 
     settings = VimSettings()
     linear = True
-    use = "For unknown images of both kinds, near in the logits or far in the features, at the cost of one matrix product."
+    use = (
+        "Where unknown images leave the subspace of the known features, which it adds to `energy`; needs "
+        "features of similar length too."
+    )
     origin: Array  # (D,)
     residual: Array  # (D, D - dims), times alpha
 

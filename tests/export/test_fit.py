@@ -224,5 +224,6 @@ def test_features_that_are_not_finite(
     bundle.write(exported_copy, loaded.manifest, {bundle.MODEL: seal(model, loaded.manifest)}, {})
     message = failure(capsys, main, exported_copy, sources.train, "--detectors", "knn")
     assert (
-        "240 of 240 images have features that are not finite, such as blue/0000.png; the model is unusable" in message
+        "240 of 240 training images have features that are not finite, such as blue/0000.png; the model is unusable"
+        in message
     )

@@ -31,7 +31,8 @@ from runtime.command import run
 from runtime.engines.onnxruntime_cpu import OnnxRuntimeCpu
 from runtime.gate import Gate
 from runtime.manifest import InputSpec, Interpolation, Manifest, Resize, Task
-from train.data import Images
+from train.data import Images, check
+from train.data.options import add_strict_option
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -56,6 +57,8 @@ def _parser() -> argparse.ArgumentParser:
     evaluation.add_argument(
         "--ood", action="append", default=[], metavar="NAME=SOURCE", help="other images; repeatable"
     )
+
+    add_strict_option(parser)
 
     foreign = parser.add_argument_group("any torch classifier")
     foreign.add_argument("--model", metavar="PACKAGE.MODULE:FACTORY", help="called without arguments for an nn.Module")
@@ -146,14 +149,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ExportError("--id and --ood go together: detection is measured between the two")
     if ood and not args.calibration:
         raise ExportError("--ood needs --calibration: without a threshold there is no gate to evaluate")
-    options = GateOptions(args.score, args.alpha, args.temperature, args.merge, args.class_conditional, tuple(args.aux))
+    options = GateOptions(
+        args.score, args.alpha, args.temperature, args.merge, args.class_conditional, tuple(args.aux), args.strict
+    )
     options.check(tuple(SCORES))
+    for source in filter(None, (args.id, *ood.values())):
+        check(source)
     if options.chooses and not args.calibration:
         raise ExportError(f"{AUTO} needs --calibration: it chooses by in-distribution images")
     manifest = _export(_classifier(args), args, options)
     print(gate_text(manifest))
     if ood:
-        (evaluated,) = evaluate_sources([Gate.load(args.out)], args.id, ood)
+        (evaluated,) = evaluate_sources([Gate.load(args.out)], args.id, ood, strict=args.strict)
         bundle.write_documents(args.out, evaluated.documents())
         print(summary(evaluated.figures))
         print(table(evaluated.figures))

@@ -18,6 +18,7 @@ from runtime import bundle
 from runtime.command import run
 from runtime.gate import load_engine
 from runtime.manifest import Manifest
+from train.data.options import add_strict_option
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -34,6 +35,7 @@ def _parser() -> argparse.ArgumentParser:
         "source", metavar="SOURCE", nargs="?", help="images: DIR, TAR or .npz; SOURCE@1/2 is half of them"
     )
     add_gate_options(parser.add_argument_group("gate"), as_before=True)
+    add_strict_option(parser)
     parser.add_argument("--threads", type=int, default=0, help="engine threads (default: one a physical core)")
     return parser
 
@@ -42,7 +44,7 @@ def _options(args: argparse.Namespace, manifest: Manifest) -> GateOptions:
     """The options given, and what the bundle has for those that were not."""
     names = ("score", "alpha", "temperature", "merge", "class_conditional")
     given = {name: value for name in names if (value := getattr(args, name)) is not None}
-    return dataclasses.replace(GateOptions.of(manifest), **given, aux=tuple(args.aux))
+    return dataclasses.replace(GateOptions.of(manifest), **given, aux=tuple(args.aux), strict=args.strict)
 
 
 def _moved(manifest: Manifest, args: argparse.Namespace) -> Manifest:

@@ -19,7 +19,8 @@ from runtime.bundle import write_documents
 from runtime.command import run
 from runtime.gate import Gate
 from runtime.manifest import InputSpec
-from train.data import ImageSet, read
+from train.data import ImageSet, check, read
+from train.data.options import add_strict_option
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -43,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--allow-leakage", action="store_true", help="evaluate on images that the bundle was made with all the same"
     )
+    add_strict_option(parser)
     parser.add_argument("--threads", type=int, default=0, help="engine threads (default: one a physical core)")
     return parser
 
@@ -63,7 +65,12 @@ class Evaluated:
 
 
 def evaluate_sources(
-    gates: Sequence[Gate], id_source: str, ood_sources: Mapping[str, str], *, allow_leakage: bool = False
+    gates: Sequence[Gate],
+    id_source: str,
+    ood_sources: Mapping[str, str],
+    *,
+    allow_leakage: bool = False,
+    strict: bool = False,
 ) -> list[Evaluated]:
     """Read one source after another, run each bundle over it, and compute each bundle's figures.
 
@@ -71,14 +78,16 @@ def evaluate_sources(
         DataError: a source that can't be read, or a class that a model does not have.
         ExportError: images that a bundle was calibrated or fitted on.
     """
+    for source in (id_source, *ood_sources.values()):
+        check(source)
     known: list[Observed] = []
-    for gate, images in _each(gates, id_source):
+    for gate, images in _each(gates, id_source, strict):
         known.append(observe_known(gate.engine, gate.manifest, id_source, images))
         _check_leakage(gate, known[-1], allow_leakage)
     unknown: list[dict[str, Observed]] = [{} for _ in gates]
     for name, source in ood_sources.items():
-        for found, (gate, images) in zip(unknown, _each(gates, source), strict=True):
-            found[name] = observe(gate.engine, source, images, title=name)
+        for found, (gate, images) in zip(unknown, _each(gates, source, strict), strict=True):
+            found[name] = observe(gate.engine, gate.manifest, source, images, title=name)
             _check_leakage(gate, found[name], allow_leakage)
     return [
         Evaluated(gate, evaluate(gate.manifest, mine, others), mine, others)
@@ -86,13 +95,13 @@ def evaluate_sources(
     ]
 
 
-def _each(gates: Sequence[Gate], source: str) -> list[tuple[Gate, ImageSet]]:
+def _each(gates: Sequence[Gate], source: str, strict: bool) -> list[tuple[Gate, ImageSet]]:
     """Each bundle with the source's images at its size; bundles that see images alike share them."""
     sets: dict[InputSpec, ImageSet] = {}
     for gate in gates:
         spec = gate.manifest.input
         if spec not in sets:
-            sets[spec] = read(source, spec)
+            sets[spec] = read(source, spec, strict=strict)
     return [(gate, sets[gate.manifest.input]) for gate in gates]
 
 
@@ -131,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if file and not file.parent.is_dir():
             raise ExportError(f"{option} {file}: there is no directory {file.parent}")
     gates = [Gate.load(path, threads=args.threads) for path in args.bundles]
-    evaluated = evaluate_sources(gates, args.id, sources, allow_leakage=args.allow_leakage)
+    evaluated = evaluate_sources(gates, args.id, sources, allow_leakage=args.allow_leakage, strict=args.strict)
     figures = {str(path): each.figures for path, each in zip(args.bundles, evaluated, strict=True)}
     for path, found in figures.items():
         print(*([f"{path}:"] if len(figures) > 1 else []), summary(found), table(found), sep="\n", end="\n\n")

@@ -25,6 +25,8 @@ from runtime.command import run
 from runtime.engines.onnxruntime_cpu import OnnxRuntimeCpu
 from runtime.gate import load_engine
 from runtime.manifest import Manifest
+from train.data import check
+from train.data.options import add_strict_option
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -56,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--calibration", metavar="SOURCE", help="calibrate in the same go, with a gate as before")
     parser.add_argument("--out", type=Path, metavar="BUNDLE", help="directory to write (default: the bundle itself)")
+    add_strict_option(parser)
     parser.add_argument("--threads", type=int, default=0, help="engine threads (default: one a physical core)")
     return parser
 
@@ -114,6 +117,8 @@ def parse_settings(options: Iterable[str], manifest: Manifest) -> dict[type[Dete
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     names = None if args.detectors == "all" else parse_names(args.detectors)
+    for source in filter(None, (args.source, args.calibration)):
+        check(source)
     loaded = bundle.Bundle.load(args.bundle)
     manifest, warning = loaded.manifest, None
     settings = parse_settings(args.set, manifest)
@@ -122,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     model = onnx.load_from_string(loaded.model)
     layers = LastLayers(model)
     names = names or [name for name, kind in DETECTORS.items() if layers.is_linear or not kind.linear]
-    images = training_images(names, manifest, args.source)
+    images = training_images(names, manifest, args.source, strict=args.strict)
     training = observe(engine, manifest, layers, images)
     fitted = fit(names, dataclasses.replace(training, seed=args.seed, settings=settings))
     manifest = attach(model, manifest, fitted, settings)
@@ -132,7 +137,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if images is not None:
         manifest = record(manifest, "fit", args.source, images.images)
     if args.calibration:
-        gated = fit_gate(model, manifest, args.calibration, GateOptions.of(loaded.manifest), threads=args.threads)
+        options = dataclasses.replace(GateOptions.of(loaded.manifest), strict=args.strict)
+        gated = fit_gate(model, manifest, args.calibration, options, threads=args.threads)
         manifest, warning = gated.manifest, gated.warning
     out = args.out or args.bundle
     dropped = rewrite(args.bundle, loaded.manifest, model, manifest, out)

@@ -26,7 +26,9 @@ _TOLERANCE = 1e-3  # beyond this relative difference the graph computes somethin
 _LARGEST_FILE = 2**31 - 2**20  # bytes of a protobuf message, less some room for everything but constants
 
 
-def training_images(names: Sequence[str], manifest: Manifest, source: str | None) -> ImageSet | None:
+def training_images(
+    names: Sequence[str], manifest: Manifest, source: str | None, *, strict: bool = False
+) -> ImageSet | None:
     """The images that the detectors `names` are fitted on, labelled if one of them needs labels; None if none needs any.
 
     Raises:
@@ -41,7 +43,7 @@ def training_images(names: Sequence[str], manifest: Manifest, source: str | None
         raise ExportError(f"{needing[0]} is fitted: give training images, SOURCE")
     if labelled and manifest.task != "multiclass":
         raise ExportError(f"{labelled[0]} needs one label an image, and this model is {manifest.task}")
-    images = read(source, manifest.input)
+    images = read(source, manifest.input, strict=strict)
     if labelled and images.task != "multiclass":
         raise ExportError(f"{labelled[0]} needs one label an image, and those of {source} have any number")
     return images.with_classes(manifest.labels, source) if labelled else images

@@ -9,7 +9,6 @@ on the very images that set the threshold could exceed alpha by an amount of the
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +24,7 @@ from runtime import conformal
 from runtime.engines.interface import Outputs
 from runtime.engines.onnxruntime_cpu import OnnxRuntimeCpu
 from runtime.manifest import Choice, Confidence, Manifest
-from train.data import Images, ImageSet, SelectedImages, read, short_name
+from train.data import Images, ImageSet, SelectedImages, check, read, short_name
 from train.exceptions import DataError
 
 # Of a larger outlier set so many random images: the standard error of an AUROC is then about 0.01.
@@ -68,7 +67,9 @@ def fit_gate(
     options.check(manifest.scores)
     if isinstance(options.temperature, float):
         manifest = _with_temperature(model, manifest, options.temperature)
-    images = read(source, manifest.input)
+    for needed in (source, *options.aux):
+        check(needed)
+    images = read(source, manifest.input, strict=options.strict)
     manifest = leakage.record(manifest, "calibration", source, images.images)
     score, chosen = options.score, None
     rest = np.arange(len(images))
@@ -117,7 +118,7 @@ def _choose(
     threads: int,
 ) -> tuple[Manifest, Choice]:
     """Compare the scores, with the best temperature of the energy score if it is to be chosen."""
-    sets = _auxiliary(manifest, options.aux) if options.aux else synthetic.outliers(images[held[:MAX_OUTLIERS]])
+    sets = _auxiliary(manifest, options) if options.aux else synthetic.outliers(images[held[:MAX_OUTLIERS]])
     outliers = {name: _run(model, part, threads, name) for name, part in sets.items()}
     if options.aux:
         for name, part in sets.items():
@@ -135,13 +136,13 @@ def _choose(
     return manifest, choice.compare(manifest.scores, known, outliers, temperatures)
 
 
-def _auxiliary(manifest: Manifest, aux: Sequence[str]) -> dict[str, npt.NDArray[np.uint8]]:
+def _auxiliary(manifest: Manifest, options: GateOptions) -> dict[str, npt.NDArray[np.uint8]]:
     sets: dict[str, npt.NDArray[np.uint8]] = {}
-    for source in aux:
+    for source in options.aux:
         name = short_name(source)
         if name in sets:
             raise ExportError(f"--aux {source}: a set of the name {name} is given twice")
-        images = read(source, manifest.input).images
+        images = read(source, manifest.input, strict=options.strict).images
         sets[name] = images[np.sort(np.random.default_rng(0).permutation(len(images))[:MAX_OUTLIERS])]
     return sets
 

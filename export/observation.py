@@ -28,7 +28,7 @@ class Observed:
         scores: float32 (N, S); one that is not finite, and so rejects, is below every finite score.
         accept: bool (N,), at the threshold in the file.
         predicted: int64 (N,), the class of the largest logit.
-        confidence: float64 (N,), the largest softmax probability; 0 where it is not finite.
+        confidence: float64 (N,), the largest softmax probability at the calibrated temperature; 0 where it is not finite.
         hashes: uint64 (N,), of the pixels (:func:`export.leakage.hashes`).
         labels: the ID set's: int64 (N,), or bool (N, K) where an image has several or none.
         logits: float32 (N, K), kept where average precision needs them.
@@ -47,9 +47,9 @@ class Observed:
         return len(self.accept)
 
 
-def observe(engine: Engine, source: str, images: ImageSet, *, title: str) -> Observed:
+def observe(engine: Engine, manifest: Manifest, source: str, images: ImageSet, *, title: str) -> Observed:
     """Run images that the model need not know, a batch at a time."""
-    return _observe(engine, source, images, title=title)
+    return _observe(engine, manifest, source, images, title=title)
 
 
 def observe_known(engine: Engine, manifest: Manifest, source: str, images: ImageSet) -> Observed:
@@ -62,19 +62,22 @@ def observe_known(engine: Engine, manifest: Manifest, source: str, images: Image
     if manifest.task == "multiclass" and images.task == "multilabel":
         raise ExportError(f"--id {source}: its images have any number of labels each; the model gives one")
     if manifest.task == "multilabel" and images.task == "multiclass":
-        return _observe(engine, source, images, title="ID")  # one label says nothing of the others
+        return _observe(engine, manifest, source, images, title="ID")  # one label says nothing of the others
     named = images.with_classes(manifest.labels, source)
-    return _observe(engine, source, named, title="ID", labels=named.labels)
+    return _observe(engine, manifest, source, named, title="ID", labels=named.labels)
 
 
-def _observe(engine: Engine, source: str, images: ImageSet, *, title: str, labels: Labels | None = None) -> Observed:
+def _observe(
+    engine: Engine, manifest: Manifest, source: str, images: ImageSet, *, title: str, labels: Labels | None = None
+) -> Observed:
+    temperature = manifest.confidence.temperature if manifest.confidence else 1.0
     parts: dict[str, list[npt.NDArray[np.generic]]] = {}
     for batch, outputs in stream(engine, images.images, title=title):
         kept: dict[str, npt.NDArray[np.generic]] = {
             "scores": np.where(np.isfinite(outputs.scores), outputs.scores, _LOWEST),
             "accept": outputs.accept,
             "predicted": outputs.logits.argmax(axis=1),
-            "confidence": _confidence(outputs),
+            "confidence": _confidence(outputs, temperature),
             "hashes": leakage.hashes(batch),
         }
         if labels is not None and labels.ndim == 2:
@@ -85,7 +88,7 @@ def _observe(engine: Engine, source: str, images: ImageSet, *, title: str, label
     return Observed(source=short_name(source), labels=labels, **columns)
 
 
-def _confidence(outputs: Outputs) -> npt.NDArray[np.float64]:
+def _confidence(outputs: Outputs, temperature: float) -> npt.NDArray[np.float64]:
     with np.errstate(invalid="ignore"):
-        largest = scores.msp(outputs.logits, outputs.scores)
+        largest = scores.msp(outputs.logits / temperature, outputs.scores)
     return np.where(np.isfinite(largest), largest, 0.0)

@@ -25,6 +25,7 @@ class GateOptions:
         merge: how p-values are merged.
         class_conditional: whether every predicted class gets a threshold of its own.
         aux: sources of auxiliary outliers to choose by; none stands for synthetic ones.
+        strict: whether one image that can't be read is an error.
     """
 
     score: str
@@ -33,6 +34,7 @@ class GateOptions:
     merge: MergeMethod = "min"
     class_conditional: bool = False
     aux: tuple[str, ...] = ()
+    strict: bool = False
 
     @classmethod
     def of(cls, manifest: Manifest) -> GateOptions:

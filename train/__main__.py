@@ -15,7 +15,8 @@ from runtime.manifest import InputSpec
 from train import checkpoint, methods, models
 from train.checkpoint import Checkpoint
 from train.config import Config, Optimizer, Precision, Schedule
-from train.data import concatenate, read
+from train.data import check, concatenate, read
+from train.data.options import add_strict_option
 from train.distributed import World, join
 from train.exceptions import DataError, TrainingError
 from train.loop import CHECKPOINT, train
@@ -73,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
         "--precision", choices=get_args(Precision), default=defaults.precision, help="default: %(default)s"
     )
     parser.add_argument("--seed", type=int, default=defaults.seed, help="default: %(default)s")
+    add_strict_option(parser)
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out, if there is one")
     return parser
 
@@ -164,14 +166,16 @@ def _train(
     resume: Checkpoint | None,
     world: World,
 ) -> int:
-    data = read(args.data, size)
+    for source in (args.data, args.val, *args.aux):
+        check(source)
+    data = read(args.data, size, strict=args.strict)
     data.check_trainable(args.data)
-    val = read(args.val, size).with_classes(data.classes, args.val)
+    val = read(args.val, size, strict=args.strict).with_classes(data.classes, args.val)
     if val.task != data.task:
         raise DataError(f"{args.val}: expected {data.task} images as in {args.data}, found {val.task} ones")
     if val.task == "multilabel" and not np.any(val.labels):
         raise DataError(f"{args.val}: none of the images has a label, so that nothing can be measured on them")
-    outliers = concatenate([read(source, size) for source in args.aux]) if args.aux else None
+    outliers = concatenate([read(source, size, strict=args.strict) for source in args.aux]) if args.aux else None
     if init:
         spec = init.header.input
     else:

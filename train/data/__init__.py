@@ -21,7 +21,7 @@ from train.data.image_set import ImageSet, concatenate
 from train.data.images import Images, LazyImages, SelectedImages, batches
 from train.data.loading import load, read
 from train.data.prefetch import prefetch
-from train.data.source import short_name
+from train.data.source import check, short_name
 
 __all__ = [
     "ImageSet",
@@ -29,6 +29,7 @@ __all__ = [
     "LazyImages",
     "SelectedImages",
     "batches",
+    "check",
     "concatenate",
     "load",
     "prefetch",

@@ -62,9 +62,9 @@ def load(source: str, spec: InputSpec, *, strict: bool = False, in_memory: bool 
     return read(wanted.path, index, spec, strict)
 
 
-def read(source: str, spec: InputSpec) -> ImageSet:
+def read(source: str, spec: InputSpec, *, strict: bool = False) -> ImageSet:
     """What commands use: :func:`load`, and a line on standard error about images that were left out."""
-    data = load(source, spec)
+    data = load(source, spec, strict=strict)
     if data.skipped:
         print(
             f"warning: {source}: {len(data.skipped)} of {len(data) + len(data.skipped)} images can't be read and are "

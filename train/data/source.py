@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from train.data import webdataset
 from train.exceptions import DataError
 
 _PART = re.compile(r"^(?P<path>.+)@(?P<index>\d+)/(?P<count>\d+)$")
@@ -33,6 +34,17 @@ def parse(source: str) -> Source:
     if not 1 <= index <= count:
         raise DataError(f"{source}: '@{index}/{count}' must be one of @1/{count} to @{count}/{count}")
     return Source(Path(match["path"]), index, count)
+
+
+def check(source: str) -> None:
+    """Make sure, before any work, that there is something to read.
+
+    Raises:
+        DataError: no such file or directory, or a part that does not exist.
+    """
+    path = parse(source).path
+    if not path.exists() and not webdataset.shards(path):
+        raise DataError(f"{path}: no such directory, tar or .npz file")
 
 
 def short_name(source: str) -> str:

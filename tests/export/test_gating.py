@@ -13,7 +13,7 @@ import pytest
 from export import gating
 from export.artifact import seal
 from export.exceptions import ExportError
-from export.gating import Gated, Part, fit_gate, split
+from export.gating import Gated, fit_gate, split
 from export.options import GateOptions
 from runtime import merge, scores
 from runtime.bundle import Bundle
@@ -21,7 +21,7 @@ from runtime.engines.onnxruntime_cpu import OnnxRuntimeCpu
 from runtime.exceptions import CalibrationError
 from runtime.manifest import Manifest
 from tests.small import LABELS, SPEC, calibration_images
-from train.data import load
+from train.data import SelectedImages, load
 
 N = 200
 
@@ -106,7 +106,7 @@ def test_the_parts_are_the_same_each_time_and_random() -> None:
 
 def test_a_part_is_read_in_slices() -> None:
     images = calibration_images(9)
-    part = Part(images, np.array([7, 2, 5]))
+    part = SelectedImages(images, np.array([7, 2, 5]))
     assert len(part) == 3
     np.testing.assert_array_equal(part[1:9], images[[2, 5]])
 

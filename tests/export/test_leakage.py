@@ -10,7 +10,7 @@ import pytest
 
 from export.leakage import Hashes, Overlap, hashes, leaks, overlap, record, sketch
 from runtime.manifest import Manifest
-from tests.export.test_report import MANIFEST
+from tests.export.figures import MANIFEST
 from tests.train.sets import noise
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from export.evaluation import Evaluation
 from export.observation import Observed
 from export.plots import histogram, pictures, roc
-from tests.export.test_report import EVALUATION, MANIFEST
+from tests.export.figures import EVALUATION, MANIFEST
 
 
 def scores(seed: int, count: int = 100) -> npt.NDArray[np.float32]:

@@ -1,0 +1,98 @@
+"""Does spectral normalisation help a multi-label gate? SNoJoE with L = 0, 7, 8 and 9 normalised layers.
+
+    python -m benchmarks.mosaics DATA MOSAICS
+    python -m benchmarks.multilabel MOSAICS [--layers 0 7 8 9] [--epochs 15] [--runs runs/multilabel]
+
+Each network is trained on MOSAICS/train.tar, exported with joint_energy as its gate, calibrated on calibration.tar and
+evaluated on evaluation.tar against every ood-*.tar. What is trained already is not trained again; docs/multilabel.json
+grows run by run, and docs/multilabel.md is written from it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from benchmarks.methods import CHECKPOINT, DOCS, command
+from export.evaluate import evaluate_sources
+from export.layout import layout
+from runtime.gate import Gate
+
+SCORES = ("joint_energy", "max_logit", "msp")
+
+
+def measure(mosaics: Path, run: Path, layers: int, epochs: int, arch: str) -> dict[str, Any]:
+    """Train, export and evaluate one network."""
+    calibration = mosaics / "calibration.tar"
+    options: list[object] = ["--arch", arch, "--size", 64, "--epochs", epochs, "--set", f"layers={layers}", "--resume"]
+    command(
+        "train", "--method", "snojoe", "--data", mosaics / "train.tar", "--val", calibration, "--out", run, *options
+    )
+    export = ("--checkpoint", run / CHECKPOINT, "--out", run / "bundle", "--calibration", calibration)
+    command("export", *export, "--score", "joint_energy")
+    sources = {path.stem.removeprefix("ood-"): str(path) for path in sorted(mosaics.glob("ood-*.tar"))}
+    (found,) = evaluate_sources([Gate.load(run / "bundle")], str(mosaics / "evaluation.tar"), sources)
+    return found.figures.to_dict()
+
+
+def page(results: Mapping[str, Any]) -> str:
+    """docs/multilabel.md."""
+    runs: Mapping[str, Any] = results["runs"]
+    names = list(next(iter(runs.values()))["ood"])
+    rows = [["normalised layers", "mAP", "accepted", "score", *names, "average FPR95", "average AUROC"]]
+    for layers, run in sorted(runs.items(), key=lambda item: int(item[0])):
+        for score in SCORES:
+            figures = [run["ood"][name]["scores"][score] for name in names]
+            shared = [f"{100 * run['id'][key]:.1f}" for key in ("acceptance",)]
+            fpr = [100 * each["fpr95_id_positive"] for each in figures]
+            rows.append(
+                [
+                    layers,
+                    f"{100 * run['id']['mean_average_precision']['value']:.1f}",
+                    *shared,
+                    f"`{score}`",
+                    *(f"{value:.1f}" for value in fpr),
+                    f"{mean(fpr):.1f}",
+                    f"{100 * mean(each['auroc'] for each in figures):.1f}",
+                ]
+            )
+    return (
+        "\n\n".join(
+            [
+                "# Several labels an image, measured",
+                "Made by `python -m benchmarks.multilabel MOSAICS`: " + results["protocol"],
+                "FPR95 (ID-positive) in percent against each unknown set: lower is better.",
+                layout(rows, markdown=True),
+            ]
+        )
+        + "\n"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("mosaics", type=Path, metavar="MOSAICS")
+    parser.add_argument("--layers", type=int, nargs="+", default=[0, 7, 8, 9], help="default: %(default)s")
+    parser.add_argument("--epochs", type=int, default=15, help="default: %(default)s")
+    parser.add_argument("--arch", default="resnet20", help="default: %(default)s")
+    parser.add_argument("--runs", type=Path, default=Path("runs/multilabel"), help="default: %(default)s")
+    parser.add_argument("--docs", type=Path, default=DOCS, help="where the page goes; default: %(default)s")
+    args = parser.parse_args(argv)
+    text = f"{args.arch} on 64 x 64 mosaics of CIFAR-10, {args.epochs} epochs, one seed."
+    file = args.docs / "multilabel.json"
+    before = json.loads(file.read_text()) if file.exists() else {}
+    runs = before.get("runs", {}) if before.get("protocol") == text else {}
+    results = {"protocol": text, "runs": runs}
+    for layers in args.layers:
+        if str(layers) not in runs:
+            runs[str(layers)] = measure(args.mosaics, args.runs / str(layers), layers, args.epochs, args.arch)
+            file.write_text(json.dumps(results, indent=1) + "\n")
+            (args.docs / "multilabel.md").write_text(page(results))
+
+
+if __name__ == "__main__":
+    main()

@@ -92,8 +92,10 @@ def train(
                 if stopped and step + 1 < end:
                     break
             header = dataclasses.replace(header, step=step + 1)
-            if header.step == end and log:
-                header = dataclasses.replace(header, metrics=log.epoch(epoch, means.values, val))
+            if header.step == end:
+                trainer.method.settle(trainer.model)
+                if log:
+                    header = dataclasses.replace(header, metrics=log.epoch(epoch, means.values, val))
             if log:
                 checkpoint.save(out / CHECKPOINT, header, trainer.model.state_dict(), trainer.optimizer_state())
             if stopped:

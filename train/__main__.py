@@ -25,8 +25,9 @@ def _parser() -> argparse.ArgumentParser:
     defaults = Config(method="", arch="", epochs=1)
     parser = argparse.ArgumentParser(
         prog="python -m train",
-        description="Train an image classifier. SOURCE is a directory or tar with one folder a class, or an .npz with "
-        "images (uint8 NHWC) and labels; SOURCE@1/2 is a random half of each class, always the same, SOURCE@2/2 the rest.",
+        description="Train an image classifier. SOURCE is a directory or tar with one folder a class, or with a labels.csv "
+        "where images have several labels; shards of tars; or an .npz with images (uint8 NHWC) and labels. SOURCE@1/2 is "
+        "a random half of each class, always the same, SOURCE@2/2 the rest.",
         epilog="Example: python -m train --method logitnorm --arch resnet20 --data train.tar --val val.tar@1/2 "
         "--epochs 30 --out runs/first    Curves: tensorboard --logdir runs",
     )
@@ -41,7 +42,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--arch", help="one of: " + ", ".join(models.ARCHITECTURES))
     parser.add_argument("--data", required=True, metavar="SOURCE", help="training images")
-    parser.add_argument("--val", required=True, metavar="SOURCE", help="images for the accuracy reported each epoch")
+    parser.add_argument(
+        "--val", required=True, metavar="SOURCE", help="images for the accuracy, or mAP, reported each epoch"
+    )
     parser.add_argument("--aux", metavar="SOURCE", action="append", default=[], help="auxiliary outliers; repeatable")
     parser.add_argument("--init", type=Path, metavar="CKPT", help="start from the weights of another run (fine-tuning)")
     parser.add_argument("--epochs", type=int)
@@ -163,6 +166,7 @@ def _train(
     world: World,
 ) -> int:
     data = read(args.data, size)
+    data.check_trainable(args.data)
     val = read(args.val, size).with_classes(data.classes, args.val)
     outliers = concatenate([read(source, size) for source in args.aux]) if args.aux else None
     if init:

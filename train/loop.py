@@ -23,7 +23,7 @@ from train.checkpoint import Checkpoint, Header
 from train.config import Config
 from train.data import ImageSet
 from train.distributed import World
-from train.exceptions import CheckpointError
+from train.exceptions import CheckpointError, TrainingError
 from train.schedule import learning_rate
 from train.trainer import Trainer
 
@@ -65,6 +65,8 @@ def train(
     """
     world = world or World.alone()
     trainer = Trainer(config, spec, data, outliers, init, world)
+    if val.task != data.task:
+        raise TrainingError(f"validation images must be {data.task} as the training images are, found {val.task} ones")
     header = Header(
         arch=config.arch,
         task=trainer.method.task,

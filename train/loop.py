@@ -65,8 +65,7 @@ def train(
     """
     world = world or World.alone()
     trainer = Trainer(config, spec, data, outliers, init, world)
-    if val.task != data.task:
-        raise TrainingError(f"validation images must be {data.task} as the training images are, found {val.task} ones")
+    _check_validation(val, data)
     header = Header(
         arch=config.arch,
         task=trainer.method.task,
@@ -151,6 +150,14 @@ class _Means:
         for name, value in figures.items():
             mean = self.values.get(name, 0.0)
             self.values[name] = mean + (value - mean) / self._count
+
+
+def _check_validation(val: ImageSet, data: ImageSet) -> None:
+    """Raises TrainingError where no figure could be made of the validation images."""
+    if val.task != data.task:
+        raise TrainingError(f"validation images must be {data.task} as the training images are, found {val.task} ones")
+    if val.task == "multilabel" and not val.labels.any():
+        raise TrainingError("no validation image has a label; mean average precision needs some that do")
 
 
 def _check_same_run(expected: Header, found: Header) -> None:

@@ -358,6 +358,13 @@ def test_a_term_that_is_not_finite_is_named(tmp_path: Path) -> None:
         train(config, SPEC, colours(35), colours(12), tmp_path, outliers=OUTLIERS)
 
 
+def test_validation_images_without_any_label(tmp_path: Path) -> None:
+    val = coloured(12)
+    val = replace(val, labels=np.zeros_like(val.labels))
+    with pytest.raises(TrainingError, match="no validation image has a label"):
+        train(replace(CONFIG, arch="resnet20", method="bce"), SPEC, coloured(24), val, tmp_path)
+
+
 def test_fewer_images_than_a_batch(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"35 images are fewer than .* batch of 36; lower --batch-size"):
         run(tmp_path, replace(CONFIG, batch_size=36))

@@ -125,3 +125,16 @@ def test_reduction_over_the_batch_is_that_of_the_released_code() -> None:
     (gradient,) = torch.autograd.grad(score[:3].mean() + score[3:].mean(), leaf)
     released = gradient.flatten(1).norm(dim=1).mean()
     assert gradient_loss(found[:3], found[3:], "batch").item() == pytest.approx(released.item(), rel=1e-12)
+
+
+def test_an_image_not_detected_counts_nothing_where_the_images_are_tied_together() -> None:
+    """As batch normalisation ties them: every score depends on the mean of all images."""
+    weight, images = linear()
+    images.requires_grad_()
+    detected = torch.arange(7) < 3
+    centred = (images - images.mean(dim=0)).flatten(1)
+    found = gradient_norms(energy(centred @ weight.T), images, detected)
+    w, x = weight.numpy(), centred.detach().numpy()
+    gradients = (softmax(x @ w.T, axis=1) @ w)[:3]
+    expected = np.linalg.norm(gradients - gradients.sum(axis=0) / 7, axis=1)
+    np.testing.assert_allclose(found.detach(), [*expected, 0, 0, 0, 0], rtol=1e-12)

@@ -78,6 +78,10 @@ def train(
         _check_same_run(header, resume.header)
         trainer.restore(resume)
         header = resume.header
+    if world.mean([header.step]) != [header.step]:
+        raise CheckpointError(
+            "the processes would go on from different steps; give all of them the same --out directory"
+        )
     log = _Log(out, trainer, header.step) if world.rank == 0 else None
     per_epoch = trainer.feed.steps_per_epoch
     stopped = False

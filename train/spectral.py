@@ -9,8 +9,8 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from train.exceptions import TrainingError
 
-# Of the power method, per training step. At SNoJoE's rate of 1e-4 the weights move so little in a step that these keep
-# the norm within 1e-4 of 1; at a rate of 0.1 it may be out by some percent, until settle() makes up for it.
+# Of the power method, per training step. Adam's rates of 1e-3 and less move the weights so little that these keep a norm
+# within 1e-4 of 1; while it converges, or at SGD's rate of 0.1, it may be out by some percent, until it is settled.
 POWER_ITERATIONS = 3
 _SETTLING = 100  # steps' worth of them
 

@@ -23,6 +23,7 @@ from train import checkpoint, methods, models
 from train.checkpoint import Checkpoint, Header
 from train.config import Config
 from train.data import ImageSet
+from train.distributed import World
 from train.exceptions import CheckpointError, TrainingError
 from train.loop import CHECKPOINT, train
 from train.methods import Batch, CrossEntropy, Step
@@ -196,7 +197,7 @@ def test_learns_colours(tmp_path: Path) -> None:
     config = replace(CONFIG, arch="resnet20", learning_rate=0.02)
     header = train(config, SPEC, colours(240), colours(60, seed=1), tmp_path)
     assert header.metrics["val_accuracy"] > 0.9
-    assert header.metrics["train_accuracy"] > 0.9
+    assert header.metrics["train_accuracy"] > 0.8  # the mean over the last epoch
 
 
 def test_learns_colours_with_logitnorm(tmp_path: Path) -> None:
@@ -316,6 +317,18 @@ def test_resume_on_images_of_other_statistics_is_refused(completed: Path, tmp_pa
     spec = InputSpec(8, 8, mean=(0.5, 0.5, 0.5), std=(1.0, 1.0, 1.0))
     with pytest.raises(CheckpointError, match="input was"):
         train(CONFIG, spec, colours(35), colours(12), tmp_path, resume=saved(completed))
+
+
+def test_processes_that_would_go_on_from_different_steps(completed: Path, tmp_path: Path) -> None:
+    """As on two machines, of which one does not see the other's directory."""
+
+    class OtherAtZero(World):
+        def mean(self, values: list[float]) -> list[float]:
+            return [value / 2 for value in values]
+
+    world = OtherAtZero(0, 1, torch.device("cpu"))
+    with pytest.raises(CheckpointError, match="different steps; give all of them the same --out directory"):
+        train(CONFIG, SPEC, colours(35), colours(12), tmp_path, saved(completed), world=world)
 
 
 def test_resume_of_a_checkpoint_whose_weights_do_not_fit(completed: Path, tmp_path: Path) -> None:

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-import numpy as np
-
 from runtime.command import run
 from runtime.manifest import InputSpec
 from train import checkpoint, methods, models
@@ -28,8 +26,9 @@ def _parser() -> argparse.ArgumentParser:
     defaults = Config(method="", arch="", epochs=1)
     parser = argparse.ArgumentParser(
         prog="python -m train",
-        description="Train an image classifier. SOURCE is a directory or tar with one folder a class, or an .npz with "
-        "images (uint8 NHWC) and labels; SOURCE@1/2 is a random half of each class, always the same, SOURCE@2/2 the rest.",
+        description="Train an image classifier. SOURCE is a directory or tar with one folder a class, or with a labels.csv "
+        "where images have several labels; shards of tars; or an .npz with images (uint8 NHWC) and labels. SOURCE@1/2 is "
+        "a random half of each class, always the same, SOURCE@2/2 the rest.",
         epilog="Example: python -m train --method logitnorm --arch resnet20 --data train.tar --val val.tar@1/2 "
         "--epochs 30 --out runs/first    Curves: tensorboard --logdir runs",
     )
@@ -44,7 +43,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--arch", help=f"one of: {models.CHOICES}")
     parser.add_argument("--data", required=True, metavar="SOURCE", help="training images")
-    parser.add_argument("--val", required=True, metavar="SOURCE", help="images for the accuracy reported each epoch")
+    parser.add_argument(
+        "--val", required=True, metavar="SOURCE", help="images for the accuracy, or mAP, reported each epoch"
+    )
     parser.add_argument("--aux", metavar="SOURCE", action="append", default=[], help="auxiliary outliers; repeatable")
     parser.add_argument("--init", type=Path, metavar="CKPT", help="start from the weights of another run (fine-tuning)")
     parser.add_argument("--epochs", type=int)
@@ -171,10 +172,6 @@ def _train(
     data = read(args.data, size, strict=args.strict)
     data.check_trainable(args.data)
     val = read(args.val, size, strict=args.strict).with_classes(data.classes, args.val)
-    if val.task != data.task:
-        raise DataError(f"{args.val}: expected {data.task} images as in {args.data}, found {val.task} ones")
-    if val.task == "multilabel" and not np.any(val.labels):
-        raise DataError(f"{args.val}: none of the images has a label, so that nothing can be measured on them")
     outliers = concatenate([read(source, size, strict=args.strict) for source in args.aux]) if args.aux else None
     if init:
         spec = init.header.input

@@ -16,6 +16,7 @@ from train.config import Config
 from train.data import ImageSet, prefetch
 from train.exceptions import TrainingError
 from train.methods import Method
+from train.seeds import seed_of
 
 # More than the passes over the outliers in an epoch can be.
 _PASSES = 1 << 20
@@ -75,7 +76,7 @@ class Feed:
         return prefetch(self._fetch(step) for step in range(start, end))
 
     def _fetch(self, step: int) -> Fed:
-        generator = torch.Generator().manual_seed(self._config.seed << 32 | step)
+        generator = torch.Generator().manual_seed(seed_of(self._config.seed, step))
         epoch, position = divmod(step, self.steps_per_epoch)
         known = self._part(self._data, self._config.batch_size, epoch, position, 0, generator)
         if not (self._outliers and self._outliers_per_step):

@@ -23,7 +23,7 @@ from train.checkpoint import Checkpoint, Header
 from train.config import Config
 from train.data import ImageSet
 from train.distributed import World
-from train.exceptions import CheckpointError
+from train.exceptions import CheckpointError, TrainingError
 from train.schedule import learning_rate
 from train.trainer import Trainer
 
@@ -65,6 +65,7 @@ def train(
     """
     world = world or World.alone()
     trainer = Trainer(config, spec, data, outliers, init, world)
+    _check_validation(val, data)
     header = Header(
         arch=config.arch,
         task=trainer.method.task,
@@ -77,6 +78,10 @@ def train(
         _check_same_run(header, resume.header)
         trainer.restore(resume)
         header = resume.header
+    if world.mean([header.step]) != [header.step]:
+        raise CheckpointError(
+            "the processes would go on from different steps; give all of them the same --out directory"
+        )
     log = _Log(out, trainer, header.step) if world.rank == 0 else None
     per_epoch = trainer.feed.steps_per_epoch
     stopped = False
@@ -92,8 +97,10 @@ def train(
                 if stopped and step + 1 < end:
                     break
             header = dataclasses.replace(header, step=step + 1)
-            if header.step == end and log:
-                header = dataclasses.replace(header, metrics=log.epoch(epoch, means.values, val))
+            if header.step == end:
+                trainer.method.settle(trainer.model)
+                if log:
+                    header = dataclasses.replace(header, metrics=log.epoch(epoch, means.values, val))
             if log:
                 checkpoint.save(out / CHECKPOINT, header, trainer.model.state_dict(), trainer.optimizer_state())
             if stopped:
@@ -147,6 +154,14 @@ class _Means:
         for name, value in figures.items():
             mean = self.values.get(name, 0.0)
             self.values[name] = mean + (value - mean) / self._count
+
+
+def _check_validation(val: ImageSet, data: ImageSet) -> None:
+    """Raises TrainingError where no figure could be made of the validation images."""
+    if val.task != data.task:
+        raise TrainingError(f"validation images must be {data.task} as the training images are, found {val.task} ones")
+    if val.task == "multilabel" and not val.labels.any():
+        raise TrainingError("no validation image has a label; mean average precision needs some that do")
 
 
 def _check_same_run(expected: Header, found: Header) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import threadpool_limits
 
 from train.exceptions import TrainingError
 
@@ -64,7 +65,8 @@ def _cluster(directions: npt.NDArray[np.floating], clusters: int, seed: int) -> 
     """K-Means' labels; each candidate is a cluster where there are no more of them than clusters."""
     if len(directions) <= clusters:
         return np.arange(len(directions))
-    with warnings.catch_warnings():
+    # One thread: the sums of several come in another order each time, and a resumed run would cluster otherwise.
+    with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct directions than clusters
         labels: npt.NDArray[np.integer] = KMeans(clusters, n_init=1, random_state=seed).fit(directions).labels_
     return labels

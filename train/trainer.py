@@ -20,6 +20,7 @@ from train.methods import Batch
 from train.metrics import mean_average_precision
 from train.normalize import Normalize
 from train.schedule import learning_rate
+from train.seeds import seed_of
 
 
 class Trainer:
@@ -82,10 +83,11 @@ class Trainer:
         Raises:
             TrainingError: a term that is not finite; the weights are those before the step.
         """
-        torch.manual_seed((self.config.seed << 32 | step) + self._world.rank)  # dropout, and the method's own draws
+        seed = seed_of(self.config.seed, step, self._world.rank)
+        torch.manual_seed(seed)  # dropout
         self._shared.train()
         with self._autocast:
-            batch = self._batch(fed, seed=step)
+            batch = self._batch(fed, seed)
             result = self.method.step(self._shared, batch)
         correct = self._share_correct(result.logits, batch.labels)
         told = [value.item() for value in (*result.terms.values(), *result.figures.values())]

@@ -29,16 +29,30 @@ def colours(count: int = 48, seed: int = 0) -> ImageSet:
     return ImageSet(images, labels, CLASSES, names)
 
 
+def coloured(count: int = 48, seed: int = 0) -> ImageSet:
+    """Noise in which any number of channels are bright, none included; the labels say which."""
+    rng = np.random.default_rng(seed)
+    labels = rng.random((count, len(CLASSES))) < 0.5
+    images = rng.integers(0, 128, (count, SIDE, SIDE, 3), dtype=np.uint8)
+    images += 128 * labels[:, None, None, ::-1].astype(np.uint8)
+    return ImageSet(images, labels, CLASSES, tuple(f"{i:04}.png" for i in range(count)))
+
+
 def noise(count: int, seed: int = 0) -> npt.NDArray[np.uint8]:
     """Images that no colour dominates."""
     return np.random.default_rng(seed).integers(0, 256, (count, SIDE, SIDE, 3), dtype=np.uint8)
 
 
 def write_folder(path: Path, data: ImageSet) -> Path:
+    """With a labels.csv where images have several labels."""
     for image, name in zip(data.images, data.names, strict=True):
         file = path / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(encode(image))
+    if data.task == "multilabel":
+        names = [";".join(np.array(data.classes)[hot]) for hot in data.labels]
+        lines = [f"{name},{labels}" for name, labels in zip(data.names, names, strict=True)]
+        (path / "labels.csv").write_text("\n".join(lines))
     return path
 
 

@@ -13,19 +13,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import average_precision_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
 from runtime.manifest import InputSpec
-from tests.train.sets import CLASSES, SPEC, colours, noise
+from tests.train.sets import CLASSES, SPEC, coloured, colours, noise
 from train import checkpoint, methods, models
 from train.checkpoint import Checkpoint, Header
 from train.config import Config
 from train.data import ImageSet
+from train.distributed import World
 from train.exceptions import CheckpointError, TrainingError
 from train.loop import CHECKPOINT, train
 from train.methods import Batch, CrossEntropy, Step
-from train.normalize import channel_statistics
+from train.normalize import Normalize, channel_statistics
 from train.schedule import learning_rate
 
 # Two epochs of four steps; dropout, crops and momentum make every step depend on the ones before.
@@ -40,6 +42,8 @@ CONFIG = Config(
     precision="fp32",
 )
 STEPS = 8
+OUTLIERS = ImageSet(noise(20, seed=2), np.zeros(20, np.int64), ("outlier",), ("",) * 20)
+REGULARISED = {"m_in": -1.0, "m_aux": -1.2, "gradient_weight": 0.1}  # margins among which untrained networks are
 
 
 def run(out: Path, config: Config = CONFIG, resume: Checkpoint | None = None) -> Header:
@@ -164,11 +168,36 @@ def test_validation_accuracy_is_that_of_the_saved_model(completed: Path) -> None
     assert saved(completed).header.metrics["val_accuracy"] == pytest.approx(accuracy)
 
 
+def test_curves_have_the_terms_of_the_loss(tmp_path: Path) -> None:
+    config = replace(CONFIG, arch="resnet20", method="greg", method_options=REGULARISED)
+    header = train(config, SPEC, colours(35), colours(12, seed=1), tmp_path, outliers=OUTLIERS)
+    curves = EventAccumulator(str(tmp_path)).Reload()
+    terms = [curves.Scalars(f"train_{name}")[-1].value for name in ("cross_entropy", "energy", "gradient")]
+    assert all(term > 0 for term in terms)
+    assert sum(terms) == pytest.approx(curves.Scalars("train_loss")[-1].value, rel=1e-6)
+    assert terms[2] == pytest.approx(header.metrics["train_gradient"], rel=1e-6)
+
+
+def test_several_labels_an_image_are_judged_by_mean_average_precision(tmp_path: Path) -> None:
+    config = replace(CONFIG, arch="resnet20", method="bce", learning_rate=0.02)
+    val = coloured(60, seed=1)
+    header = train(config, SPEC, coloured(240), val, tmp_path)
+    with torch.no_grad():
+        logits, _ = saved(tmp_path).model()(Normalize(SPEC)(torch.from_numpy(val.images)))
+    expected = average_precision_score(val.labels, logits.numpy())
+    assert header.task == "multilabel"
+    assert expected > 0.9
+    assert header.metrics["val_map"] == pytest.approx(expected)
+    assert header.metrics["train_accuracy"] > 0.8  # of all labels of all images
+    assert "val_accuracy" not in header.metrics
+    assert EventAccumulator(str(tmp_path)).Reload().Scalars("val_map")[-1].value == pytest.approx(expected)
+
+
 def test_learns_colours(tmp_path: Path) -> None:
     config = replace(CONFIG, arch="resnet20", learning_rate=0.02)
     header = train(config, SPEC, colours(240), colours(60, seed=1), tmp_path)
     assert header.metrics["val_accuracy"] > 0.9
-    assert header.metrics["train_accuracy"] > 0.9
+    assert header.metrics["train_accuracy"] > 0.8  # the mean over the last epoch
 
 
 def test_learns_colours_with_logitnorm(tmp_path: Path) -> None:
@@ -228,22 +257,37 @@ def test_resuming_a_complete_run_changes_nothing(completed: Path, tmp_path: Path
     assert run(tmp_path, resume=saved(completed)) == saved(completed).header
 
 
-def test_a_run_with_outliers_that_is_interrupted_and_resumed_ends_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"method": "energy", "arch": "wrn-40-2"},
+        {"method": "greg", "method_options": REGULARISED},
+        {"method": "greg+", "method_options": REGULARISED},
+        {"method": "snojoe"},
+        {"optimizer": "adam", "learning_rate": 1e-3},
+    ],
+    ids=lambda changes: changes.get("method", "adam"),
+)
+def test_every_kind_of_run_that_is_interrupted_and_resumed_ends_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
 ) -> None:
-    outliers = ImageSet(noise(20, seed=2), np.zeros(20, np.int64), ("outlier",), ("",) * 20)
+    config = replace(CONFIG, **{"arch": "resnet20", **changes})
+    method = methods.METHODS[config.method]
+    data = colours(35) if method.task == "multiclass" else coloured(35)
+    outliers = OUTLIERS if method.needs_outliers else None
 
-    def run_with_outliers(out: Path, resume: Checkpoint | None = None) -> Checkpoint:
-        config = replace(CONFIG, method="energy")
-        train(config, SPEC, colours(35), colours(12, seed=1), out, outliers=outliers, resume=resume)
+    def run(out: Path, resume: Checkpoint | None = None) -> Checkpoint:
+        train(config, SPEC, data, data, out, outliers=outliers, resume=resume)
         return saved(out)
 
     with monkeypatch.context() as patch:
-        interrupt(patch, after=3, name="energy")
-        cut = run_with_outliers(tmp_path / "cut")
+        interrupt(patch, after=3, name=config.method)
+        cut = run(tmp_path / "cut")
     assert cut.header.step == 3
-    resumed = run_with_outliers(tmp_path / "cut", resume=cut)
-    assert equal(resumed.weights, run_with_outliers(tmp_path / "whole").weights)
+    resumed, whole = run(tmp_path / "cut", resume=cut), run(tmp_path / "whole")
+    assert resumed.header.step == whole.header.step == STEPS
+    assert equal(resumed.weights, whole.weights)
+    assert equal(resumed.optimizer, whole.optimizer)
 
 
 @pytest.mark.parametrize(
@@ -273,6 +317,18 @@ def test_resume_on_images_of_other_statistics_is_refused(completed: Path, tmp_pa
     spec = InputSpec(8, 8, mean=(0.5, 0.5, 0.5), std=(1.0, 1.0, 1.0))
     with pytest.raises(CheckpointError, match="input was"):
         train(CONFIG, spec, colours(35), colours(12), tmp_path, resume=saved(completed))
+
+
+def test_processes_that_would_go_on_from_different_steps(completed: Path, tmp_path: Path) -> None:
+    """As on two machines, of which one does not see the other's directory."""
+
+    class OtherAtZero(World):
+        def mean(self, values: list[float]) -> list[float]:
+            return [value / 2 for value in values]
+
+    world = OtherAtZero(0, 1, torch.device("cpu"))
+    with pytest.raises(CheckpointError, match="different steps; give all of them the same --out directory"):
+        train(CONFIG, SPEC, colours(35), colours(12), tmp_path, saved(completed), world=world)
 
 
 def test_resume_of_a_checkpoint_whose_weights_do_not_fit(completed: Path, tmp_path: Path) -> None:
@@ -307,6 +363,19 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_names_the_step(
         run(tmp_path)
     assert saved(tmp_path).header.step == 4
     assert all(tensor.isfinite().all() for tensor in saved(tmp_path).weights.values())
+
+
+def test_a_term_that_is_not_finite_is_named(tmp_path: Path) -> None:
+    config = replace(CONFIG, arch="resnet20", method="energy", method_options={"m_aux": 1e30})
+    with pytest.raises(TrainingError, match="not finite at step 0: energy is inf"):
+        train(config, SPEC, colours(35), colours(12), tmp_path, outliers=OUTLIERS)
+
+
+def test_validation_images_without_any_label(tmp_path: Path) -> None:
+    val = coloured(12)
+    val = replace(val, labels=np.zeros_like(val.labels))
+    with pytest.raises(TrainingError, match="no validation image has a label"):
+        train(replace(CONFIG, arch="resnet20", method="bce"), SPEC, coloured(24), val, tmp_path)
 
 
 def test_fewer_images_than_a_batch(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.train.commands import failure
-from tests.train.sets import CLASSES, colours, noise, write_folder, write_tar
+from tests.train.sets import CLASSES, coloured, colours, noise, write_folder, write_tar
 from train import checkpoint
 from train.__main__ import main
 
@@ -21,10 +22,11 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """train.tar and the folder val."""
+    """train.tar and the folders val and many, whose images have several labels."""
     path = tmp_path_factory.mktemp("sources")
     write_tar(path / "train.tar", colours(35))
     write_folder(path / "val", colours(12, seed=1))
+    write_folder(path / "many", coloured(30))
     return path
 
 
@@ -134,6 +136,9 @@ def test_resume_of_a_file_that_is_no_checkpoint(
         ({"method": "logitnorm", "set": "tau=low"}, "tau of method 'logitnorm' must be a number, found 'low'"),
         ({"method": "greg", "set": "reduction=1"}, "reduction of method 'greg' must be a word, found 1.0"),
         ({"method": "greg", "set": "reduction=sum"}, "reduction must be sample or batch, found 'sum'"),
+        ({"method": "energy", "set": "m_in=-inf"}, "m_in of method 'energy' must be finite, found -inf"),
+        ({"method": "snojoe", "set": "layers=nan"}, "layers of method 'snojoe' must be finite, found nan"),
+        ({"method": "snojoe", "set": "layers=8.5"}, "layers of method 'snojoe' must be a whole number, found 8.5"),
         ({"recipe": "magic"}, "unknown recipe 'magic'; choose one of logitnorm-cifar"),
     ],
 )
@@ -193,6 +198,44 @@ def test_validation_image_of_an_unknown_class(
     np.savez(tmp_path / "val.npz", images=noise(2), labels=["red", "pink"])
     message = failure(capsys, main, *arguments(sources, tmp_path, val=tmp_path / "val.npz"))
     assert "val.npz: class 'pink' is not one of the model's" in message
+
+
+def test_one_class_is_nothing_to_learn(sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = write_folder(tmp_path / "red", colours(36))
+    for other in ("blue", "green"):
+        shutil.rmtree(data / other)
+    message = failure(capsys, main, *arguments(sources, tmp_path / "run", data=data, val=data))
+    assert "expected at least 2 classes to learn, found ['red']" in message
+
+
+@pytest.mark.parametrize("name", ["bce", "cross-entropy"])
+def test_images_labelled_for_another_kind_of_method(
+    sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    wanted, found = ("multilabel", "multiclass") if name == "bce" else ("multiclass", "multilabel")
+    source = sources / ("train.tar" if name == "bce" else "many")
+    message = failure(capsys, main, *arguments(sources, tmp_path, method=name, data=source, val=source))
+    assert message.startswith(f"method '{name}' is for {wanted} images, found {found} ones; several labels an image")
+
+
+@pytest.mark.parametrize("name", ["bce", "cross-entropy"])
+def test_validation_images_labelled_in_another_way(
+    sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """Found before the first step: the figures of the first epoch would be too late."""
+    data, val = (sources / source for source in (("many", "val") if name == "bce" else ("train.tar", "many")))
+    message = failure(capsys, main, *arguments(sources, tmp_path, method=name, data=data, val=val))
+    assert message.startswith("validation images must be multi")
+    assert not (tmp_path / "checkpoint.safetensors").exists()
+
+
+def test_several_labels_an_image(sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments(sources, tmp_path, method="bce", data=sources / "many", val=sources / "many", epochs=1)) == 0
+    header = checkpoint.load(tmp_path / "checkpoint.safetensors").header
+    assert header.task == "multilabel"
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2].endswith(f"validation map {header.metrics['val_map']:.4f}")
+    assert lines[0].endswith(f"val map {header.metrics['val_map']:.4f}")
 
 
 def test_too_few_images(sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -118,13 +118,6 @@ def command(sources: Path, out: Path, *more: object) -> list[str]:
     return [f"--data={sources / 'train.tar'}", f"--val={sources / 'val'}", f"--out={out}", *size, *map(str, more)]
 
 
-@pytest.mark.parametrize("name", methods.METHODS)
-def test_every_method_trains_from_the_command_line(sources: Path, tmp_path: Path, name: str) -> None:
-    aux = [f"--aux={sources / 'aux.tar'}"] * 2 if methods.METHODS[name].needs_outliers else []
-    assert main(command(sources, tmp_path / "run", f"--method={name}", *aux)) == 0
-    assert checkpoint.load(tmp_path / "run" / CHECKPOINT).header.method == name
-
-
 def test_fine_tuning_keeps_the_first_run_s_normalisation(sources: Path, tmp_path: Path) -> None:
     main(command(sources, tmp_path / "first", "--method=cross-entropy"))
     first = tmp_path / "first" / CHECKPOINT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 
 from train.exceptions import TrainingError
@@ -43,4 +44,8 @@ def make(name: str, options: Mapping[str, float | str]) -> Method:
         if isinstance(value, str) != isinstance(fields[option].default, str):
             kind = "a word" if isinstance(value, int | float) else "a number"
             raise TrainingError(f"{option} of method {name!r} must be {kind}, found {value!r}")
+        if not isinstance(value, str) and not math.isfinite(value):
+            raise TrainingError(f"{option} of method {name!r} must be finite, found {value!r}")
+        if isinstance(fields[option].default, int) and value != int(value):
+            raise TrainingError(f"{option} of method {name!r} must be a whole number, found {value!r}")
     return METHODS[name](**options)

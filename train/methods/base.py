@@ -58,6 +58,9 @@ class Method(ABC):
     def prepare(self, model: nn.Module) -> None:  # noqa: B027  most methods need nothing
         """Change a new network before it is trained; what this adds must fold into plain weights."""
 
+    def settle(self, model: nn.Module) -> None:  # noqa: B027
+        """Bring what :meth:`prepare` added up to date at the end of an epoch, before the network is evaluated and saved."""
+
     def outliers(self, batch_size: int, share: int) -> int:  # noqa: ARG002  for methods that must see every one
         """How many auxiliary images a step draws; `share` of them a step show each one once an epoch."""
         return batch_size if self.needs_outliers else 0

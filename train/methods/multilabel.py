@@ -33,3 +33,6 @@ class SNoJoE(BinaryCrossEntropy):
 
     def prepare(self, model: nn.Module) -> None:
         spectral.normalise(model, int(self.layers))
+
+    def settle(self, model: nn.Module) -> None:
+        spectral.settle(model)

@@ -1,0 +1,96 @@
+"""Recipes: every value is one that the command or the method takes, and the command takes it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.train.commands import failure
+from train import __main__ as command
+from train import methods, models
+from train.config import Config
+from train.exceptions import TrainingError
+from train.recipes import RECIPES
+from train.schedule import learning_rate
+
+SOURCES = ["--data=data", "--val=val", "--out=run"]
+MISSING = {"arch": "resnet20", "epochs": "7"}  # what a recipe may leave to the user
+
+
+def given(recipe: str, *more: str) -> list[str]:
+    """A command line that the recipe completes."""
+    return [
+        f"--recipe={recipe}",
+        *(f"--{k}={v}" for k, v in MISSING.items() if k not in RECIPES[recipe]),
+        *SOURCES,
+        *more,
+    ]
+
+
+def parsed(*argv: str) -> tuple[dict[str, Any], dict[str, float | str]]:
+    args, hyperparameters = command._parse(argv)
+    return vars(args), hyperparameters
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_value_is_taken(name: str) -> None:
+    recipe = dict(RECIPES[name])
+    args, hyperparameters = parsed(*given(name))
+    assert hyperparameters == recipe.pop("set", {})
+    assert {option: args[option] for option in recipe} == recipe
+    assert methods.make(recipe["method"], hyperparameters)
+    assert recipe.get("arch", "resnet20").removesuffix("+nan") in models.ARCHITECTURES
+    settings = {option: value for option, value in recipe.items() if option in Config.__dataclass_fields__}
+    config = Config(**{"arch": "resnet20", "epochs": 7, **settings})
+    assert set(recipe) - set(settings) <= {"size"}
+    assert math.isfinite(learning_rate(0.5, config))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_choices_of_the_parser_have_its_words(name: str) -> None:
+    """A default is not checked by argparse; the same value given is."""
+    words = [f"--{option}={RECIPES[name][option]}" for option in ("optimizer", "schedule") if option in RECIPES[name]]
+    assert parsed(*given(name, *words)) == parsed(*given(name))
+
+
+def test_an_option_given_goes_before_the_recipe() -> None:
+    args, hyperparameters = parsed(*given("greg-cifar", "--epochs=3", "--learning-rate=0.5", "--set=weight=0.2"))
+    assert (args["epochs"], args["learning_rate"], args["batch_size"]) == (3, 0.5, 64)
+    assert hyperparameters == {**RECIPES["greg-cifar"]["set"], "weight": 0.2}
+
+
+def test_another_method_takes_the_options_only() -> None:
+    args, hyperparameters = parsed(*given("greg-cifar", "--method=energy", "--set=m_in=-20"))
+    assert (args["method"], args["batch_size"]) == ("energy", 64)
+    assert hyperparameters == {"m_in": -20.0}
+
+
+def test_the_options_of_one_command_are_not_those_of_the_next() -> None:
+    parsed(*given("greg-cifar", "--set=weight=0.2"))
+    assert parsed(*given("greg-cifar"))[1]["weight"] == 0.1
+
+
+def test_recipes_can_not_be_changed() -> None:
+    with pytest.raises(TypeError):
+        RECIPES["other"] = {}  # type: ignore[index]
+
+
+@pytest.mark.parametrize("option", ["arch", "epochs"])
+def test_what_the_recipe_leaves_open_must_be_given(option: str) -> None:
+    argv = [item for item in given("snojoe-voc") if not item.startswith(f"--{option}")]
+    with pytest.raises(TrainingError, match=f"--{option} is missing"):
+        parsed(*argv)
+
+
+@pytest.mark.parametrize("option", ["method", "arch", "epochs"])
+def test_without_a_recipe_nothing_may_be_missing(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, option: str
+) -> None:
+    options = {"method": "logitnorm", "arch": "resnet20", "epochs": "1"}
+    argv = [f"--{name}={value}" for name, value in options.items() if name != option]
+    message = failure(capsys, command.main, *argv, "--data=data", "--val=val", f"--out={tmp_path / 'run'}")
+    assert message == f"--{option} is missing; see python -m train --help"
+    assert not (tmp_path / "run").exists()

@@ -189,9 +189,9 @@ def test_bundles_of_the_same_input_share_the_images(
 ) -> None:
     read: list[str] = []
 
-    def counting(source: str, spec: InputSpec) -> data.ImageSet:
+    def counting(source: str, spec: InputSpec, *, strict: bool) -> data.ImageSet:
         read.append(source)
-        return data.load(source, spec)
+        return data.load(source, spec, strict=strict)
 
     monkeypatch.setattr(evaluate, "read", counting)
     call(main, exported.path, stricter, *options(sources))

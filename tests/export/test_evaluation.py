@@ -69,7 +69,9 @@ def run(
 ) -> Evaluation:
     """The figures, with every ID image `images` times."""
     known = observe_known(Fake(), manifest, "/data/val.tar@2/2", image_set(rows * images, labels * images))
-    unknown = {name: observe(Fake(), f"/data/{name}.npz", image_set(r), title=name) for name, r in UNKNOWN.items()}
+    unknown = {
+        name: observe(Fake(), MANIFEST, f"/data/{name}.npz", image_set(r), title=name) for name, r in UNKNOWN.items()
+    }
     return evaluate(manifest, known, unknown)
 
 
@@ -163,7 +165,7 @@ def test_mean_average_precision_of_multi_hot_labels() -> None:
     """Cats are ranked perfectly; of the three ranked first as dogs two are, and the third dog is among the other two."""
     logits = np.array([[1, 0], [0, 1], [0, 1], [1, 0], [0, 1]], np.float32)
     labels = np.array([[True, True], [False, True], [False, False], [True, False], [False, True]])
-    known = replace(observe(Fake(), "val", image_set(KNOWN), title="ID"), labels=labels, logits=logits)
+    known = replace(observe(Fake(), MANIFEST, "val", image_set(KNOWN), title="ID"), labels=labels, logits=logits)
     figures = evaluate(replace(MANIFEST, task="multilabel"), known, {})
     precision = figures.id.mean_average_precision
     assert precision is not None

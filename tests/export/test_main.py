@@ -377,17 +377,19 @@ def test_a_source_of_the_evaluation_that_is_missing(
 ) -> None:
     known = tmp_path / "known.npz"
     np.savez(known, images=calibration_images(seed=2), labels=np.array(["tree"] * 99))
-    options = foreign(weights, labels, tmp_path / "bundle", calibration=calibration, id=known, ood="far=nowhere")
-    assert "not one of the model's" in failure(capsys, main, *options)
-    np.savez(known, images=calibration_images(seed=2), labels=np.array(LABELS * 33))
-    assert "nowhere: no such directory" in failure(capsys, main, *options)
+    options = foreign(weights, labels, tmp_path / "bundle", calibration=calibration, id=known)
+    assert "nowhere: no such directory" in failure(capsys, main, *options, "--ood", "far=nowhere")
+    assert not (tmp_path / "bundle").exists()
+    assert "not one of the model's" in failure(capsys, main, *options, "--ood", f"far={calibration}")
 
 
 def test_images_of_the_calibration_are_not_evaluated_on(
     weights: Path, labels: Path, calibration: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     np.savez(calibration, images=calibration_images(), labels=np.array(LABELS * 33))
-    options = foreign(weights, labels, tmp_path / "bundle", calibration=calibration, id=calibration, ood="far=nowhere")
+    options = foreign(
+        weights, labels, tmp_path / "bundle", calibration=calibration, id=calibration, ood=f"far={calibration}"
+    )
     message = failure(capsys, main, *options)
     assert "calibration.npz: about 99 of 99 images are among those of the calibration of bundle" in message
 

@@ -40,7 +40,7 @@ _LEARNED_SHARE = 0.5
 _MEMORY = 200.0  # images over which the learned bet forgets
 _PRIOR = 20.0  # images' worth of calibration in the learned bet
 
-_CLEARED = math.log(100)  # the alarm ends when the evidence is this far below its level
+_CLEARED = math.log(1000)  # the alarm ends when the evidence is this far below its level
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from serving.drift.monitor import Monitor, Report, State
+from runtime.bundle import MODEL
+from runtime.manifest import Manifest
+from serving.drift.monitor import DriftSettings, Monitor, Report, State
+from serving.drift.reference import Reference
 from serving.drift.state_file import StateFile
 
 logger = logging.getLogger("oodgate")
@@ -49,6 +52,30 @@ class DriftWatch:
         self._state = monitor.start()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+
+    @classmethod
+    def of_bundle(
+        cls,
+        manifest: Manifest,
+        settings: DriftSettings | None = None,
+        directory: Path | None = None,
+        on_report: Callable[[Report], None] = lambda _: None,
+    ) -> DriftWatch:
+        """A watch for a bundle's gate.
+
+        Args:
+            manifest: of a calibrated bundle.
+            settings: window and false alarms.
+            directory: on a local disk, the same for all workers; each gate has a file of its own in it. None keeps the
+                stream in this process.
+            on_report: as above.
+        """
+        gate, calibration = manifest.gate, manifest.calibration
+        assert gate is not None
+        assert calibration is not None  # the runtime refuses a bundle that is not calibrated
+        reference = Reference.from_calibration(calibration.ranks, calibration.quantiles[gate.score])
+        path = directory / f"drift-{manifest.files[MODEL].sha256[:16]}-{gate.score}.json" if directory else None
+        return cls(Monitor(reference, gate.alpha, settings), path, on_report=on_report)
 
     def observe(self, p_value: float, rejected: bool) -> None:
         """Count one decision.

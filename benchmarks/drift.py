@@ -65,7 +65,7 @@ class Alarm(Protocol):
 
 
 def service(reference: Reference) -> Alarm:
-    """The service's: Shiryaev-Roberts against the calibration set and what came after it."""
+    """The service's: against the calibration set and what came after it."""
     detector = Detector(reference, PROMISE)
     evidence = detector.start()
 
@@ -109,10 +109,10 @@ def one_sample(reference: Reference, counts: Counts) -> float:
 
 
 ALARMS: dict[str, Callable[[Reference], Alarm]] = {
-    "Shiryaev-Roberts, calibration error known (the service's)": service,
-    "Shiryaev-Roberts, calibration taken for exact": uniform,
-    f"Kolmogorov-Smirnov of {WINDOW:,} images, two-sample": windowed(two_sample),
-    f"Kolmogorov-Smirnov of {WINDOW:,} images, one-sample": windowed(one_sample),
+    "the service's: bets that know the calibration error": service,
+    "the same bets, calibration taken for exact": uniform,
+    f"Kolmogorov-Smirnov on {WINDOW:,} images, two-sample": windowed(two_sample),
+    f"Kolmogorov-Smirnov on {WINDOW:,} images, one-sample": windowed(one_sample),
 }
 
 

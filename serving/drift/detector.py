@@ -1,4 +1,4 @@
-"""The alarm: a Shiryaev-Roberts detector over bets against the calibration set, valid for streams without end.
+"""The alarm: bets against the calibration set that stay fair on a stream without end.
 
 The null hypothesis is that traffic is exchangeable with the calibration images. The law of a block of bin counts, given
 all counts before it, is then known exactly, calibration error included: Dirichlet-multinomial, with the weights m_b of
@@ -6,13 +6,17 @@ all counts before it, is then known exactly, calibration error included: Dirichl
 Dirichlet-multinomial law, tilted towards what drift looks like. The ratio L of the two has expectation 1 under the
 null, so betting against calibrated traffic earns nothing on average.
 
-Each bet keeps R <- (R + w) L for a block of w images: the sum of the gains of all bettors who started at any time
-before. R minus the number of images is a martingale, which bounds false alarms without assumptions on the scores: the
-mean number of images to a false alarm is at least A when the alarm is R >= A, and a stream of T images raises one with
+Change. Each bet keeps R <- (R + w) L for a block of w images: the sum of the gains of all bettors who started at any
+time before, one an image. R minus the number of images is a martingale, which bounds false alarms without assumptions
+on the scores: the mean number of images to one is at least A when the alarm is R >= A, and T images raise one with
 probability at most T / A, however often one looks.
 
-Sources: Shiryaev 1963 and Roberts 1966 (the statistic); Shin, Ramdas & Rinaldo 2022, "E-detectors" (its validity for
-mixtures of e-processes); Vovk, Gammerman & Shafer 2005, "Algorithmic learning in a random world" (betting against
+Mismatch. Each bet also keeps M <- M L, the gain of a bettor who started with the first image. M is a martingale that
+starts at 1, so it reaches 1 / d, ever, with probability at most d (Ville's inequality). It sees sooner that traffic
+never was like the calibration images, because there is one beginning and there are many moments for a change.
+
+Sources: Shiryaev 1963 and Roberts 1966 (R); Shin, Ramdas & Rinaldo 2022, "E-detectors" (its validity for mixtures of
+e-processes); Ville 1939; Vovk, Gammerman & Shafer 2005, "Algorithmic learning in a random world" (betting against
 conformal p-values).
 """
 
@@ -40,6 +44,8 @@ _LEARNED_SHARE = 0.5
 _MEMORY = 200.0  # images over which the learned bet forgets
 _PRIOR = 20.0  # images' worth of calibration in the learned bet
 
+_LN10 = math.log(10)
+_MISMATCH = math.log(1000)  # 1 / d: a false alarm of mismatch in a thousand streams
 _CLEARED = math.log(1000)  # the alarm ends when the evidence is this far below its level
 
 
@@ -50,14 +56,16 @@ class Evidence:
     Attributes:
         urn: (B,) images of the stream that the null has learned from; none while there is an alarm.
         recent: (B,) a fading memory of the latest images.
-        log_gains: (J,) log R of each bet, minus infinity at first.
+        log_change: (J,) log R of each bet, minus infinity at first.
+        log_mismatch: (J,) log M of each bet, 0 at first.
         alarm: whether the alarm is on.
         alarms: how often it went on.
     """
 
     urn: Floats
     recent: Floats
-    log_gains: Floats
+    log_change: Floats
+    log_mismatch: Floats
     alarm: bool = False
     alarms: int = 0
 
@@ -67,7 +75,7 @@ class Detector:
 
     Args:
         reference: its bins.
-        requests_per_false_alarm: A, the least mean number of in-distribution images to a false alarm.
+        requests_per_false_alarm: A, the least mean number of in-distribution images to a false alarm of change.
     """
 
     def __init__(self, reference: Reference, requests_per_false_alarm: float) -> None:
@@ -80,9 +88,8 @@ class Detector:
 
     def start(self) -> Evidence:
         """Before the first image."""
-        return Evidence(
-            np.zeros(len(self._slots)), np.zeros(len(self._slots)), np.full(len(self._log_weights), -np.inf)
-        )
+        bins, bets = len(self._slots), len(self._log_weights)
+        return Evidence(np.zeros(bins), np.zeros(bins), np.full(bets, -np.inf), np.zeros(bets))
 
     def after(self, evidence: Evidence, counts: npt.NDArray[np.int64]) -> Evidence:
         """The state after another block of images.
@@ -94,15 +101,19 @@ class Detector:
         images = int(counts.sum())
         if images == 0:
             return evidence
-        gains = np.logaddexp(evidence.log_gains, math.log(images)) + self.log_ratios(evidence, counts)
-        # What R exceeds the level by is forfeited, which keeps the bound and lets the alarm end when drift does.
-        gains = np.minimum(gains, self._level - self._log_weights)
-        level = self._log_mixture(gains) - self._level
-        alarm = level >= (-_CLEARED if evidence.alarm else 0.0)
+        ratios = self.log_ratios(evidence, counts)
+        # What a bet gains beyond the level is forfeited, which keeps the bounds and lets the alarm end when drift does.
+        change = np.minimum(
+            np.logaddexp(evidence.log_change, math.log(images)) + ratios, self._level - self._log_weights
+        )
+        mismatch = np.minimum(evidence.log_mismatch + ratios, _MISMATCH - self._log_weights)
+        above = max(self._log_mixture(change) - self._level, self._log_mixture(mismatch) - _MISMATCH)
+        alarm = above >= (-_CLEARED if evidence.alarm else 0.0)
         return Evidence(
             urn=evidence.urn if alarm else evidence.urn + counts,
             recent=evidence.recent * math.exp(-images / _MEMORY) + counts,
-            log_gains=gains,
+            log_change=change,
+            log_mismatch=mismatch,
             alarm=bool(alarm),
             alarms=evidence.alarms + (alarm and not evidence.alarm),
         )
@@ -118,12 +129,16 @@ class Detector:
         earlier = np.arange(len(where)) - np.repeat(np.cumsum(counts) - counts, counts)
         return np.asarray(np.log((bets[:, where] + earlier) / (null[where] + earlier)).sum(axis=1))
 
-    def log10_evidence(self, evidence: Evidence) -> float:
-        """log10 of R over the alarm's level; the alarm goes on at 0."""
-        return float(max(self._log_mixture(evidence.log_gains) - self._level, -self._level)) / math.log(10)
+    def change(self, evidence: Evidence) -> float:
+        """log10 of R over its level A, from -log10(A) for no evidence at all; the alarm goes on at 0."""
+        return max(self._log_mixture(evidence.log_change), 0.0) / _LN10 - self._level / _LN10
 
-    def _log_mixture(self, log_gains: Floats) -> float:
-        return float(np.logaddexp.reduce(log_gains + self._log_weights))
+    def mismatch(self, evidence: Evidence) -> float:
+        """log10 of M over its level, -3 before the first image; the alarm goes on at 0."""
+        return (self._log_mixture(evidence.log_mismatch) - _MISMATCH) / _LN10
+
+    def _log_mixture(self, log_values: Floats) -> float:
+        return float(np.logaddexp.reduce(log_values + self._log_weights))
 
     def _learned_tilt(self, evidence: Evidence, null: Floats) -> Floats:
         probabilities = null / null.sum()

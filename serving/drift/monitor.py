@@ -22,7 +22,7 @@ class DriftSettings:
 
     Attributes:
         window: how far back the reported rates reach.
-        requests_per_false_alarm: the least mean number of in-distribution images to a false alarm.
+        requests_per_false_alarm: the least mean number of in-distribution images to a false alarm of change.
     """
 
     window: WindowSize = dataclasses.field(default_factory=WindowSize)
@@ -51,7 +51,8 @@ class State:
         document = dataclasses.asdict(self)
         evidence = document["evidence"]
         evidence["urn"], evidence["recent"] = evidence["urn"].tolist(), evidence["recent"].tolist()
-        evidence["log_gains"] = [gain if np.isfinite(gain) else None for gain in evidence["log_gains"].tolist()]
+        evidence["log_change"] = [gain if np.isfinite(gain) else None for gain in evidence["log_change"].tolist()]
+        evidence["log_mismatch"] = evidence["log_mismatch"].tolist()
         return document
 
 
@@ -67,7 +68,8 @@ class Report:
         rejection_interval: exact 95 % interval of the rate; above `alpha` when more is rejected than promised.
         alpha: the bound on the rejection rate of in-distribution images.
         uniformity: the window against the calibration images.
-        evidence: log10 of the evidence of drift over the alarm's level: the alarm goes on at 0.
+        change: log10 of the evidence that traffic changed over the alarm's level; the alarm goes on at 0.
+        mismatch: the same of the evidence that traffic never was like the calibration images.
         alarm: whether the alarm is on.
         alarm_changed: when it went on or off last, in seconds since the epoch; None if it never did.
         alarms: how often it went on.
@@ -81,7 +83,8 @@ class Report:
     rejection_interval: tuple[float, float]
     alpha: float
     uniformity: Uniformity
-    evidence: float
+    change: float
+    mismatch: float
     alarm: bool
     alarm_changed: float | None
     alarms: int
@@ -148,7 +151,8 @@ class Monitor:
             rejection_interval=clopper_pearson(rejected, images),
             alpha=self._alpha,
             uniformity=kolmogorov_smirnov(self.reference, counts),
-            evidence=self._detector.log10_evidence(state.evidence),
+            change=self._detector.change(state.evidence),
+            mismatch=self._detector.mismatch(state.evidence),
             alarm=state.evidence.alarm,
             alarm_changed=state.changed or None,
             alarms=state.evidence.alarms,
@@ -170,22 +174,28 @@ class Monitor:
                 for b in document["blocks"]
             )
             evidence = document["evidence"]
-            gains = [-np.inf if gain is None else gain for gain in evidence["log_gains"]]
-            arrays = [np.array(values, dtype=np.float64) for values in (evidence["urn"], evidence["recent"], gains)]
-            urn, recent, log_gains = arrays
+            change = [-np.inf if gain is None else gain for gain in evidence["log_change"]]
+            values = (evidence["urn"], evidence["recent"], change, evidence["log_mismatch"])
+            urn, recent, log_change, log_mismatch = (np.array(value, dtype=np.float64) for value in values)
             state = State(
                 images=int(document["images"]),
                 rejected=int(document["rejected"]),
                 changed=float(document["changed"]),
                 blocks=blocks,
-                evidence=Evidence(urn, recent, log_gains, bool(evidence["alarm"]), int(evidence["alarms"])),
+                evidence=Evidence(
+                    urn, recent, log_change, log_mismatch, bool(evidence["alarm"]), int(evidence["alarms"])
+                ),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"not a drift state ({type(error).__name__}: {error})") from error
         expected = self.start().evidence
-        shapes = [array.shape for array in (expected.urn, expected.recent, expected.log_gains)]
-        if [array.shape for array in arrays] != shapes or any(len(block.counts) != self.bins for block in blocks):
+        if any(len(block.counts) != self.bins for block in blocks) or _shapes(state.evidence) != _shapes(expected):
             raise ValueError(f"a drift state of another calibration set: expected {self.bins} bins")
-        if any(np.isnan(array).any() for array in arrays) or min(urn.min(), recent.min()) < 0:
+        sound = [*(urn >= 0), *(recent >= 0), *(log_change < np.inf), *(log_mismatch < np.inf)]  # and no NaN
+        if not all(sound):
             raise ValueError("a drift state with counts that are negative or no numbers")
         return state
+
+
+def _shapes(evidence: Evidence) -> list[tuple[int, ...]]:
+    return [array.shape for array in (evidence.urn, evidence.recent, evidence.log_change, evidence.log_mismatch)]

@@ -70,24 +70,27 @@ def test_a_block_is_the_product_of_its_images() -> None:
     assert detector.log_ratios(evidence, block)[0] == pytest.approx(expected)
 
 
-def test_the_statistic_grows_by_an_image_on_average() -> None:
-    """R - t is a martingale, and the mixture of bets is no larger than one bettor a request."""
+def test_change_grows_by_an_image_on_average_and_mismatch_not_at_all() -> None:
+    """R - t and M are martingales, and the bets' weights add up to one bettor."""
     detector = Detector(FEW_BINS, 1e6)
-    mean, expected = 0.0, 3 + 2
+    change, mismatch = 0.0, 0.0
     for first in blocks_of(3, 4):
         once = detector.after(detector.start(), first)
         for second in blocks_of(2, 4):
             twice = detector.after(once, second)
             probability = null_probability(FEW_BINS, detector.start(), first) * null_probability(FEW_BINS, once, second)
-            mean += probability * 10 ** detector.log10_evidence(twice) * 1e6
-    assert mean == pytest.approx(expected)
+            change += probability * 10 ** detector.change(twice) * 1e6
+            mismatch += probability * 10 ** detector.mismatch(twice) * 1000
+    assert change == pytest.approx(3 + 2)
+    assert mismatch == pytest.approx(1)
 
 
 def test_nothing_happens_without_images() -> None:
     detector = Detector(FEW_BINS, 1000)
     start = detector.start()
     assert detector.after(start, np.zeros(4, dtype=int)) is start
-    assert detector.log10_evidence(start) == pytest.approx(-3)
+    assert detector.change(start) == pytest.approx(-3)
+    assert detector.mismatch(start) == pytest.approx(-3)
 
 
 @pytest.mark.parametrize("requests", [0, 1, float("nan")])
@@ -150,6 +153,20 @@ def test_drift_is_noticed_and_its_end_too(share: float, within: int, rng: np.ran
         assert not evidence.alarm
         assert evidence.urn.sum() > learned
         assert 1 <= evidence.alarms <= 3
+
+
+def test_traffic_that_never_was_like_calibration(rng: np.random.Generator) -> None:
+    """5 % of other images from the first one on: too little for an alarm of change with so few calibration images."""
+    noticed = 0
+    for _ in range(10):
+        stream = Stream(rng, 5000)
+        detector = Detector(stream.reference, 1e7)
+        evidence = detector.start()
+        blocks = (stream.block(100, 0.05) for _ in range(100))
+        while not evidence.alarm and (block := next(blocks, None)) is not None:
+            evidence = detector.after(evidence, block)
+        noticed += evidence.alarm and detector.mismatch(evidence) >= 0 > detector.change(evidence)
+    assert noticed >= 7
 
 
 def test_one_image_over_and_over_is_drift_too(rng: np.random.Generator) -> None:

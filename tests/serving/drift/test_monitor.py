@@ -31,7 +31,8 @@ def test_report() -> None:
     assert report.alpha == 0.05
     assert report.seconds == 5.0
     assert report.uniformity.statistic == pytest.approx(0.03)  # 0.47 of them at most 0.5
-    assert -6 < report.evidence < 0
+    assert -6 < report.change < 0
+    assert -4 < report.mismatch < -2
     assert (report.alarm, report.alarm_changed, report.alarms) == (False, None, 0)
     assert (report.total_images, report.total_rejected) == (100, 5)
     json.dumps(report.to_dict(), allow_nan=False)
@@ -41,7 +42,7 @@ def test_before_the_first_image() -> None:
     report = MONITOR.report(MONITOR.start(), 1.0)
     assert (report.images, report.seconds, report.rejection_rate) == (0, 0.0, None)
     assert report.rejection_interval == (0.0, 1.0)
-    assert report.evidence == pytest.approx(-6)
+    assert (report.change, report.mismatch) == pytest.approx((-6, -3))
     json.dumps(report.to_dict(), allow_nan=False)
 
 
@@ -54,7 +55,8 @@ def test_an_alarm_and_its_time() -> None:
     report = MONITOR.report(after([5, 45, 50], [90, 5, 5], [90, 5, 5]), 1010.0)
     assert (report.alarm, report.alarms) == (True, 1)
     assert report.alarm_changed == 1001.0
-    assert report.evidence >= 0
+    assert report.change >= 0
+    assert report.mismatch >= 0
 
 
 def test_the_state_survives_json() -> None:
@@ -90,7 +92,9 @@ def damaged(*keys: str, value: Any) -> dict[str, Any]:
         damaged("evidence", "urn", value=[1.0, 2.0, -3.0]),
         damaged("evidence", "urn", value=[1.0, 2.0, None]),
         damaged("evidence", "recent", value=[[1.0], [2.0], [3.0]]),
-        damaged("evidence", "log_gains", value=[0.0]),
+        damaged("evidence", "log_change", value=[0.0]),
+        damaged("evidence", "log_mismatch", value=[None] * 11),
+        damaged("evidence", "log_mismatch", value=[1e999] * 11),
     ],
 )
 def test_a_damaged_state_is_refused(document: Any) -> None:

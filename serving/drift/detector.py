@@ -32,6 +32,8 @@ from serving.drift.reference import Reference
 
 Floats = npt.NDArray[np.float64]
 
+_log_gamma = np.frompyfunc(math.lgamma, 1, 1)
+
 # Bets: (weight, exponent a, share e) says that a share e of the images has p-values of density a p^(a - 1); a negative
 # exponent says the same of 1 - p. Gains shrink where the true share is under about half of e, so 0.04 is also the
 # tolerance: what is smaller than about 2 % never becomes an alarm.
@@ -43,6 +45,8 @@ _LEARNED = 0.1  # the weight of the bet that the next images are like the latest
 _LEARNED_SHARE = 0.5
 _MEMORY = 200.0  # images over which the learned bet forgets
 _PRIOR = 20.0  # images' worth of calibration in the learned bet
+
+_MOST_BETTORS = 1000  # that a block brings, lest one huge block ring by their number alone; fewer keep the bound
 
 _LN10 = math.log(10)
 _MISMATCH = math.log(1000)  # 1 / d: a false alarm of mismatch in a thousand streams
@@ -104,7 +108,8 @@ class Detector:
         ratios = self.log_ratios(evidence, counts)
         # What a bet gains beyond the level is forfeited, which keeps the bounds and lets the alarm end when drift does.
         change = np.minimum(
-            np.logaddexp(evidence.log_change, math.log(images)) + ratios, self._level - self._log_weights
+            np.logaddexp(evidence.log_change, math.log(min(images, _MOST_BETTORS))) + ratios,
+            self._level - self._log_weights,
         )
         mismatch = np.minimum(evidence.log_mismatch + ratios, _MISMATCH - self._log_weights)
         above = max(self._log_mixture(change) - self._level, self._log_mixture(mismatch) - _MISMATCH)
@@ -124,10 +129,9 @@ class Detector:
         tilts = np.vstack([self._tilts, self._learned_tilt(evidence, null)])
         bets = null * tilts
         bets *= null.sum() / bets.sum(axis=1, keepdims=True)
-        # Gamma(a + k) / Gamma(a) is the product of a + i over the k images of a bin; the totals are equal and cancel.
-        where = np.repeat(np.arange(len(counts)), counts)
-        earlier = np.arange(len(where)) - np.repeat(np.cumsum(counts) - counts, counts)
-        return np.asarray(np.log((bets[:, where] + earlier) / (null[where] + earlier)).sum(axis=1))
+        seen = np.flatnonzero(counts)
+        bets, null, counts = bets[:, seen], null[seen], counts[seen]
+        return np.asarray((_log_rising(bets, counts) - _log_rising(null, counts)).sum(axis=1))
 
     def change(self, evidence: Evidence) -> float:
         """log10 of R over its level A, from -log10(A) for no evidence at all; the alarm goes on at 0."""
@@ -144,6 +148,11 @@ class Detector:
         probabilities = null / null.sum()
         recent = (evidence.recent + _PRIOR * probabilities) / (evidence.recent.sum() + _PRIOR)
         return np.asarray(1 - _LEARNED_SHARE + _LEARNED_SHARE * recent / probabilities)
+
+
+def _log_rising(a: Floats, k: npt.NDArray[np.int64]) -> Floats:
+    """log of a (a + 1) ... (a + k - 1): what k images add to a bin's Dirichlet-multinomial law; the totals cancel."""
+    return np.asarray(_log_gamma(a + k) - _log_gamma(a), dtype=np.float64)
 
 
 def _tilt(reference: Reference, exponent: float, share: float) -> Floats:

@@ -70,6 +70,15 @@ def test_a_block_is_the_product_of_its_images() -> None:
     assert detector.log_ratios(evidence, block)[0] == pytest.approx(expected)
 
 
+def test_a_block_of_any_size() -> None:
+    """What waited through an hour without a disk, at once."""
+    detector = Detector(FEW_BINS, 1e7)
+    evidence = detector.after(detector.start(), np.array([50_000, 250_000, 600_000, 100_000]) * 100)
+    assert evidence.urn.sum() == 1e8
+    assert not evidence.alarm
+    assert detector.after(detector.start(), np.array([900_000, 50_000, 25_000, 25_000]) * 100).alarm
+
+
 def test_change_grows_by_an_image_on_average_and_mismatch_not_at_all() -> None:
     """R - t and M are martingales, and the bets' weights add up to one bettor."""
     detector = Detector(FEW_BINS, 1e6)

@@ -74,12 +74,11 @@ def test_paging_is_newest_first_and_complete(store: RejectStore, clock: Clock) -
     for limit in (1, 2, 3, 7, 8):
         found: list[str] = []
         after = None
-        while True:
+        for _ in range(-(-7 // limit)):
             page = store.page(limit, after)
             found += [reject.id for reject in page.rejects]
             after = page.next
-            if after is None:
-                break
+        assert after is None
         assert found == expected
 
 

@@ -6,7 +6,7 @@ import io
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,6 +47,13 @@ def writing(store: RejectStore, **options: Any) -> Iterator[tuple[RejectWriter, 
         writer.close()
 
 
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
 def test_what_is_offered_is_stored(tmp_path: Path) -> None:
     store = RejectStore(LocalFiles(tmp_path))
     with writing(store) as (writer, outcomes):
@@ -85,8 +92,7 @@ def test_the_queue_has_room_again(tmp_path: Path) -> None:
     with writing(store, max_waiting=len(PNG)) as (writer, outcomes):
         for i in range(1, 6):
             writer.offer(PNG, {}, "cat", "r")
-            while outcomes["stored"] < i:
-                time.sleep(0.001)
+            wait_until(lambda stored=i: outcomes["stored"] == stored)
     assert outcomes == {"stored": 5}
 
 
@@ -112,8 +118,7 @@ def test_a_disk_that_fails_is_counted_and_survived(tmp_path: Path, caplog: pytes
     root.write_text("a file where the directory should be")
     with writing(RejectStore(LocalFiles(root))) as (writer, outcomes):
         writer.offer(PNG, {}, "cat", "r")
-        while not outcomes["failed"]:
-            time.sleep(0.001)
+        wait_until(lambda: outcomes["failed"] == 1)
         root.unlink()
         writer.offer(PNG, {}, "cat", "r")
     assert outcomes == {"failed": 1, "stored": 1}

@@ -58,7 +58,7 @@ class Evidence:
     """The detector's state after some of the stream.
 
     Attributes:
-        urn: (B,) images of the stream that the null has learned from; none while there is an alarm.
+        urn: (B,) images of the stream that the null has learned from: all but those of alarms.
         recent: (B,) a fading memory of the latest images.
         log_change: (J,) log R of each bet, minus infinity at first.
         log_mismatch: (J,) log M of each bet, 0 at first.

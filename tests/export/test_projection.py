@@ -34,4 +34,4 @@ def test_the_head_s_hidden_layer_is_the_penultimate(tmp_path: Path) -> None:
     expected = scores.compute(outputs.logits, hidden.numpy(), ["nan"], {})[:, 0]
     np.testing.assert_allclose(outputs.scores[:, manifest.scores.index("nan")], expected, rtol=1e-4)
     assert manifest.model.arch == "resnet20+nan"
-    assert manifest.model.features == 64
+    assert manifest.model.features == 512

@@ -11,12 +11,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
+_NARROWEST = 512
+
+
 class WithProjection(nn.Module):
     """Features a -> hidden layer h = ReLU(V a) -> embedding g = U h -> logits <w_k / ||w_k||, g / ||g||> / T.
 
     Args:
         backbone: returns (logits, features) and ends in a linear layer `fc`, which is dropped.
         embedding: the dimension of g; 128 in MoCo-v2 (arXiv:2003.04297), whose hidden layer is as wide as the features.
+            Here it is no narrower than that of the paper's ResNet-18: a count of active units needs some to count.
         temperature: T, 0.1 in the paper.
     """
 
@@ -25,13 +29,14 @@ class WithProjection(nn.Module):
         classifier = cast(nn.Linear, backbone.fc)
         backbone.fc = nn.Identity()
         self.backbone = backbone
-        self.hidden = nn.Linear(classifier.in_features, classifier.in_features)
-        self.embedding = nn.Linear(classifier.in_features, embedding)
+        width = max(classifier.in_features, _NARROWEST)
+        self.hidden = nn.Linear(classifier.in_features, width)
+        self.embedding = nn.Linear(width, embedding)
         self.prototypes = nn.Linear(embedding, classifier.out_features, bias=False)  # the w_k, its rows
         self.temperature = temperature
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """x (B, 3, H, W), normalised -> logits (B, K) in [-1/T, 1/T], hidden layer (B, D), non-negative."""
+        """x (B, 3, H, W), normalised -> logits (B, K) in [-1/T, 1/T], hidden layer (B, H), non-negative."""
         _, features = self.backbone(x)
         hidden = F.relu(self.hidden(features))
         cosine = F.linear(F.normalize(self.embedding(hidden)), F.normalize(self.prototypes.weight))

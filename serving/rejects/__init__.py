@@ -1,0 +1,1 @@
+"""Rejected images, kept for people to look at, label and train on."""

@@ -10,7 +10,6 @@ from typing import cast
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-
 _NARROWEST = 512
 
 

@@ -32,19 +32,32 @@ _IMAGE_STATUS: dict[type[ImageError], int] = {
     UndecodableImage: 422,
 }
 
+# What proxies log for a client that went away; nobody receives it.
+_CLIENT_GONE = 499
+
 
 class RequestError(Exception):
-    """A request that is wrong beyond its images."""
+    """A request that can't be answered, for a reason beyond its images.
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    Args:
+        status, code, message: of the answer.
+        headers: what the answer has beside its body.
+    """
+
+    def __init__(self, status: int, code: str, message: str, **headers: str) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+class ClientGone(Exception):
+    """The client closed the connection before it had its answer."""
 
 
 def error_body(code: str, message: str) -> dict[str, Any]:
     """The JSON of an error, which is counted."""
-    metrics().count_error(code)
+    metrics().error(code)
     return {"error": {"code": code, "message": message.encode("utf-8", "replace").decode()}}
 
 
@@ -53,19 +66,22 @@ def image_error(error: ImageError) -> dict[str, Any]:
     return error_body(error.code, str(error))
 
 
-def _on_image_error(_: Request, error: Exception) -> Response:
+def error_response(error: RequestError) -> Response:
+    """The answer to a request that is refused."""
+    return JsonResponse(error_body(error.code, str(error)), error.status, error.headers)
+
+
+async def _on_image_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, ImageError)
     return JsonResponse(image_error(error), _IMAGE_STATUS[type(error)])
 
 
-def _on_request_error(_: Request, error: Exception) -> Response:
+async def _on_request_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestError)
-    # What is left of a body that was refused is not read, so the connection can't carry another request.
-    headers = {"connection": "close"} if error.status == 413 else None
-    return JsonResponse(error_body(error.code, str(error)), error.status, headers)
+    return error_response(error)
 
 
-def _on_http_exception(request: Request, error: Exception) -> Response:
+async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code, message = {
         404: ("not_found", f"there is no {request.url.path}; POST an image to /classify, or open / in a browser"),
@@ -74,21 +90,21 @@ def _on_http_exception(request: Request, error: Exception) -> Response:
     return JsonResponse(error_body(code, message), error.status_code, error.headers)
 
 
-def _on_engine_error(_: Request, error: Exception) -> Response:
+async def _on_engine_error(_: Request, error: Exception) -> Response:
     logger.error("%s", error)
     return JsonResponse(error_body("engine_failed", "the model could not answer; nothing was accepted"), 503)
 
 
-def _on_memory(_: Request, __: Exception) -> Response:
+async def _on_memory(_: Request, __: Exception) -> Response:
     logger.error("out of memory while decoding an image")
     return JsonResponse(error_body("out_of_memory", "the service is short of memory; nothing was accepted"), 503)
 
 
-def _on_disconnect(_: Request, __: Exception) -> Response:
-    return Response(status_code=400)  # nobody is there to read it
+async def _on_client_gone(_: Request, __: Exception) -> Response:
+    return Response(status_code=_CLIENT_GONE)
 
 
-def _on_unexpected(_: Request, __: Exception) -> Response:
+async def _on_unexpected(_: Request, __: Exception) -> Response:
     return JsonResponse(error_body("internal_error", "an unexpected error; nothing was accepted"), 500)
 
 
@@ -98,6 +114,7 @@ HANDLERS: dict[Any, ExceptionHandler] = {
     HTTPException: _on_http_exception,
     EngineError: _on_engine_error,
     MemoryError: _on_memory,
-    ClientDisconnect: _on_disconnect,
+    ClientDisconnect: _on_client_gone,
+    ClientGone: _on_client_gone,
     Exception: _on_unexpected,
 }

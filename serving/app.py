@@ -7,7 +7,6 @@ import dataclasses
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -22,8 +21,10 @@ from starlette.staticfiles import StaticFiles
 import runtime
 from runtime import Decision, Gate, ImageError
 from runtime.bundle import MODEL
+from serving import inference_routes, openapi
 from serving.body import read_image, read_images
-from serving.decider import Caller, Decided, Decider, Listener
+from serving.caller import caller
+from serving.decider import Decided, Decider, Listener
 from serving.errors import HANDLERS, image_error
 from serving.json_response import JsonResponse
 from serving.metrics import CONTENT_TYPE, exposition, metrics
@@ -68,6 +69,8 @@ def create_app(settings: Settings) -> Starlette:
         Route("/classify_batch", _classify_batch, methods=["POST"]),
         Route("/model", _model),
         Route("/metrics", _metrics),
+        Route("/openapi.json", _openapi),
+        *inference_routes.ROUTES,
         Route("/", _page),
         Mount("/page", _PageFiles(directory=PAGE)),
     ]
@@ -112,7 +115,7 @@ async def _classify(request: Request) -> Response:
     start = perf_counter()
     image = await read_image(request, settings.max_bytes)
     metrics().read(perf_counter() - start)
-    decision = await decider.decide(image, _caller(request))
+    decision = await decider.decide(image, caller(request))
     return JsonResponse(decision.to_dict())
 
 
@@ -125,9 +128,9 @@ async def _classify_batch(request: Request) -> Response:
     metrics().read(perf_counter() - start)
     results: list[Decision | ImageError]
     if isinstance(images, list):
-        results = await decider.decide_each(images, _caller(request))
+        results = await decider.decide_each(images, caller(request))
     else:
-        results = [*await decider.decide_array(images, _caller(request))]
+        results = [*await decider.decide_array(images, caller(request))]
     return JsonResponse({"results": [r.to_dict() if isinstance(r, Decision) else image_error(r) for r in results]})
 
 
@@ -143,14 +146,10 @@ async def _metrics(_: Request) -> Response:
     return Response(await to_thread.run_sync(exposition), media_type=CONTENT_TYPE)
 
 
+async def _openapi(request: Request) -> Response:
+    settings: Settings = request.app.state.settings
+    return JsonResponse(openapi.document(runtime.__version__, secured=bool(settings.api_keys)))
+
+
 async def _page(_: Request) -> Response:
     return FileResponse(PAGE / "index.html", headers=_PAGE_HEADERS)
-
-
-def _caller(request: Request) -> Caller:
-    return Caller(request.scope.get("oodgate.request_id", ""), partial(_gone, request))
-
-
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

@@ -71,14 +71,21 @@ def error_response(error: RequestError) -> Response:
     return JsonResponse(error_body(error.code, str(error)), error.status, error.headers)
 
 
+def _answer(request: Request, error: dict[str, Any], status: int, headers: Any = None) -> Response:
+    """An error, in the Open Inference Protocol's words where it was spoken."""
+    if request.url.path.startswith("/v2/"):
+        return JsonResponse({"error": error["error"]["message"]}, status, headers)
+    return JsonResponse(error, status, headers)
+
+
 async def _on_image_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, ImageError)
     return JsonResponse(image_error(error), _IMAGE_STATUS[type(error)])
 
 
-async def _on_request_error(_: Request, error: Exception) -> Response:
+async def _on_request_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestError)
-    return error_response(error)
+    return _answer(request, error_body(error.code, str(error)), error.status, error.headers)
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
@@ -87,25 +94,25 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         404: ("not_found", f"there is no {request.url.path}; POST an image to /classify, or open / in a browser"),
         405: ("method_not_allowed", f"{request.url.path} does not take {request.method}"),
     }.get(error.status_code, ("bad_request", error.detail))
-    return JsonResponse(error_body(code, message), error.status_code, error.headers)
+    return _answer(request, error_body(code, message), error.status_code, error.headers)
 
 
-async def _on_engine_error(_: Request, error: Exception) -> Response:
+async def _on_engine_error(request: Request, error: Exception) -> Response:
     logger.error("%s", error)
-    return JsonResponse(error_body("engine_failed", "the model could not answer; nothing was accepted"), 503)
+    return _answer(request, error_body("engine_failed", "the model could not answer; nothing was accepted"), 503)
 
 
-async def _on_memory(_: Request, __: Exception) -> Response:
+async def _on_memory(request: Request, _: Exception) -> Response:
     logger.error("out of memory while decoding an image")
-    return JsonResponse(error_body("out_of_memory", "the service is short of memory; nothing was accepted"), 503)
+    return _answer(request, error_body("out_of_memory", "the service is short of memory; nothing was accepted"), 503)
 
 
 async def _on_client_gone(_: Request, __: Exception) -> Response:
     return Response(status_code=_CLIENT_GONE)
 
 
-async def _on_unexpected(_: Request, __: Exception) -> Response:
-    return JsonResponse(error_body("internal_error", "an unexpected error; nothing was accepted"), 500)
+async def _on_unexpected(request: Request, _: Exception) -> Response:
+    return _answer(request, error_body("internal_error", "an unexpected error; nothing was accepted"), 500)
 
 
 HANDLERS: dict[Any, ExceptionHandler] = {

@@ -8,6 +8,7 @@ probes and the clients' schema; requests for anything else do not pass its middl
 from __future__ import annotations
 
 import asyncio
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ def _checked_settings() -> Settings:
         raise BentoMLException(str(error)) from None
     return settings
 
+
+logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of what a client got wrong
 
 settings = _checked_settings()
 app = create_app(settings)

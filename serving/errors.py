@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -66,14 +67,14 @@ def image_error(error: ImageError) -> dict[str, Any]:
     return error_body(error.code, str(error))
 
 
-def error_response(error: RequestError) -> Response:
-    """The answer to a request that is refused."""
-    return JsonResponse(error_body(error.code, str(error)), error.status, error.headers)
+def error_response(path: str, error: RequestError) -> Response:
+    """The answer to a request for `path` that is refused."""
+    return _answer(path, error_body(error.code, str(error)), error.status, error.headers)
 
 
-def _answer(request: Request, error: dict[str, Any], status: int, headers: Any = None) -> Response:
-    """An error, in the Open Inference Protocol's words where it was spoken."""
-    if request.url.path.startswith("/v2/"):
+def _answer(path: str, error: dict[str, Any], status: int, headers: Mapping[str, str] | None = None) -> Response:
+    """An error, in the Open Inference Protocol's words where that is spoken."""
+    if path.startswith("/v2/"):
         return JsonResponse({"error": error["error"]["message"]}, status, headers)
     return JsonResponse(error, status, headers)
 
@@ -85,7 +86,7 @@ async def _on_image_error(_: Request, error: Exception) -> Response:
 
 async def _on_request_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestError)
-    return _answer(request, error_body(error.code, str(error)), error.status, error.headers)
+    return error_response(request.scope["path"], error)
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
@@ -94,17 +95,21 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         404: ("not_found", f"there is no {request.url.path}; POST an image to /classify, or open / in a browser"),
         405: ("method_not_allowed", f"{request.url.path} does not take {request.method}"),
     }.get(error.status_code, ("bad_request", error.detail))
-    return _answer(request, error_body(code, message), error.status_code, error.headers)
+    return _answer(request.scope["path"], error_body(code, message), error.status_code, error.headers)
 
 
 async def _on_engine_error(request: Request, error: Exception) -> Response:
     logger.error("%s", error)
-    return _answer(request, error_body("engine_failed", "the model could not answer; nothing was accepted"), 503)
+    return _answer(
+        request.scope["path"], error_body("engine_failed", "the model could not answer; nothing was accepted"), 503
+    )
 
 
 async def _on_memory(request: Request, _: Exception) -> Response:
     logger.error("out of memory while decoding an image")
-    return _answer(request, error_body("out_of_memory", "the service is short of memory; nothing was accepted"), 503)
+    return _answer(
+        request.scope["path"], error_body("out_of_memory", "the service is short of memory; nothing was accepted"), 503
+    )
 
 
 async def _on_client_gone(_: Request, __: Exception) -> Response:
@@ -112,7 +117,8 @@ async def _on_client_gone(_: Request, __: Exception) -> Response:
 
 
 async def _on_unexpected(request: Request, _: Exception) -> Response:
-    return _answer(request, error_body("internal_error", "an unexpected error; nothing was accepted"), 500)
+    error = RequestError(500, "internal_error", "an unexpected error; nothing was accepted")
+    return error_response(request.scope["path"], error)
 
 
 HANDLERS: dict[Any, ExceptionHandler] = {

@@ -115,7 +115,7 @@ class Locked:
                 "send a key: `Authorization: Bearer KEY` or `X-API-Key: KEY`",
                 www_authenticate='Bearer, Basic realm="oodgate"',
             )
-            await error_response(error)(scope, receive, send)
+            await error_response(scope["path"], error)(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
@@ -136,7 +136,7 @@ class Admission:
             error = RequestError(
                 429, "too_many_requests", "too many requests are in progress; try again in a moment", retry_after="1"
             )
-            await error_response(error)(scope, receive, send)
+            await error_response(scope["path"], error)(scope, receive, send)
             return
         self._in_progress += 1
         try:

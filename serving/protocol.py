@@ -12,6 +12,7 @@ from typing import ClassVar
 import uvicorn.config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from serving.metrics import metrics
 from serving.settings import Settings
 
 
@@ -63,6 +64,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def _refuse(self, status: bytes, code: bytes, header: bytes) -> None:
+        metrics().error(code.decode())
         body = b'{"error":{"code":"%s","message":"%s"}}' % (code, status)
         head = b"HTTP/1.1 %s\r\n%sconnection: close\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
         self.transport.write(head % (status, header, len(body)) + body)

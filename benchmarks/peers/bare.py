@@ -25,6 +25,7 @@ from runtime.preprocess import preprocess
 _bundle = Bundle.load(Path(os.environ["BUNDLE"]))
 _options = ort.SessionOptions()
 _options.intra_op_num_threads = 1
+_options.log_severity_level = 3
 _session = ort.InferenceSession(_bundle.model, _options, providers=["CPUExecutionProvider"])
 _in_threads = os.environ.get("THREADS") == "1"
 

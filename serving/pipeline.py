@@ -108,7 +108,8 @@ class Pipeline:
         self._ready: deque[Job] = deque()
         self._waiting = {False: 0, True: 0}
         self._closed = False
-        self._changed = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self._idle: list[threading.Lock] = []  # what idle threads block on, the latest last
         self._threads = [
             threading.Thread(target=self._work, name=f"oodgate-{i}", daemon=True) for i in range(threads + engine_calls)
         ]
@@ -122,7 +123,7 @@ class Pipeline:
     def submit(self, jobs: Sequence[Job]) -> None:
         """Queue jobs; each has at most `max_batch` images. Never blocks for longer than the lock."""
         now = monotonic()
-        with self._changed:
+        with self._lock:
             for job in jobs:
                 job.submitted = now
                 self._waiting[job.request.bulk] += job.size
@@ -131,26 +132,28 @@ class Pipeline:
                 else:
                     job.images, job.decoding, job.ready = job.source, now, now
                     self._ready.append(job)
-            self._changed.notify(len(jobs))
+            self._wake(len(jobs))
 
     def close(self) -> None:
         """Finish what is queued and end the threads."""
-        with self._changed:
+        with self._lock:
             self._closed = True
-            self._changed.notify_all()
+            self._wake(len(self._idle))
         for thread in self._threads:
             thread.join()
 
     def _work(self) -> None:
-        while (work := self._next()) is not None:
+        alarm = threading.Lock()
+        alarm.acquire()
+        while (work := self._next(alarm)) is not None:
             if isinstance(work, Job):
                 self._decode(work)
             else:
                 self._infer(work)
 
-    def _next(self) -> Job | list[Job] | None:
+    def _next(self, alarm: threading.Lock) -> Job | list[Job] | None:
         """A batch if the engine is free, or an image file to decode; None when the pipeline has closed."""
-        with self._changed:
+        with self._lock:
             while True:
                 patience = self._patience()
                 if patience == 0:
@@ -160,7 +163,24 @@ class Pipeline:
                     return job
                 if self._closed and not self._ready:
                     return None
-                self._changed.wait(patience)
+                self._sleep(alarm, patience)
+
+    def _sleep(self, alarm: threading.Lock, seconds: float | None) -> None:
+        """Let go of the lock until woken, or for some time; `alarm` is held before and after."""
+        self._idle.append(alarm)
+        self._lock.release()
+        woken = alarm.acquire(timeout=-1 if seconds is None else seconds)
+        self._lock.acquire()
+        if not woken:
+            if alarm in self._idle:
+                self._idle.remove(alarm)
+            else:  # woken just as its time was up
+                alarm.acquire()
+
+    def _wake(self, count: int) -> None:
+        """Wake threads, those first that slept last: the engine's data is in their caches."""
+        for _ in range(min(count, len(self._idle))):
+            self._idle.pop().release()
 
     def _patience(self) -> float | None:
         """Seconds until the images that are ready should run; None when there are none, or no engine call is free."""
@@ -198,10 +218,10 @@ class Pipeline:
                 job.outcome = error.with_traceback(None)  # its frames hold the job, and the job the error
         job.ready = monotonic()
         if job.images is not None:
-            with self._changed:
+            with self._lock:
                 self._ready.append(job)
             return
-        with self._changed:
+        with self._lock:
             self._waiting[job.request.bulk] -= 1
         self._finish([job])
 
@@ -222,10 +242,10 @@ class Pipeline:
             logger.exception("a batch of %d failed", sum(job.size for job in useful))
             for job in useful:
                 job.outcome = error.with_traceback(None)
-        with self._changed:
+        with self._lock:
             self._free_calls += 1
             if self._ready or self._closed:
-                self._changed.notify_all()
+                self._wake(len(self._idle))
         self._finish(batch)
 
     def _finish(self, jobs: Sequence[Job]) -> None:

@@ -80,6 +80,12 @@ def create_app(settings: Settings) -> Starlette:
     return app
 
 
+def is_full(app: Starlette) -> bool:
+    """Whether the application would refuse an image, for want of room in its queue."""
+    decider: Decider | None = app.state.decider
+    return decider is not None and decider.is_full(bulk=False)
+
+
 def _listeners(settings: Settings) -> list[Listener]:
     """Everybody who hears of every decision."""
     listeners: list[Listener] = [_count]

@@ -9,7 +9,7 @@ from time import monotonic
 from typing import NamedTuple
 
 from runtime import Decision, Gate, ImageError
-from serving.errors import ClientGone, RequestError
+from serving.errors import OVERLOADED, ClientGone, RequestError
 from serving.metrics import metrics
 from serving.pipeline import Expired, Images, Job, Pipeline, Request
 from serving.settings import Settings
@@ -113,6 +113,10 @@ class Decider:
         """How many images wait for the engine."""
         return self._pipeline.waiting(False) + self._pipeline.waiting(True)
 
+    def is_full(self, bulk: bool) -> bool:
+        """Whether a request, of several images or of one, would be refused now."""
+        return self._pipeline.waiting(bulk) >= self._max_queue
+
     async def close(self) -> None:
         """Finish what is queued and end the threads."""
         await asyncio.to_thread(self._pipeline.close)
@@ -121,8 +125,8 @@ class Decider:
         """One finished job for each source, in order."""
         if not sources:
             return []
-        if self._pipeline.waiting(bulk) >= self._max_queue:
-            raise RequestError(503, "overloaded", "too many images are waiting; try again in a moment", retry_after="1")
+        if self.is_full(bulk):
+            raise OVERLOADED
         request = Request(monotonic() + self._timeout, bulk)
         jobs = [Job(request, self.gate, source) for source in sources]
         wait = self._waits[request] = _Wait(self._loop.create_future(), len(jobs), caller)

@@ -52,6 +52,12 @@ class RequestError(Exception):
         self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
 
 
+TOO_MANY_REQUESTS = RequestError(
+    429, "too_many_requests", "too many requests are in progress; try again in a moment", retry_after="1"
+)
+OVERLOADED = RequestError(503, "overloaded", "too many images are waiting; try again in a moment", retry_after="1")
+
+
 class ClientGone(Exception):
     """The client closed the connection before it had its answer."""
 
@@ -59,6 +65,11 @@ class ClientGone(Exception):
 def error_body(code: str, message: str) -> dict[str, Any]:
     """The JSON of an error, which is counted."""
     metrics().error(code)
+    return error_json(code, message)
+
+
+def error_json(code: str, message: str) -> dict[str, Any]:
+    """The JSON of an error."""
     return {"error": {"code": code, "message": message.encode("utf-8", "replace").decode()}}
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import re
 import sys
-from time import perf_counter, time
+from collections.abc import Callable
+from time import monotonic, perf_counter, time
 
 import orjson
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.errors import RequestError, error_response
+from serving.errors import OVERLOADED, TOO_MANY_REQUESTS, RequestError, error_json, error_response
+from serving.json_response import JsonResponse
 from serving.keys import Keys
 from serving.metrics import metrics
 from serving.settings import Settings
@@ -21,6 +24,9 @@ HEALTH = frozenset({"/livez", "/readyz", "/healthz", "/v2/health/live", "/v2/hea
 
 # What a client may call its request; anything else is not repeated in logs and answers.
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+
+# Refusals a second that come at once, and the seconds that any further one takes.
+_FREE_REFUSALS, _PAUSE = 100, 0.5
 
 _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
@@ -31,9 +37,15 @@ _NO_CONTENT = (b"content-security-policy", b"default-src 'none'; frame-ancestors
 logger = logging.getLogger("oodgate")
 
 
-def guarded(app: ASGIApp, settings: Settings) -> ASGIApp:
-    """`app` behind everything that this module's docstring names."""
-    app = Admission(app, settings.max_concurrency)
+def guarded(app: ASGIApp, settings: Settings, is_full: Callable[[], bool]) -> ASGIApp:
+    """`app` behind everything that this module's docstring names.
+
+    Args:
+        app: answers what is let through.
+        settings: of the limits, the keys and the log.
+        is_full: whether the queue of single images is.
+    """
+    app = Admission(app, settings.max_concurrency, is_full)
     if settings.api_keys:
         app = Locked(app, Keys(settings.api_keys))
     if settings.cors_origins:
@@ -121,28 +133,64 @@ class Locked:
 
 
 class Admission:
-    """Refuses requests beyond a number in progress, at once and before their bodies are read."""
+    """Refuses what the service can't carry, before a body is read.
 
-    def __init__(self, app: ASGIApp, limit: int) -> None:
+    Under overload most answers are refusals, and the accepted wait while they are made. So they are made beforehand, and
+    come at once only while they are few: a crowd that asks again as soon as it is refused is kept waiting for a moment,
+    or the service would do nothing but refuse.
+    """
+
+    def __init__(self, app: ASGIApp, limit: int, is_full: Callable[[], bool]) -> None:
         self._app = app
         self._limit = limit
+        self._is_full = is_full
         self._in_progress = 0
+        self._window, self._refused = 0.0, 0
+        self._too_many = _Refusal(TOO_MANY_REQUESTS)
+        self._overloaded = _Refusal(OVERLOADED)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in HEALTH or scope["path"] == "/metrics":
             await self._app(scope, receive, send)
             return
+        refusal = None
         if self._in_progress >= self._limit:
-            error = RequestError(
-                429, "too_many_requests", "too many requests are in progress; try again in a moment", retry_after="1"
-            )
-            await error_response(scope["path"], error)(scope, receive, send)
+            refusal = self._too_many
+        elif scope["path"] == "/classify" and self._is_full():
+            refusal = self._overloaded
+        if refusal is not None:
+            await self._refuse(refusal, send)
             return
         self._in_progress += 1
         try:
             await self._app(scope, receive, send)
         finally:
             self._in_progress -= 1
+
+    async def _refuse(self, refusal: _Refusal, send: Send) -> None:
+        metrics().error(refusal.code)
+        now = monotonic()
+        if now - self._window > 1:
+            self._window, self._refused = now, 0
+        self._refused += 1
+        if self._refused > _FREE_REFUSALS:
+            await asyncio.sleep(_PAUSE)
+        await send({**refusal.start})
+        await send(refusal.body)
+
+
+class _Refusal:
+    """An error's two messages, to be sent again and again."""
+
+    def __init__(self, error: RequestError) -> None:
+        response = JsonResponse(error_json(error.code, str(error)), error.status, error.headers)
+        self.code = error.code
+        self.start: Message = {
+            "type": "http.response.start",
+            "status": error.status,
+            "headers": response.raw_headers,
+        }
+        self.body: Message = {"type": "http.response.body", "body": response.body}
 
 
 def _request_id(scope: Scope) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from runtime.bundle import Bundle
 from runtime.exceptions import OodgateError
-from serving.app import create_app
+from serving.app import create_app, is_full
 from serving.decider import Caller, Decider
 from serving.front import guarded
 from serving.protocol import BoundedProtocol
@@ -71,7 +72,7 @@ class Guarded(bentoml.Service[Any]):  # type: ignore[misc]
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
         """What uvicorn runs."""
         inner: ASGIApp = Switch(super().to_asgi(is_main), app)
-        return guarded(_traced(inner) if settings.tracing else inner, settings)
+        return guarded(_traced(inner) if settings.tracing else inner, settings, partial(is_full, app))
 
 
 @bentoml.service(

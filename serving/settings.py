@@ -71,7 +71,7 @@ class Settings:
     max_batch: int = MAX_BATCH
     batch_wait_ms: int = _at_least_zero(0)
     max_queue: int = 64
-    max_concurrency: int = 256
+    max_concurrency: int = 128
     max_connections: int = 1024
     timeout: int = 10
     header_timeout: int = 10

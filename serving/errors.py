@@ -9,7 +9,7 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import ExceptionHandler
+from starlette.types import ExceptionHandler, Receive, Scope, Send
 
 from runtime.exceptions import (
     EmptyImage,
@@ -56,6 +56,23 @@ TOO_MANY_REQUESTS = RequestError(
     429, "too_many_requests", "too many requests are in progress; try again in a moment", retry_after="1"
 )
 OVERLOADED = RequestError(503, "overloaded", "too many images are waiting; try again in a moment", retry_after="1")
+TOO_MANY_CONNECTIONS = RequestError(
+    503, "too_many_connections", "too many connections; try again in a moment", retry_after="1", connection="close"
+)
+
+
+class Refusal:
+    """An ASGI application that answers every request with one error, made beforehand."""
+
+    def __init__(self, error: RequestError) -> None:
+        response = JsonResponse(_error_json(error.code, str(error)), error.status, error.headers)
+        self._code, self._status = error.code, error.status
+        self._headers, self._body = response.raw_headers, response.body
+
+    async def __call__(self, _: Scope, __: Receive, send: Send) -> None:
+        metrics().error(self._code)
+        await send({"type": "http.response.start", "status": self._status, "headers": self._headers})
+        await send({"type": "http.response.body", "body": self._body})
 
 
 class ClientGone(Exception):
@@ -65,10 +82,10 @@ class ClientGone(Exception):
 def error_body(code: str, message: str) -> dict[str, Any]:
     """The JSON of an error, which is counted."""
     metrics().error(code)
-    return error_json(code, message)
+    return _error_json(code, message)
 
 
-def error_json(code: str, message: str) -> dict[str, Any]:
+def _error_json(code: str, message: str) -> dict[str, Any]:
     """The JSON of an error."""
     return {"error": {"code": code, "message": message.encode("utf-8", "replace").decode()}}
 

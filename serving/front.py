@@ -14,8 +14,7 @@ import orjson
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.errors import OVERLOADED, TOO_MANY_REQUESTS, RequestError, error_json, error_response
-from serving.json_response import JsonResponse
+from serving.errors import OVERLOADED, TOO_MANY_REQUESTS, Refusal, RequestError, error_response
 from serving.keys import Keys
 from serving.metrics import metrics
 from serving.settings import Settings
@@ -146,20 +145,20 @@ class Admission:
         self._is_full = is_full
         self._in_progress = 0
         self._window, self._refused = 0.0, 0
-        self._too_many = _Refusal(TOO_MANY_REQUESTS)
-        self._overloaded = _Refusal(OVERLOADED)
+        self._too_many = Refusal(TOO_MANY_REQUESTS)
+        self._overloaded = Refusal(OVERLOADED)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in HEALTH or scope["path"] == "/metrics":
             await self._app(scope, receive, send)
             return
-        refusal = None
         if self._in_progress >= self._limit:
-            refusal = self._too_many
-        elif scope["path"] == "/classify" and self._is_full():
-            refusal = self._overloaded
-        if refusal is not None:
-            await self._refuse(refusal, send)
+            await self._slow_down()
+            await self._too_many(scope, receive, send)
+            return
+        if scope["path"] == "/classify" and self._is_full():
+            await self._slow_down()
+            await self._overloaded(scope, receive, send)
             return
         self._in_progress += 1
         try:
@@ -167,30 +166,14 @@ class Admission:
         finally:
             self._in_progress -= 1
 
-    async def _refuse(self, refusal: _Refusal, send: Send) -> None:
-        metrics().error(refusal.code)
+    async def _slow_down(self) -> None:
+        """Let a refusal wait where many came before it in the last second."""
         now = monotonic()
         if now - self._window > 1:
             self._window, self._refused = now, 0
         self._refused += 1
         if self._refused > _FREE_REFUSALS:
             await asyncio.sleep(_PAUSE)
-        await send({**refusal.start})
-        await send(refusal.body)
-
-
-class _Refusal:
-    """An error's two messages, to be sent again and again."""
-
-    def __init__(self, error: RequestError) -> None:
-        response = JsonResponse(error_json(error.code, str(error)), error.status, error.headers)
-        self.code = error.code
-        self.start: Message = {
-            "type": "http.response.start",
-            "status": error.status,
-            "headers": response.raw_headers,
-        }
-        self.body: Message = {"type": "http.response.body", "body": response.body}
 
 
 def _request_id(scope: Scope) -> bytes:

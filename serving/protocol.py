@@ -7,19 +7,28 @@ nowhere else.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import ClassVar
 
 import uvicorn.config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from serving.errors import TOO_MANY_CONNECTIONS, Refusal
 from serving.metrics import metrics
 from serving.settings import Settings
+
+_MESSAGE = b'{"error":{"code":"too_slow","message":"the request took too long to arrive"}}'
+_TOO_SLOW = (
+    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-type: application/json\r\n"
+    b"content-length: %d\r\n\r\n%s" % (len(_MESSAGE), _MESSAGE)
+)
 
 
 class BoundedProtocol(HttpToolsProtocol):
     """Refuses connections beyond a number, and ends those whose request does not arrive in time."""
 
     settings: ClassVar[Settings] = Settings()
+    _busy: ClassVar[Refusal] = Refusal(TOO_MANY_CONNECTIONS)
 
     _timer: asyncio.TimerHandle | None = None
 
@@ -32,40 +41,45 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         if len(self.connections) > self.settings.max_connections:
-            self._refuse(b"503 Service Unavailable", b"too_many_connections", b"retry-after: 1\r\n")
+            self.app = self._busy
+        if len(self.connections) > 2 * self.settings.max_connections:
+            transport.abort()
         else:
-            self._wait(self.settings.header_timeout)
+            self._wait(self.settings.header_timeout, self._headers_too_slow)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._wait(None)
+        self._wait_no_longer()
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._wait(self.settings.header_timeout)
+        self._wait(self.settings.header_timeout, self._headers_too_slow)
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
-        self._wait(self.settings.body_timeout)
+        self._wait(self.settings.body_timeout, self._body_too_slow)
 
     def on_message_complete(self) -> None:
-        self._wait(None)
+        self._wait_no_longer()
         super().on_message_complete()
 
-    def _wait(self, seconds: float | None) -> None:
+    def _wait(self, seconds: float, then: Callable[[], None]) -> None:
+        self._wait_no_longer()
+        self._timer = self.loop.call_later(seconds, then)
+
+    def _wait_no_longer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = None if seconds is None else self.loop.call_later(seconds, self._too_slow)
+            self._timer = None
 
-    def _too_slow(self) -> None:
-        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
-            self._refuse(b"408 Request Timeout", b"too_slow", b"")
-        else:
-            self.transport.close()
+    def _headers_too_slow(self) -> None:
+        self._too_slow(can_answer=self.cycle is None or self.cycle.response_complete)
 
-    def _refuse(self, status: bytes, code: bytes, header: bytes) -> None:
-        metrics().error(code.decode())
-        body = b'{"error":{"code":"%s","message":"%s"}}' % (code, status)
-        head = b"HTTP/1.1 %s\r\n%sconnection: close\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
-        self.transport.write(head % (status, header, len(body)) + body)
+    def _body_too_slow(self) -> None:
+        self._too_slow(can_answer=not self.cycle.response_started)
+
+    def _too_slow(self, can_answer: bool) -> None:
+        metrics().error("too_slow")
+        if can_answer:
+            self.transport.write(_TOO_SLOW)  # else another answer is on its way, or was given before the body had come
         self.transport.close()

@@ -137,3 +137,19 @@ def test_every_request_accepted_before_the_end_is_answered(shared_bundle: Bundle
         assert answer(idle) == b""
         assert [found[:12] for found in answers] == [b"HTTP/1.1 200"] * len(connections)
         assert process.wait(30) == 0
+
+
+def test_connections_beyond_the_limit_are_told_so(shared_bundle: Bundle) -> None:
+    with serve(OODGATE_BUNDLE=str(shared_bundle.path), OODGATE_WORKERS="1", OODGATE_MAX_CONNECTIONS="4") as (url, _):
+        time.sleep(0.2)  # the probe's connection is closed by now
+        with contextlib.ExitStack() as stack:
+            idle = [stack.enter_context(connect(url)) for _ in range(4)]
+            refused = answer(connect(url, request(PNG)))
+            assert refused.startswith(b"HTTP/1.1 503")
+            assert b"too_many_connections" in refused
+            assert b"retry-after: 1" in refused
+            for connection in idle:
+                connection.sendall(request(PNG))
+                assert connection.recv(12) == b"HTTP/1.1 200"
+        time.sleep(0.2)
+        assert answer(connect(url, request(PNG))).startswith(b"HTTP/1.1 200")

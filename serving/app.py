@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
+from anyio import to_thread
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
@@ -16,13 +19,15 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 import runtime
-from runtime import Decision, Gate
+from runtime import Decision, Gate, ImageError
 from runtime.bundle import MODEL
-from serving.async_gate import AsyncGate
+from serving import inference_routes, openapi
 from serving.body import read_image, read_images
+from serving.caller import caller
+from serving.decider import Decided, Decider, Listener
 from serving.errors import HANDLERS, image_error
 from serving.json_response import JsonResponse
-from serving.metrics import metrics
+from serving.metrics import CONTENT_TYPE, exposition, metrics
 from serving.settings import Settings
 
 PAGE = Path(__file__).resolve().parent / "page"
@@ -30,7 +35,6 @@ PAGE = Path(__file__).resolve().parent / "page"
 _PAGE_HEADERS = {
     "cache-control": "no-cache",  # its files carry no version in their names
     "content-security-policy": "default-src 'self'; img-src 'self' blob: data:; base-uri 'none'; frame-ancestors 'none'",
-    "x-content-type-options": "nosniff",
 }
 
 _PUBLIC = (
@@ -46,6 +50,8 @@ _PUBLIC = (
     "confidence",
 )
 
+_SAMPLED = 0.25  # seconds between looks at the queue
+
 logger = logging.getLogger("oodgate")
 
 
@@ -60,22 +66,55 @@ def create_app(settings: Settings) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         gate = Gate.load(settings.bundle, threads=settings.engine_threads, limits=settings.limits, alpha=settings.alpha)
         gate.warm_up()
-        metrics()
-        app.state.gate = AsyncGate(gate, settings.concurrency)
+        decider = Decider(gate, settings, _listeners(settings))
+        app.state.decider = decider
+        sampler = asyncio.ensure_future(_sample_queue(decider))
         logger.info("serving %s on %s", settings.bundle, gate.engine.name)
         yield
+        app.state.decider = None
+        sampler.cancel()
+        await decider.close()
 
     routes = [
         Route("/classify", _classify, methods=["POST"]),
         Route("/classify_batch", _classify_batch, methods=["POST"]),
         Route("/model", _model),
+        Route("/metrics", _metrics),
+        Route("/openapi.json", _openapi),
+        *inference_routes.ROUTES,
         Route("/", _page),
         Mount("/page", _PageFiles(directory=PAGE)),
     ]
     app = Starlette(routes=routes, exception_handlers=HANDLERS, lifespan=lifespan)
     app.state.settings = settings
-    app.state.gate = None
+    app.state.decider = None
     return app
+
+
+def is_full(app: Starlette) -> bool:
+    """Whether the application would refuse an image, for want of room in its queue."""
+    decider: Decider | None = app.state.decider
+    return decider is not None and decider.is_full(bulk=False)
+
+
+def _listeners(settings: Settings) -> list[Listener]:
+    """Everybody who hears of every decision."""
+    listeners: list[Listener] = [_count]
+    if settings.monitor:
+        from serving.monitor import log_decision
+
+        listeners.append(log_decision)
+    return listeners
+
+
+async def _sample_queue(decider: Decider) -> None:
+    while True:
+        metrics().queue(decider.waiting)
+        await asyncio.sleep(_SAMPLED)
+
+
+def _count(decided: Decided) -> None:
+    metrics().decision(decided.decision, decided.gate)
 
 
 class _PageFiles(StaticFiles):
@@ -88,33 +127,46 @@ class _PageFiles(StaticFiles):
 
 
 async def _classify(request: Request) -> Response:
-    gate: AsyncGate = request.app.state.gate
+    decider: Decider = request.app.state.decider
     settings: Settings = request.app.state.settings
-    with metrics().timed("/classify"):
-        decision = await gate.decide(await read_image(request, settings.max_bytes))
-        return JsonResponse(_counted(decision))
+    start = perf_counter()
+    image = await read_image(request, settings.max_bytes)
+    metrics().read(perf_counter() - start)
+    decision = await decider.decide(image, caller(request))
+    return JsonResponse(decision.to_dict())
 
 
 async def _classify_batch(request: Request) -> Response:
-    gate: AsyncGate = request.app.state.gate
+    decider: Decider = request.app.state.decider
     settings: Settings = request.app.state.settings
-    with metrics().timed("/classify_batch"):
-        results = await gate.decide_each(await read_images(request, settings.max_images, settings.max_body))
-        return JsonResponse({"results": [_counted(r) if isinstance(r, Decision) else image_error(r) for r in results]})
+    spec = decider.gate.manifest.input
+    start = perf_counter()
+    images = await read_images(request, (spec.height, spec.width, 3), settings.max_images, settings.max_body)
+    metrics().read(perf_counter() - start)
+    results: list[Decision | ImageError]
+    if isinstance(images, list):
+        results = await decider.decide_each(images, caller(request))
+    else:
+        results = [*await decider.decide_array(images, caller(request))]
+    return JsonResponse({"results": [r.to_dict() if isinstance(r, Decision) else image_error(r) for r in results]})
 
 
 async def _model(request: Request) -> Response:
-    gate: Gate = request.app.state.gate.gate
+    gate: Gate = request.app.state.decider.gate
     manifest = dataclasses.asdict(gate.manifest)
     public = {name: manifest[name] for name in _PUBLIC}
     sha256 = gate.manifest.files[MODEL].sha256
     return JsonResponse({**public, "sha256": sha256, "engine": gate.engine.name, "version": runtime.__version__})
 
 
+async def _metrics(_: Request) -> Response:
+    return Response(await to_thread.run_sync(exposition), media_type=CONTENT_TYPE)
+
+
+async def _openapi(request: Request) -> Response:
+    settings: Settings = request.app.state.settings
+    return JsonResponse(openapi.document(runtime.__version__, secured=bool(settings.api_keys)))
+
+
 async def _page(_: Request) -> Response:
     return FileResponse(PAGE / "index.html", headers=_PAGE_HEADERS)
-
-
-def _counted(decision: Decision) -> dict[str, Any]:
-    metrics().count_decision(decision.decision)
-    return decision.to_dict()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import Message
 
+from serving import npy
 from serving.errors import RequestError
+from serving.pipeline import Images
 
 # Boundaries and part headers of a multipart body, beside the image itself.
 _OVERHEAD = 64 * 1024
@@ -38,17 +41,32 @@ async def read_image(request: Request, max_bytes: int) -> bytes:
         await form.close()
 
 
-async def read_images(request: Request, max_images: int, max_body: int) -> list[bytes]:
-    """The images of a /classify_batch request: every multipart field ``images``, in order.
+async def read_images(
+    request: Request, shape: tuple[int, int, int], max_images: int, max_body: int
+) -> list[bytes] | Images:
+    """The images of a /classify_batch request: every multipart field ``images``, in order, or an .npy array.
+
+    Args:
+        request: whose body is read.
+        shape: (height, width, 3) of the model's images.
+        max_images, max_body: bounds on their number and on the body's bytes.
 
     Raises:
         RequestError: no such field, too many, another content type, or a body over the limit.
     """
-    if _content_type(request) != "multipart/form-data":
+    kind = _content_type(request)
+    if kind == "application/x-npy":
+        limit = min(max_body, npy.MAX_HEADER + max_images * int(np.prod(shape)))
+        try:
+            return npy.parse(await read_body(request, limit), shape, max_images)
+        except ValueError as error:
+            raise RequestError(422, "unusable_array", str(error)) from error
+    if kind != "multipart/form-data":
         raise RequestError(
             415,
             "multipart_expected",
-            "send multipart/form-data: `curl -F images=@1.jpg -F images=@2.jpg URL/classify_batch`",
+            "send multipart/form-data: `curl -F images=@1.jpg -F images=@2.jpg URL/classify_batch`, "
+            "or a uint8 [N, H, W, 3] array as application/x-npy",
         )
     form = await _form(_bounded(request, max_body), max_files=max_images)
     try:
@@ -57,13 +75,23 @@ async def read_images(request: Request, max_images: int, max_body: int) -> list[
         await form.close()
 
 
+async def read_body(request: Request, limit: int) -> bytes:
+    """The whole body.
+
+    Raises:
+        RequestError: it has more than `limit` bytes.
+    """
+    return await _bounded(request, limit).body()
+
+
 def _content_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def _bounded(request: Request, limit: int) -> Request:
     """The same request, whose body may not exceed `limit` bytes; a longer one is refused without being read."""
-    too_large = RequestError(413, "body_too_large", f"the body has more than {limit:,} bytes")
+    # What is left of a body that is refused is not read, so the connection can't carry another request.
+    too_large = RequestError(413, "body_too_large", f"the body has more than {limit:,} bytes", connection="close")
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > limit:
         raise too_large

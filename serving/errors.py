@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import ExceptionHandler
+from starlette.types import ExceptionHandler, Receive, Scope, Send
 
 from runtime.exceptions import (
     EmptyImage,
@@ -32,19 +33,60 @@ _IMAGE_STATUS: dict[type[ImageError], int] = {
     UndecodableImage: 422,
 }
 
+# What proxies log for a client that went away; nobody receives it.
+_CLIENT_GONE = 499
+
 
 class RequestError(Exception):
-    """A request that is wrong beyond its images."""
+    """A request that can't be answered, for a reason beyond its images.
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    Args:
+        status, code, message: of the answer.
+        headers: what the answer has beside its body.
+    """
+
+    def __init__(self, status: int, code: str, message: str, **headers: str) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+TOO_MANY_REQUESTS = RequestError(
+    429, "too_many_requests", "too many requests are in progress; try again in a moment", retry_after="1"
+)
+OVERLOADED = RequestError(503, "overloaded", "too many images are waiting; try again in a moment", retry_after="1")
+TOO_MANY_CONNECTIONS = RequestError(
+    503, "too_many_connections", "too many connections; try again in a moment", retry_after="1", connection="close"
+)
+
+
+class Refusal:
+    """An ASGI application that answers every request with one error, made beforehand."""
+
+    def __init__(self, error: RequestError) -> None:
+        response = JsonResponse(_error_json(error.code, str(error)), error.status, error.headers)
+        self._code, self._status = error.code, error.status
+        self._headers, self._body = response.raw_headers, response.body
+
+    async def __call__(self, _: Scope, __: Receive, send: Send) -> None:
+        metrics().error(self._code)
+        await send({"type": "http.response.start", "status": self._status, "headers": self._headers})
+        await send({"type": "http.response.body", "body": self._body})
+
+
+class ClientGone(Exception):
+    """The client closed the connection before it had its answer."""
 
 
 def error_body(code: str, message: str) -> dict[str, Any]:
     """The JSON of an error, which is counted."""
-    metrics().count_error(code)
+    metrics().error(code)
+    return _error_json(code, message)
+
+
+def _error_json(code: str, message: str) -> dict[str, Any]:
+    """The JSON of an error."""
     return {"error": {"code": code, "message": message.encode("utf-8", "replace").decode()}}
 
 
@@ -53,43 +95,58 @@ def image_error(error: ImageError) -> dict[str, Any]:
     return error_body(error.code, str(error))
 
 
-def _on_image_error(_: Request, error: Exception) -> Response:
+def error_response(path: str, error: RequestError) -> Response:
+    """The answer to a request for `path` that is refused."""
+    return _answer(path, error_body(error.code, str(error)), error.status, error.headers)
+
+
+def _answer(path: str, error: dict[str, Any], status: int, headers: Mapping[str, str] | None = None) -> Response:
+    """An error, in the Open Inference Protocol's words where that is spoken."""
+    if path.startswith("/v2/"):
+        return JsonResponse({"error": error["error"]["message"]}, status, headers)
+    return JsonResponse(error, status, headers)
+
+
+async def _on_image_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, ImageError)
     return JsonResponse(image_error(error), _IMAGE_STATUS[type(error)])
 
 
-def _on_request_error(_: Request, error: Exception) -> Response:
+async def _on_request_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestError)
-    # What is left of a body that was refused is not read, so the connection can't carry another request.
-    headers = {"connection": "close"} if error.status == 413 else None
-    return JsonResponse(error_body(error.code, str(error)), error.status, headers)
+    return error_response(request.scope["path"], error)
 
 
-def _on_http_exception(request: Request, error: Exception) -> Response:
+async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code, message = {
         404: ("not_found", f"there is no {request.url.path}; POST an image to /classify, or open / in a browser"),
         405: ("method_not_allowed", f"{request.url.path} does not take {request.method}"),
     }.get(error.status_code, ("bad_request", error.detail))
-    return JsonResponse(error_body(code, message), error.status_code, error.headers)
+    return _answer(request.scope["path"], error_body(code, message), error.status_code, error.headers)
 
 
-def _on_engine_error(_: Request, error: Exception) -> Response:
+async def _on_engine_error(request: Request, error: Exception) -> Response:
     logger.error("%s", error)
-    return JsonResponse(error_body("engine_failed", "the model could not answer; nothing was accepted"), 503)
+    return _answer(
+        request.scope["path"], error_body("engine_failed", "the model could not answer; nothing was accepted"), 503
+    )
 
 
-def _on_memory(_: Request, __: Exception) -> Response:
+async def _on_memory(request: Request, _: Exception) -> Response:
     logger.error("out of memory while decoding an image")
-    return JsonResponse(error_body("out_of_memory", "the service is short of memory; nothing was accepted"), 503)
+    return _answer(
+        request.scope["path"], error_body("out_of_memory", "the service is short of memory; nothing was accepted"), 503
+    )
 
 
-def _on_disconnect(_: Request, __: Exception) -> Response:
-    return Response(status_code=400)  # nobody is there to read it
+async def _on_client_gone(_: Request, __: Exception) -> Response:
+    return Response(status_code=_CLIENT_GONE)
 
 
-def _on_unexpected(_: Request, __: Exception) -> Response:
-    return JsonResponse(error_body("internal_error", "an unexpected error; nothing was accepted"), 500)
+async def _on_unexpected(request: Request, _: Exception) -> Response:
+    error = RequestError(500, "internal_error", "an unexpected error; nothing was accepted")
+    return error_response(request.scope["path"], error)
 
 
 HANDLERS: dict[Any, ExceptionHandler] = {
@@ -98,6 +155,7 @@ HANDLERS: dict[Any, ExceptionHandler] = {
     HTTPException: _on_http_exception,
     EngineError: _on_engine_error,
     MemoryError: _on_memory,
-    ClientDisconnect: _on_disconnect,
+    ClientDisconnect: _on_client_gone,
+    ClientGone: _on_client_gone,
     Exception: _on_unexpected,
 }

@@ -1,46 +1,144 @@
-"""Prometheus metrics of the gate."""
+"""Prometheus metrics of the service, right in sum over its workers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
+from collections.abc import Sequence
 from functools import cache
-from time import perf_counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
-_SECONDS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048)
+import numpy as np
+
+from runtime import Decision, Gate
+from runtime.bundle import MODEL
+
+if TYPE_CHECKING:
+    from prometheus_client import Histogram
+
+    from serving.pipeline import Job
+
+_SECONDS = (0.00025, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048, 8.192)
+_BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_SCORE_QUANTILES = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Metrics:
-    """Counters and histograms, registered once a process by :func:`metrics`."""
+    """Counters, gauges and histograms, registered once a process by :func:`metrics`.
+
+    Every series is labelled by what the service knows (route templates, status codes, class names), never by what a
+    client sends.
+    """
 
     def __init__(self) -> None:
         # BentoML points this library at a directory that its workers share, in the environment and only when a worker
         # starts; imported earlier, it would count for one process alone.
-        from prometheus_client import Counter, Histogram
+        from prometheus_client import Counter, Gauge, Histogram
 
-        self._decisions = Counter("oodgate_decisions", "Images decided on", ["decision"])
+        _bury_dead_workers()
+        self._requests = Counter("oodgate_requests", "Requests answered", ["route", "status"])
+        self._request_seconds = Histogram(
+            "oodgate_request_seconds", "Time to answer a request", ["route"], buckets=_SECONDS
+        )
+        self._decisions = Counter(
+            "oodgate_decisions", "Images decided on, by verdict and predicted class", ["decision", "label"]
+        )
         self._errors = Counter("oodgate_errors", "Images and requests refused with an error", ["code"])
-        self._latency = Histogram("oodgate_request_seconds", "Time to answer a request", ["route"], buckets=_SECONDS)
+        self._dropped = Counter("oodgate_dropped", "Images dropped before inference", ["reason"])
+        self._batch = Histogram("oodgate_batch_images", "Images of an engine call", buckets=_BATCH)
+        self._queue = Gauge("oodgate_queue_images", "Images waiting for the engine", multiprocess_mode="livesum")
+        self._scores: WeakKeyDictionary[Gate, Histogram] = WeakKeyDictionary()
+        stages = Histogram("oodgate_stage_seconds", "Time of a stage of the work", ["stage"], buckets=_SECONDS)
+        self._read, self._decode, self._wait, self._infer = map(stages.labels, ("read", "decode", "queue", "infer"))
 
-    def count_decision(self, decision: str) -> None:
-        """One image accepted or rejected."""
-        self._decisions.labels(decision).inc()
+    def request(self, route: str, status: int, seconds: float) -> None:
+        """One request answered, or refused."""
+        self._requests.labels(route, status).inc()
+        self._request_seconds.labels(route).observe(seconds)
 
-    def count_error(self, code: str) -> None:
+    def queue(self, images: int) -> None:
+        """How many images wait for the engine now."""
+        self._queue.set(images)
+
+    def read(self, seconds: float) -> None:
+        """A request's body is there."""
+        self._read.observe(seconds)
+
+    def jobs(self, jobs: Sequence[Job]) -> None:
+        """A batch has its decisions, or jobs were ended without the engine."""
+        images = 0
+        for job in jobs:
+            if job.started:
+                images += job.size
+                self._decode.observe(job.ready - job.decoding)
+                self._wait.observe(job.started - job.submitted - (job.ready - job.decoding))
+            elif not isinstance(job.outcome, Exception) or job.is_late:
+                self._dropped.labels("abandoned" if job.request.abandoned else "late").inc(job.size)
+        if images:
+            self._batch.observe(images)
+            started = next(job for job in jobs if job.started)
+            self._infer.observe(started.finished - started.started)
+
+    def decision(self, decision: Decision, gate: Gate) -> None:
+        """One image accepted or rejected, by its predicted class whatever the verdict."""
+        self._decisions.labels(decision.decision, gate.manifest.labels[decision.class_index]).inc()
+        histogram = self._scores.get(gate)
+        if histogram is None:
+            histogram = self._scores[gate] = _score_histogram(gate)
+        histogram.observe(decision.score.value)
+
+    def error(self, code: str) -> None:
         """One image, or one request, refused with the error `code`."""
         self._errors.labels(code).inc()
 
-    @contextmanager
-    def timed(self, route: str) -> Iterator[None]:
-        """Observe how long a request takes, answered or refused."""
-        start = perf_counter()
-        try:
-            yield
-        finally:
-            self._latency.labels(route).observe(perf_counter() - start)
+
+def exposition() -> bytes:
+    """All workers' metrics in Prometheus' text format."""
+    from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
+    from prometheus_client.multiprocess import MultiProcessCollector
+
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return generate_latest(REGISTRY)
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return generate_latest(registry)
 
 
 @cache
 def metrics() -> Metrics:
     """The process's metrics."""
     return Metrics()
+
+
+def _score_histogram(gate: Gate) -> Histogram:
+    """Of the gate's score, in buckets between quantiles of its calibration scores and at its threshold."""
+    from prometheus_client import Histogram
+
+    spec, calibration = gate.manifest.gate, gate.manifest.calibration
+    assert spec is not None
+    assert calibration is not None
+    at = np.multiply(_SCORE_QUANTILES, calibration.n)
+    quantiles = np.interp(at, calibration.ranks, calibration.quantiles[spec.score])
+    bounds = sorted({*np.float32(quantiles).tolist(), spec.threshold})
+    # Each gate has buckets of its own under the same name, which the workers' shared directory takes and a registry
+    # would not; so in a process by itself this histogram is not shown.
+    histogram = Histogram("oodgate_score", "Gate scores", ["score", "model"], buckets=bounds, registry=None)
+    return histogram.labels(spec.score, gate.manifest.files[MODEL].sha256[:12])
+
+
+def _bury_dead_workers() -> None:
+    """Forget the gauges of workers that were killed, which nobody else does; their counters stay."""
+    from prometheus_client.multiprocess import mark_process_dead
+
+    directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    for file in Path(directory).glob("gauge_live*_*.db") if directory else ():
+        pid = file.stem.rpartition("_")[2]
+        try:
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
+            mark_process_dead(pid)  # type: ignore[no-untyped-call]
+        except PermissionError:
+            pass  # alive, and another user's

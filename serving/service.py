@@ -1,27 +1,31 @@
 """The BentoML service: ``bentoml serve`` at the repository's root finds it; ``OODGATE_BUNDLE`` picks the bundle.
 
 The routes live in a plain Starlette application (:mod:`serving.app`), because BentoML's own image endpoints build a
-pydantic schema for every response and record several spans a request. BentoML keeps the process, the workers, the
-probes and /metrics.
+pydantic schema for every response and record several spans a request. BentoML keeps the processes, the workers, the
+probes and the clients' schema; requests for anything else do not pass its middlewares.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import bentoml
 from bentoml.exceptions import BentoMLException
-from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from runtime import Gate
 from runtime.bundle import Bundle
 from runtime.exceptions import OodgateError
-from serving.app import create_app
+from serving.app import create_app, is_full
+from serving.decider import Caller, Decider
+from serving.front import guarded
+from serving.protocol import BoundedProtocol
 from serving.settings import Settings
 
-_BENTOML_PATHS = ("/livez", "/readyz", "/healthz", "/metrics", "/schema.json", "/docs.json", "/static_content/")
+_BENTOML_PATHS = frozenset({"/livez", "/readyz", "/healthz", "/schema.json"})
 
 
 def _checked_settings() -> Settings:
@@ -36,24 +40,49 @@ def _checked_settings() -> Settings:
     return settings
 
 
-app = create_app(_checked_settings())
+logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of what a client got wrong
+
+settings = _checked_settings()
+app = create_app(settings)
+BoundedProtocol.install(settings)
 
 
-class OwnRoutesFirst:
-    """Sends every request to our application but those for BentoML's own paths, ahead of BentoML's router."""
+class Switch:
+    """Sends every request to our application but those for BentoML's own paths, and starts and stops both."""
 
-    def __init__(self, bentoml_app: ASGIApp, own: Starlette) -> None:
-        self.bentoml_app = bentoml_app
-        self.own = own
+    def __init__(self, bentoml_app: ASGIApp, own: ASGIApp) -> None:
+        self._bentoml = bentoml_app
+        self._own = own
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        ours = scope["type"] == "http" and not scope["path"].startswith(_BENTOML_PATHS)
-        await (self.own if ours else self.bentoml_app)(scope, receive, send)
+        ours = scope["type"] == "http" and scope["path"] not in _BENTOML_PATHS
+        await (self._own if ours else self._bentoml)(scope, receive, send)
+
+
+def _traced(asgi_app: ASGIApp) -> ASGIApp:
+    """With an OpenTelemetry span for each request, exported as BentoML's configuration says."""
+    from bentoml._internal.configuration.containers import BentoMLContainer
+    from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
+
+    traced: ASGIApp = OpenTelemetryMiddleware(asgi_app, tracer_provider=BentoMLContainer.tracer_provider.get())
+    return traced
+
+
+class Guarded(bentoml.Service[Any]):  # type: ignore[misc]
+    """A BentoML service whose requests are ours first."""
+
+    def to_asgi(self, is_main: bool = True) -> ASGIApp:
+        """What uvicorn runs."""
+        inner: ASGIApp = Switch(super().to_asgi(is_main), app)
+        return guarded(_traced(inner) if settings.tracing else inner, settings, partial(is_full, app))
 
 
 @bentoml.service(
     name="oodgate",
-    traffic={"timeout": 60},
+    service_class=Guarded,
+    workers=settings.workers,
+    traffic={"timeout": 3600},  # ours is far below
+    metrics={"enabled": False},
     logging={"access": {"enabled": False}},
     tracing={"excluded_urls": [".*"]},
 )
@@ -62,17 +91,19 @@ class OodGate:
     """Classifies an image, or rejects it as out of distribution."""
 
     @bentoml.api  # type: ignore[untyped-decorator]
-    def classify(self, image: Path) -> dict[str, Any]:
+    async def classify(self, image: Path) -> dict[str, Any]:
         """Decide on one image; what BentoML's clients and dependent services call.
 
         Over HTTP the route /classify answers in its place, with the same JSON.
         """
-        gate: Gate = app.state.gate.gate
-        (decision,) = gate.decide([image])
+        decider: Decider = app.state.decider
+        decision = await decider.decide(image.read_bytes(), Caller("", _never))
         return decision.to_dict()
 
     async def __is_ready__(self) -> bool:
-        return app.state.gate is not None
+        return app.state.decider is not None
 
 
-cast("bentoml.Service[OodGate]", OodGate).add_asgi_middleware(OwnRoutesFirst, own=app)
+async def _never() -> None:
+    """The caller is in this process."""
+    await asyncio.Event().wait()

@@ -1,50 +1,92 @@
-"""The service's settings: one frozen dataclass, filled from ``OODGATE_*`` environment variables."""
+"""The service's settings: one frozen dataclass, filled from ``OODGATE_*`` environment variables.
+
+What each one means to an operator is told in docs/operations.md.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import os
 import re
+import typing
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from runtime.exceptions import OodgateError
+from runtime.gate import MAX_BATCH
 from runtime.preprocess import Limits
 
 _ROOT = Path(__file__).resolve().parent.parent
 _DEFAULTS = Limits()
+_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 # What Kubernetes sets in every pod beside a Service that is called oodgate.
 _KUBERNETES = re.compile(r"OODGATE_(SERVICE_|PORT($|_))")
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class SettingsError(OodgateError):
     """An environment variable that can't be used."""
 
 
+def _at_least_zero(default: int) -> int:
+    return field(default=default, metadata={"smallest": 0})
+
+
 @dataclass(frozen=True)
 class Settings:
-    """Each field is set by the variable ``OODGATE_`` and its name in capitals.
+    """Each field is set by the variable ``OODGATE_`` and its name in capitals; limits hold for each worker.
 
     Attributes:
         bundle: directory of the bundle to serve.
         alpha: the operating point to serve, one of the bundle's; its default one otherwise.
-        engine_threads: threads of one inference; 0 takes one for each physical core.
-        concurrency: images decoded and classified at the same time.
+        workers: processes, each with a model of its own.
+        engine_threads: threads of one engine call; 0 takes one for each physical core.
+        engine_calls: batches that the engine runs at the same time.
+        decode_threads: images decoded at the same time.
+        max_batch: most images of one engine call.
+        batch_wait_ms: how long an image may wait for others to fill its batch.
+        max_queue: images waiting for the engine, beyond which requests are refused with 503.
+        max_concurrency: requests in progress, beyond which requests are refused with 429.
+        max_connections: open connections, beyond which new ones are refused with 503.
+        timeout: seconds from a request's body to its decision.
+        header_timeout, body_timeout: seconds that a client may take to send them.
         max_bytes, max_pixels: bounds on one image, checked before it is decoded.
-        max_images: bound on the images of one /classify_batch request.
+        max_images: bound on the images of one request.
         max_body: bound on the bytes of a /classify_batch request.
+        api_keys: SHA-256 of the keys that are let in; none lets everybody in.
+        cors_origins: origins whose pages may use the service; ``*`` for all.
+        access_log: whether to log one JSON line a request.
+        monitor: whether to log decisions with ``bentoml.monitor``.
+        tracing: whether to record OpenTelemetry spans.
     """
 
     bundle: Path = _ROOT / "bundles" / "cifar10"
     alpha: float | None = None
-    engine_threads: int = 1
-    concurrency: int = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers: int = max(1, _CORES // 4)
+    engine_threads: int = _at_least_zero(1)
+    engine_calls: int = max(1, _CORES // max(1, _CORES // 4) // 2)
+    decode_threads: int = max(1, _CORES // max(1, _CORES // 4))
+    max_batch: int = MAX_BATCH
+    batch_wait_ms: int = _at_least_zero(0)
+    max_queue: int = 64
+    max_concurrency: int = 128
+    max_connections: int = 1024
+    timeout: int = 10
+    header_timeout: int = 10
+    body_timeout: int = 30
     max_bytes: int = _DEFAULTS.max_bytes
     max_pixels: int = _DEFAULTS.max_pixels
     max_images: int = 64
     max_body: int = 64 * 1024 * 1024
+    api_keys: tuple[str, ...] = ()
+    cors_origins: tuple[str, ...] = ()
+    access_log: bool = False
+    monitor: bool = False
+    tracing: bool = False
 
     @property
     def limits(self) -> Limits:
@@ -56,23 +98,36 @@ class Settings:
         """Read the variables that are set.
 
         Raises:
-            SettingsError: a number that is none or too small, or an unknown ``OODGATE_`` variable.
+            SettingsError: a value of another kind than the field's, or an unknown ``OODGATE_`` variable.
         """
-        fields = {f"OODGATE_{field.name.upper()}": field.name for field in dataclasses.fields(cls)}
-        values: dict[str, Path | int | float] = {}
+        fields = {f"OODGATE_{field.name.upper()}": field for field in dataclasses.fields(cls)}
+        kinds = typing.get_type_hints(cls)
+        values: dict[str, Any] = {}
         for variable, text in environment.items():
             if not variable.startswith("OODGATE_") or _KUBERNETES.match(variable):
                 continue
             if variable not in fields:
                 raise SettingsError(f"{variable} is no setting; there are {', '.join(sorted(fields))}")
-            name = fields[variable]
-            if name == "bundle":
-                values[name] = Path(text)
-            elif name == "alpha":
-                values[name] = _share(variable, text)
-            else:
-                values[name] = _number(variable, text, 0 if name == "engine_threads" else 1)
-        return cls(**values)  # type: ignore[arg-type]  # each value has its field's type
+            setting = fields[variable]
+            values[setting.name] = _parse(variable, text, kinds[setting.name], setting.metadata.get("smallest", 1))
+        for digest in values.get("api_keys", ()):
+            if not _SHA256.fullmatch(digest):
+                raise SettingsError("OODGATE_API_KEYS must be SHA-256 digests in hexadecimal: python -m serving.keys")
+        return cls(**values)
+
+
+def _parse(variable: str, text: str, kind: Any, smallest: int) -> Any:
+    if kind is Path:
+        return Path(text)
+    if kind is bool:
+        if text not in ("0", "1"):
+            raise SettingsError(f"{variable} must be 0 or 1, found {text!r}")
+        return text == "1"
+    if kind == float | None:
+        return _share(variable, text)
+    if kind is int:
+        return _number(variable, text, smallest)
+    return tuple(item.strip() for item in text.split(",") if item.strip())
 
 
 def _number(variable: str, text: str, smallest: int) -> int:

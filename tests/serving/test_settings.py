@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +30,7 @@ def test_not_a_number(value: str) -> None:
 
 
 def test_a_misspelt_variable_is_an_error() -> None:
-    with pytest.raises(SettingsError, match=r"OODGATE_BUNDEL is no setting; there are OODGATE_ALPHA, OODGATE_BUNDLE"):
+    with pytest.raises(SettingsError, match=r"OODGATE_BUNDEL is no setting; there are .*OODGATE_BUNDLE,"):
         Settings.from_environment({"OODGATE_BUNDEL": "/b"})
 
 
@@ -38,6 +42,45 @@ def test_what_kubernetes_sets_for_a_service_of_our_name_is_no_setting() -> None:
         "OODGATE_PORT_3000_TCP": "tcp://10.0.0.1:3000",
     }
     assert Settings.from_environment(injected) == Settings()
+
+
+def test_switches_and_lists() -> None:
+    digest = hashlib.sha256(b"key").hexdigest()
+    settings = Settings.from_environment(
+        {"OODGATE_ACCESS_LOG": "1", "OODGATE_TRACING": "0", "OODGATE_API_KEYS": f"{digest}, {digest},"}
+    )
+    assert settings.access_log
+    assert not settings.tracing
+    assert settings.api_keys == (digest, digest)
+
+
+@pytest.mark.parametrize("value", ["", "yes", "2"])
+def test_not_a_switch(value: str) -> None:
+    with pytest.raises(SettingsError, match="OODGATE_MONITOR must be 0 or 1"):
+        Settings.from_environment({"OODGATE_MONITOR": value})
+
+
+def test_a_key_in_place_of_its_digest_is_an_error_that_does_not_repeat_it() -> None:
+    with pytest.raises(SettingsError, match=r"python -m serving\.keys") as caught:
+        Settings.from_environment({"OODGATE_API_KEYS": "secret"})
+    assert "secret" not in str(caught.value)
+
+
+def test_the_operator_s_table_is_the_dataclass() -> None:
+    """docs/operations.md lists every setting, in its order, with its default."""
+    text = (ROOT / "docs" / "operations.md").read_text()
+    rows = re.findall(r"^\| `OODGATE_(\w+)` \| (.*?) \| .+ \|$", text, re.MULTILINE)
+    fields = dataclasses.fields(Settings)
+    assert [name.lower() for name, _ in rows] == [field.name for field in fields]
+    for field, (_, default) in zip(fields, rows, strict=True):
+        if not default.startswith("from the cores") and field.name not in ("bundle", "alpha"):
+            assert default == _as_written(field.default)
+
+
+def _as_written(default: Any) -> str:
+    if isinstance(default, bool):
+        return str(int(default))
+    return "none" if default == () else str(default)
 
 
 def test_zero_engine_threads_means_all_cores() -> None:

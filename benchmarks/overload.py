@@ -1,0 +1,111 @@
+"""What happens to the service under far more load than it can carry?
+
+    python -m benchmarks.overload
+
+wrk holds a number of connections that the service can carry, then 64 times as many for a minute, then as few as before.
+Beside it, a few clients of our own ask one image at a time and time the answers they are given. What must hold: only
+200, 429 and 503; the 99th percentile of accepted requests within five times that of a service at its ease; memory
+flat; afterwards all as before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import http.client
+import statistics
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
+
+from benchmarks.servers import ROOT, product, wrk
+
+IMAGE = ROOT / "serving" / "page" / "samples" / "ship.png"
+CLIENTS = 4
+
+
+@dataclass
+class Seen:
+    """What our own clients saw: how many answers of each status, and the seconds of those that were decisions."""
+
+    statuses: collections.Counter[int] = field(default_factory=collections.Counter)
+    seconds: list[float] = field(default_factory=list)
+
+    @property
+    def p99(self) -> float:
+        """Milliseconds."""
+        return 1e3 * statistics.quantiles(self.seconds, n=100)[98] if len(self.seconds) > 1 else float("nan")
+
+    @property
+    def median(self) -> float:
+        """Milliseconds."""
+        return 1e3 * statistics.median(self.seconds) if self.seconds else float("nan")
+
+
+def ask(url: str, data: bytes, seen: Seen, stop: threading.Event) -> None:
+    """Ask until told to stop, a while apart."""
+    address = urlsplit(url)
+    connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=30)
+    while not stop.wait(0.01):
+        start = time.perf_counter()
+        try:
+            connection.request("POST", address.path, data)
+            response = connection.getresponse()
+            response.read()
+        except (OSError, http.client.HTTPException):
+            seen.statuses[0] += 1
+            connection.close()
+            continue
+        seen.statuses[response.status] += 1
+        if response.status == 200:
+            seen.seconds.append(time.perf_counter() - start)
+
+
+def phase(name: str, url: str, image: Path, connections: int, seconds: int, process: psutil.Process) -> Seen:
+    """Load the service for some seconds, and print what happened."""
+    seen, stop = Seen(), threading.Event()
+    clients = [threading.Thread(target=ask, args=(url, image.read_bytes(), seen, stop)) for _ in range(CLIENTS)]
+    for client in clients:
+        client.start()
+    load = wrk(url, image, connections, seconds)
+    stop.set()
+    for client in clients:
+        client.join()
+    memory = sum(p.memory_info().rss for p in [process, *process.children(recursive=True)]) / 1e6
+    print(
+        f"{name:>9}: {connections:5} connections, {load.rate:6.0f} decisions/s, {load.refused / seconds:7.0f} refused/s, "
+        f"{load.failed} failed; accepted p50 {seen.median:6.1f} ms, p99 {seen.p99:6.1f} ms; statuses "
+        f"{dict(sorted(seen.statuses.items()))}; {memory:.0f} MB",
+        flush=True,
+    )
+    return seen
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--bundle", type=Path, default=ROOT / "bundles" / "cifar10")
+    parser.add_argument("--image", type=Path, default=IMAGE)
+    parser.add_argument("--connections", type=int, default=16, help="what the service can carry")
+    parser.add_argument("--times", type=int, default=64)
+    parser.add_argument("--seconds", type=int, default=60)
+    args = parser.parse_args()
+    with product(args.bundle.resolve(), max_connections=2 * args.connections * args.times) as (base, server):
+        url, process = f"{base}/classify", psutil.Process(server.pid)
+        easy = max(2, args.seconds // 4)
+        phase("warm-up", url, args.image, args.connections, 2, process)
+        before = phase("before", url, args.image, args.connections, easy, process)
+        during = phase("overload", url, args.image, args.connections * args.times, args.seconds, process)
+        after = phase("after", url, args.image, args.connections, easy, process)
+    unexpected = set(during.statuses) - {200, 429, 503}
+    print(
+        f"p99 of the accepted: {during.p99 / before.p99:.1f} times the p99 before; after: {after.p99 / before.p99:.1f}"
+    )
+    print(f"statuses other than 200, 429, 503: {sorted(unexpected) or 'none'}")
+
+
+if __name__ == "__main__":
+    main()

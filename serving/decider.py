@@ -1,0 +1,207 @@
+"""The one place where the service decides: it owns the gate, and every decision passes through it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from time import monotonic
+from typing import NamedTuple
+
+from runtime import Decision, Gate, ImageError
+from serving.errors import OVERLOADED, ClientGone, RequestError
+from serving.metrics import metrics
+from serving.pipeline import Expired, Images, Job, Pipeline, Request
+from serving.settings import Settings
+
+logger = logging.getLogger("oodgate")
+
+# A request that waits for longer than this is looked after, in case its client has gone.
+_PATIENCE = 0.05
+
+
+class Caller(NamedTuple):
+    """Who asks.
+
+    Attributes:
+        request_id: what the logs call the request.
+        gone: returns when the client has gone.
+    """
+
+    request_id: str
+    gone: Callable[[], Awaitable[None]]
+
+
+class Decided(NamedTuple):
+    """A decision, and what it was about.
+
+    Attributes:
+        decision: the verdict.
+        image: the bytes of the image file, or uint8 [H, W, 3] where an array was sent.
+        request_id: the caller's.
+        gate: which decided.
+    """
+
+    decision: Decision
+    image: bytes | Images
+    request_id: str
+    gate: Gate
+
+
+Listener = Callable[[Decided], None]
+
+
+class Decider:
+    """Decides on images without blocking the event loop that made it.
+
+    Assigning to `gate` swaps it: jobs that are queued keep the gate they came with, and no batch mixes two.
+
+    Args:
+        gate: loaded, verified and warmed up.
+        settings: of threads, batches, the queue and the deadline.
+        listeners: called on the event loop with each decision, so they must be quick; what they raise is logged.
+    """
+
+    def __init__(self, gate: Gate, settings: Settings, listeners: Sequence[Listener] = ()) -> None:
+        self.gate = gate
+        self._listeners = listeners
+        self._timeout = settings.timeout
+        self._max_queue = settings.max_queue
+        self._loop = asyncio.get_running_loop()
+        self._waits: dict[Request, _Wait] = {}
+        self._pipeline = Pipeline(
+            self._hand_over,
+            threads=settings.decode_threads,
+            engine_calls=settings.engine_calls,
+            max_batch=settings.max_batch,
+            batch_wait=settings.batch_wait_ms / 1e3,
+        )
+
+    async def decide(self, image: bytes, caller: Caller) -> Decision:
+        """Decide on one image file.
+
+        Raises:
+            ImageError: no usable image.
+            EngineError: the engine failed.
+            RequestError: 503, the queue is full or the deadline has passed.
+            ClientGone: nobody waits for the answer.
+        """
+        (decision,) = _decisions(*await self._outcomes([image], caller, bulk=False))
+        return decision
+
+    async def decide_each(self, images: Sequence[bytes], caller: Caller) -> list[Decision | ImageError]:
+        """Decide on several image files; one that is no usable image gets its error and spoils no other.
+
+        Raises:
+            EngineError, RequestError, ClientGone: as :meth:`decide`.
+        """
+        jobs = await self._outcomes(images, caller, bulk=True)
+        return [job.outcome if isinstance(job.outcome, ImageError) else _decisions(job)[0] for job in jobs]
+
+    async def decide_array(self, images: Images, caller: Caller) -> list[Decision]:
+        """Decide on images at the model's size, uint8 [N, H, W, 3].
+
+        Raises:
+            EngineError, RequestError, ClientGone: as :meth:`decide`.
+        """
+        step = self._pipeline.max_batch
+        chunks = [images[start : start + step] for start in range(0, len(images), step)]
+        return _decisions(*await self._outcomes(chunks, caller, bulk=len(images) > 1))
+
+    @property
+    def waiting(self) -> int:
+        """How many images wait for the engine."""
+        return self._pipeline.waiting(False) + self._pipeline.waiting(True)
+
+    def is_full(self, bulk: bool) -> bool:
+        """Whether a request, of several images or of one, would be refused now."""
+        return self._pipeline.waiting(bulk) >= self._max_queue
+
+    async def close(self) -> None:
+        """Finish what is queued and end the threads."""
+        await asyncio.to_thread(self._pipeline.close)
+
+    async def _outcomes(self, sources: Sequence[bytes | Images], caller: Caller, bulk: bool) -> list[Job]:
+        """One finished job for each source, in order."""
+        if not sources:
+            return []
+        if self.is_full(bulk):
+            raise OVERLOADED
+        request = Request(monotonic() + self._timeout, bulk)
+        jobs = [Job(request, self.gate, source) for source in sources]
+        wait = self._waits[request] = _Wait(self._loop.create_future(), len(jobs), caller)
+        watch = self._loop.call_later(_PATIENCE, self._watch, request)
+        try:
+            self._pipeline.submit(jobs)
+            await wait.future
+        finally:
+            watch.cancel()
+            request.abandoned = True
+            del self._waits[request]
+            if wait.watcher is not None:
+                wait.watcher.cancel()
+        return jobs
+
+    def _hand_over(self, jobs: Sequence[Job]) -> None:
+        self._loop.call_soon_threadsafe(self._deliver, jobs)
+
+    def _deliver(self, jobs: Sequence[Job]) -> None:
+        """On the event loop: tell the listeners, and wake the requests whose last job this was."""
+        metrics().jobs(jobs)
+        for job in jobs:
+            wait = self._waits.get(job.request)
+            if wait is None:
+                continue
+            if isinstance(job.outcome, list):
+                self._tell(job, job.outcome, wait.caller.request_id)
+            wait.unfinished -= 1
+            if wait.unfinished == 0 and not wait.future.done():
+                wait.future.set_result(None)
+
+    def _tell(self, job: Job, decisions: list[Decision], request_id: str) -> None:
+        images = [job.source] if isinstance(job.source, bytes) else job.source
+        for decision, image in zip(decisions, images, strict=True):
+            decided = Decided(decision, image, request_id, job.gate)
+            for listener in self._listeners:
+                try:
+                    listener(decided)
+                except Exception:  # an answer never depends on who listens
+                    logger.exception("a listener failed on request %s", request_id)
+
+    def _watch(self, request: Request) -> None:
+        wait = self._waits[request]
+
+        def on_gone(_: asyncio.Future[None]) -> None:
+            if not wait.future.done():
+                wait.future.set_exception(ClientGone())
+
+        wait.watcher = asyncio.ensure_future(wait.caller.gone())
+        wait.watcher.add_done_callback(on_gone)
+
+
+class _Wait:
+    """What a request waits for."""
+
+    __slots__ = ("caller", "future", "unfinished", "watcher")
+
+    def __init__(self, future: asyncio.Future[None], unfinished: int, caller: Caller) -> None:
+        self.future = future
+        self.unfinished = unfinished
+        self.caller = caller
+        self.watcher: asyncio.Future[None] | None = None
+
+
+def _decisions(*jobs: Job) -> list[Decision]:
+    """All decisions of finished jobs.
+
+    Raises:
+        the first error among the outcomes.
+    """
+    decisions: list[Decision] = []
+    for job in jobs:
+        if isinstance(job.outcome, Expired):
+            raise RequestError(503, "deadline_exceeded", "the answer would have come too late", retry_after="1")
+        if isinstance(job.outcome, Exception):
+            raise job.outcome
+        decisions += job.outcome or []
+    return decisions

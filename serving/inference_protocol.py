@@ -1,0 +1,201 @@
+"""The Open Inference Protocol, version 2: what KServe's and Triton's clients speak over HTTP.
+
+One model with one input, `images` UINT8 [N, height, width, 3], and one output for each thing that a decision says
+(:data:`OUTPUTS`). Tensors travel as JSON or, by the binary-data extension, as little-endian bytes behind the JSON.
+Errors are ``{"error": "message"}``, as the protocol wants it.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from runtime import Decision, Gate
+
+INPUT = "images"
+HEADER_LENGTH = "inference-header-content-length"
+EXTENSIONS = ["binary_tensor_data"]
+
+
+@dataclass(frozen=True)
+class Output:
+    """One output tensor: its type in the protocol's words and in numpy's, and its values for decisions."""
+
+    datatype: str
+    dtype: str
+    values: Callable[[Sequence[Decision]], Any]
+
+    def tensor(self, decisions: Sequence[Decision]) -> npt.NDArray[Any]:
+        """(N, ...) of the decisions."""
+        return np.array(self.values(decisions), dtype=self.dtype)
+
+
+OUTPUTS = {
+    "accept": Output("BOOL", "?", lambda ds: [d.decision == "accept" for d in ds]),
+    "label": Output("BYTES", "O", lambda ds: [(d.label or "").encode() for d in ds]),
+    "class_index": Output("INT32", "<i4", lambda ds: [d.class_index for d in ds]),
+    "confidence": Output("FP32", "<f4", lambda ds: [d.confidence for d in ds]),
+    "p_value": Output("FP64", "<f8", lambda ds: [d.score.p_value for d in ds]),
+    "scores": Output("FP32", "<f4", lambda ds: [list(d.scores.values()) for d in ds]),
+}
+
+
+class ProtocolError(ValueError):
+    """A request that does not keep to the protocol, or to the model's signature."""
+
+
+@dataclass(frozen=True)
+class InferRequest:
+    """What a client asks.
+
+    Attributes:
+        images: uint8 [N, height, width, 3].
+        outputs: names of the outputs wanted, and whether each is wanted as bytes.
+        id: repeated in the answer.
+    """
+
+    images: npt.NDArray[np.uint8]
+    outputs: dict[str, bool]
+    id: str | None
+
+
+def server_metadata(version: str) -> dict[str, Any]:
+    """The answer of /v2."""
+    return {"name": "oodgate", "version": version, "extensions": EXTENSIONS}
+
+
+def model_metadata(gate: Gate) -> dict[str, Any]:
+    """The answer of /v2/models/NAME."""
+    spec = gate.manifest.input
+    shapes = {"scores": [-1, len(gate.manifest.scores)]}
+    return {
+        "name": gate.manifest.model.name,
+        "versions": ["1"],
+        "platform": f"oodgate_{gate.engine.name}",
+        "inputs": [{"name": INPUT, "datatype": "UINT8", "shape": [-1, spec.height, spec.width, 3]}],
+        "outputs": [
+            {"name": name, "datatype": output.datatype, "shape": shapes.get(name, [-1])}
+            for name, output in OUTPUTS.items()
+        ],
+    }
+
+
+def read_request(body: bytes, header_length: str | None, shape: tuple[int, int, int], max_images: int) -> InferRequest:
+    """Parse an inference request.
+
+    Args:
+        body: JSON, and what follows it when `header_length` is given.
+        header_length: the header that says where the JSON ends; None when the body is JSON alone.
+        shape: (height, width, 3) of the model's images.
+        max_images: bound on their number.
+
+    Raises:
+        ProtocolError: saying what was expected and what was found.
+    """
+    header, binary = _split(body, header_length)
+    try:
+        document = orjson.loads(header)
+    except orjson.JSONDecodeError as error:
+        raise ProtocolError(f"the request is not JSON: {error}") from error
+    inputs = _list(_object(document, "the request").get("inputs"), "inputs")
+    if len(inputs) != 1 or _object(inputs[0], "inputs[0]").get("name") != INPUT:
+        raise ProtocolError(f"expected one input, {INPUT!r}, found {[_name(item) for item in inputs]}")
+    identifier = document.get("id")
+    if not isinstance(identifier, str | None):
+        raise ProtocolError("id: expected a string")
+    return InferRequest(_images(inputs[0], binary, shape, max_images), _outputs(document), identifier)
+
+
+def write_response(request: InferRequest, decisions: Sequence[Decision], name: str) -> tuple[bytes, int | None]:
+    """The body of the answer, and the length of its JSON when tensors follow it as bytes."""
+    described, binary = [], b""
+    for output, as_bytes in request.outputs.items():
+        tensor = OUTPUTS[output].tensor(decisions)
+        entry: dict[str, Any] = {"name": output, "datatype": OUTPUTS[output].datatype, "shape": list(tensor.shape)}
+        if as_bytes:
+            data = _to_bytes(tensor)
+            entry["parameters"] = {"binary_data_size": len(data)}
+            binary += data
+        else:
+            flat = tensor.ravel().tolist()
+            entry["data"] = [item.decode() for item in flat] if tensor.dtype == object else flat
+        described.append(entry)
+    document = {"model_name": name, "model_version": "1", "outputs": described}
+    if request.id is not None:
+        document["id"] = request.id
+    header = orjson.dumps(document)
+    return header + binary, len(header) if any(request.outputs.values()) else None
+
+
+def _split(body: bytes, header_length: str | None) -> tuple[bytes, bytes]:
+    if header_length is None:
+        return body, b""
+    if not (header_length.isascii() and header_length.isdigit() and int(header_length[:20]) <= len(body)):
+        raise ProtocolError(f"{HEADER_LENGTH}: expected at most the body's {len(body)} bytes")
+    length = int(header_length)
+    return body[:length], body[length:]
+
+
+def _images(
+    entry: dict[str, Any], binary: bytes, shape: tuple[int, int, int], max_images: int
+) -> npt.NDArray[np.uint8]:
+    expected = f"expected {INPUT} UINT8 [1..{max_images}, {', '.join(map(str, shape))}]"
+    found = _list(entry.get("shape"), f"{INPUT}.shape")
+    right = all(type(size) is int for size in found) and tuple(found[1:]) == shape and 1 <= found[0] <= max_images
+    if entry.get("datatype") != "UINT8" or not right:
+        raise ProtocolError(f"{expected}, found {str(entry.get('datatype'))[:20]} {str(found)[:60]}")
+    count = int(np.prod(found))
+    size = _object(entry.get("parameters", {}), "parameters").get("binary_data_size")
+    if size is not None:
+        if "data" in entry or size != len(binary) or size != count:
+            raise ProtocolError(f"{expected}: {count} bytes and no data, found binary_data_size {str(size)[:20]}")
+        return np.frombuffer(binary, np.uint8).reshape(-1, *shape)
+    data = _list(entry.get("data"), f"{INPUT}.data")
+    try:
+        pixels = np.array(data)
+    except ValueError as error:
+        raise ProtocolError(f"{expected}: the lists in data differ in length") from error
+    if pixels.size != count or pixels.dtype.kind != "i" or pixels.min() < 0 or pixels.max() > 255:
+        raise ProtocolError(f"{expected}: {count} whole numbers from 0 to 255 as data")
+    return pixels.astype(np.uint8).reshape(-1, *shape)
+
+
+def _outputs(document: dict[str, Any]) -> dict[str, bool]:
+    """Which outputs are wanted, all where none is named, and which of them as bytes."""
+    parameters = _object(document.get("parameters", {}), "parameters")
+    default = parameters.get("binary_data_output") is True
+    wanted = {}
+    for item in _list(document.get("outputs", []), "outputs"):
+        name = _name(item)
+        if name not in OUTPUTS:
+            raise ProtocolError(f"outputs: there is no {name!r}; the model has {', '.join(OUTPUTS)}")
+        wanted[name] = bool(_object(item.get("parameters", {}), "parameters").get("binary_data", default))
+    return wanted or dict.fromkeys(OUTPUTS, default)
+
+
+def _to_bytes(tensor: npt.NDArray[Any]) -> bytes:
+    if tensor.dtype != object:
+        return tensor.tobytes()
+    return b"".join(struct.pack("<I", len(item)) + item for item in tensor)
+
+
+def _object(value: Any, what: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ProtocolError(f"{what}: expected an object, found {type(value).__name__}")
+    return value
+
+
+def _list(value: Any, what: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise ProtocolError(f"{what}: expected a list, found {type(value).__name__}")
+    return value
+
+
+def _name(item: Any) -> str:
+    return str(_object(item, "a tensor").get("name"))[:60]

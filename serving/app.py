@@ -21,14 +21,15 @@ from starlette.staticfiles import StaticFiles
 import runtime
 from runtime import Decision, Gate, ImageError
 from runtime.bundle import MODEL
-from serving import inference_routes, openapi
+from serving import inference_routes, openapi, watching_routes
 from serving.body import read_image, read_images
 from serving.caller import caller
-from serving.decider import Decided, Decider, Listener
+from serving.decider import Decider
 from serving.errors import HANDLERS, image_error
 from serving.json_response import JsonResponse
 from serving.metrics import CONTENT_TYPE, exposition, metrics
 from serving.settings import Settings
+from serving.watching import Watching
 
 PAGE = Path(__file__).resolve().parent / "page"
 
@@ -66,14 +67,16 @@ def create_app(settings: Settings) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         gate = Gate.load(settings.bundle, threads=settings.engine_threads, limits=settings.limits, alpha=settings.alpha)
         gate.warm_up()
-        decider = Decider(gate, settings, _listeners(settings))
-        app.state.decider = decider
+        watching = Watching.start(gate, settings)
+        decider = Decider(gate, settings, watching.listeners)
+        app.state.decider, app.state.watching = decider, watching
         sampler = asyncio.ensure_future(_sample_queue(decider))
         logger.info("serving %s on %s", settings.bundle, gate.engine.name)
         yield
         app.state.decider = None
         sampler.cancel()
         await decider.close()
+        await to_thread.run_sync(watching.close)
 
     routes = [
         Route("/classify", _classify, methods=["POST"]),
@@ -82,10 +85,11 @@ def create_app(settings: Settings) -> Starlette:
         Route("/metrics", _metrics),
         Route("/openapi.json", _openapi),
         *inference_routes.ROUTES,
+        *watching_routes.ROUTES,
         Route("/", _page),
         Mount("/page", _PageFiles(directory=PAGE)),
     ]
-    app = Starlette(routes=routes, exception_handlers=HANDLERS, lifespan=lifespan)
+    app = Starlette(routes=routes, exception_handlers={**HANDLERS, **watching_routes.HANDLERS}, lifespan=lifespan)
     app.state.settings = settings
     app.state.decider = None
     return app
@@ -97,24 +101,10 @@ def is_full(app: Starlette) -> bool:
     return decider is not None and decider.is_full(bulk=False)
 
 
-def _listeners(settings: Settings) -> list[Listener]:
-    """Everybody who hears of every decision."""
-    listeners: list[Listener] = [_count]
-    if settings.monitor:
-        from serving.monitor import log_decision
-
-        listeners.append(log_decision)
-    return listeners
-
-
 async def _sample_queue(decider: Decider) -> None:
     while True:
         metrics().queue(decider.waiting)
         await asyncio.sleep(_SAMPLED)
-
-
-def _count(decided: Decided) -> None:
-    metrics().decision(decided.decision, decided.gate)
 
 
 class _PageFiles(StaticFiles):
@@ -156,7 +146,15 @@ async def _model(request: Request) -> Response:
     manifest = dataclasses.asdict(gate.manifest)
     public = {name: manifest[name] for name in _PUBLIC}
     sha256 = gate.manifest.files[MODEL].sha256
-    return JsonResponse({**public, "sha256": sha256, "engine": gate.engine.name, "version": runtime.__version__})
+    return JsonResponse(
+        {
+            **public,
+            "sha256": sha256,
+            "engine": gate.engine.name,
+            "version": runtime.__version__,
+            "drift": request.app.state.watching.drift.report().to_dict(),
+        }
+    )
 
 
 async def _metrics(_: Request) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from functools import cache
@@ -15,13 +16,26 @@ from runtime import Decision, Gate
 from runtime.bundle import MODEL
 
 if TYPE_CHECKING:
-    from prometheus_client import Histogram
+    from prometheus_client import Gauge, Histogram
 
+    from serving.drift.monitor import Report
     from serving.pipeline import Job
+    from serving.rejects.writer import Outcome
 
 _SECONDS = (0.00025, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048, 8.192)
 _BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _SCORE_QUANTILES = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
+
+_DRIFT = {
+    "images": "Images in the drift window",
+    "rejection_rate": "Share of the window that was rejected",
+    "rejection_rate_low": "Lower end of its 95 % interval",
+    "rejection_rate_high": "Upper end of its 95 % interval",
+    "uniformity_p_value": "Kolmogorov-Smirnov test of the window against the calibration images",
+    "change": "log10 of the evidence that traffic changed, over the alarm's level",
+    "mismatch": "log10 of the evidence that traffic never was like the calibration images, over the alarm's level",
+    "alarm": "1 while the drift alarm is on",
+}
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -50,6 +64,8 @@ class Metrics:
         self._dropped = Counter("oodgate_dropped", "Images dropped before inference", ["reason"])
         self._batch = Histogram("oodgate_batch_images", "Images of an engine call", buckets=_BATCH)
         self._queue = Gauge("oodgate_queue_images", "Images waiting for the engine", multiprocess_mode="livesum")
+        self._rejects = Counter("oodgate_rejects", "Rejected images offered to the store", ["outcome"])
+        self._drift = {name: _latest(f"oodgate_drift_{name}", text) for name, text in _DRIFT.items()}
         self._scores: WeakKeyDictionary[Gate, Histogram] = WeakKeyDictionary()
         stages = Histogram("oodgate_stage_seconds", "Time of a stage of the work", ["stage"], buckets=_SECONDS)
         self._read, self._decode, self._wait, self._infer = map(stages.labels, ("read", "decode", "queue", "infer"))
@@ -90,6 +106,25 @@ class Metrics:
             histogram = self._scores[gate] = _score_histogram(gate)
         histogram.observe(decision.score.value)
 
+    def drift(self, report: Report) -> None:
+        """What the stream of all workers looks like now."""
+        low, high = report.rejection_interval
+        for name, value in (
+            ("images", report.images),
+            ("rejection_rate", report.rejection_rate),
+            ("rejection_rate_low", low),
+            ("rejection_rate_high", high),
+            ("uniformity_p_value", report.uniformity.p_value),
+            ("change", report.change),
+            ("mismatch", report.mismatch),
+            ("alarm", report.alarm),
+        ):
+            self._drift[name].set(math.nan if value is None else value)
+
+    def reject(self, outcome: Outcome) -> None:
+        """What became of a rejected image that was to be kept."""
+        self._rejects.labels(outcome).inc()
+
     def error(self, code: str) -> None:
         """One image, or one request, refused with the error `code`."""
         self._errors.labels(code).inc()
@@ -111,6 +146,13 @@ def exposition() -> bytes:
 def metrics() -> Metrics:
     """The process's metrics."""
     return Metrics()
+
+
+def _latest(name: str, text: str) -> Gauge:
+    """A gauge that every worker sets to the same, of which the latest counts."""
+    from prometheus_client import Gauge
+
+    return Gauge(name, text, multiprocess_mode="mostrecent")
 
 
 def _score_histogram(gate: Gate) -> Histogram:

@@ -28,7 +28,7 @@ def document(version: str, secured: bool) -> Json:
         "components": {
             "schemas": _SCHEMAS,
             "responses": {"Error": _json("Refused; the code says why", "Error")},
-            "parameters": {name: _path_parameter(name) for name in ("name", "version", "file")},
+            "parameters": {name: _path_parameter(name) for name in ("name", "version", "file", "id")},
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -167,6 +167,28 @@ _PATHS: Json = {
         },
     ),
     "/model": _get("What is served", _json("The model", "Model"), "401"),
+    "/drift": _get("Has traffic moved away?", _json("What the stream of p-values looks like", "Any"), "401"),
+    "/rejects": {
+        **_get("Rejected images, newest first", _json("A page of records", "Any"), "400 401 404"),
+        "parameters": [
+            {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 500}},
+            {"name": "after", "in": "query", "schema": _STRING},
+        ],
+    },
+    "/rejects/{id}": {
+        "delete": {
+            "summary": "Remove a rejected image",
+            "responses": {
+                "204": {"description": "Removed"},
+                **{status: _ref("responses", "Error") for status in ("401", "404")},
+            },
+        },
+        "parameters": [_ref("parameters", "id")],
+    },
+    "/rejects/{id}/image": {
+        **_get("The image as it was received", _other("The image", "image/*"), "401 404"),
+        "parameters": [_ref("parameters", "id")],
+    },
     "/metrics": _get("Prometheus metrics", _other("The metrics", "text/plain"), "401"),
     "/openapi.json": _get("This document", _json("OpenAPI 3.1", "Any"), "401"),
     "/": _get("The page", _other("The page", "text/html"), "401"),

@@ -23,6 +23,7 @@ from serving.app import create_app, is_full
 from serving.decider import Caller, Decider
 from serving.front import guarded
 from serving.protocol import BoundedProtocol
+from serving.rejects.files import open_files
 from serving.settings import Settings
 
 _BENTOML_PATHS = frozenset({"/livez", "/readyz", "/healthz", "/schema.json"})
@@ -35,6 +36,8 @@ def _checked_settings() -> Settings:
         gate = Bundle.load(settings.bundle).manifest.gate
         if gate and settings.alpha is not None:
             gate.at(settings.alpha)
+        if settings.rejects:
+            open_files(settings.rejects)
     except OodgateError as error:
         raise BentoMLException(str(error)) from None
     return settings

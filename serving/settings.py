@@ -62,6 +62,11 @@ class Settings:
         access_log: whether to log one JSON line a request.
         monitor: whether to log decisions with ``bentoml.monitor``.
         tracing: whether to record OpenTelemetry spans.
+        drift_images, drift_seconds: how far back the drift window reaches.
+        drift_false_alarm: in-distribution images to a false alarm of drift, on average, at least.
+        rejects: directory or URL where rejected images are kept; empty keeps none.
+        rejects_percent: the share of them that is kept, by chance.
+        rejects_bytes, rejects_days: bounds on what is kept.
     """
 
     bundle: Path = _ROOT / "bundles" / "cifar10"
@@ -87,6 +92,13 @@ class Settings:
     access_log: bool = False
     monitor: bool = False
     tracing: bool = False
+    drift_images: int = 10_000
+    drift_seconds: int = 3600
+    drift_false_alarm: int = 10_000_000
+    rejects: str = ""
+    rejects_percent: int = 100
+    rejects_bytes: int = 1 << 30
+    rejects_days: int = 30
 
     @property
     def limits(self) -> Limits:
@@ -113,12 +125,16 @@ class Settings:
         for digest in values.get("api_keys", ()):
             if not _SHA256.fullmatch(digest):
                 raise SettingsError("OODGATE_API_KEYS must be SHA-256 digests in hexadecimal: python -m serving.keys")
+        if values.get("rejects_percent", 0) > 100:
+            raise SettingsError(f"OODGATE_REJECTS_PERCENT must be from 1 to 100, found {values['rejects_percent']}")
         return cls(**values)
 
 
 def _parse(variable: str, text: str, kind: Any, smallest: int) -> Any:
     if kind is Path:
         return Path(text)
+    if kind is str:
+        return text
     if kind is bool:
         if text not in ("0", "1"):
             raise SettingsError(f"{variable} must be 0 or 1, found {text!r}")

@@ -166,7 +166,8 @@ def test_a_full_queue_answers_503_at_once(shared_bundle: Bundle) -> None:
     async def body(client: httpx.AsyncClient, app: Starlette) -> None:
         release = hold_up(app)
         first = [asyncio.ensure_future(client.post("/classify", content=PNG)) for _ in range(4)]
-        await asyncio.sleep(0.1)
+        while not app.state.decider.is_full(False):
+            await asyncio.sleep(0.01)
         refused = await client.post("/classify", content=PNG)
         assert refused.status_code == 503
         assert refused.json()["error"]["code"] == "overloaded"

@@ -80,7 +80,7 @@ def test_the_operator_s_table_is_the_dataclass() -> None:
 def _as_written(default: Any) -> str:
     if isinstance(default, bool):
         return str(int(default))
-    return "none" if default == () else str(default)
+    return "none" if default in ((), "") else str(default)
 
 
 def test_zero_engine_threads_means_all_cores() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.types import Message
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Message, Receive
 
 from serving import npy
 from serving.errors import RequestError
@@ -23,7 +23,7 @@ async def read_image(request: Request, max_bytes: int) -> bytes:
         RequestError: no such field, a body over the limit, or a body that can't be an image.
     """
     kind = _content_type(request)
-    bounded = _bounded(request, max_bytes + _OVERHEAD)
+    limit = max_bytes + _OVERHEAD
     if kind == "application/json":
         raise RequestError(
             415,
@@ -32,8 +32,8 @@ async def read_image(request: Request, max_bytes: int) -> bytes:
             "or its bytes as the raw body",
         )
     if kind != "multipart/form-data":
-        return await bounded.body()
-    form = await _form(bounded, max_files=1)
+        return await read_body(request, limit)
+    form = await _form(request, limit, max_files=1)
     try:
         (image,) = _files(form, "image")
         return await image.read()
@@ -68,7 +68,7 @@ async def read_images(
             "send multipart/form-data: `curl -F images=@1.jpg -F images=@2.jpg URL/classify_batch`, "
             "or a uint8 [N, H, W, 3] array as application/x-npy",
         )
-    form = await _form(_bounded(request, max_body), max_files=max_images)
+    form = await _form(request, max_body, max_files=max_images)
     try:
         return [await image.read() for image in _files(form, "images")]
     finally:
@@ -80,21 +80,28 @@ async def read_body(request: Request, limit: int) -> bytes:
 
     Raises:
         RequestError: it has more than `limit` bytes.
+        ClientDisconnect: the client has gone.
     """
-    return await _bounded(request, limit).body()
+    receive = _bounded(request, limit)
+    chunks, more = [], True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunks.append(message.get("body", b""))
+        more = message.get("more_body", False)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 def _content_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-def _bounded(request: Request, limit: int) -> Request:
-    """The same request, whose body may not exceed `limit` bytes; a longer one is refused without being read."""
-    # What is left of a body that is refused is not read, so the connection can't carry another request.
-    too_large = RequestError(413, "body_too_large", f"the body has more than {limit:,} bytes", connection="close")
+def _bounded(request: Request, limit: int) -> Receive:
+    """The request's `receive`, that takes no more than `limit` bytes; a longer body is refused without being read."""
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > limit:
-        raise too_large
+        raise _too_large(limit)
     received = 0
 
     async def receive() -> Message:
@@ -102,15 +109,20 @@ def _bounded(request: Request, limit: int) -> Request:
         message = await request.receive()
         received += len(message.get("body", b""))
         if received > limit:
-            raise too_large
+            raise _too_large(limit)
         return message
 
-    return Request(request.scope, receive)
+    return receive
 
 
-async def _form(request: Request, max_files: int) -> FormData:
+def _too_large(limit: int) -> RequestError:
+    """What is left of a body that is refused is not read, so the connection can't carry another request."""
+    return RequestError(413, "body_too_large", f"the body has more than {limit:,} bytes", connection="close")
+
+
+async def _form(request: Request, limit: int, max_files: int) -> FormData:
     try:
-        return await request.form(max_files=max_files, max_fields=16)
+        return await Request(request.scope, _bounded(request, limit)).form(max_files=max_files, max_fields=16)
     except HTTPException as error:  # how Starlette reports what its parser refuses
         if error.detail.startswith("Too many files"):
             raise RequestError(413, "too_many_images", f"at most {max_files} image(s) a request") from error

@@ -53,13 +53,13 @@ class Metrics:
         from prometheus_client import Counter, Gauge, Histogram
 
         _bury_dead_workers()
-        self._requests = Counter("oodgate_requests", "Requests answered", ["route", "status"])
-        self._request_seconds = Histogram(
-            "oodgate_request_seconds", "Time to answer a request", ["route"], buckets=_SECONDS
-        )
-        self._decisions = Counter(
+        self._requests = cache(Counter("oodgate_requests", "Requests answered", ["route", "status"]).labels)
+        seconds = Histogram("oodgate_request_seconds", "Time to answer a request", ["route"], buckets=_SECONDS)
+        self._request_seconds = cache(seconds.labels)
+        decisions = Counter(
             "oodgate_decisions", "Images decided on, by verdict and predicted class", ["decision", "label"]
         )
+        self._decisions = cache(decisions.labels)
         self._errors = Counter("oodgate_errors", "Images and requests refused with an error", ["code"])
         self._dropped = Counter("oodgate_dropped", "Images dropped before inference", ["reason"])
         self._batch = Histogram("oodgate_batch_images", "Images of an engine call", buckets=_BATCH)
@@ -72,8 +72,8 @@ class Metrics:
 
     def request(self, route: str, status: int, seconds: float) -> None:
         """One request answered, or refused."""
-        self._requests.labels(route, status).inc()
-        self._request_seconds.labels(route).observe(seconds)
+        self._requests(route, status).inc()
+        self._request_seconds(route).observe(seconds)
 
     def queue(self, images: int) -> None:
         """How many images wait for the engine now."""
@@ -100,7 +100,7 @@ class Metrics:
 
     def decision(self, decision: Decision, gate: Gate) -> None:
         """One image accepted or rejected, by its predicted class whatever the verdict."""
-        self._decisions.labels(decision.decision, gate.manifest.labels[decision.class_index]).inc()
+        self._decisions(decision.decision, gate.manifest.labels[decision.class_index]).inc()
         histogram = self._scores.get(gate)
         if histogram is None:
             histogram = self._scores[gate] = _score_histogram(gate)

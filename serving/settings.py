@@ -17,10 +17,12 @@ from typing import Any
 from runtime.exceptions import OodgateError
 from runtime.gate import MAX_BATCH
 from runtime.preprocess import Limits
+from serving import cores
 
 _ROOT = Path(__file__).resolve().parent.parent
 _DEFAULTS = Limits()
-_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+_CORES = cores.available()
+_WORKERS = max(1, _CORES // 4)
 
 # What Kubernetes sets in every pod beside a Service that is called oodgate.
 _KUBERNETES = re.compile(r"OODGATE_(SERVICE_|PORT($|_))")
@@ -64,10 +66,10 @@ class Settings:
     """
 
     bundle: Path = _ROOT / "bundles" / "cifar10"
-    workers: int = max(1, _CORES // 4)
+    workers: int = _WORKERS
     engine_threads: int = _at_least_zero(1)
-    engine_calls: int = max(1, _CORES // max(1, _CORES // 4) // 2)
-    decode_threads: int = max(1, _CORES // max(1, _CORES // 4))
+    engine_calls: int = max(1, _CORES // _WORKERS // 2)
+    decode_threads: int = _CORES // _WORKERS
     max_batch: int = MAX_BATCH
     batch_wait_ms: int = _at_least_zero(0)
     max_queue: int = 64

@@ -110,9 +110,9 @@ class Settings:
                 raise SettingsError(f"{variable} is no setting; there are {', '.join(sorted(fields))}")
             setting = fields[variable]
             values[setting.name] = _parse(variable, text, kinds[setting.name], setting.metadata.get("smallest", 1))
-        for digest in values.get("api_keys", ()):
-            if not _SHA256.fullmatch(digest):
-                raise SettingsError("OODGATE_API_KEYS must be SHA-256 digests in hexadecimal: python -m serving.keys")
+        # A secret that arrived empty must not open the service to everybody.
+        if "api_keys" in values and not (values["api_keys"] and all(map(_SHA256.fullmatch, values["api_keys"]))):
+            raise SettingsError("OODGATE_API_KEYS must be SHA-256 digests in hexadecimal: python -m serving.keys")
         return cls(**values)
 
 

@@ -100,7 +100,7 @@ def _content_type(request: Request) -> str:
 def _bounded(request: Request, limit: int) -> Receive:
     """The request's `receive`, that takes no more than `limit` bytes; a longer body is refused without being read."""
     length = request.headers.get("content-length", "")
-    if length.isdecimal() and int(length) > limit:
+    if length.isdecimal() and (len(length) > 18 or int(length) > limit):
         raise _too_large(limit)
     received = 0
 

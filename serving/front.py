@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import re
 import sys
@@ -32,8 +31,6 @@ _HEADERS = [
     (b"referrer-policy", b"no-referrer"),
 ]
 _NO_CONTENT = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
-
-logger = logging.getLogger("oodgate")
 
 
 def guarded(app: ASGIApp, settings: Settings, is_full: Callable[[], bool]) -> ASGIApp:
@@ -104,7 +101,7 @@ class Observed:
             "path": scope["path"][:256],
             "status": status,
             "seconds": round(seconds, 6),
-            "bytes": int(length) if length.isdigit() else None,
+            "bytes": int(length[:18]) if length.isdigit() else None,
             "client": (scope.get("client") or [None])[0],
         }
         sys.stdout.buffer.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))

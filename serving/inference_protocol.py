@@ -136,10 +136,10 @@ def write_response(request: InferRequest, decisions: Sequence[Decision], name: s
 def _split(body: bytes, header_length: str | None) -> tuple[bytes, bytes]:
     if header_length is None:
         return body, b""
-    if not (header_length.isascii() and header_length.isdigit() and int(header_length[:20]) <= len(body)):
+    is_number = header_length.isascii() and header_length.isdigit() and len(header_length) <= 18
+    if not is_number or int(header_length) > len(body):
         raise ProtocolError(f"{HEADER_LENGTH}: expected at most the body's {len(body)} bytes")
-    length = int(header_length)
-    return body[:length], body[length:]
+    return body[: int(header_length)], body[int(header_length) :]
 
 
 def _images(

@@ -17,10 +17,12 @@ from typing import Any
 from runtime.exceptions import OodgateError
 from runtime.gate import MAX_BATCH
 from runtime.preprocess import Limits
+from serving import cores
 
 _ROOT = Path(__file__).resolve().parent.parent
 _DEFAULTS = Limits()
-_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+_CORES = cores.available()
+_WORKERS = max(1, _CORES // 4)
 
 # What Kubernetes sets in every pod beside a Service that is called oodgate.
 _KUBERNETES = re.compile(r"OODGATE_(SERVICE_|PORT($|_))")
@@ -71,10 +73,10 @@ class Settings:
 
     bundle: Path = _ROOT / "bundles" / "cifar10"
     alpha: float | None = None
-    workers: int = max(1, _CORES // 4)
+    workers: int = _WORKERS
     engine_threads: int = _at_least_zero(1)
-    engine_calls: int = max(1, _CORES // max(1, _CORES // 4) // 2)
-    decode_threads: int = max(1, _CORES // max(1, _CORES // 4))
+    engine_calls: int = max(1, _CORES // _WORKERS // 2)
+    decode_threads: int = _CORES // _WORKERS
     max_batch: int = MAX_BATCH
     batch_wait_ms: int = _at_least_zero(0)
     max_queue: int = 64
@@ -122,9 +124,9 @@ class Settings:
                 raise SettingsError(f"{variable} is no setting; there are {', '.join(sorted(fields))}")
             setting = fields[variable]
             values[setting.name] = _parse(variable, text, kinds[setting.name], setting.metadata.get("smallest", 1))
-        for digest in values.get("api_keys", ()):
-            if not _SHA256.fullmatch(digest):
-                raise SettingsError("OODGATE_API_KEYS must be SHA-256 digests in hexadecimal: python -m serving.keys")
+        # A secret that arrived empty must not open the service to everybody.
+        if "api_keys" in values and not (values["api_keys"] and all(map(_SHA256.fullmatch, values["api_keys"]))):
+            raise SettingsError("OODGATE_API_KEYS must be SHA-256 digests in hexadecimal: python -m serving.keys")
         if values.get("rejects_percent", 0) > 100:
             raise SettingsError(f"OODGATE_REJECTS_PERCENT must be from 1 to 100, found {values['rejects_percent']}")
         return cls(**values)

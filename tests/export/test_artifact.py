@@ -20,6 +20,7 @@ from export.graph import OPSET
 from runtime.manifest import Calibration, GateSpec, Manifest
 from tests.small import LABELS, SPEC, calibration_images
 from train import models
+from train.models.densenet import DenseNet
 
 SCORES = ("msp", "max_logit", "energy", "joint_energy", "nan", "feature_norm")
 
@@ -43,10 +44,18 @@ class Artifact:
         return logits.numpy(), penultimate.numpy()
 
 
-@pytest.fixture(scope="module", params=models.ARCHITECTURES)
+def shallow_densenet(num_classes: int) -> DenseNet:
+    """All that DenseNet-BC-100 is made of, in 22 layers: the export of a hundred takes longer than this whole file."""
+    return DenseNet(num_classes, depth=22, growth=12, reduction=0.5)
+
+
+NETWORKS = {**models.ARCHITECTURES, "densenet-bc-100": shallow_densenet}
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
 def artifact(request: pytest.FixtureRequest) -> Artifact:
     torch.manual_seed(0)
-    module = models.make(request.param, len(LABELS)).train()
+    module = NETWORKS[request.param](len(LABELS)).train()
     with torch.no_grad():
         module(torch.randn(64, 3, SPEC.height, SPEC.width) * 2)  # statistics that are not the initial zero and one
     classifier = Classifier(module.eval(), request.param, "none", "multiclass", LABELS, SPEC)

@@ -306,6 +306,16 @@ def _methods(app: Starlette, path: str) -> set[str]:
     return {"GET"}  # BentoML's, and static files
 
 
+def test_an_announced_length_of_any_size_is_refused(shared_bundle: Bundle) -> None:
+    async def body(client: httpx.AsyncClient, _: Starlette) -> None:
+        for path in ("/classify", "/classify_batch", "/v2/models/small/infer"):
+            for length in ("9" * 18, "9" * 5000):
+                headers = {"content-length": length, "content-type": "multipart/form-data; boundary=b"}
+                assert (await client.post(path, content=b"x", headers=headers)).status_code == 413
+
+    run(shared_bundle, body, access_log=True)
+
+
 def test_an_npy_batch_is_decided_like_its_images(shared_bundle: Bundle) -> None:
     import io
 

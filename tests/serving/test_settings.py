@@ -60,9 +60,10 @@ def test_not_a_switch(value: str) -> None:
         Settings.from_environment({"OODGATE_MONITOR": value})
 
 
-def test_a_key_in_place_of_its_digest_is_an_error_that_does_not_repeat_it() -> None:
+@pytest.mark.parametrize("value", ["secret", "", ",", f"{'0' * 64},secret", "A" * 64])
+def test_keys_that_are_no_digests_are_an_error_that_does_not_repeat_them(value: str) -> None:
     with pytest.raises(SettingsError, match=r"python -m serving\.keys") as caught:
-        Settings.from_environment({"OODGATE_API_KEYS": "secret"})
+        Settings.from_environment({"OODGATE_API_KEYS": value})
     assert "secret" not in str(caught.value)
 
 

@@ -140,7 +140,9 @@ def test_every_request_accepted_before_the_end_is_answered(shared_bundle: Bundle
 
 
 def test_connections_beyond_the_limit_are_told_so(shared_bundle: Bundle) -> None:
-    with serve(OODGATE_BUNDLE=str(shared_bundle.path), OODGATE_WORKERS="1", OODGATE_MAX_CONNECTIONS="4") as (url, _):
+    """With tracing on, for once."""
+    settings = {"OODGATE_WORKERS": "1", "OODGATE_MAX_CONNECTIONS": "4", "OODGATE_TRACING": "1"}
+    with serve(OODGATE_BUNDLE=str(shared_bundle.path), **settings) as (url, _):
         time.sleep(0.2)  # the probe's connection is closed by now
         with contextlib.ExitStack() as stack:
             idle = [stack.enter_context(connect(url)) for _ in range(4)]

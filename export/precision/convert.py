@@ -21,8 +21,8 @@ from runtime.engines.onnxruntime_cpu import OnnxRuntimeCpu
 from runtime.manifest import Manifest, Precision
 from train.data import SelectedImages, read, short_name
 
-# Images whose ranges int8 learns, and as many again that choose how: together no more than a sketch tells apart.
-MAX_IMAGES = leakage.SIZE // 2
+# Images whose ranges int8 learns, and as many again that choose how; together less than a sketch tells apart exactly.
+MAX_IMAGES = 128
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,10 @@ from export.exceptions import ExportError
 from export.gating import fit_gate
 from export.head import SCORES
 from export.options import AUTO, GateOptions, add_gate_options
+from export.precision.convert import convert
+from export.precision.int8 import Int8Options
+from export.precision.options import add_precision_options, int8_options
+from export.precision.text import precision_text
 from export.promise import gate_text
 from export.report import summary, table
 from export.verification import verify
@@ -51,6 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     gate = parser.add_argument_group("gate")
     gate.add_argument("--calibration", metavar="SOURCE", help="in-distribution images that were not trained on")
     add_gate_options(gate, as_before=False)
+
+    add_precision_options(parser)
 
     evaluation = parser.add_argument_group("evaluation, into the card")
     evaluation.add_argument("--id", metavar="SOURCE", help="in-distribution images for --ood to be compared with")
@@ -108,7 +114,7 @@ def _versions() -> dict[str, str]:
     return {"oodgate": runtime.__version__, "python": platform.python_version(), **packages}
 
 
-def _export(classifier: Classifier, args: argparse.Namespace, options: GateOptions) -> Manifest:
+def _export(classifier: Classifier, args: argparse.Namespace, options: GateOptions, int8: Int8Options) -> Manifest:
     """Assemble, calibrate, verify, write."""
     name = args.name or args.out.resolve().name
     temperature = options.temperature if isinstance(options.temperature, float) else 1.0
@@ -126,12 +132,17 @@ def _export(classifier: Classifier, args: argparse.Namespace, options: GateOptio
         "verification": dataclasses.asdict(verification),
     }
     manifest = dataclasses.replace(manifest, provenance=provenance)
+    if args.precision != "fp32":
+        converted = convert(model, manifest, args.precision, args.calibration, options, int8)
+        model, manifest, warning = converted.model, converted.manifest, converted.warning
     bundle.write(args.out, manifest, {bundle.MODEL: seal(model, manifest)}, documents(manifest))
     print(
         f"{args.out}: verified against torch on {verification.images} images: logits differ by at most "
         f"{verification.max_logit_difference:.2g}, scores by {max(verification.max_score_difference.values()):.2g} "
         f"(relative), decisions by {verification.decision_flips}"
     )
+    if args.precision != "fp32":
+        print(precision_text(manifest))
     if warning:
         print(f"warning: {warning}")
     return manifest
@@ -149,6 +160,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ExportError("--id and --ood go together: detection is measured between the two")
     if ood and not args.calibration:
         raise ExportError("--ood needs --calibration: without a threshold there is no gate to evaluate")
+    int8 = int8_options(args)
     options = GateOptions(
         args.score, args.alpha, args.temperature, args.merge, args.class_conditional, tuple(args.aux), args.strict
     )
@@ -157,7 +169,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         check(source)
     if options.chooses and not args.calibration:
         raise ExportError(f"{AUTO} needs --calibration: it chooses by in-distribution images")
-    manifest = _export(_classifier(args), args, options)
+    manifest = _export(_classifier(args), args, options, int8)
     print(gate_text(manifest))
     if ood:
         (evaluated,) = evaluate_sources([Gate.load(args.out)], args.id, ood, strict=args.strict)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from export.evaluation import Evaluation
 from export.layout import layout
 from export.plots import HISTOGRAM, RISK_COVERAGE, ROC
+from export.precision.text import precision_text
 from export.promise import gate_text
 from export.report import sections
 from runtime.bundle import CARD
@@ -48,6 +49,7 @@ def card(manifest: Manifest, evaluation: Evaluation | None = None, pictures: Seq
                     f"{model.arch}, {model.parameters:,} parameters, {model.features} penultimate features",
                 ],
                 ["training method", model.method],
+                ["precision", model.precision],
                 ["labels", ", ".join(manifest.labels) if len(manifest.labels) <= 20 else f"{len(manifest.labels)}"],
                 ["input", f"{spec.height} x {spec.width} RGB, {spec.resize}, {spec.interpolation}"],
                 ["scores", ", ".join(manifest.scores)],
@@ -57,6 +59,8 @@ def card(manifest: Manifest, evaluation: Evaluation | None = None, pictures: Seq
         "## Gate",
         gate_text(manifest, markdown=True),
     ]
+    if model.precision != "fp32":
+        parts += ["## Precision", precision_text(manifest)]
     if evaluation:
         parts += ["## Evaluation", *sections(evaluation)]
         parts += [f"![{_PICTURES[name]}]({name})" for name in pictures]

@@ -112,7 +112,7 @@ def attach(
             own |= dataclasses.asdict(settings[kind]) if kind in settings else {}
         parameters |= {name: own} if own else {}
     return dataclasses.replace(
-        manifest, scores=(*kept, *fitted), score_parameters=parameters, gate=None, calibration=None
+        manifest, scores=(*kept, *fitted), score_parameters=parameters, gate=None, calibration=None, parity=None
     )
 
 

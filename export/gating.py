@@ -4,6 +4,11 @@ Whatever is chosen or fitted beside the threshold - the score, the energy's temp
 score - comes from a random quarter of the calibration images, and the threshold from the others alone. To those the
 chosen score is then a fixed function, and split conformal prediction keeps its promise exactly; a score chosen among S
 on the very images that set the threshold could exceed alpha by an amount of the order of sqrt(log(S) / n).
+
+So it is with an int8 graph. The ranges of its activations are learned from images of that quarter, which makes the graph
+a function of them: no value of theirs is clipped, as one of a new image may be. They are recorded in the manifest, and
+set no threshold, whenever and with whatever images a gate is calibrated; all others, one by one, are exchangeable
+with new images.
 """
 
 from __future__ import annotations
@@ -29,6 +34,8 @@ from train.exceptions import DataError
 
 # Of a larger outlier set so many random images: the standard error of an AUROC is then about 0.01.
 MAX_OUTLIERS = 2000
+# The role, in a manifest's `data`, of the images that an int8 graph was quantised with.
+QUANTISATION = "quantisation"
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,7 @@ def fit_gate(
         DataError: a source that can't be read.
         CalibrationError: too few images for alpha, or scores that are not finite.
     """
-    manifest = _without_gate(model, manifest)
+    manifest = without_gate(model, manifest)
     options.check(manifest.scores)
     if isinstance(options.temperature, float):
         manifest = _with_temperature(model, manifest, options.temperature)
@@ -80,6 +87,7 @@ def fit_gate(
             score = choice.best_score(chosen) if options.chooses_score else score
         if options.merges:
             manifest = _with_merged(model, manifest, SelectedImages(images.images, held), options, threads)
+    rest = _unseen(manifest, images.images, rest)
     calibrating = SelectedImages(images.images, rest)
     outputs = _run(model, calibrating, threads, "calibrate")
     classes = outputs.logits.argmax(axis=1) if options.class_conditional else None
@@ -95,7 +103,8 @@ def split(n: int, seed: int = 0) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.
     return order[:held], np.sort(order[held:])
 
 
-def _without_gate(model: onnx.ModelProto, manifest: Manifest) -> Manifest:
+def without_gate(model: onnx.ModelProto, manifest: Manifest) -> Manifest:
+    """The manifest of a graph not yet calibrated; merged scores are taken out of the graph."""
     if manifest.merged:
         tensors = zip(manifest.scores, head.columns(model), strict=True)
         head.set_columns(model, [tensor for name, tensor in tensors if name not in manifest.merged])
@@ -106,7 +115,16 @@ def _without_gate(model: onnx.ModelProto, manifest: Manifest) -> Manifest:
         gate=None,
         calibration=None,
         confidence=None,
+        parity=None,
     )
+
+
+def _unseen(manifest: Manifest, images: Images, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The positions of the images that the graph was not quantised with."""
+    seen = leakage.members(manifest, QUANTISATION, SelectedImages(images, positions))
+    if seen.all():
+        raise ExportError("the graph was quantised with all of these images: calibrate it on others")
+    return positions[np.logical_not(seen)]
 
 
 def _choose(

@@ -93,10 +93,19 @@ def record(manifest: Manifest, role: str, source: str, images: Images) -> Manife
     return dataclasses.replace(manifest, data={**manifest.data, role: spec})
 
 
+def members(manifest: Manifest, role: str, images: Images) -> npt.NDArray[np.bool_]:
+    """Which images are among those of `role`, which must be at most :data:`SIZE`; none if nothing is recorded (N,)."""
+    if role not in manifest.data:
+        return np.zeros(len(images), dtype=np.bool_)
+    sketched = _sketched(manifest.data[role])
+    return np.concatenate([np.isin(hashes(batch), sketched) for batch in batches(images, BATCH)])
+
+
 def leaks(manifest: Manifest, found: Hashes) -> dict[str, Overlap]:
     """The recorded sets, by role, of which more than the tolerance is among the images with these hashes."""
-    overlaps = {
-        role: overlap(np.frombuffer(base64.b64decode(spec.sketch), dtype="<u8").astype(np.uint64), found)
-        for role, spec in manifest.data.items()
-    }
+    overlaps = {role: overlap(_sketched(spec), found) for role, spec in manifest.data.items()}
     return {role: shared for role, shared in overlaps.items() if shared.leaks}
+
+
+def _sketched(spec: DataSpec) -> Hashes:
+    return np.frombuffer(base64.b64decode(spec.sketch), dtype="<u8").astype(np.uint64)

@@ -31,7 +31,7 @@ class Observed:
         confidence: float64 (N,), the largest softmax probability at the calibrated temperature; 0 where it is not finite.
         hashes: uint64 (N,), of the pixels (:func:`export.leakage.hashes`).
         labels: the ID set's: int64 (N,), or bool (N, K) where an image has several or none.
-        logits: float32 (N, K), kept where average precision needs them.
+        logits: float32 (N, K), kept where average precision needs them, and on request.
     """
 
     source: str
@@ -47,12 +47,16 @@ class Observed:
         return len(self.accept)
 
 
-def observe(engine: Engine, manifest: Manifest, source: str, images: ImageSet, *, title: str) -> Observed:
+def observe(
+    engine: Engine, manifest: Manifest, source: str, images: ImageSet, *, title: str, logits: bool = False
+) -> Observed:
     """Run images that the model need not know, a batch at a time."""
-    return _observe(engine, manifest, source, images, title=title)
+    return _observe(engine, manifest, source, images, title=title, logits=logits)
 
 
-def observe_known(engine: Engine, manifest: Manifest, source: str, images: ImageSet) -> Observed:
+def observe_known(
+    engine: Engine, manifest: Manifest, source: str, images: ImageSet, *, logits: bool = False
+) -> Observed:
     """Run images of the model's own classes, and keep their labels as indices of the manifest's.
 
     Raises:
@@ -62,13 +66,21 @@ def observe_known(engine: Engine, manifest: Manifest, source: str, images: Image
     if manifest.task == "multiclass" and images.task == "multilabel":
         raise ExportError(f"--id {source}: its images have any number of labels each; the model gives one")
     if manifest.task == "multilabel" and images.task == "multiclass":
-        return _observe(engine, manifest, source, images, title="ID")  # one label says nothing of the others
+        # one label says nothing of the others
+        return _observe(engine, manifest, source, images, title="ID", logits=logits)
     named = images.with_classes(manifest.labels, source)
-    return _observe(engine, manifest, source, named, title="ID", labels=named.labels)
+    return _observe(engine, manifest, source, named, title="ID", labels=named.labels, logits=logits)
 
 
 def _observe(
-    engine: Engine, manifest: Manifest, source: str, images: ImageSet, *, title: str, labels: Labels | None = None
+    engine: Engine,
+    manifest: Manifest,
+    source: str,
+    images: ImageSet,
+    *,
+    title: str,
+    labels: Labels | None = None,
+    logits: bool,
 ) -> Observed:
     temperature = manifest.confidence.temperature if manifest.confidence else 1.0
     parts: dict[str, list[npt.NDArray[np.generic]]] = {}
@@ -80,7 +92,7 @@ def _observe(
             "confidence": _confidence(outputs, temperature),
             "hashes": leakage.hashes(batch),
         }
-        if labels is not None and labels.ndim == 2:
+        if logits or (labels is not None and labels.ndim == 2):
             kept["logits"] = outputs.logits
         for name, part in kept.items():
             parts.setdefault(name, []).append(part)

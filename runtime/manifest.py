@@ -25,6 +25,7 @@ Resize = Literal["center", "squash", "border"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 Task = Literal["multiclass", "multilabel"]
 MergeMethod = Literal["min", "harmonic"]
+Precision = Literal["fp32", "fp16", "int8"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class ModelSpec:
         arch, method: the architecture and the training method.
         parameters: number of learned weights.
         features: D, the width of the penultimate layer.
+        precision: of the layers before the penultimate activations; normalisation, scores and gate are always fp32.
     """
 
     name: str
@@ -73,6 +75,7 @@ class ModelSpec:
     method: str
     parameters: int
     features: int
+    precision: Precision = "fp32"
 
 
 @dataclass(frozen=True)
@@ -347,6 +350,29 @@ class DataSpec:
 
 
 @dataclass(frozen=True)
+class Parity:
+    """How a bundle of another precision differs from the fp32 one it was made of, on the images of its calibration.
+
+    Attributes:
+        source, images: which, and how many.
+        label_agreement: share of images that both predict as the same class.
+        mean_logit_difference, max_logit_difference: of the absolute differences of all logits.
+        newly_rejected, newly_accepted: images whose decision differs, each bundle at its own threshold.
+        flips_with_fp32_threshold: images whose decision would differ, had the threshold of the fp32 bundle been kept; None
+            where the two gates have different scores.
+    """
+
+    source: str
+    images: int
+    label_agreement: float
+    mean_logit_difference: float
+    max_logit_difference: float
+    newly_rejected: int
+    newly_accepted: int
+    flips_with_fp32_threshold: int | None
+
+
+@dataclass(frozen=True)
 class FileEntry:
     """A file of the bundle as it was written."""
 
@@ -366,7 +392,9 @@ class Manifest:
         merged: for each score that is made of others, how; its key names them, joined by ``+``.
         gate, calibration: None until the bundle is calibrated.
         confidence: None where the reported probabilities are the model's own.
-        data: the sets that it was made with, by what for: ``calibration``, ``fit``. Evaluation refuses their images.
+        parity: None for an fp32 bundle, and once another gate was calibrated than the one it tells of.
+        data: the sets that it was made with, by what for: ``calibration``, ``fit``, ``quantisation``. Evaluation refuses
+            their images.
         provenance: package versions, training metrics, verification figures; for people, not read by the runtime.
         files: name relative to the bundle -> size and hash. Empty in the copy inside the graph, which can't
             hold its own hash.
@@ -382,6 +410,7 @@ class Manifest:
     gate: GateSpec | None = None
     calibration: Calibration | None = None
     confidence: Confidence | None = None
+    parity: Parity | None = None
     data: dict[str, DataSpec] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     files: dict[str, FileEntry] = field(default_factory=dict)

@@ -19,6 +19,8 @@ def test_card() -> None:
     assert ["architecture", "resnet20, 272,474 parameters, 64 penultimate features"] in facts
     assert ["labels", "cat, dog, ship"] in facts
     assert ["training method", "logitnorm"] in facts
+    assert ["precision", "fp32"] in facts
+    assert "## Precision" not in text
     assert figures == [HEADER, *ROWS]
     provenance = text.split("```json\n")[1].split("\n```")[0]
     assert json.loads(provenance) == MANIFEST.provenance

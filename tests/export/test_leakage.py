@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from export.leakage import Hashes, Overlap, hashes, leaks, overlap, record, sketch
+from export.leakage import Hashes, Overlap, hashes, leaks, members, overlap, record, sketch
 from runtime.manifest import Manifest
 from tests.export.figures import MANIFEST
 from tests.train.sets import noise
@@ -138,3 +138,11 @@ def test_a_damaged_sketch_is_refused(damaged: str) -> None:
             Manifest.from_json(text)
     else:
         assert leaks(Manifest.from_json(text), hashes(noise(3))) == {}
+
+
+def test_members_of_a_recorded_set() -> None:
+    images = noise(30)
+    manifest = record(MANIFEST, "quantisation", "some", images[5:12])
+    found = members(manifest, "quantisation", images)
+    assert np.flatnonzero(found).tolist() == list(range(5, 12))
+    assert not members(manifest, "fit", images).any()

@@ -29,11 +29,12 @@ from runtime.manifest import (
     ModelSpec,
     OperatingPoint,
     OrderStatistics,
+    Parity,
     PValueCurve,
 )
 
 FULL = Manifest(
-    model=ModelSpec("name", "resnet18", "logitnorm", 11_173_962, 512),
+    model=ModelSpec("name", "resnet18", "logitnorm", 11_173_962, 512, "int8"),
     task="multiclass",
     labels=("cat", "dog"),
     input=InputSpec(32, 48, (0.49, 0.48, 0.45), (0.2, 0.2, 0.2), "squash", 0.875, "bicubic"),
@@ -69,6 +70,7 @@ FULL = Manifest(
         {"cat": OrderStatistics(2, (1, 2), (0.75, 1.0))},
     ),
     confidence=Confidence(1.5, 3, 0.25, 0.125),
+    parity=Parity("val.tar@1/2", 3, 0.75, 0.01, 0.25, 1, 0, None),
     data={"calibration": DataSpec("val.tar@1/2", 3, "AAAAAAAAAAA=")},
     provenance={"versions": {"torch": "2.9"}, "loss": [1.5, 0.25]},
     files={"model.onnx": FileEntry("ab" * 32, 1234), "card": FileEntry("cd" * 32, 5)},
@@ -171,6 +173,7 @@ def test_fields_are_those_of_the_design() -> None:
         "gate",
         "calibration",
         "confidence",
+        "parity",
         "data",
         "provenance",
         "files",

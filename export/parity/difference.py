@@ -1,0 +1,133 @@
+"""How two artifacts of one classifier differ on the same images: logits, scores, labels and decisions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from export.exceptions import ExportError
+from runtime import rule
+from runtime.engines.interface import Outputs
+from runtime.manifest import GateSpec, Manifest, Parity
+
+QUANTILES = (0.5, 0.9, 0.99)
+_LOWEST = np.finfo(np.float32).min  # of an observation: not finite
+
+Flags = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Absolute differences.
+
+    Attributes:
+        mean, max: of all.
+        quantiles: at :data:`QUANTILES`.
+    """
+
+    mean: float
+    max: float
+    quantiles: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Flips:
+    """Images that A and B decide otherwise.
+
+    Attributes:
+        newly_rejected: A accepts, B rejects.
+        newly_accepted: A rejects, B accepts.
+    """
+
+    newly_rejected: int
+    newly_accepted: int
+
+    @property
+    def total(self) -> int:
+        return self.newly_rejected + self.newly_accepted
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A and B on a set of images.
+
+    Attributes:
+        source, images: which, and how many.
+        logits: over all logits.
+        scores: for each score that both have.
+        label_agreement: share of images that both predict as the same class.
+        flips: each at its own threshold.
+        flips_with_a_threshold: both at A's; what calibrating B anew avoids, or costs.
+        flips_with_b_threshold: both at B's. Both are None where the gates have different scores.
+    """
+
+    source: str
+    images: int
+    logits: Spread
+    scores: dict[str, Spread]
+    label_agreement: float
+    flips: Flips
+    flips_with_a_threshold: Flips | None
+    flips_with_b_threshold: Flips | None
+
+    def summary(self) -> Parity:
+        """What a manifest keeps, A being fp32."""
+        kept = self.flips_with_a_threshold
+        return Parity(
+            source=self.source,
+            images=self.images,
+            label_agreement=self.label_agreement,
+            mean_logit_difference=self.logits.mean,
+            max_logit_difference=self.logits.max,
+            newly_rejected=self.flips.newly_rejected,
+            newly_accepted=self.flips.newly_accepted,
+            flips_with_fp32_threshold=None if kept is None else kept.total,
+        )
+
+
+def compare(source: str, a: Manifest, mine: Outputs, b: Manifest, others: Outputs) -> Difference:
+    """The differences of two calibrated artifacts, from what they made of the same images.
+
+    Raises:
+        ExportError: logits that are not finite.
+    """
+    assert a.gate is not None, "compare needs calibrated artifacts"
+    assert b.gate is not None, "compare needs calibrated artifacts"
+    for manifest, outputs in ((a, mine), (b, others)):
+        if not np.isfinite(outputs.logits).all():
+            raise ExportError(
+                f"{manifest.model.name} ({manifest.model.precision}): its logits of images of {source} are not finite"
+            )
+    shared = [name for name in a.scores if name in b.scores]
+    columns = {name: (mine.scores[:, a.scores.index(name)], others.scores[:, b.scores.index(name)]) for name in shared}
+    same = a.gate.score == b.gate.score
+    return Difference(
+        source=source,
+        images=len(mine.accept),
+        logits=_spread(mine.logits, others.logits),
+        scores={name: _spread(*pair) for name, pair in columns.items()},
+        label_agreement=float((mine.logits.argmax(axis=1) == others.logits.argmax(axis=1)).mean()),
+        flips=_flips(mine.accept, others.accept),
+        flips_with_a_threshold=_flips(mine.accept, _accept(b, others, a.gate)) if same else None,
+        flips_with_b_threshold=_flips(_accept(a, mine, b.gate), others.accept) if same else None,
+    )
+
+
+def _accept(manifest: Manifest, outputs: Outputs, gate: GateSpec) -> Flags:
+    """What the artifact of `manifest` would accept at the threshold, or thresholds by class, of another's gate."""
+    limits = rule.thresholds(manifest.labels, gate)[outputs.logits.argmax(axis=1)]
+    usable = (np.isfinite(outputs.scores) & (outputs.scores > _LOWEST)).all(axis=1)
+    accepted: Flags = usable & (outputs.scores[:, manifest.scores.index(gate.score)] >= limits)
+    return accepted
+
+
+def _flips(mine: Flags, others: Flags) -> Flips:
+    return Flips(int((mine & ~others).sum()), int((~mine & others).sum()))
+
+
+def _spread(mine: npt.NDArray[np.float32], others: npt.NDArray[np.float32]) -> Spread:
+    difference = np.abs(mine.astype(np.float64) - others)
+    quantiles = tuple(np.quantile(difference, QUANTILES).tolist())
+    return Spread(float(difference.mean()), float(difference.max()), quantiles)

@@ -63,7 +63,7 @@ def fit_gate(
         DataError: a source that can't be read.
         CalibrationError: too few images for alpha, or scores that are not finite.
     """
-    manifest = _without_gate(model, manifest)
+    manifest = without_gate(model, manifest)
     options.check(manifest.scores)
     if isinstance(options.temperature, float):
         manifest = _with_temperature(model, manifest, options.temperature)
@@ -95,7 +95,8 @@ def split(n: int, seed: int = 0) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.
     return order[:held], np.sort(order[held:])
 
 
-def _without_gate(model: onnx.ModelProto, manifest: Manifest) -> Manifest:
+def without_gate(model: onnx.ModelProto, manifest: Manifest) -> Manifest:
+    """The manifest without calibration; merged scores, which are part of it, leave the graph too, in place."""
     if manifest.merged:
         tensors = zip(manifest.scores, head.columns(model), strict=True)
         head.set_columns(model, [tensor for name, tensor in tensors if name not in manifest.merged])

@@ -366,7 +366,7 @@ class Manifest:
         merged: for each score that is made of others, how; its key names them, joined by ``+``.
         gate, calibration: None until the bundle is calibrated.
         confidence: None where the reported probabilities are the model's own.
-        data: the sets that it was made with, by what for: ``calibration``, ``fit``. Evaluation refuses their images.
+        data: the sets that it was made with, by what for: ``calibration``, ``fit, knn``. Evaluation refuses their images.
         provenance: package versions, training metrics, verification figures; for people, not read by the runtime.
         files: name relative to the bundle -> size and hash. Empty in the copy inside the graph, which can't
             hold its own hash.

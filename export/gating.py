@@ -75,6 +75,7 @@ def fit_gate(
     rest = np.arange(len(images))
     if options.merges or options.chooses:
         held, rest = split(len(images))
+        conformal.rank(len(rest), options.alpha)  # refuses too few before the work of choosing
         if options.chooses:
             manifest, chosen = _choose(model, manifest, images.images, held, options, threads)
             score = choice.best_score(chosen) if options.chooses_score else score

@@ -14,7 +14,7 @@ from export.detectors import DETECTORS
 from export.detectors.interface import Detector
 from export.exceptions import ExportError
 from export.fitting import attach, fit, observe, training_images, verify, with_provenance
-from export.gating import fit_gate
+from export.gating import fit_gate, without_gate
 from export.last_layers import LastLayers
 from export.leakage import record
 from export.options import GateOptions
@@ -114,6 +114,15 @@ def parse_settings(options: Iterable[str], manifest: Manifest) -> dict[type[Dete
     return settings
 
 
+def check_used(options: Iterable[str], names: Iterable[str]) -> None:
+    """Raises ExportError for an option of ``--set`` that none of the detectors `names` looks at."""
+    used = {kind for name in names for kind in (DETECTORS[name], *DETECTORS[name].parts)}
+    for option in options:
+        name, _, _ = option.partition(".")
+        if DETECTORS[name] not in used:
+            raise ExportError(f"--set {option}: nothing that is fitted looks at it; add {name} to --detectors")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     names = None if args.detectors == "all" else parse_names(args.detectors)
@@ -125,8 +134,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     engine = load_engine(loaded, threads=args.threads)
     loaded.check_graph(engine.signature)
     model = onnx.load_from_string(loaded.model)
+    manifest = without_gate(model, manifest)
     layers = LastLayers(model)
     names = names or [name for name, kind in DETECTORS.items() if layers.is_linear or not kind.linear]
+    check_used(args.set, names)
     images = training_images(names, manifest, args.source, strict=args.strict)
     training = observe(engine, manifest, layers, images)
     fitted = fit(names, dataclasses.replace(training, seed=args.seed, settings=settings))
@@ -135,7 +146,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     found = verify(engine, images, fitted, manifest)
     manifest = with_provenance(manifest, fitted, args.source, len(training.penultimate), args.seed, found)
     if images is not None:
-        manifest = record(manifest, "fit", args.source, images.images)
+        roles = [f"fit, {name}" for name in names if DETECTORS[name].needs != "nothing"]
+        manifest = record(manifest, roles, args.source, images.images)
     if args.calibration:
         options = dataclasses.replace(GateOptions.of(loaded.manifest), strict=args.strict)
         gated = fit_gate(model, manifest, args.calibration, options, threads=args.threads)
@@ -147,6 +159,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"{max(found.values()):.2g} (relative)"
     )
     print(gate_text(manifest))
+    if (gate := loaded.manifest.gate) and not args.calibration:
+        print(f"the gate before: --score {gate.score} --alpha {gate.alpha:g}; name it again, or --calibration keeps it")
     if dropped:
         print(f"dropped, as made for the scores before: {', '.join(dropped)}")
     if warning:

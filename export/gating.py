@@ -82,6 +82,7 @@ def fit_gate(
     rest = np.arange(len(images))
     if options.merges or options.chooses:
         held, rest = split(len(images))
+        conformal.rank(len(rest), options.alpha)  # refuses too few before the work of choosing
         if options.chooses:
             manifest, chosen = _choose(model, manifest, images.images, held, options, threads)
             score = choice.best_score(chosen) if options.chooses_score else score
@@ -104,7 +105,7 @@ def split(n: int, seed: int = 0) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.
 
 
 def without_gate(model: onnx.ModelProto, manifest: Manifest) -> Manifest:
-    """The manifest of a graph not yet calibrated; merged scores are taken out of the graph."""
+    """The manifest without calibration; merged scores, which are part of it, leave the graph too, in place."""
     if manifest.merged:
         tensors = zip(manifest.scores, head.columns(model), strict=True)
         head.set_columns(model, [tensor for name, tensor in tensors if name not in manifest.merged])

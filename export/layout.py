@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 def layout(rows: Sequence[Sequence[str]], markdown: bool = False) -> str:
     """Rows of cells, the first one the header, in columns that line up."""
+    if markdown:
+        rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     if not markdown:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,18 +79,19 @@ def overlap(sketched: Hashes, found: Hashes, size: int = SIZE) -> Overlap:
     return Overlap(len(found), len(checkable), int(np.isin(checkable, sketched).sum()))
 
 
-def record(manifest: Manifest, role: str, source: str, images: Images) -> Manifest:
-    """The manifest with a sketch of the images that `role`, such as ``calibration`` or ``fit``, was done on.
+def record(manifest: Manifest, role: str | Sequence[str], source: str, images: Images) -> Manifest:
+    """The manifest with a sketch of the images that `role`, such as ``calibration`` or ``fit, knn``, was done on.
 
     Args:
         manifest: the bundle's.
-        role: replaces an earlier record of the same role.
+        role: one or several; replaces an earlier record of the same role.
         source: where the images came from.
         images: at the model's size.
     """
     encoded = base64.b64encode(sketch(map(hashes, batches(images, BATCH))).astype("<u8").tobytes()).decode()
     spec = DataSpec(source=short_name(source), images=len(images), sketch=encoded)
-    return dataclasses.replace(manifest, data={**manifest.data, role: spec})
+    roles = [role] if isinstance(role, str) else role
+    return dataclasses.replace(manifest, data={**manifest.data, **dict.fromkeys(roles, spec)})
 
 
 def members(manifest: Manifest, role: str, images: Images) -> npt.NDArray[np.bool_]:

@@ -393,7 +393,7 @@ class Manifest:
         gate, calibration: None until the bundle is calibrated.
         confidence: None where the reported probabilities are the model's own.
         parity: None for an fp32 bundle, and once another gate was calibrated than the one it tells of.
-        data: the sets that it was made with, by what for: ``calibration``, ``fit``, ``quantisation``. Evaluation refuses
+        data: the sets that it was made with, by what for: ``calibration``, ``fit, knn``, ``quantisation``. Evaluation refuses
             their images.
         provenance: package versions, training metrics, verification figures; for people, not read by the runtime.
         files: name relative to the bundle -> size and hash. Empty in the copy inside the graph, which can't

@@ -106,6 +106,15 @@ def test_missing_source(exported_copy: Path, capsys: pytest.CaptureFixture[str])
     assert "nowhere: no such directory" in failure(capsys, main, exported_copy, "nowhere")
 
 
+@pytest.mark.parametrize("score", ["auto", "nan+energy"])
+def test_one_image_is_not_enough_to_choose_on_and_to_calibrate(
+    exported_copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], score: str
+) -> None:
+    np.savez(tmp_path / "one.npz", images=np.zeros((1, 16, 16, 3), np.uint8), labels=["red"])
+    message = failure(capsys, main, exported_copy, tmp_path / "one.npz", "--score", score, "--alpha", "0.5")
+    assert "0 calibration images are too few for alpha = 0.5: at least 1 are needed" in message
+
+
 def test_missing_bundle(sources: Sources, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "manifest.json: not found" in failure(capsys, main, tmp_path / "nowhere", sources.val)
 

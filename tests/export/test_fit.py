@@ -13,9 +13,11 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
 
 from export.artifact import assemble, seal
+from export.calibrate import main as calibrate
 from export.classifier import Classifier
 from export.detectors import DETECTORS
 from export.fit import main
+from export.leakage import hashes, leaks
 from runtime import Gate, bundle
 from runtime.bundle import Bundle
 from tests.export.conftest import Sources, call
@@ -125,6 +127,28 @@ def test_fitting_again_replaces_and_leaves_the_others(exported_copy: Path, sourc
     assert len({node.name for node in graph.node}) == len(graph.node)
 
 
+def test_images_of_every_detector_stay_recorded(exported_copy: Path, sources: Sources, tmp_path: Path) -> None:
+    images = data.load(str(sources.train), Bundle.load(exported_copy).manifest.input).images
+    first, second = images[:120], images[120:]
+    np.savez(tmp_path / "first.npz", images=first, labels=["red"] * len(first))
+    np.savez(tmp_path / "second.npz", images=second, labels=["red"] * len(second))
+    call(main, exported_copy, tmp_path / "first.npz", "--detectors", "react,ssd,gradnorm")
+    call(main, exported_copy, tmp_path / "second.npz", "--detectors", "ssd")
+    manifest = Bundle.load(exported_copy).manifest
+    recorded = {role: spec.source for role, spec in manifest.data.items() if role.startswith("fit")}
+    assert recorded == {"fit, react": "first.npz", "fit, ssd": "second.npz"}
+    assert list(leaks(manifest, hashes(first))) == ["fit, react"]
+
+
+def test_merged_scores_leave_with_the_calibration(exported_copy: Path, sources: Sources) -> None:
+    """The p-values of a merged score are those of its parts as they were."""
+    call(calibrate, exported_copy, sources.val, "--score", "energy+nan")
+    call(main, exported_copy, "--detectors", "gradnorm")
+    manifest = Bundle.load(exported_copy).manifest
+    assert not manifest.merged
+    assert manifest.scores[-2:] == ("feature_norm", "gradnorm")
+
+
 def test_the_same_fit_twice_is_the_same_file(exported_copy: Path, sources: Sources, tmp_path: Path) -> None:
     for name in ("first", "second"):
         call(main, exported_copy, sources.train, "--detectors", "knn,ssd", "--set", "knn.bank=0.3", "--out", tmp_path / name,
@@ -177,6 +201,10 @@ def test_a_projection_head(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         ("--detectors knn --set knn.k", "--set knn.k: expected DETECTOR.SETTING=VALUE; defaults: "),
         ("--detectors knn --set k=5", "--set k=5: expected DETECTOR.SETTING=VALUE"),
         ("--detectors knn --set nan_knn.k=5", "--set nan_knn.k=5: expected DETECTOR.SETTING=VALUE"),
+        (
+            "--detectors nan_knn --set react.percentile=95",
+            "nothing that is fitted looks at it; add react to --detectors",
+        ),
         ("--detectors knn --set knn.k=few", "--set knn.k=few: invalid literal for int()"),
         ("--detectors knn --set knn.k=0", "--set knn.k=0: k must be from 1 to 3840"),
         ("--detectors react --set react.percentile=nan", "percentile must be above 0"),

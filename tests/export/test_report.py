@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from export.layout import layout
 from export.metrics import Detection
 from export.multilabel import MeanAveragePrecision
 from export.report import comparison, markdown, summary, table
@@ -77,3 +78,8 @@ def test_markdown_of_one_bundle_and_of_two() -> None:
     assert "## Comparison" not in one
     assert [line for line in two.splitlines() if line.startswith("#")] == ["## Comparison", "## a", "## b"]
     assert markdown_tables(one) == [[HEADER, *ROWS]]
+
+
+def test_a_bar_in_a_name_does_not_break_a_markdown_table() -> None:
+    assert layout([["a|b", "c"], ["1", "2"]], markdown=True).splitlines()[0] == r"| a\|b | c |"
+    assert layout([["a|b", "c"]]) == "a|b  c"

@@ -25,6 +25,9 @@ from export.head import SCORES
 from export.options import AUTO, GateOptions, add_gate_options
 from export.promise import gate_text
 from export.report import summary, table
+from export.tensorrt.attach import add_engine
+from export.tensorrt.build import check_buildable
+from export.tensorrt.options import add_tensorrt_options, build_options
 from export.verification import verify
 from runtime import bundle
 from runtime.command import run
@@ -59,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     add_strict_option(parser)
+    add_tensorrt_options(parser.add_argument_group("TensorRT engine"), required=False)
 
     foreign = parser.add_argument_group("any torch classifier")
     foreign.add_argument("--model", metavar="PACKAGE.MODULE:FACTORY", help="called without arguments for an nn.Module")
@@ -153,6 +157,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.score, args.alpha, args.temperature, args.merge, args.class_conditional, tuple(args.aux), args.strict
     )
     options.check(tuple(SCORES))
+    engine = build_options(args)
+    if engine:
+        check_buildable(engine)
     for source in filter(None, (args.id, *ood.values())):
         check(source)
     if options.chooses and not args.calibration:
@@ -164,6 +171,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         bundle.write_documents(args.out, evaluated.documents())
         print(summary(evaluated.figures))
         print(table(evaluated.figures))
+    if engine:
+        print(add_engine(args.out, engine))
     return 0
 
 

@@ -24,6 +24,7 @@ class OnnxRuntimeCpu:
     """
 
     name = "onnxruntime-cpu"
+    batches: tuple[int, ...] = ()
 
     def __init__(self, model: bytes, threads: int = 0) -> None:
         options = ort.SessionOptions()

@@ -56,7 +56,7 @@ class NativeEngine:
         self, loaded: Loaded, signature: Signature, manifest: Manifest, lanes: list[Lane], batches: tuple[int, ...]
     ) -> None:
         self.name: str = loaded.spec.runtime
-        self._loaded = loaded
+        self.loaded = loaded
         self.signature = signature
         self.batches = batches
         self._gate = HostGate(manifest)

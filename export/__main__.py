@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     add_strict_option(parser)
-    add_tensorrt_options(parser.add_argument_group("TensorRT engine"), required=False)
+    add_tensorrt_options(parser.add_argument_group("TensorRT engine"))
 
     foreign = parser.add_argument_group("any torch classifier")
     foreign.add_argument("--model", metavar="PACKAGE.MODULE:FACTORY", help="called without arguments for an nn.Module")
@@ -167,7 +167,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     manifest = _export(_classifier(args), args, options)
     print(gate_text(manifest))
     if ood:
-        (evaluated,) = evaluate_sources([Gate.load(args.out)], args.id, ood, strict=args.strict)
+        (evaluated,) = evaluate_sources(
+            [Gate.load(args.out, engine="onnxruntime-cpu")], args.id, ood, strict=args.strict
+        )
         bundle.write_documents(args.out, evaluated.documents())
         print(summary(evaluated.figures))
         print(table(evaluated.figures))

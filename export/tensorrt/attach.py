@@ -21,12 +21,16 @@ def add_engine(path: Path, options: BuildOptions) -> str:
     """
     loaded = Bundle.load(path)
     loaded.check_graph(load_engine(loaded, threads=1).signature)
-    built = build(loaded, options)
-    _, name = attach(loaded, built)
-    spec = built.spec
+    with_engine, name = attach(loaded, build(loaded, options))
+    return describe(with_engine, name)
+
+
+def describe(of: Bundle, name: str) -> str:
+    """One of a bundle's engines in one line."""
+    spec, size = of.manifest.engines[name], of.manifest.files[name].bytes
     return (
-        f"{path / name}: {len(built.data) / 1e6:.1f} MB, {spec.precision}, batches {spec.batches[0]} to "
-        f"{spec.batches[2]}, {spec.kernels} kernels, {spec.head_kernels} of them for scores and decision"
+        f"{of.path / name}: {size / 1e6:.2f} MB, {spec.precision}, batches {spec.batches[0]} to {spec.batches[2]}, "
+        f"{spec.kernels} kernels, {spec.head_kernels} of them for scores and decision"
     )
 
 

@@ -40,12 +40,11 @@ class BuildOptions:
     hardware_compatible: bool = False
 
 
-def add_tensorrt_options(group: argparse._ArgumentGroup, *, required: bool) -> None:
+def add_tensorrt_options(group: argparse._ArgumentGroup) -> None:
     """Add the options, ``--tensorrt`` first."""
     group.add_argument(
         "--tensorrt",
         choices=sorted(RUNTIMES),
-        required=required,
         help="rtx needs no GPU to build; full is built on the GPU that it is for",
     )
     group.add_argument("--sm", metavar="86,89,120", help="rtx: compute capabilities, in one engine (default: these)")

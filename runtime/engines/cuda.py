@@ -35,15 +35,13 @@ class Cuda:
         """Allocate `size` bytes on the host that the device can copy by itself, and return their address."""
         return int(self._call("cudaHostAlloc", max(size, 1), self._api.cudaHostAllocDefault))
 
-    def free(self, *addresses: int) -> None:
+    def free(self, address: int) -> None:
         """Free device memory."""
-        for address in addresses:
-            self._call("cudaFree", address)
+        self._call("cudaFree", address)
 
-    def free_pinned(self, *addresses: int) -> None:
+    def free_pinned(self, address: int) -> None:
         """Free pinned memory."""
-        for address in addresses:
-            self._call("cudaFreeHost", address)
+        self._call("cudaFreeHost", address)
 
     def stream(self) -> int:
         """A stream that does not wait for others."""

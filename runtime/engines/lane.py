@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
+from weakref import finalize
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +18,7 @@ from runtime.exceptions import EngineError
 from runtime.manifest import Manifest
 
 Floats = npt.NDArray[np.float32]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -57,10 +60,14 @@ class Lane:
         self._image = spec.height * spec.width * 3
         self._shape = (spec.height, spec.width, 3)
         self._scratch = scratch
-        self._stream = cuda.stream()
-        self._device_in, self._device_out = cuda.device_memory(batches[-1] * self._image), cuda.device_memory(largest)
-        self._device_scratch = cuda.device_memory(scratch)
-        self._host_in, self._host_out = cuda.pinned_memory(batches[-1] * self._image), cuda.pinned_memory(largest)
+        self._resources = ExitStack()
+        finalize(self, self._resources.close).atexit = False  # a process that ends frees everything anyway
+        self._stream = self._owned(cuda.stream(), cuda.destroy_stream)
+        self._device_in = self._owned(cuda.device_memory(batches[-1] * self._image), cuda.free)
+        self._device_out = self._owned(cuda.device_memory(largest), cuda.free)
+        self._device_scratch = self._owned(cuda.device_memory(scratch), cuda.free)
+        self._host_in = self._owned(cuda.pinned_memory(batches[-1] * self._image), cuda.free_pinned)
+        self._host_out = self._owned(cuda.pinned_memory(largest), cuda.free_pinned)
         self._images = _bytes_at(self._host_in, batches[-1] * self._image)
         self._outputs = _bytes_at(self._host_out, largest)
         self._prepared = {batch: self._prepare(create_context(), places(manifest, batch)) for batch in batches}
@@ -88,15 +95,10 @@ class Lane:
         activations = view(self._outputs, prepared.places["penultimate"])[:n].copy() if penultimate else None
         return found[0], found[1], activations
 
-    def close(self) -> None:
-        """Free everything; the lane can't be used any more."""
-        for prepared in self._prepared.values():
-            if prepared.graph is not None:
-                self._cuda.destroy_graph(prepared.graph)
-        self._prepared.clear()
-        self._cuda.free(self._device_in, self._device_out, self._device_scratch)
-        self._cuda.free_pinned(self._host_in, self._host_out)
-        self._cuda.destroy_stream(self._stream)
+    def _owned(self, resource: T, release: Callable[[T], None]) -> T:
+        """A resource that is released with the lane, the last one first."""
+        self._resources.callback(release, resource)
+        return resource
 
     def _prepare(self, context: Any, outputs: dict[str, Place]) -> _Prepared:
         """Set a context up for its batch size, run it once, which compiles and loads its kernels, and capture it."""
@@ -114,7 +116,8 @@ class Lane:
             return _Prepared(context, outputs, None)
         self._cuda.begin_capture(self._stream)
         self._enqueue(context, outputs)
-        return _Prepared(context, outputs, self._cuda.end_capture(self._stream))
+        graph = self._owned(self._cuda.end_capture(self._stream), self._cuda.destroy_graph)
+        return _Prepared(context, outputs, graph)
 
     def _enqueue(self, context: Any, outputs: dict[str, Place]) -> None:
         batch = outputs["accept"].shape[0]

@@ -20,8 +20,8 @@ from export.detectors.interface import Training
 from export.exceptions import ExportError
 from export.last_layers import LastLayers
 from export.tensorrt.__main__ import main
-from export.tensorrt.attach import add_engine, attach
-from export.tensorrt.build import build
+from export.tensorrt.attach import add_engine, attach, describe
+from export.tensorrt.build import Built, build
 from export.tensorrt.options import BuildOptions
 from runtime import Gate, bundle
 from runtime.bundle import MODEL, Bundle
@@ -153,6 +153,36 @@ def test_a_damaged_engine_is_refused(bundle_dir: Path) -> None:
     file.write_bytes(file.read_bytes()[:-10])
     with pytest.raises(FileDamaged, match=r"\.engine: expected .* bytes, found"):
         Bundle.load(bundle_dir)
+
+
+def test_a_bundles_engines_are_checked_without_a_gpu(
+    built: Bundle, bundle_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ((name, spec),) = built.manifest.engines.items()
+    main([str(built.path), "--check"])
+    assert capsys.readouterr().out == f"{describe(built, name)}\n"
+    foreign = dataclasses.replace(spec, release="1.6.1.120")
+    attach(Bundle.load(bundle_dir), Built(built.read(name), foreign))
+    with pytest.raises(
+        EngineError, match=r"was built by tensorrt-rtx 1\.6\.1\.120, and 1\.7\.1\.116 is installed; inst"
+    ):
+        main([str(bundle_dir), "--check"])
+    attach(Bundle.load(bundle_dir), Built(b"something", spec))
+    with pytest.raises(
+        EngineError, match=r"is no engine that tensorrt_rtx_bindings 1\.7\.1\.116 runs here \(malformed"
+    ):
+        main([str(bundle_dir), "--check"])
+
+
+@pytest.mark.parametrize("arguments", [[], ["--check", "--tensorrt", "rtx"]])
+def test_one_thing_at_a_time(bundle_dir: Path, arguments: list[str]) -> None:
+    with pytest.raises(ExportError, match="give either --tensorrt rtx or full, or --check"):
+        main([str(bundle_dir), *arguments])
+
+
+def test_a_bundle_without_engines_has_none_to_check(bundle_dir: Path) -> None:
+    with pytest.raises(ExportError, match="has no engines; build one with --tensorrt rtx or full"):
+        main([str(bundle_dir), "--check"])
 
 
 # --- a process that is killed

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from runtime import Gate
@@ -107,6 +109,15 @@ def test_compiled_kernels_are_cached_by_what_they_depend_on(loaded: Bundle, tmp_
     assert file.read_bytes() == b"compiled"
 
 
+def test_an_engine_that_goes_away_frees_everything(loaded: Bundle, tmp_path: Path, library: FakeTensorrt) -> None:
+    engine: Engine | None = load(with_engine(loaded), tmp_path)
+    assert engine is not None
+    assert len(library.cuda.memory) == 10  # two lanes
+    engine = None
+    gc.collect()
+    assert not library.cuda.memory
+
+
 # --- refusals
 
 
@@ -165,8 +176,6 @@ def test_an_engine_with_other_tensors_is_refused(loaded: Bundle, tmp_path: Path)
 
 @pytest.mark.usefixtures("library")
 def test_an_engine_that_answers_otherwise_than_the_cpu_is_refused(loaded: Bundle, tmp_path: Path) -> None:
-    import onnx
-
     model = onnx.load_from_string(loaded.model)
     for tensor in model.graph.initializer:
         if len(tensor.dims) == 4:

@@ -29,6 +29,9 @@ from export.precision.options import add_precision_options, int8_options
 from export.precision.text import precision_text
 from export.promise import gate_text
 from export.report import summary, table
+from export.tensorrt.attach import add_engine
+from export.tensorrt.build import check_buildable
+from export.tensorrt.options import add_tensorrt_options, build_options
 from export.verification import verify
 from runtime import bundle
 from runtime.command import run
@@ -65,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     add_strict_option(parser)
+    add_tensorrt_options(parser.add_argument_group("TensorRT engine"))
 
     foreign = parser.add_argument_group("any torch classifier")
     foreign.add_argument("--model", metavar="PACKAGE.MODULE:FACTORY", help="called without arguments for an nn.Module")
@@ -165,6 +169,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.score, args.alpha, args.temperature, args.merge, args.class_conditional, tuple(args.aux), args.strict
     )
     options.check(tuple(SCORES))
+    engine = build_options(args)
+    if engine:
+        check_buildable(engine)
     for source in filter(None, (args.id, *ood.values())):
         check(source)
     if options.chooses and not args.calibration:
@@ -172,10 +179,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     manifest = _export(_classifier(args), args, options, int8)
     print(gate_text(manifest))
     if ood:
-        (evaluated,) = evaluate_sources([Gate.load(args.out)], args.id, ood, strict=args.strict)
+        (evaluated,) = evaluate_sources(
+            [Gate.load(args.out, engine="onnxruntime-cpu")], args.id, ood, strict=args.strict
+        )
         bundle.write_documents(args.out, evaluated.documents())
         print(summary(evaluated.figures))
         print(table(evaluated.figures))
+    if engine:
+        print(add_engine(args.out, engine))
     return 0
 
 

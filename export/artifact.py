@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 
 import onnx
@@ -53,5 +52,5 @@ def seal(model: onnx.ModelProto, manifest: Manifest) -> bytes:
     if gate := manifest.gate:
         own = rule.thresholds(manifest.labels, gate) if gate.class_conditional else None
         head.set_gate(model, manifest.scores.index(gate.score), gate.threshold, own)
-    set_metadata(model, dataclasses.replace(manifest, files={}).to_json())
+    set_metadata(model, manifest.embedded.to_json())
     return bytes(model.SerializeToString())

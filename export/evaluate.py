@@ -139,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for option, file in (("--json", args.json), ("--markdown", args.markdown)):
         if file and not file.parent.is_dir():
             raise ExportError(f"{option} {file}: there is no directory {file.parent}")
-    gates = [Gate.load(path, threads=args.threads) for path in args.bundles]
+    gates = [Gate.load(path, engine="onnxruntime-cpu", threads=args.threads) for path in args.bundles]
     evaluated = evaluate_sources(gates, args.id, sources, allow_leakage=args.allow_leakage, strict=args.strict)
     figures = {str(path): each.figures for path, each in zip(args.bundles, evaluated, strict=True)}
     for path, found in figures.items():

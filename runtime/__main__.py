@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
+import sys
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from runtime.command import run
 from runtime.decision import Decision
+from runtime.engines.options import EngineName
 from runtime.exceptions import ImageError, OodgateError
 from runtime.gate import MAX_BATCH, Gate
 from runtime.preprocess import SUFFIXES
@@ -26,6 +29,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("bundle", metavar="BUNDLE", help="directory that python -m export wrote")
     parser.add_argument("images", metavar="IMAGE|DIR", nargs="+", type=Path, help="image files, and folders of them")
     parser.add_argument("--alpha", type=float, help="one of the bundle's operating points (default: the bundle's)")
+    parser.add_argument(
+        "--engine",
+        choices=get_args(EngineName),
+        default="auto",
+        help="what runs the graph; auto takes the best that works here and says so on stderr (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--cache", type=Path, help="folder for what an engine builds at start-up (default: ~/.cache/oodgate)"
+    )
     parser.add_argument("--threads", type=int, default=0, help="engine threads (default: one a physical core)")
     return parser
 
@@ -61,7 +73,8 @@ def _result(result: Decision | ImageError | None, unreadable: str | None) -> dic
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
-    gate = Gate.load(args.bundle, threads=args.threads, alpha=args.alpha)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    gate = Gate.load(args.bundle, engine=args.engine, threads=args.threads, cache=args.cache, alpha=args.alpha)
     files = _files(args.images)
     count = failures = 0
     while chunk := list(islice(files, MAX_BATCH)):

@@ -51,13 +51,17 @@ class Bundle:
     def check_graph(self, signature: Signature) -> None:
         """Check that the graph's inputs, outputs and embedded manifest are those of manifest.json.
 
+        An engine that was built from the graph has neither the inputs of thresholds nor a manifest.
+
         Raises:
             GraphMismatch: naming the tensor or the field.
         """
         spec, manifest = self.manifest.input, self.manifest
-        inputs = {"images": Tensor("uint8", (None, spec.height, spec.width, 3)), "threshold": Tensor("float32", ())}
-        if manifest.gate and manifest.gate.class_conditional:
-            inputs["class_thresholds"] = Tensor("float32", (len(manifest.labels),))
+        inputs = {"images": Tensor("uint8", (None, spec.height, spec.width, 3))}
+        if not signature.built:
+            inputs["threshold"] = Tensor("float32", ())
+            if manifest.gate and manifest.gate.class_conditional:
+                inputs["class_thresholds"] = Tensor("float32", (len(manifest.labels),))
         outputs = {
             "logits": Tensor("float32", (None, len(manifest.labels))),
             "penultimate": Tensor("float32", (None, manifest.model.features)),
@@ -73,19 +77,29 @@ class Bundle:
                     raise self._mismatch(f"{kind} {name!r} {tensor} is missing; the graph has {sorted(found)}")
                 if found[name] != tensor:
                     raise self._mismatch(f"{kind} {name!r}: the manifest says {tensor}, the graph has {found[name]}")
+        if signature.built:
+            return
         if signature.manifest is None:
             raise self._mismatch("no manifest in the graph's metadata; export the bundle again")
         try:
             embedded = Manifest.from_json(signature.manifest)
         except ValueError as error:
             raise self._mismatch(f"the manifest in the graph's metadata is invalid: {error}") from error
-        ours = dataclasses.asdict(dataclasses.replace(manifest, files={}))
+        ours = dataclasses.asdict(manifest.embedded)
         theirs = dataclasses.asdict(embedded)
         for name, value in ours.items():
             if theirs[name] != value:
                 raise self._mismatch(
                     f"{name} in the graph's metadata is not that of {MANIFEST}; one of them was edited"
                 )
+
+    def read(self, name: str) -> bytes:
+        """The bytes of one of the manifest's files, checked against its size and SHA-256.
+
+        Raises:
+            BundleNotFound, FileDamaged
+        """
+        return _read_verified(self.path / name, self.manifest.files[name])
 
     def _mismatch(self, problem: str) -> GraphMismatch:
         return GraphMismatch(self.path / MODEL, problem)
@@ -124,8 +138,7 @@ def write(path: Path, manifest: Manifest, files: Mapping[str, bytes], documents:
     path = path.resolve()
     if path.exists() and not _replaceable(path):
         raise BundleError(path, "exists and is not a bundle; choose another directory")
-    entries = {name: FileEntry(hashlib.sha256(data).hexdigest(), len(data)) for name, data in files.items()}
-    manifest = dataclasses.replace(manifest, files=entries)
+    manifest = dataclasses.replace(manifest, files={name: entry(data) for name, data in files.items()})
     temporary = path.with_name(f".{path.name}.new-{os.getpid()}")
     replaced = path.with_name(f".{path.name}.old-{os.getpid()}")
     try:
@@ -146,6 +159,32 @@ def write(path: Path, manifest: Manifest, files: Mapping[str, bytes], documents:
     return Bundle(path, manifest, files[MODEL])
 
 
+def entry(data: bytes) -> FileEntry:
+    """The manifest's entry for a file with these bytes."""
+    return FileEntry(hashlib.sha256(data).hexdigest(), len(data))
+
+
+def update(bundle: Bundle, manifest: Manifest, added: Mapping[str, bytes]) -> Bundle:
+    """Give a bundle another manifest and further files, in place; a process killed meanwhile leaves a bundle that loads.
+
+    The manifest is replaced once the files are there, and what it no longer lists is deleted last.
+
+    Args:
+        bundle: as it is.
+        manifest: what it becomes: `files` lists what is added, and nothing that is there changes.
+        added: the bytes of new files, by name.
+
+    Raises:
+        BundleError: the directory can't be written.
+    """
+    for name, data in added.items():
+        _replace(bundle.path / name, data)
+    _replace(bundle.path / MANIFEST, (manifest.to_json(indent=1) + "\n").encode())
+    for name in bundle.manifest.files.keys() - manifest.files.keys():
+        (bundle.path / name).unlink(missing_ok=True)
+    return dataclasses.replace(bundle, manifest=manifest)
+
+
 def write_documents(path: Path, documents: Mapping[str, bytes]) -> None:
     """Replace documents of a bundle, each by a rename, and leave everything else as it is.
 
@@ -153,12 +192,18 @@ def write_documents(path: Path, documents: Mapping[str, bytes]) -> None:
         BundleError: the directory can't be written.
     """
     for name, data in documents.items():
-        temporary = path / f".{name}.new-{os.getpid()}"
-        try:
-            temporary.write_bytes(data)
-            temporary.replace(path / name)
-        except OSError as error:
-            raise BundleError(path / name, f"can't be written ({error.strerror})") from error
+        _replace(path / name, data)
+
+
+def _replace(file: Path, data: bytes) -> None:
+    """Write a file to a temporary sibling and rename it into place."""
+    temporary = file.with_name(f".{file.name}.new-{os.getpid()}")
+    try:
+        file.parent.mkdir(exist_ok=True)
+        temporary.write_bytes(data)
+        temporary.replace(file)
+    except OSError as error:
+        raise BundleError(file, f"can't be written ({error.strerror})") from error
 
 
 def _replaceable(path: Path) -> bool:

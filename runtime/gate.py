@@ -11,9 +11,10 @@ import numpy.typing as npt
 
 from runtime.bundle import MANIFEST, MODEL, Bundle
 from runtime.decision import Decision, GateScore, ModelRef
+from runtime.engines import selection
 from runtime.engines.interface import Engine, Outputs
-from runtime.engines.onnxruntime_cpu import OnnxRuntimeCpu
-from runtime.exceptions import EngineError, GraphMismatch, ImageError, NotCalibrated
+from runtime.engines.options import EngineName, EngineOptions
+from runtime.exceptions import ImageError, NotCalibrated
 from runtime.manifest import Manifest
 from runtime.preprocess import Limits, preprocess
 from runtime.rule import Rule
@@ -60,22 +61,34 @@ class Gate:
 
     @classmethod
     def load(
-        cls, path: str | Path, *, threads: int = 0, limits: Limits | None = None, alpha: float | None = None
+        cls,
+        path: str | Path,
+        *,
+        engine: EngineName = "auto",
+        threads: int = 0,
+        cache: Path | None = None,
+        limits: Limits | None = None,
+        alpha: float | None = None,
     ) -> Gate:
-        """Load and verify the bundle at `path`, on ONNX Runtime's CPU engine.
+        """Load and verify the bundle at `path`, ready to decide: whatever an engine has to build is built here.
 
         Args:
             path: the directory of a bundle.
-            threads: threads of the engine; 0 takes one for each physical core.
+            engine: what runs its graph; ``auto`` takes the best that works here, and logs which and why. One that is
+                named runs, or is an error.
+            threads: threads of the engine on the CPU; 0 takes one for each physical core.
+            cache: folder for what an engine builds at start-up; ``~/.cache/oodgate`` otherwise.
             limits: bounds on one image file.
             alpha: one of the bundle's operating points; its default one otherwise.
 
         Raises:
             BundleError: one of its subclasses, naming the file at fault.
+            EngineError: the engine that is named can't run here.
             UnknownOperatingPoint: none is stored for `alpha`.
         """
         bundle = Bundle.load(path)
-        return cls(bundle, load_engine(bundle, threads=threads), limits, alpha=alpha)
+        options = EngineOptions(engine, threads) if cache is None else EngineOptions(engine, threads, cache)
+        return cls(bundle, selection.load(bundle, options), limits, alpha=alpha)
 
     @property
     def manifest(self) -> Manifest:
@@ -194,15 +207,12 @@ class Gate:
 
 
 def load_engine(bundle: Bundle, *, threads: int = 0) -> Engine:
-    """The engine for a bundle's graph.
+    """The engine for a bundle's graph on the CPU.
 
     Raises:
         GraphMismatch: model.onnx does not load.
     """
-    try:
-        return OnnxRuntimeCpu(bundle.model, threads)
-    except EngineError as error:
-        raise GraphMismatch(bundle.path / MODEL, str(error)) from error
+    return selection.load(bundle, EngineOptions("onnxruntime-cpu", threads))
 
 
 def _probabilities(logits: npt.NDArray[np.float32], temperature: float, multilabel: bool) -> npt.NDArray[np.float64]:

@@ -26,6 +26,7 @@ Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 Task = Literal["multiclass", "multilabel"]
 MergeMethod = Literal["min", "harmonic"]
 Precision = Literal["fp32", "fp16", "int8"]
+NativeRuntime = Literal["tensorrt", "tensorrt-rtx"]
 
 
 @dataclass(frozen=True)
@@ -381,6 +382,41 @@ class FileEntry:
 
 
 @dataclass(frozen=True)
+class EngineSpec:
+    """An engine that was built from the bundle's graph.
+
+    Attributes:
+        runtime: what runs it.
+        release: of the runtime that built it.
+        targets: the compute capabilities that it was built for, 89 for 8.9.
+        version_compatible: whether later releases of the runtime run it too.
+        hardware_compatible: whether it runs on any GPU of Ampere or later, and not on `targets` alone.
+        precision: of the backbone's arithmetic: ``fp32``, ``fp16`` or ``int8``.
+        batches: the smallest batch that it takes, the one it was optimised for, and the largest.
+        model: SHA-256 of the model.onnx that it was built from.
+        kernels: number of its layers after fusion; each is a kernel or a library call.
+        head_kernels: how many of them compute scores and the decision.
+    """
+
+    runtime: NativeRuntime
+    release: str
+    targets: tuple[int, ...]
+    precision: str
+    batches: tuple[int, int, int]
+    model: str
+    kernels: int
+    head_kernels: int
+    version_compatible: bool = False
+    hardware_compatible: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.targets or min(self.targets) < 1:
+            raise ValueError(f"targets must be compute capabilities, found {list(self.targets)}")
+        if not 1 <= self.batches[0] <= self.batches[1] <= self.batches[2]:
+            raise ValueError(f"batches must ascend from at least 1, found {list(self.batches)}")
+
+
+@dataclass(frozen=True)
 class Manifest:
     """Everything a runtime needs to know of a bundle.
 
@@ -398,6 +434,7 @@ class Manifest:
         provenance: package versions, training metrics, verification figures; for people, not read by the runtime.
         files: name relative to the bundle -> size and hash. Empty in the copy inside the graph, which can't
             hold its own hash.
+        engines: those of `files` that are engines built from the graph. Empty in the copy inside the graph too.
     """
 
     model: ModelSpec
@@ -414,6 +451,7 @@ class Manifest:
     data: dict[str, DataSpec] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     files: dict[str, FileEntry] = field(default_factory=dict)
+    engines: dict[str, EngineSpec] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
@@ -423,6 +461,8 @@ class Manifest:
         for name in self.files:
             if not name or name.startswith("/") or ".." in name.split("/") or "\0" in name or "\\" in name:
                 raise ValueError(f"files: {name!r} is not a file inside the bundle")
+        if unlisted := sorted(self.engines.keys() - self.files.keys()):
+            raise ValueError(f"engines: {unlisted[0]!r} is not one of the files")
         for name, merged in self.merged.items():
             if name not in self.scores or name != "+".join(merged.parts) or set(merged.parts) - set(self.scores):
                 raise ValueError(f"merged: {name!r} and what it is made of must be scores, of {list(self.scores)}")
@@ -444,6 +484,11 @@ class Manifest:
                     raise ValueError(f"gate.classes: {label!r} is not one of the labels")
                 if label not in calibration.classes or calibration.classes[label].n != own.n:
                     raise ValueError(f"calibration.classes must have the {own.n} images of {label!r}")
+
+    @property
+    def embedded(self) -> Manifest:
+        """The copy inside the graph: all but `files` and `engines`, which are made from it."""
+        return dataclasses.replace(self, files={}, engines={})
 
     def to_json(self, *, indent: int | None = None) -> str:
         """The manifest as JSON text; numbers survive the round trip exactly."""

@@ -32,6 +32,7 @@ class TorchEngine:
     """
 
     name = "torch"
+    batches: tuple[int, ...] = ()
 
     def __init__(
         self, classifier: Classifier, model: onnx.ModelProto, manifest: Manifest, signature: Signature

@@ -23,11 +23,18 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Signature:
-    """A graph's face: inputs, outputs and the manifest it carries (None if it carries none)."""
+    """A graph's face.
+
+    Attributes:
+        inputs, outputs: by name.
+        manifest: what it carries; None if it carries none.
+        built: whether this is an engine built from the graph, in which thresholds are constants and no inputs.
+    """
 
     inputs: Mapping[str, Tensor]
     outputs: Mapping[str, Tensor]
     manifest: str | None
+    built: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,10 +58,18 @@ Threshold = float | npt.NDArray[np.float32]
 
 
 class Engine(Protocol):
-    """A loaded graph; `run` may be called from several threads at once."""
+    """A loaded graph; `run` may be called from several threads at once.
+
+    Attributes:
+        name: which engine it is.
+        signature: of its graph.
+        batches: the batch sizes that it runs as they are, ascending; others are padded or split. Empty where any
+            batch is run as it is.
+    """
 
     name: str
     signature: Signature
+    batches: tuple[int, ...]
 
     def run(
         self, images: npt.NDArray[np.uint8], threshold: Threshold | None = None, *, penultimate: bool = False

@@ -6,10 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from runtime.engines.interface import Outputs, Signature, Tensor, Threshold, threshold_feeds
+from runtime.engines.interface import Outputs, Threshold, threshold_feeds
+from runtime.engines.onnxruntime_session import read_signature
 from runtime.exceptions import EngineError
-
-_DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(bool)": "bool"}
 
 
 class OnnxRuntimeCpu:
@@ -24,6 +23,7 @@ class OnnxRuntimeCpu:
     """
 
     name = "onnxruntime-cpu"
+    batches: tuple[int, ...] = ()
 
     def __init__(self, model: bytes, threads: int = 0) -> None:
         options = ort.SessionOptions()
@@ -33,12 +33,7 @@ class OnnxRuntimeCpu:
             self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's exceptions share no public base
             raise EngineError(f"ONNX Runtime can't load the graph: {error}") from error
-        inputs = [*self._session.get_inputs(), *self._session.get_overridable_initializers()]
-        self.signature = Signature(
-            inputs={item.name: _tensor(item) for item in inputs},
-            outputs={item.name: _tensor(item) for item in self._session.get_outputs()},
-            manifest=self._session.get_modelmeta().custom_metadata_map.get("oodgate"),
-        )
+        self.signature = read_signature(self._session)
 
     def run(
         self, images: npt.NDArray[np.uint8], threshold: Threshold | None = None, *, penultimate: bool = False
@@ -52,8 +47,3 @@ class OnnxRuntimeCpu:
             return Outputs(*self._session.run(names, feeds))
         except Exception as error:  # ONNX Runtime's exceptions share no public base
             raise EngineError(f"ONNX Runtime failed on a batch of {len(images)}: {error}") from error
-
-
-def _tensor(item: ort.NodeArg) -> Tensor:
-    shape = tuple(size if isinstance(size, int) else None for size in item.shape)
-    return Tensor(_DTYPES.get(item.type, item.type), shape)

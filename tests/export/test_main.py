@@ -424,3 +424,32 @@ def test_an_output_that_is_something_else_is_left_alone(
 
 def test_an_output_below_a_file(weights: Path, labels: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "weights.pth" in failure(capsys, main, *foreign(weights, labels, weights / "bundle"))
+
+
+# --- an engine beside the graph
+
+
+def test_an_engine_is_built_into_the_bundle(checkpoint_file: Path, sources: Sources, tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx_bindings")
+    out = call(
+        main,
+        "--checkpoint",
+        checkpoint_file,
+        "--calibration",
+        sources.val,
+        "--out",
+        tmp_path / "b",
+        "--tensorrt",
+        "rtx",
+    )
+    ((name, spec),) = Bundle.load(tmp_path / "b").manifest.engines.items()
+    assert (spec.targets, spec.batches) == ((86, 89, 120), (1, 8, 64))
+    assert name in out
+
+
+def test_what_an_engine_lacks_is_found_before_any_work(
+    checkpoint_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = failure(capsys, main, "--checkpoint", checkpoint_file, "--out", tmp_path / "b", "--sm", "86")
+    assert message == "--sm goes with --tensorrt rtx or full"
+    assert not (tmp_path / "b").exists()

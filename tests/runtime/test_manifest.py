@@ -177,6 +177,7 @@ def test_fields_are_those_of_the_design() -> None:
         "data",
         "provenance",
         "files",
+        "engines",
     }
 
 

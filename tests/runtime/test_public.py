@@ -123,7 +123,7 @@ def test_fields_are_frozen(name: str, fields: list[str]) -> None:
 @pytest.mark.parametrize(
     ("method", "parameters"),
     [
-        ("load", ["path", "threads", "limits", "alpha"]),
+        ("load", ["path", "engine", "threads", "cache", "limits", "alpha"]),
         ("decide", ["self", "images", "alpha"]),
         ("preprocess", ["self", "data"]),
         ("warm_up", ["self"]),

@@ -1,0 +1,94 @@
+// Classify an image or reject it, with ONNX Runtime alone: no Python, and no code of this project.
+//
+//     oodgate model.onnx images.rgb [threshold]
+//
+// images.rgb holds one or more images as raw bytes, red, green and blue of each pixel, row by row, at the model's size:
+// `magick photo.jpg -resize 32x32^ -gravity center -extent 32x32 -depth 8 images.rgb`. Preprocessing, scores and decision
+// are in the graph. The graph's own threshold decides, unless another one is given.
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
+#include <fstream>
+#include <iterator>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include <onnxruntime_cxx_api.h>
+
+namespace {
+
+std::vector<std::uint8_t> read(const std::string& path) {
+    std::ifstream file(path, std::ios::binary);
+    if (!file) throw std::runtime_error(path + ": can't be read");
+    return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
+float to_threshold(const std::string& text) {
+    std::size_t used = 0;
+    const float value = std::stof(text, &used);
+    if (used != text.size()) throw std::invalid_argument(text);
+    return value;
+}
+
+void classify(const std::string& model, const std::string& images, std::optional<float> threshold) {
+    Ort::Env env(ORT_LOGGING_LEVEL_ERROR, "oodgate");
+    Ort::SessionOptions options;
+    options.SetLogSeverityLevel(3);
+    Ort::Session session(env, model.c_str(), options);
+
+    // images: uint8 [N, H, W, 3]
+    std::vector<std::int64_t> shape = session.GetInputTypeInfo(0).GetTensorTypeAndShapeInfo().GetShape();
+    const auto size = static_cast<std::size_t>(shape[1] * shape[2] * shape[3]);
+    std::vector<std::uint8_t> pixels = read(images);
+    if (pixels.empty() || pixels.size() % size) {
+        throw std::runtime_error(images + ": expected " + std::to_string(size) + " bytes an image, found " +
+                                 std::to_string(pixels.size()) + " bytes");
+    }
+    const std::size_t count = pixels.size() / size;
+    shape[0] = static_cast<std::int64_t>(count);
+
+    const auto memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
+    std::vector<const char*> names{"images"};
+    std::vector<Ort::Value> inputs;
+    inputs.push_back(
+        Ort::Value::CreateTensor<std::uint8_t>(memory, pixels.data(), pixels.size(), shape.data(), shape.size()));
+    if (threshold) {  // a scalar: no dimensions
+        names.push_back("threshold");
+        inputs.push_back(Ort::Value::CreateTensor<float>(memory, &*threshold, 1, nullptr, 0));
+    }
+
+    const char* const wanted[] = {"logits", "scores", "accept"};
+    const auto outputs = session.Run(Ort::RunOptions{nullptr}, names.data(), inputs.data(), inputs.size(), wanted, 3);
+    const float* logits = outputs[0].GetTensorData<float>();  // [N, K]
+    const float* scores = outputs[1].GetTensorData<float>();  // [N, S]
+    const bool* accept = outputs[2].GetTensorData<bool>();   // [N]
+    const auto classes = outputs[0].GetTensorTypeAndShapeInfo().GetShape()[1];
+    const auto columns = outputs[1].GetTensorTypeAndShapeInfo().GetShape()[1];
+    for (std::size_t i = 0; i < count; ++i) {
+        const float* first = logits + i * classes;
+        std::printf("%s %td", accept[i] ? "accept" : "reject", std::max_element(first, first + classes) - first);
+        for (std::int64_t s = 0; s < columns; ++s) std::printf(" %.9g", scores[i * columns + s]);
+        std::printf("\n");
+    }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    if (argc != 3 && argc != 4) {
+        std::fprintf(stderr, "usage: oodgate model.onnx images.rgb [threshold]\n");
+        return 2;
+    }
+    try {
+        classify(argv[1], argv[2], argc == 4 ? std::optional<float>(to_threshold(argv[3])) : std::nullopt);
+    } catch (const std::logic_error&) {
+        std::fprintf(stderr, "error: the threshold must be a number, found %s\n", argv[argc - 1]);
+        return 1;
+    } catch (const std::exception& error) {
+        std::fprintf(stderr, "error: %s\n", error.what());
+        return 1;
+    }
+}

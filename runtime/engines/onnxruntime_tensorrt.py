@@ -1,0 +1,63 @@
+"""ONNX Runtime's TensorRT execution provider; its engine and timings are built at the first start and cached."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import onnxruntime as ort
+
+from runtime.bundle import MODEL, Bundle
+from runtime.engines import cache
+from runtime.engines.gpu import find_gpu
+from runtime.engines.interface import Engine
+from runtime.engines.onnxruntime_session import (
+    PROFILE,
+    GpuSession,
+    gpu_options,
+    gpu_session,
+    profile_shapes,
+    read_signature,
+)
+from runtime.engines.options import EngineOptions
+
+NAME = "onnxruntime-tensorrt"
+logger = logging.getLogger(__name__)
+
+
+def load(bundle: Bundle, options: EngineOptions) -> Engine:
+    """The bundle's graph on TensorRT, built now if the cache does not have it.
+
+    Raises:
+        EngineError: no GPU, or no ONNX Runtime or TensorRT for it.
+    """
+    gpu = find_gpu()
+    parts = {
+        "engine": NAME,
+        "model": bundle.manifest.files[MODEL].sha256,
+        "gpu": f"{gpu.name} {gpu.capability}",
+        "driver": gpu.driver,
+        "onnxruntime": ort.__version__,
+        "batches": str(PROFILE),
+    }
+
+    def fill(folder: Path) -> None:
+        logger.info("%s: building an engine for %s; it is kept in %s", NAME, gpu.name, options.cache)
+        _session(bundle, folder)
+        cache.write(folder / cache.KEY, cache.note(parts))
+
+    session = _session(bundle, cache.filled(options.cache, cache.key(**parts), fill))
+    return GpuSession(NAME, session, read_signature(session), bundle.manifest, PROFILE[-1])
+
+
+def _session(bundle: Bundle, folder: Path) -> ort.InferenceSession:
+    """With a profile given, the engine is built as the session is made, not in its first run."""
+    provider = {
+        "device_id": "0",
+        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_path": str(folder),
+        "trt_timing_cache_enable": "1",
+        "trt_timing_cache_path": str(folder),
+        **profile_shapes(bundle.manifest, "trt"),
+    }
+    return gpu_session(bundle.model, gpu_options(), [("TensorrtExecutionProvider", provider)])

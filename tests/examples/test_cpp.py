@@ -1,0 +1,104 @@
+"""The C++ example: compiled, and its decisions are Python's. Needs cmake, a compiler and ONNX Runtime's headers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+import pytest
+
+from runtime import Gate
+from runtime.bundle import Bundle
+from tests.small import calibration_images
+
+SOURCE = Path(__file__).resolve().parents[2] / "examples" / "cpp"
+LIBRARIES = sorted((Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.*"))
+IMAGES = calibration_images(100, seed=11)
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if not shutil.which("cmake") or not shutil.which("c++"):
+        pytest.skip("no cmake, or no C++ compiler")
+    if not LIBRARIES:
+        pytest.skip("this onnxruntime has no library to link with")
+    folders = os.environ.get("ONNXRUNTIME_INCLUDE", "/usr/include/onnxruntime:/usr/local/include/onnxruntime").split(
+        ":"
+    )
+    include = next((folder for folder in folders if Path(folder, "onnxruntime_cxx_api.h").exists()), None)
+    if include is None:
+        pytest.skip("no ONNX Runtime headers; install libonnxruntime-dev, or set ONNXRUNTIME_INCLUDE")
+    build = tmp_path_factory.mktemp("cpp")
+    for name in ("libonnxruntime.so", "libonnxruntime.so.1"):  # to link with, and the name that is asked for at start
+        (build / name).symlink_to(LIBRARIES[0])
+    library = [f"-DONNXRUNTIME_INCLUDE={include}", f"-DONNXRUNTIME_LIBRARY={build / 'libonnxruntime.so'}"]
+    flags = ["-DCMAKE_BUILD_TYPE=Debug", "-DCMAKE_CXX_FLAGS=-Werror"]
+    for command in (["cmake", "-S", SOURCE, "-B", build, *library, *flags], ["cmake", "--build", build]):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return build / "oodgate"
+
+
+def run(program: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    (tmp_path / "images.rgb").write_bytes(IMAGES.tobytes())
+    return tmp_path / "images.rgb"
+
+
+def answers(output: str) -> tuple[list[bool], list[int], npt.NDArray[np.float32]]:
+    """Accept, class and scores of each line."""
+    rows = [line.split() for line in output.splitlines()]
+    scores = np.array([row[2:] for row in rows], dtype=np.float32)
+    return [row[0] == "accept" for row in rows], [int(row[1]) for row in rows], scores
+
+
+def test_decides_as_python_does(program: Path, raw: Path, shared_bundle: Bundle) -> None:
+    decisions = Gate.load(shared_bundle.path, engine="onnxruntime-cpu").decide(IMAGES)
+    done = run(program, shared_bundle.path / "model.onnx", raw)
+    assert done.returncode == 0, done.stderr
+    accept, classes, scores = answers(done.stdout)
+    assert len(accept) == 100
+    assert 0 < sum(accept) < 100
+    assert accept == [not decision.is_ood for decision in decisions]
+    assert classes == [decision.class_index for decision in decisions]
+    np.testing.assert_allclose(scores, [list(decision.scores.values()) for decision in decisions], rtol=1e-5)
+
+
+def test_a_threshold_moves_the_decision(program: Path, raw: Path, shared_bundle: Bundle) -> None:
+    model = shared_bundle.path / "model.onnx"
+    _, _, scores = answers(run(program, model, raw).stdout)
+    energy = scores[:, shared_bundle.manifest.scores.index("energy")]
+    for threshold in (*np.quantile(energy, [0.25, 0.75], method="nearest"), np.float32(1e30)):
+        accept, _, _ = answers(run(program, model, raw, repr(float(threshold))).stdout)
+        np.testing.assert_array_equal(accept, energy >= threshold)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        ([], 2, "usage: oodgate"),
+        (["MODEL", "nowhere.rgb"], 1, "error: nowhere.rgb: can't be read"),
+        (["MODEL", "SHORT"], 1, "expected 768 bytes an image, found 5 bytes"),
+        (["nowhere.onnx", "RAW"], 1, "error: "),
+        (["MODEL", "RAW", "1.5x"], 1, "error: the threshold must be a number, found 1.5x"),
+    ],
+)
+def test_what_is_wrong_is_one_line(
+    program: Path, raw: Path, shared_bundle: Bundle, arguments: list[str], status: int, message: str
+) -> None:
+    short = raw.with_name("short.rgb")
+    short.write_bytes(b"short")
+    names = {"MODEL": shared_bundle.path / "model.onnx", "RAW": raw, "SHORT": short}
+    done = run(program, *(names.get(argument, argument) for argument in arguments))
+    assert done.returncode == status
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1

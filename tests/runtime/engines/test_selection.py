@@ -1,0 +1,132 @@
+"""Which engine runs: one that is named or an error, and for auto the best that works, said with the reasons."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+
+from runtime import Gate
+from runtime.bundle import Bundle
+from runtime.engines import selection
+from runtime.engines.onnxruntime_cpu import OnnxRuntimeCpu
+from runtime.engines.options import EngineName, EngineOptions
+from runtime.exceptions import EngineError
+from tests.runtime.engines.conftest import with_engine
+from tests.runtime.test_main import command
+from tests.small import calibration_images, encode
+
+REASON = r"no NVIDIA GPU here"
+
+
+def no_gpu() -> None:
+    raise EngineError("no NVIDIA GPU here: made up")
+
+
+@pytest.fixture
+def without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No GPU, wherever the tests run."""
+    from runtime.engines import (
+        onnxruntime_cuda,
+        onnxruntime_rtx,
+        onnxruntime_tensorrt,
+        tensorrt_native,
+        tensorrt_rtx_native,
+    )
+
+    for module in (onnxruntime_cuda, onnxruntime_rtx, onnxruntime_tensorrt, tensorrt_native, tensorrt_rtx_native):
+        monkeypatch.setattr(module, "find_gpu", no_gpu)
+
+
+def test_every_name_has_its_engine() -> None:
+    assert {"auto", OnnxRuntimeCpu.name, *selection.GPU_ENGINES} == set(get_args(EngineName))
+
+
+@pytest.mark.parametrize("name", selection.GPU_ENGINES)
+@pytest.mark.usefixtures("without_gpu")
+def test_a_named_engine_that_can_not_run_is_an_error(loaded: Bundle, tmp_path: Path, name: EngineName) -> None:
+    with pytest.raises(EngineError, match=f"^engine {name}: {REASON}") as caught:
+        Gate.load(loaded.path, engine=name, cache=tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("without_gpu")
+def test_auto_takes_the_cpu_and_says_why(loaded: Bundle, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        gate = Gate.load(loaded.path)
+    assert gate.engine.name == "onnxruntime-cpu"
+    (message,) = caplog.messages
+    assert message.startswith("engine onnxruntime-cpu, the best that works here (tensorrt, tensorrt-rtx, onnxruntime-")
+    assert "no NVIDIA GPU here: made up" in message
+
+
+@pytest.mark.usefixtures("library")
+def test_auto_takes_a_built_engine_and_says_what_was_better(
+    loaded: Bundle, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with_engine(loaded)
+    with caplog.at_level(logging.INFO):
+        gate = Gate.load(loaded.path, cache=tmp_path)
+    assert gate.engine.name == "tensorrt-rtx"
+    assert caplog.messages == [
+        "engine tensorrt-rtx, the best that works here (tensorrt: the bundle has no tensorrt engine; build one with "
+        "python -m export.tensorrt BUNDLE --tensorrt full)"
+    ]
+
+
+def test_an_unknown_engine_is_an_error(loaded: Bundle) -> None:
+    with pytest.raises(EngineError, match="unknown engine 'gpu'; there are auto, onnxruntime-cpu"):
+        selection.load(loaded, EngineOptions("gpu"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["onnxruntime-cuda", "tensorrt-rtx"])
+def test_the_command_ends_with_one_line(loaded: Bundle, tmp_path: Path, name: str) -> None:
+    """The bundle has no engine and this ONNX Runtime no CUDA, so not even a GPU would do."""
+    (tmp_path / "image.png").write_bytes(encode(calibration_images(1)[0]))
+    run = command(loaded.path, tmp_path / "image.png", "--engine", name)
+    assert (run.returncode, run.stdout) == (1, "")
+    assert run.stderr.startswith(f"error: engine {name}: ")
+    assert run.stderr.count("\n") == 1
+
+
+def test_onnxruntime_on_the_gpu_never_falls_back(
+    loaded: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With a GPU but an ONNX Runtime without its provider."""
+    from runtime.engines import onnxruntime_cuda, onnxruntime_session, onnxruntime_tensorrt
+    from runtime.engines.gpu import Gpu
+
+    monkeypatch.setattr(onnxruntime_session.ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    for module, name in ((onnxruntime_cuda, "onnxruntime-cuda"), (onnxruntime_tensorrt, "onnxruntime-tensorrt")):
+        monkeypatch.setattr(module, "find_gpu", lambda: Gpu("Made-up", 89, "13.0"))
+        with pytest.raises(EngineError, match=r"has no .*ExecutionProvider; install onnxruntime-gpu in place of"):
+            selection.load(loaded, EngineOptions(name, cache=tmp_path / "cache"))  # type: ignore[arg-type]
+    assert not list((tmp_path / "cache").glob("*"))
+
+
+def test_a_session_that_may_not_use_the_cpu_does_not(loaded: Bundle) -> None:
+    from runtime.engines.onnxruntime_session import gpu_options, gpu_session
+
+    with pytest.raises(EngineError, match="can't load the graph on"):
+        gpu_session(loaded.model, gpu_options(), [("CPUExecutionProvider", {})])
+
+
+def test_the_gpu_session_decides_on_the_host(loaded: Bundle) -> None:
+    """On a session of the CPU: the decision does not depend on where the scores come from."""
+    import onnxruntime as ort
+
+    from runtime.engines.onnxruntime_session import GpuSession, read_signature
+
+    session = ort.InferenceSession(loaded.model, providers=["CPUExecutionProvider"])
+    engine = GpuSession("made-up", session, read_signature(session), loaded.manifest, 8)
+    images = calibration_images(21, seed=6)
+    expected = OnnxRuntimeCpu(loaded.model, 1).run(images, 0.5, penultimate=True)
+    found = engine.run(images, 0.5, penultimate=True)
+    np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(found.accept, expected.accept)
+    assert found.penultimate is not None
+    assert found.penultimate.shape == (21, 8)
+    assert engine.run(images[:0]).logits.shape == (0, 3)

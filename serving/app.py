@@ -65,7 +65,13 @@ def create_app(settings: Settings) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        gate = Gate.load(settings.bundle, threads=settings.engine_threads, limits=settings.limits, alpha=settings.alpha)
+        gate = Gate.load(
+            settings.bundle,
+            engine=settings.engine,
+            threads=settings.engine_threads,
+            limits=settings.limits,
+            alpha=settings.alpha,
+        )
         gate.warm_up()
         watching = Watching.start(gate, settings)
         decider = Decider(gate, settings, watching.listeners)

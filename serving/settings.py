@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from runtime.engines.options import EngineName
 from runtime.exceptions import OodgateError
 from runtime.gate import MAX_BATCH
 from runtime.preprocess import Limits
@@ -45,6 +46,7 @@ class Settings:
     Attributes:
         bundle: directory of the bundle to serve.
         alpha: the operating point to serve, one of the bundle's; its default one otherwise.
+        engine: what runs the model; ``auto`` takes the best that works.
         workers: processes, each with a model of its own.
         engine_threads: threads of one engine call; 0 takes one for each physical core.
         engine_calls: batches that the engine runs at the same time.
@@ -73,6 +75,7 @@ class Settings:
 
     bundle: Path = _ROOT / "bundles" / "cifar10"
     alpha: float | None = None
+    engine: EngineName = "auto"
     workers: int = _WORKERS
     engine_threads: int = _at_least_zero(1)
     engine_calls: int = max(1, _CORES // _WORKERS // 2)
@@ -135,6 +138,10 @@ class Settings:
 def _parse(variable: str, text: str, kind: Any, smallest: int) -> Any:
     if kind is Path:
         return Path(text)
+    if kind == EngineName:
+        if text not in typing.get_args(EngineName):
+            raise SettingsError(f"{variable} must be one of {', '.join(typing.get_args(EngineName))}, found {text!r}")
+        return text
     if kind is str:
         return text
     if kind is bool:

@@ -83,6 +83,7 @@ def test_a_hundred_reloads_under_load(shared_bundle: Bundle, other: Bundle, bund
                 assert answer.status_code == 200, answer.text
                 check([answer.json()], [image])
                 count += 1
+                await asyncio.sleep(0.002)
             return count
 
         async def several() -> int:
@@ -95,7 +96,7 @@ def test_a_hundred_reloads_under_load(shared_bundle: Bundle, other: Bundle, bund
                 count += 1
             return count
 
-        load = [asyncio.ensure_future(task) for task in (one(0), one(3), one(7), several())]
+        load = [asyncio.ensure_future(task) for task in (one(0), one(3), several())]
         for number in range(100):
             new = (other, shared_bundle)[number % 2]
             await asyncio.to_thread(replace, path, new)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import shutil
 import threading
+import weakref
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -213,6 +215,23 @@ def test_a_request_in_progress_keeps_its_bundle(shared_bundle: Bundle, other: Bu
         assert (await client.get("/model")).json()["labels"] == list(other.manifest.labels)
 
     run(bundle_dir, body, engine_calls=2)
+
+
+def test_a_replaced_bundle_leaves_the_memory(other: Bundle, bundle_dir: Path) -> None:
+    async def body(client: httpx.AsyncClient, app: Starlette, path: Path) -> None:
+        deployment: Deployment = app.state.deployment
+        await client.post("/classify_batch?alpha=0.05", files=[("images", image) for image in IMAGES[:8]])
+        await client.post("/classify", content=IMAGES[0])
+        old = weakref.ref(deployment.decider.gate.engine)
+        replace(path, other)
+        await deployment.look()
+        while deployment._retiring:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)
+        gc.collect()
+        assert old() is None
+
+    run(bundle_dir, body, decode_threads=4, engine_calls=2)
 
 
 def test_the_same_bundle_written_again_is_left_alone(shared_bundle: Bundle, bundle_dir: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -94,6 +96,29 @@ class Gate:
     def manifest(self) -> Manifest:
         """What the bundle says of itself, with the gate at the operating point in use."""
         return self._manifest
+
+    def at(self, alpha: float) -> Gate:
+        """The same gate with another of its operating points as the default, on the same engine.
+
+        Raises:
+            UnknownOperatingPoint: none is stored for `alpha`.
+        """
+        other = copy.copy(self)
+        other._gate = self._gate.at(alpha)
+        other._manifest = dataclasses.replace(self._manifest, gate=other._gate)
+        return other
+
+    def verdict(self, decision: Decision) -> tuple[bool, float]:
+        """What this gate says of an image that it decided on at another operating point: without the engine.
+
+        Returns:
+            whether the image is rejected, and its p-value.
+        """
+        rule = self._rules[self._gate.alpha]
+        value, classes = np.array([decision.score.value], np.float32), np.array([decision.class_index])
+        numbers = (decision.confidence, *decision.scores.values())
+        accept = bool(value[0] >= rule.thresholds(classes)[0]) and all(map(math.isfinite, numbers))
+        return not accept, float(rule.p_values(value, classes)[0])
 
     def decide(
         self, images: npt.NDArray[np.uint8] | Iterable[bytes | str | Path], *, alpha: float | None = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,11 +24,12 @@ from serving import inference_routes, openapi, watching_routes
 from serving.body import read_image, read_images
 from serving.caller import caller
 from serving.decider import Decider
+from serving.deployment import Deployment
 from serving.errors import HANDLERS, image_error
 from serving.json_response import JsonResponse
 from serving.metrics import CONTENT_TYPE, exposition, metrics
+from serving.operating_point import asked_alpha
 from serving.settings import Settings
-from serving.watching import Watching
 
 PAGE = Path(__file__).resolve().parent / "page"
 
@@ -53,8 +53,6 @@ _PUBLIC = (
 
 _SAMPLED = 0.25  # seconds between looks at the queue
 
-logger = logging.getLogger("oodgate")
-
 
 def create_app(settings: Settings) -> Starlette:
     """The application; its lifespan loads, verifies and warms up the bundle.
@@ -65,24 +63,13 @@ def create_app(settings: Settings) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        gate = Gate.load(
-            settings.bundle,
-            engine=settings.engine,
-            threads=settings.engine_threads,
-            limits=settings.limits,
-            alpha=settings.alpha,
-        )
-        gate.warm_up()
-        watching = Watching.start(gate, settings)
-        decider = Decider(gate, settings, watching.listeners)
-        app.state.decider, app.state.watching = decider, watching
-        sampler = asyncio.ensure_future(_sample_queue(decider))
-        logger.info("serving %s on %s", settings.bundle, gate.engine.name)
+        deployment = Deployment(settings)
+        app.state.deployment, app.state.decider = deployment, deployment.decider
+        sampler = asyncio.ensure_future(_sample_queue(deployment.decider))
         yield
         app.state.decider = None
         sampler.cancel()
-        await decider.close()
-        await to_thread.run_sync(watching.close)
+        await deployment.close()
 
     routes = [
         Route("/classify", _classify, methods=["POST"]),
@@ -125,25 +112,27 @@ class _PageFiles(StaticFiles):
 async def _classify(request: Request) -> Response:
     decider: Decider = request.app.state.decider
     settings: Settings = request.app.state.settings
-    start = perf_counter()
-    image = await read_image(request, settings.max_bytes)
-    metrics().read(perf_counter() - start)
-    decision = await decider.decide(image, caller(request))
+    with decider.using(asked_alpha(request)) as use:
+        start = perf_counter()
+        image = await read_image(request, settings.max_bytes)
+        metrics().read(perf_counter() - start)
+        decision = await decider.decide(image, caller(request), use)
     return JsonResponse(decision.to_dict())
 
 
 async def _classify_batch(request: Request) -> Response:
     decider: Decider = request.app.state.decider
     settings: Settings = request.app.state.settings
-    spec = decider.gate.manifest.input
-    start = perf_counter()
-    images = await read_images(request, (spec.height, spec.width, 3), settings.max_images, settings.max_body)
-    metrics().read(perf_counter() - start)
     results: list[Decision | ImageError]
-    if isinstance(images, list):
-        results = await decider.decide_each(images, caller(request))
-    else:
-        results = [*await decider.decide_array(images, caller(request))]
+    with decider.using(asked_alpha(request)) as use:
+        spec = use.gate.manifest.input
+        start = perf_counter()
+        images = await read_images(request, (spec.height, spec.width, 3), settings.max_images, settings.max_body)
+        metrics().read(perf_counter() - start)
+        if isinstance(images, list):
+            results = await decider.decide_each(images, caller(request), use)
+        else:
+            results = [*await decider.decide_array(images, caller(request), use)]
     return JsonResponse({"results": [r.to_dict() if isinstance(r, Decision) else image_error(r) for r in results]})
 
 
@@ -158,7 +147,7 @@ async def _model(request: Request) -> Response:
             "sha256": sha256,
             "engine": gate.engine.name,
             "version": runtime.__version__,
-            "drift": request.app.state.watching.drift.report().to_dict(),
+            "drift": request.app.state.deployment.watching.drift.report().to_dict(),
         }
     )
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from time import monotonic
 from typing import NamedTuple
 
@@ -40,31 +41,92 @@ class Decided(NamedTuple):
         image: the bytes of the image file, or uint8 [H, W, 3] where an array was sent.
         request_id: the caller's.
         gate: which decided.
+        standard: the same bundle's gate at the default operating point; `gate` itself, but for requests with an alpha of
+            their own.
     """
 
     decision: Decision
     image: bytes | Images
     request_id: str
     gate: Gate
+    standard: Gate
 
 
 Listener = Callable[[Decided], None]
 
 
-class Decider:
-    """Decides on images without blocking the event loop that made it.
-
-    Assigning to `gate` swaps it: jobs that are queued keep the gate they came with, and no batch mixes two.
+class Served:
+    """A bundle in service: its gate at every operating point, who listens, and how many requests use it.
 
     Args:
-        gate: loaded, verified and warmed up.
-        settings: of threads, batches, the queue and the deadline.
+        gate: loaded, verified and warmed up; at the default operating point.
         listeners: called on the event loop with each decision, so they must be quick; what they raise is logged.
     """
 
-    def __init__(self, gate: Gate, settings: Settings, listeners: Sequence[Listener] = ()) -> None:
+    def __init__(self, gate: Gate, listeners: Sequence[Listener] = ()) -> None:
+        spec = gate.manifest.gate
+        assert spec is not None
         self.gate = gate
-        self._listeners = listeners
+        self.listeners = listeners
+        self._points = {alpha: gate if alpha == spec.alpha else gate.at(alpha) for alpha in spec.alphas}
+        self._uses = 0
+        self._unused = asyncio.Event()
+        self._unused.set()
+
+    def at(self, alpha: float | None) -> Gate:
+        """The gate at the operating point `alpha`, the default one for None; the same object each time.
+
+        Raises:
+            RequestError: 400, none is stored for `alpha`.
+        """
+        if alpha is None:
+            return self.gate
+        if alpha not in self._points:
+            stored = ", ".join(f"{point:g}" for point in self._points)
+            raise RequestError(400, "unknown_alpha", f"alpha must be one of those stored: {stored}")
+        return self._points[alpha]
+
+    @contextmanager
+    def used(self) -> Iterator[None]:
+        """For as long as a request needs the listeners."""
+        self._uses += 1
+        self._unused.clear()
+        try:
+            yield
+        finally:
+            self._uses -= 1
+            if self._uses == 0:
+                self._unused.set()
+
+    async def unused(self) -> None:
+        """Wait until no request uses it."""
+        await self._unused.wait()
+
+
+class Use(NamedTuple):
+    """What decides on one request, whatever is swapped meanwhile.
+
+    Attributes:
+        gate: at the request's operating point.
+        served: whose gate it is.
+    """
+
+    gate: Gate
+    served: Served
+
+
+class Decider:
+    """Decides on images without blocking the event loop that made it.
+
+    Assigning to `served` swaps it: a request keeps the one it came with, and no batch mixes two gates.
+
+    Args:
+        served: what decides, from now on.
+        settings: of threads, batches, the queue and the deadline.
+    """
+
+    def __init__(self, served: Served, settings: Settings) -> None:
+        self.served = served
         self._timeout = settings.timeout
         self._max_queue = settings.max_queue
         self._loop = asyncio.get_running_loop()
@@ -77,7 +139,26 @@ class Decider:
             batch_wait=settings.batch_wait_ms / 1e3,
         )
 
-    async def decide(self, image: bytes, caller: Caller) -> Decision:
+    @property
+    def gate(self) -> Gate:
+        """What decides now, at the default operating point."""
+        return self.served.gate
+
+    @contextmanager
+    def using(self, alpha: float | None = None) -> Iterator[Use]:
+        """What decides now, for a whole request: from before its body is read until it has its answer.
+
+        Args:
+            alpha: the request's operating point; None for the default one.
+
+        Raises:
+            RequestError: 400, none is stored for `alpha`.
+        """
+        served = self.served
+        with served.used():
+            yield Use(served.at(alpha), served)
+
+    async def decide(self, image: bytes, caller: Caller, use: Use) -> Decision:
         """Decide on one image file.
 
         Raises:
@@ -86,19 +167,19 @@ class Decider:
             RequestError: 503, the queue is full or the deadline has passed.
             ClientGone: nobody waits for the answer.
         """
-        (decision,) = _decisions(*await self._outcomes([image], caller, bulk=False))
+        (decision,) = _decisions(*await self._outcomes([image], caller, use, bulk=False))
         return decision
 
-    async def decide_each(self, images: Sequence[bytes], caller: Caller) -> list[Decision | ImageError]:
+    async def decide_each(self, images: Sequence[bytes], caller: Caller, use: Use) -> list[Decision | ImageError]:
         """Decide on several image files; one that is no usable image gets its error and spoils no other.
 
         Raises:
             EngineError, RequestError, ClientGone: as :meth:`decide`.
         """
-        jobs = await self._outcomes(images, caller, bulk=True)
+        jobs = await self._outcomes(images, caller, use, bulk=True)
         return [job.outcome if isinstance(job.outcome, ImageError) else _decisions(job)[0] for job in jobs]
 
-    async def decide_array(self, images: Images, caller: Caller) -> list[Decision]:
+    async def decide_array(self, images: Images, caller: Caller, use: Use) -> list[Decision]:
         """Decide on images at the model's size, uint8 [N, H, W, 3].
 
         Raises:
@@ -106,7 +187,7 @@ class Decider:
         """
         step = self._pipeline.max_batch
         chunks = [images[start : start + step] for start in range(0, len(images), step)]
-        return _decisions(*await self._outcomes(chunks, caller, bulk=len(images) > 1))
+        return _decisions(*await self._outcomes(chunks, caller, use, bulk=len(images) > 1))
 
     @property
     def waiting(self) -> int:
@@ -121,15 +202,15 @@ class Decider:
         """Finish what is queued and end the threads."""
         await asyncio.to_thread(self._pipeline.close)
 
-    async def _outcomes(self, sources: Sequence[bytes | Images], caller: Caller, bulk: bool) -> list[Job]:
+    async def _outcomes(self, sources: Sequence[bytes | Images], caller: Caller, use: Use, bulk: bool) -> list[Job]:
         """One finished job for each source, in order."""
         if not sources:
             return []
         if self.is_full(bulk):
             raise OVERLOADED
         request = Request(monotonic() + self._timeout, bulk)
-        jobs = [Job(request, self.gate, source) for source in sources]
-        wait = self._waits[request] = _Wait(self._loop.create_future(), len(jobs), caller)
+        jobs = [Job(request, use.gate, source) for source in sources]
+        wait = self._waits[request] = _Wait(self._loop.create_future(), len(jobs), caller, use.served)
         watch = self._loop.call_later(_PATIENCE, self._watch, request)
         try:
             self._pipeline.submit(jobs)
@@ -153,16 +234,17 @@ class Decider:
             if wait is None:
                 continue
             if isinstance(job.outcome, list):
-                self._tell(job, job.outcome, wait.caller.request_id)
+                self._tell(job, job.outcome, wait)
             wait.unfinished -= 1
             if wait.unfinished == 0 and not wait.future.done():
                 wait.future.set_result(None)
 
-    def _tell(self, job: Job, decisions: list[Decision], request_id: str) -> None:
+    def _tell(self, job: Job, decisions: list[Decision], wait: _Wait) -> None:
+        request_id, standard = wait.caller.request_id, wait.served.gate
         images = [job.source] if isinstance(job.source, bytes) else job.source
         for decision, image in zip(decisions, images, strict=True):
-            decided = Decided(decision, image, request_id, job.gate)
-            for listener in self._listeners:
+            decided = Decided(decision, image, request_id, job.gate, standard)
+            for listener in wait.served.listeners:
                 try:
                     listener(decided)
                 except Exception:  # an answer never depends on who listens
@@ -182,12 +264,13 @@ class Decider:
 class _Wait:
     """What a request waits for."""
 
-    __slots__ = ("caller", "future", "unfinished", "watcher")
+    __slots__ = ("caller", "future", "served", "unfinished", "watcher")
 
-    def __init__(self, future: asyncio.Future[None], unfinished: int, caller: Caller) -> None:
+    def __init__(self, future: asyncio.Future[None], unfinished: int, caller: Caller, served: Served) -> None:
         self.future = future
         self.unfinished = unfinished
         self.caller = caller
+        self.served = served
         self.watcher: asyncio.Future[None] | None = None
 
 

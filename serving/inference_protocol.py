@@ -126,7 +126,12 @@ def write_response(request: InferRequest, decisions: Sequence[Decision], name: s
             flat = tensor.ravel().tolist()
             entry["data"] = [item.decode() for item in flat] if tensor.dtype == object else flat
         described.append(entry)
-    document = {"model_name": name, "model_version": "1", "outputs": described}
+    document: dict[str, Any] = {
+        "model_name": name,
+        "model_version": "1",
+        "parameters": {"sha256": decisions[0].model.sha256},
+        "outputs": described,
+    }
     if request.id is not None:
         document["id"] = request.id
     header = orjson.dumps(document)

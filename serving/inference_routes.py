@@ -19,6 +19,7 @@ from serving.decider import Decider
 from serving.errors import RequestError
 from serving.json_response import JsonResponse
 from serving.metrics import metrics
+from serving.operating_point import asked_alpha
 from serving.settings import Settings
 
 # JSON spends up to four characters and some space on a byte; the rest is for the document around it.
@@ -49,21 +50,22 @@ async def _model_ready(request: Request) -> Response:
 async def _infer(request: Request) -> Response:
     decider: Decider = request.app.state.decider
     settings: Settings = request.app.state.settings
-    gate = _gate(request)
-    if "content-encoding" in request.headers:
-        raise RequestError(415, "content_encoding", "send the body uncompressed")
-    spec = gate.manifest.input
-    shape = (spec.height, spec.width, 3)
-    start = perf_counter()
-    body = await read_body(request, settings.max_images * int(np.prod(shape)) * _PER_BYTE + _DOCUMENT)
-    header_length = request.headers.get(protocol.HEADER_LENGTH)
-    metrics().read(perf_counter() - start)
-    try:
-        asked = await to_thread.run_sync(protocol.read_request, body, header_length, shape, settings.max_images)
-    except protocol.ProtocolError as error:
-        raise RequestError(400, "bad_inference_request", str(error)) from error
-    decisions = await decider.decide_array(asked.images, caller(request))
-    content, json_length = protocol.write_response(asked, decisions, gate.manifest.model.name)
+    with decider.using(asked_alpha(request)) as use:
+        _check_name(request, use.gate)
+        if "content-encoding" in request.headers:
+            raise RequestError(415, "content_encoding", "send the body uncompressed")
+        spec = use.gate.manifest.input
+        shape = (spec.height, spec.width, 3)
+        start = perf_counter()
+        body = await read_body(request, settings.max_images * int(np.prod(shape)) * _PER_BYTE + _DOCUMENT)
+        header_length = request.headers.get(protocol.HEADER_LENGTH)
+        metrics().read(perf_counter() - start)
+        try:
+            asked = await to_thread.run_sync(protocol.read_request, body, header_length, shape, settings.max_images)
+        except protocol.ProtocolError as error:
+            raise RequestError(400, "bad_inference_request", str(error)) from error
+        decisions = await decider.decide_array(asked.images, caller(request), use)
+    content, json_length = protocol.write_response(asked, decisions, use.gate.manifest.model.name)
     if json_length is None:
         return Response(content, media_type="application/json")
     headers = {protocol.HEADER_LENGTH: str(json_length)}
@@ -73,10 +75,14 @@ async def _infer(request: Request) -> Response:
 def _gate(request: Request) -> Gate:
     """The gate, when the model of the request's path is its own."""
     gate: Gate = request.app.state.decider.gate
+    _check_name(request, gate)
+    return gate
+
+
+def _check_name(request: Request, gate: Gate) -> None:
     asked = (request.path_params["name"], request.path_params.get("version", "1"))
     if asked != (gate.manifest.model.name, "1"):
         raise RequestError(404, "unknown_model", f"the model is {gate.manifest.model.name}, version 1")
-    return gate
 
 
 ROUTES: list[BaseRoute] = [

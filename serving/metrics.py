@@ -7,8 +7,7 @@ import os
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from serving.drift.monitor import Report
     from serving.pipeline import Job
     from serving.rejects.writer import Outcome
+    from serving.shadow import Comparison
 
 _SECONDS = (0.00025, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048, 8.192)
 _BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -66,7 +66,15 @@ class Metrics:
         self._queue = Gauge("oodgate_queue_images", "Images waiting for the engine", multiprocess_mode="livesum")
         self._rejects = Counter("oodgate_rejects", "Rejected images offered to the store", ["outcome"])
         self._drift = {name: _latest(f"oodgate_drift_{name}", text) for name, text in _DRIFT.items()}
-        self._scores: WeakKeyDictionary[Gate, Histogram] = WeakKeyDictionary()
+        self._reloads = Counter("oodgate_reloads", "Replaced bundles that a worker loaded", ["outcome"])
+        self._bundles = Gauge(
+            "oodgate_bundle_info",
+            "Workers that have a bundle in service",
+            ["role", "model", "sha256"],
+            multiprocess_mode="livesum",
+        )
+        self._shadow = Counter("oodgate_shadow", "Images that the shadow bundle was asked about", ["outcome"])
+        self._scores: dict[str, Histogram] = {}  # by the SHA-256 of the model
         stages = Histogram("oodgate_stage_seconds", "Time of a stage of the work", ["stage"], buckets=_SECONDS)
         self._read, self._decode, self._wait, self._infer = map(stages.labels, ("read", "decode", "queue", "infer"))
 
@@ -99,11 +107,16 @@ class Metrics:
             self._infer.observe(started.finished - started.started)
 
     def decision(self, decision: Decision, gate: Gate) -> None:
-        """One image accepted or rejected, by its predicted class whatever the verdict."""
+        """One image accepted or rejected, by its predicted class whatever the verdict.
+
+        Args:
+            decision: the verdict.
+            gate: of the bundle that decided, at its default operating point, whose threshold is one of the buckets'.
+        """
         self._decisions(decision.decision, gate.manifest.labels[decision.class_index]).inc()
-        histogram = self._scores.get(gate)
+        histogram = self._scores.get(decision.model.sha256)
         if histogram is None:
-            histogram = self._scores[gate] = _score_histogram(gate)
+            histogram = self._scores[decision.model.sha256] = _score_histogram(gate)
         histogram.observe(decision.score.value)
 
     def drift(self, report: Report) -> None:
@@ -124,6 +137,18 @@ class Metrics:
     def reject(self, outcome: Outcome) -> None:
         """What became of a rejected image that was to be kept."""
         self._rejects.labels(outcome).inc()
+
+    def bundle(self, role: Literal["served", "shadow"], gate: Gate, workers: int) -> None:
+        """This worker has a bundle in service (1), or no longer (0)."""
+        self._bundles.labels(role, gate.manifest.model.name, gate.manifest.files[MODEL].sha256).set(workers)
+
+    def reload(self, outcome: Literal["swapped", "refused"]) -> None:
+        """What became of a bundle that replaced another on disk."""
+        self._reloads.labels(outcome).inc()
+
+    def shadow(self, outcome: Comparison) -> None:
+        """What the shadow bundle said of an image, beside the bundle in service."""
+        self._shadow.labels(outcome).inc()
 
     def error(self, code: str) -> None:
         """One image, or one request, refused with the error `code`."""

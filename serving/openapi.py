@@ -28,7 +28,15 @@ def document(version: str, secured: bool) -> Json:
         "components": {
             "schemas": _SCHEMAS,
             "responses": {"Error": _json("Refused; the code says why", "Error")},
-            "parameters": {name: _path_parameter(name) for name in ("name", "version", "file", "id")},
+            "parameters": {
+                **{name: _path_parameter(name) for name in ("name", "version", "file", "id")},
+                "alpha": {
+                    "name": "alpha",
+                    "in": "query",
+                    "schema": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+                    "description": "one of the bundle's operating points; /model lists them",
+                },
+            },
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -73,7 +81,9 @@ def _get(summary: str, answer: Json, errors: str = "", **more: Any) -> Json:
 
 
 def _post(summary: str, answer: Json, body: Json, **more: Any) -> Json:
-    return {"post": _operation(summary, answer, body, "400 401 404 408 413 415 422 429 503", **more)}
+    """An operation that decides."""
+    errors = "400 401 404 408 413 415 422 429 503"
+    return {"post": _operation(summary, answer, body, errors, parameters=[_ref("parameters", "alpha")], **more)}
 
 
 def _probe(summary: str) -> Json:
@@ -130,6 +140,7 @@ _SCHEMAS: Json = {
             "id": _STRING,
             "model_name": _STRING,
             "model_version": _STRING,
+            "parameters": _object(sha256={**_STRING, "description": "of the model that decided"}),
             "outputs": _list(_ref("schemas", "Tensor")),
         },
     },

@@ -150,6 +150,7 @@ class Pipeline:
                 self._decode(work)
             else:
                 self._infer(work)
+            del work  # it holds a gate, which may be replaced while this thread sleeps
 
     def _next(self, alarm: threading.Lock) -> Job | list[Job] | None:
         """A batch if the engine is free, or an image file to decode; None when the pipeline has closed."""

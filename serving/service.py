@@ -36,6 +36,8 @@ def _checked_settings() -> Settings:
         gate = Bundle.load(settings.bundle).manifest.gate
         if gate and settings.alpha is not None:
             gate.at(settings.alpha)
+        if settings.shadow:
+            Bundle.load(settings.shadow)
         if settings.rejects:
             open_files(settings.rejects)
     except OodgateError as error:
@@ -100,7 +102,8 @@ class OodGate:
         Over HTTP the route /classify answers in its place, with the same JSON.
         """
         decider: Decider = app.state.decider
-        decision = await decider.decide(image.read_bytes(), Caller("", _never))
+        with decider.using() as use:
+            decision = await decider.decide(image.read_bytes(), Caller("", _never), use)
         return decision.to_dict()
 
     async def __is_ready__(self) -> bool:

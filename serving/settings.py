@@ -47,6 +47,8 @@ class Settings:
         bundle: directory of the bundle to serve.
         alpha: the operating point to serve, one of the bundle's; its default one otherwise.
         engine: what runs the model; ``auto`` takes the best that works.
+        reload: seconds between looks at the bundle's files, which are loaded when they were replaced; 0 never looks.
+        shadow: directory of a bundle that decides on the same images, unheard; empty for none.
         workers: processes, each with a model of its own.
         engine_threads: threads of one engine call; 0 takes one for each physical core.
         engine_calls: batches that the engine runs at the same time.
@@ -77,6 +79,9 @@ class Settings:
     alpha: float | None = None
     engine: EngineName = "auto"
     workers: int = _WORKERS
+    reload: int = _at_least_zero(1)
+    shadow: str = ""
+    workers: int = max(1, _CORES // 4)
     engine_threads: int = _at_least_zero(1)
     engine_calls: int = max(1, _CORES // _WORKERS // 2)
     decode_threads: int = _CORES // _WORKERS

@@ -49,7 +49,11 @@ class Watching:
         )
 
         def observe(decided: Decided) -> None:
-            drift.observe(decided.decision.score.p_value, decided.decision.is_ood)
+            decision = decided.decision
+            rejected, p_value = decision.is_ood, decision.score.p_value
+            if decided.gate is not decided.standard:
+                rejected, p_value = decided.standard.verdict(decision)
+            drift.observe(p_value, rejected)
 
         listeners: list[Listener] = [_count, observe]
         if settings.monitor:
@@ -86,7 +90,7 @@ class _Keeper:
 
 
 def _count(decided: Decided) -> None:
-    metrics().decision(decided.decision, decided.gate)
+    metrics().decision(decided.decision, decided.standard)
 
 
 def _shared_by_workers() -> Path | None:

@@ -23,7 +23,7 @@ _IMAGE_HEADERS = {"content-security-policy": "default-src 'none'; sandbox", "cac
 
 
 async def _drift(request: Request) -> Response:
-    return JsonResponse(request.app.state.watching.drift.report().to_dict())
+    return JsonResponse(request.app.state.deployment.watching.drift.report().to_dict())
 
 
 async def _list(request: Request) -> Response:
@@ -48,7 +48,7 @@ async def _delete(request: Request) -> Response:
 
 
 def _store(request: Request) -> RejectStore:
-    store: RejectStore | None = request.app.state.watching.rejects
+    store: RejectStore | None = request.app.state.deployment.watching.rejects
     if store is None:
         raise RequestError(404, "not_found", "rejected images are not kept; OODGATE_REJECTS says where to")
     return store

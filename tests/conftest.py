@@ -8,25 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime import bundle
 from runtime.bundle import Bundle
-from tests.small import ALPHA, calibration_images, classifier
+from tests.small import classifier, write_bundle
 
 
 @pytest.fixture(scope="session")
 def shared_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A calibrated bundle of an untrained network; read only."""
-    from export.artifact import assemble, seal
-    from export.calibration import calibrate
-    from export.card import documents
-    from export.inference import collect
-    from runtime.engines.onnxruntime_cpu import OnnxRuntimeCpu
-
-    model, manifest = assemble(classifier(), "small", {"energy": {"temperature": 1.0}})
-    scores = collect(OnnxRuntimeCpu(model.SerializeToString(), threads=1), calibration_images()).scores
-    manifest = calibrate(manifest, scores, "energy", ALPHA)
-    path = tmp_path_factory.mktemp("bundles") / "small"
-    return bundle.write(path, manifest, {bundle.MODEL: seal(model, manifest)}, documents(manifest))
+    return write_bundle(tmp_path_factory.mktemp("bundles") / "small", classifier())
 
 
 @pytest.fixture

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from runtime import bundle
+from runtime.bundle import Bundle
 from runtime.manifest import InputSpec
 
 LABELS = ("cat", "dog", "ship")
@@ -16,25 +19,41 @@ SPEC = InputSpec(16, 16, mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
 ALPHA = 0.1
 
 
-def network() -> Any:
-    """Convolution, ReLU, pooling, linear; 8 penultimate features; returns logits; the same weights each time."""
+def network(labels: tuple[str, ...] = LABELS, seed: int = 0) -> Any:
+    """Convolution, ReLU, pooling, linear; 8 penultimate features; returns logits; the same weights for a seed."""
     import torch
     from torch import nn
 
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     return nn.Sequential(
-        nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, len(LABELS))
+        nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, len(labels))
     ).eval()
 
 
-def classifier() -> Any:
+def classifier(labels: tuple[str, ...] = LABELS, spec: InputSpec = SPEC, seed: int = 0) -> Any:
     """The network as `export` takes it."""
     import torch
 
     from export.classifier import Classifier, WithPenultimate
 
-    module = WithPenultimate(network(), torch.zeros(2, 3, SPEC.height, SPEC.width))
-    return Classifier(module, arch="small", method="none", task="multiclass", labels=LABELS, input=SPEC)
+    module = WithPenultimate(network(labels, seed), torch.zeros(2, 3, spec.height, spec.width))
+    return Classifier(module, arch="small", method="none", task="multiclass", labels=labels, input=spec)
+
+
+def write_bundle(path: Path, classifier: Any, count: int = 99) -> Bundle:
+    """A bundle of a classifier, calibrated on `count` images and called by its directory's name."""
+    from export.artifact import assemble, seal
+    from export.calibration import calibrate
+    from export.card import documents
+    from export.inference import collect
+    from runtime.engines.onnxruntime_cpu import OnnxRuntimeCpu
+
+    model, manifest = assemble(classifier, path.name, {"energy": {"temperature": 1.0}})
+    step = SPEC.height // classifier.input.height
+    images = calibration_images(count)[:, ::step, ::step]
+    scores = collect(OnnxRuntimeCpu(model.SerializeToString(), threads=1), images).scores
+    manifest = calibrate(manifest, scores, "energy", ALPHA)
+    return bundle.write(path, manifest, {bundle.MODEL: seal(model, manifest)}, documents(manifest))
 
 
 def calibration_images(count: int = 99, seed: int = 1) -> npt.NDArray[np.uint8]:

@@ -527,6 +527,34 @@ def test_an_operating_point_that_is_not_stored(gate: Gate, shared_bundle: Bundle
         gate.decide(ONE[:0], alpha=alpha)
 
 
+def test_a_gate_at_another_point_has_it_as_its_default(gate: Gate, images: Images) -> None:
+    strict = gate.at(0.01)
+    assert strict.decide(images) == gate.decide(images, alpha=0.01)
+    assert strict.manifest.gate == at(gate, 0.01)
+    assert strict.engine is gate.engine
+    assert gate.manifest.gate is not None
+    assert gate.manifest.gate.alpha == ALPHA
+    with pytest.raises(UnknownOperatingPoint, match=r"stored are 0\.01, 0\.05, 0\.1"):
+        gate.at(0.02)
+
+
+@pytest.mark.parametrize("kind", ["gate", "conditional"])
+@pytest.mark.parametrize("alpha", [0.01, 0.05, 0.1])
+def test_the_verdict_at_one_point_follows_from_a_decision_at_another(
+    request: pytest.FixtureRequest, kind: str, images: Images, alpha: float
+) -> None:
+    gate: Gate = request.getfixturevalue(kind)
+    other = gate.at(alpha)
+    found = [other.verdict(decision) for decision in gate.decide(images)]
+    assert found == [(decision.is_ood, decision.score.p_value) for decision in other.decide(images)]
+
+
+@pytest.mark.parametrize("broken", [{"scores": (0.5, 1.0, 9.0, np.nan, 0.2, 1.5)}, {"logits": (np.inf, 1.0, 0.0)}])
+def test_what_is_not_finite_is_rejected_at_every_point(gate: Gate, broken: dict[str, Any]) -> None:
+    (decision,) = gate_of(gate, answering(**{"scores": SCORES, **broken})).decide(ONE)
+    assert gate.at(0.01).verdict(decision)[0]
+
+
 # --- thresholds by predicted class
 
 

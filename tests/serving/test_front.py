@@ -229,7 +229,7 @@ def test_every_decision_is_heard_of_once(shared_bundle: Bundle) -> None:
         def broken(_: Decided) -> None:
             raise RuntimeError("a listener's fault")
 
-        app.state.decider._listeners = [broken, heard.append]
+        app.state.decider.served.listeners = [broken, heard.append]
         headers = {"x-request-id": "one"}
         answer = await client.post("/classify", content=PNG, headers=headers)
         assert [(d.decision.to_dict(), d.image, d.request_id) for d in heard] == [(answer.json(), PNG, "one")]

@@ -20,14 +20,14 @@ function range({ value, threshold }, known) {
   return [low - margin, high + margin];
 }
 
-/** The bars from `from` to `to` as an SVG path, on an axis of 0 to 100; square roots, so that the tails can be seen. */
+/** The bars from `from` to `to` as an SVG path, on an axis of 0 to 100. */
 function bars({ edges, counts }, at, from, to) {
-  const most = Math.sqrt(Math.max(...counts));
+  const most = Math.max(...counts);
   return counts
     .map((images, i) => {
       const [left, right] = [Math.max(edges[i], from), Math.min(edges[i + 1], to)].map(at);
       if (!images || left >= right) return "";
-      return `M${left} ${HEIGHT}V${HEIGHT * (1 - Math.sqrt(images) / most)}H${right}V${HEIGHT}Z`;
+      return `M${left} ${HEIGHT}V${HEIGHT * (1 - images / most)}H${right}V${HEIGHT}Z`;
     })
     .join("");
 }

@@ -32,7 +32,7 @@ function showState(alarm, text) {
 }
 
 function show(drift) {
-  const known = `Of known images, ${nearest(drift.alpha)} at most.`;
+  const known = `Promised: at most ${nearest(drift.alpha)} of known images.`;
   if (drift.images) {
     const [low, high] = drift.rejection_interval.map(nearest);
     const images = drift.images === 1 ? "the last image" : `the last ${count(drift.images)} images`;

@@ -43,12 +43,13 @@ def main() -> None:
         wait_until_ready(url)
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=args.chromium, args=ARGUMENTS)
-            page = browser.new_page(viewport={"width": 1100, "height": 1330})
+            page = browser.new_page(viewport={"width": 1100, "height": 1700})
             page.goto(url)
             files = [str(ROOT / "serving" / "page" / "samples" / name) for name in SAMPLES]
             for file in files:
                 page.set_input_files("#files", file)
                 page.wait_for_selector(f"article[aria-label='{Path(file).name}']:not([data-state=pending])")
+            page.wait_for_selector("#rate:not([hidden])")
             page.wait_for_timeout(500)  # animations
             page.screenshot(path=ROOT / "docs" / "page.png")
             browser.close()

@@ -26,6 +26,7 @@ from serving.caller import caller
 from serving.decider import Decider
 from serving.deployment import Deployment
 from serving.errors import HANDLERS, image_error
+from serving.histogram import calibration_histogram
 from serving.json_response import JsonResponse
 from serving.metrics import CONTENT_TYPE, exposition, metrics
 from serving.operating_point import asked_alpha
@@ -80,6 +81,7 @@ def create_app(settings: Settings) -> Starlette:
         *inference_routes.ROUTES,
         *watching_routes.ROUTES,
         Route("/", _page),
+        Route("/rejects.html", _rejects_page),
         Mount("/page", _PageFiles(directory=PAGE)),
     ]
     app = Starlette(routes=routes, exception_handlers={**HANDLERS, **watching_routes.HANDLERS}, lifespan=lifespan)
@@ -137,6 +139,7 @@ async def _classify_batch(request: Request) -> Response:
 
 
 async def _model(request: Request) -> Response:
+    watching = request.app.state.deployment.watching
     gate: Gate = request.app.state.decider.gate
     manifest = dataclasses.asdict(gate.manifest)
     public = {name: manifest[name] for name in _PUBLIC}
@@ -147,7 +150,9 @@ async def _model(request: Request) -> Response:
             "sha256": sha256,
             "engine": gate.engine.name,
             "version": runtime.__version__,
-            "drift": request.app.state.deployment.watching.drift.report().to_dict(),
+            "calibration_histogram": calibration_histogram(gate.manifest),
+            "drift": watching.drift.report().to_dict(),
+            "keeps_rejects": watching.rejects is not None,
         }
     )
 
@@ -163,3 +168,7 @@ async def _openapi(request: Request) -> Response:
 
 async def _page(_: Request) -> Response:
     return FileResponse(PAGE / "index.html", headers=_PAGE_HEADERS)
+
+
+async def _rejects_page(_: Request) -> Response:
+    return FileResponse(PAGE / "rejects.html", headers=_PAGE_HEADERS)

@@ -121,7 +121,7 @@ class Locked:
                 401,
                 "unauthorized",
                 "send a key: `Authorization: Bearer KEY` or `X-API-Key: KEY`",
-                www_authenticate='Bearer, Basic realm="oodgate"',
+                www_authenticate='Basic realm="oodgate"',  # alone, or Chromium asks nobody
             )
             await error_response(scope["path"], error)(scope, receive, send)
             return

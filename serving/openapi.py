@@ -203,6 +203,7 @@ _PATHS: Json = {
     "/metrics": _get("Prometheus metrics", _other("The metrics", "text/plain"), "401"),
     "/openapi.json": _get("This document", _json("OpenAPI 3.1", "Any"), "401"),
     "/": _get("The page", _other("The page", "text/html"), "401"),
+    "/rejects.html": _get("The rejected images, to look at", _other("The page", "text/html"), "401"),
     "/page/{file}": {
         **_get("The page's files", _other("A file", "*/*"), "401 404"),
         "parameters": [_ref("parameters", "file")],

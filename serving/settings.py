@@ -78,10 +78,9 @@ class Settings:
     bundle: Path = _ROOT / "bundles" / "cifar10"
     alpha: float | None = None
     engine: EngineName = "auto"
-    workers: int = _WORKERS
     reload: int = _at_least_zero(1)
     shadow: str = ""
-    workers: int = max(1, _CORES // 4)
+    workers: int = _WORKERS
     engine_threads: int = _at_least_zero(1)
     engine_calls: int = max(1, _CORES // _WORKERS // 2)
     decode_threads: int = _CORES // _WORKERS

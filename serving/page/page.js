@@ -1,6 +1,11 @@
-// The page of the service: sends images to `classify` and draws the decisions. Data reaches the page as text only.
+// The page of the service: sends images to `classify` and draws the decisions.
 
-const TIMEOUT = 60; // seconds
+import { byId, make, part, stamp, strongThen } from "./dom.js";
+import { drawGauge } from "./gauge.js";
+import { ask } from "./server.js";
+import { watchTraffic } from "./traffic.js";
+import { apart, compact, count, inWords, number, percent } from "./words.js";
+
 const AT_ONCE = 2; // requests
 const KEPT = 40; // cards
 const SHOWN = 12; // labels
@@ -14,68 +19,13 @@ const MEANING = {
   feature_norm: "sum of the features",
 };
 
-const byId = (id) => document.getElementById(id);
-const make = (tag, properties) => Object.assign(document.createElement(tag), properties);
 const cards = byId("cards");
-const gauges = new Map(); // card -> {score, element}
+const gauges = new Map(); // card -> decision
 const queue = [];
 let active = 0;
 let model = null;
 
-// Numbers and words
-
-const english = (options) => new Intl.NumberFormat("en", options);
-const count = (value) => english().format(value);
-const compact = (value) => english({ notation: "compact", maximumSignificantDigits: 3 }).format(value);
-
-function number(value, digits = 3) {
-  if (!Number.isFinite(value)) return "not finite";
-  const size = Math.abs(value);
-  if (size !== 0 && size < 1e-5) return value.toExponential(digits - 1).replace("-", "−").replace("e−", "e-");
-  const decimals = Math.max(0, digits - 1 - Math.floor(Math.log10(size || 1)));
-  return english({ minimumFractionDigits: decimals, maximumFractionDigits: decimals }).format(value).replace("-", "−");
-}
-
-/** Both numbers, with as many digits as it takes to tell them apart. */
-function apart(a, b) {
-  let digits = 3;
-  while (digits < 8 && a !== b && number(a, digits) === number(b, digits)) digits++;
-  return [number(a, digits), number(b, digits)];
-}
-
-/** Rounded down, so that nothing but certainty reads 100%. */
-function percent(share) {
-  if (!Number.isFinite(share)) return "an unknown probability";
-  if (share > 0 && share < 0.001) return "less than 0.1%";
-  return `${Math.floor(share * 1000 + 1e-6) / 10}%`;
-}
-
-function inWords(p) {
-  if (!Number.isFinite(p)) return "";
-  const n = model?.gate?.n_calibration;
-  if (n && p < 1.5 / (n + 1)) return `None of the ${count(n)} known images of the calibration look this unusual.`;
-  if (p >= 0.995) return "Nearly every known image looks this unusual or more so.";
-  let of = 100;
-  while (p * of < 2.95 && of < 1e6) of *= 10;
-  return `About ${count(Math.max(1, Math.round(p * of)))} in ${count(of)} known images look this unusual or more so.`;
-}
-
 // The server
-
-async function ask(url, options) {
-  let response;
-  try {
-    response = await fetch(url, { ...options, signal: AbortSignal.timeout(TIMEOUT * 1000) });
-  } catch (error) {
-    const late = `The server did not answer within ${TIMEOUT} seconds.`;
-    const gone = "The server can't be reached: the network failed, or it is not running.";
-    throw new Error(error.name === "TimeoutError" ? late : gone);
-  }
-  const body = await response.json().catch(() => null);
-  if (response.ok && body) return body;
-  const message = body?.error?.message ?? `The server's answer can't be read (HTTP ${response.status}).`;
-  throw Object.assign(new Error(message), { code: body?.error?.code });
-}
 
 async function classify(image) {
   const form = new FormData();
@@ -102,8 +52,6 @@ async function download(url) {
 }
 
 // Cards
-
-const part = (card, selector) => card.querySelector(selector);
 
 function write(card, state, texts) {
   card.dataset.state = state;
@@ -139,14 +87,14 @@ function showDecision(card, name, { decision, milliseconds }) {
   part(card, ".latency").textContent = `${time} ms, there and back`;
 }
 
-function showScores(card, { score, scores }) {
+function showScores(card, decision) {
+  const { score, scores } = decision;
   const [value, threshold] = apart(score.value, score.threshold);
   const gauge = part(card, ".gauge");
   gauge.ariaLabel = `${score.name} ${value}, accepted from ${threshold}`;
   part(gauge, ".value").textContent = `${score.name} ${value}`;
-  part(gauge, "b").textContent = `threshold ${threshold}`;
+  part(gauge, ".least").textContent = `threshold ${threshold}`;
   part(gauge, ".marker").hidden = !Number.isFinite(score.value);
-  part(card, ".p-value").textContent = `${inWords(score.p_value)} (p\u00a0=\u00a0${number(score.p_value, 2)})`;
   const rows = Object.entries(scores).map(([key, figure]) => {
     const gates = key === score.name;
     const head = make("th", { scope: "row", textContent: gates ? `${key} (gate)` : key });
@@ -157,23 +105,25 @@ function showScores(card, { score, scores }) {
   });
   part(card, "tbody").replaceChildren(...rows);
   part(card, ".result").hidden = false;
-  gauges.set(card, { score, element: gauge });
-  drawGauges();
+  gauges.set(card, decision);
+  place(card);
 }
 
-/** All cards share one axis, so that their scores can be compared; each side of the threshold gets a third of it. */
-function drawGauges() {
-  const shown = [...gauges.values()].filter(({ score }) => Number.isFinite(score.value));
-  const distance = ({ score }) => score.value - score.threshold;
-  const least = Math.max(...shown.map(({ score }) => Math.abs(score.threshold) / 4), 1e-6);
-  let below = Math.max(least, ...shown.map((gauge) => -1.15 * distance(gauge)));
-  let above = Math.max(least, ...shown.map((gauge) => 1.15 * distance(gauge)));
-  [below, above] = [Math.max(below, above / 2), Math.max(above, below / 2)];
-  const place = (from) => `${(100 * (below + from)) / (below + above)}%`;
-  for (const gauge of gauges.values()) {
-    gauge.element.style.setProperty("--cut", place(0));
-    gauge.element.style.setProperty("--at", place(shown.includes(gauge) ? distance(gauge) : 0));
-  }
+/** What a score is compared with: the calibration images, or those predicted as the same class where it has a threshold of its own. */
+function knownTo(decision) {
+  const histogram = model?.calibration_histogram;
+  const own = histogram?.classes[model.labels[decision.class_index]];
+  return histogram && { edges: histogram.edges, counts: own ?? histogram.counts };
+}
+
+/** Set a card's score beside those of the calibration images. */
+function place(card) {
+  const decision = gauges.get(card);
+  const known = knownTo(decision);
+  const n = known?.counts.reduce((a, b) => a + b, 0);
+  drawGauge(part(card, ".gauge"), decision.score, known);
+  part(card, ".known").textContent = known ? `Bars: ${count(n)} known images by score; those left of the threshold would be rejected.` : "";
+  part(card, ".p-value").textContent = `${inWords(decision.score.p_value, n)} (p\u00a0=\u00a0${number(decision.score.p_value, 2)})`;
 }
 
 function showError(card, name, error) {
@@ -192,7 +142,7 @@ function forget(card) {
 
 /** A card for an image: `read` promises its bytes, `preview` is an address to show it from. */
 function makeCard(name, preview, read) {
-  const card = byId("card").content.firstElementChild.cloneNode(true);
+  const card = stamp("card");
   const image = part(card, "img");
   image.onerror = () => part(card, "figure").classList.add("blank");
   image.src = preview;
@@ -278,10 +228,6 @@ document.ondrop = (event) => {
 
 // What the server says of itself
 
-function strongThen(element, strong, ...lines) {
-  element.replaceChildren(make("b", { textContent: strong }), lines.join(" "));
-}
-
 function showModel() {
   const { gate, input, labels } = model;
   const { name, arch, method, parameters } = model.model;
@@ -299,6 +245,7 @@ function showModel() {
   const more = labels.length > SHOWN ? [`and ${count(labels.length - SHOWN)} more`] : [];
   const items = [...labels.slice(0, SHOWN), ...more].map((textContent) => make("li", { textContent }));
   byId("labels").replaceChildren(...items);
+  byId("rejects").hidden = !model.keeps_rejects;
   byId("footer").textContent = `oodgate ${model.version} on ${model.engine}, model ${model.sha256.slice(0, 12)}`;
 }
 
@@ -306,6 +253,7 @@ async function loadModel() {
   try {
     model = await ask("model");
     showModel();
+    for (const card of gauges.keys()) place(card);
   } catch (error) {
     strongThen(byId("model"), "Unknown", error.message);
     for (const id of ["gate", "labels"]) byId(id).textContent = "Unknown";
@@ -328,4 +276,5 @@ async function loadSamples() {
 }
 
 loadModel();
+watchTraffic();
 loadSamples();

@@ -13,6 +13,7 @@ import pytest
 
 from runtime import Gate
 from runtime.bundle import MODEL, Bundle
+from serving.app import PAGE
 from tests import images
 from tests.serving.decisions import assert_same
 from tests.small import LABELS, calibration_images, encode
@@ -115,7 +116,7 @@ def test_probes_and_metrics(client: httpx.Client) -> None:
 def test_the_page_and_its_files(client: httpx.Client) -> None:
     page = client.get("/")
     assert page.headers["content-type"].startswith("text/html")
-    for name in ("page.css", "page.js", "samples.json"):
+    for name in ("page.css", "page.js", "rejects.js", "samples.json"):
         assert client.get(f"/page/{name}").status_code == 200
     for sample in client.get("/page/samples.json").json():
         data = client.get(f"/page/samples/{sample['file']}").content
@@ -123,7 +124,7 @@ def test_the_page_and_its_files(client: httpx.Client) -> None:
 
 
 def test_the_page_asks_nothing_of_other_hosts(client: httpx.Client) -> None:
-    for path in ("/", "/page/page.css", "/page/page.js"):
+    for path in ("/", "/rejects.html", *(f"/page/{file.name}" for file in PAGE.glob("*.*s"))):
         text = client.get(path).text.replace("http://www.w3.org/2000/svg", "")
         assert "://" not in text
         assert client.get(path).headers["content-security-policy"].startswith("default-src 'self'")

@@ -62,4 +62,11 @@ def to_onnx(backbone: Backbone, spec: InputSpec) -> onnx.ModelProto:
     model = cast(onnx.ModelProto, cast(Any, program).model_proto)
     if not model.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
         raise ExportError("torch.export can't trace the model: it takes batches of one size only")
+    _forget_origin(model.graph)
     return model
+
+
+def _forget_origin(graph: onnx.GraphProto) -> None:
+    """Take out what the exporter notes of where each node comes from: paths and lines of code on this machine."""
+    for noted in (graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        del noted.metadata_props[:]

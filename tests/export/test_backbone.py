@@ -58,3 +58,8 @@ def test_the_exporters_log_level_is_given_back() -> None:
     before = log.level
     to_onnx(Backbone(Pair(), SPEC), SPEC)
     assert log.level == before
+
+
+def test_the_graph_says_nothing_of_the_machine_that_made_it() -> None:
+    graph = to_onnx(Backbone(Pair(), SPEC), SPEC)
+    assert b"backbone.py" not in graph.SerializeToString()

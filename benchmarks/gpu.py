@@ -37,7 +37,7 @@ from export.classifier import Classifier
 from export.exceptions import ExportError
 from export.layout import layout
 from export.tensorrt.attach import attach
-from export.tensorrt.build import build, precision
+from export.tensorrt.build import build
 from export.tensorrt.options import BuildOptions
 from runtime import bundle
 from runtime.bundle import MODEL, Bundle
@@ -270,7 +270,7 @@ def measure_bundle(
     of: Bundle, bare: Bundle | None, names: Sequence[EngineName], batches: Sequence[int], seconds: float, cache: Path
 ) -> Iterator[Row]:
     """Every engine on a bundle, with the gate's overhead where there is a bundle without it."""
-    kind = precision(onnx.load_from_string(of.model))
+    kind = of.manifest.model.precision
     others = {engine.name: engine for engine in engines(bare, names, batches[-1], cache)} if bare else {}
     for engine in engines(of, names, batches[-1], cache):
         other = others.get(engine.name)

@@ -24,7 +24,7 @@ def test_is_the_formula_of_the_paper() -> None:
     cosine = [[a @ b / np.sqrt(a @ a * (b @ b)) for b in w["prototypes.weight"]] for a in g]
     np.testing.assert_allclose(hidden.numpy(), h, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(logits.numpy(), np.array(cosine) / 0.1, rtol=1e-4, atol=1e-5)
-    assert hidden.shape == (6, 64)
+    assert hidden.shape == (6, 512)
     assert (hidden == 0).any()
 
 
@@ -33,7 +33,8 @@ def test_is_the_formula_of_the_paper() -> None:
 )
 def test_number_of_parameters(arch: str, d: int) -> None:
     plain, projected = (sum(p.numel() for p in models.make(name, 10).parameters()) for name in (arch, f"{arch}+nan"))
-    assert projected - plain == (d * d + d) + (d * 128 + 128) + 10 * 128 - (10 * d + 10)
+    width = 512  # at least, and none of these has more features
+    assert projected - plain == (d * width + width) + (width * 128 + 128) + 10 * 128 - (10 * d + 10)
 
 
 def test_the_length_of_embedding_and_prototypes_does_not_matter() -> None:

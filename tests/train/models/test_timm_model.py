@@ -81,7 +81,7 @@ def test_the_last_layer_is_saved_once() -> None:
 @pytest.mark.usefixtures("made")
 def test_with_the_projection_head() -> None:
     logits, hidden = models.make("timm:linear+nan", 4)(torch.randn(2, 3, 8, 8))
-    assert (logits.shape, hidden.shape) == ((2, 4), (2, 6))
+    assert (logits.shape, hidden.shape) == ((2, 4), (2, 512))
     assert (hidden >= 0).all()
 
 

@@ -404,7 +404,11 @@ def test_batches_hold_at_most_64(gate: Gate, images: Images) -> None:
     assert [len(batch) for batch, _ in seen] == [64, 64, 22]
 
 
-@pytest.mark.parametrize("nothing", [[], (), iter(()), np.empty((0, 16, 16, 3), np.uint8)], ids=repr)
+@pytest.mark.parametrize(
+    "nothing",
+    [[], (), iter(()), np.empty((0, 16, 16, 3), np.uint8)],
+    ids=["list", "tuple", "iterator", "array"],  # the same in every process that collects them
+)
 def test_no_images_give_no_decisions(gate: Gate, nothing: Any) -> None:
     assert gate.decide(nothing) == []
 

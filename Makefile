@@ -17,13 +17,13 @@ serve: $(VENV)/.serving
 	$(BIN)/bentoml serve
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 RUN := runs/cifar10
 VAL := $(DATA)/cifar10-val.tar

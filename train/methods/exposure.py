@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -59,20 +60,14 @@ class OutlierExposure(Method):
 class GReg(Energy):
     """The energy loss plus `gradient_weight` times the gradient loss of the energy (GReg eq. 3)."""
 
-    gradient_weight: float = 0.01  # lambda of the gradient loss; docs/training.md says how it was found
+    gradient_weight: float = 0.01  # lambda of the gradient loss; not tuned, see docs/training.md
     reduction: Reduction = "sample"
 
     def __post_init__(self) -> None:
         _check_reduction(self.reduction)
 
     def step(self, model: nn.Module, batch: Batch) -> Step:
-        logits, images = _differentiable(model, torch.cat([batch.images, batch.outliers]))
-        known, outliers = _split(logits, batch)
-        score = energy(logits)
-        inside, outside = _split(score, batch)
-        norms = gradient_norms(score, images, torch.cat([inside <= self.m_in, outside >= self.m_aux]))
-        terms = self._terms(known, outliers, batch.labels)
-        return _regularised(terms, known, self.gradient_weight, self.reduction, *_split(norms, batch))
+        return _step(self, model, batch, energy, self.m_in, self.m_aux)
 
 
 @dataclass(frozen=True)
@@ -92,13 +87,7 @@ class GRegOutlierExposure(OutlierExposure):
         _check_reduction(self.reduction)
 
     def step(self, model: nn.Module, batch: Batch) -> Step:
-        logits, images = _differentiable(model, torch.cat([batch.images, batch.outliers]))
-        known, outliers = _split(logits, batch)
-        score = -logits.softmax(dim=1).amax(dim=1)
-        inside, outside = _split(score, batch)
-        norms = gradient_norms(score, images, torch.cat([inside <= -self.confident, outside >= -self.uncertain]))
-        terms = self._terms(known, outliers, batch.labels)
-        return _regularised(terms, known, self.gradient_weight, self.reduction, *_split(norms, batch))
+        return _step(self, model, batch, _negative_confidence, -self.confident, -self.uncertain)
 
 
 @dataclass(frozen=True)
@@ -135,6 +124,29 @@ class GRegPlus(GReg):
         return energy_based_sample(
             features.float().cpu().numpy(), energy(logits.float()).cpu().numpy(), len(batch.images), batch.seed
         )
+
+
+def _step(
+    method: GReg | GRegOutlierExposure,
+    model: nn.Module,
+    batch: Batch,
+    score_of: Callable[[Tensor], Tensor],
+    m_in: float,
+    m_aux: float,
+) -> Step:
+    """The method's own terms, and the gradient loss of a score where it is beyond its margin."""
+    logits, images = _differentiable(model, torch.cat([batch.images, batch.outliers]))
+    known, outliers = _split(logits, batch)
+    score = score_of(logits)
+    inside, outside = _split(score, batch)
+    norms = gradient_norms(score, images, torch.cat([inside <= m_in, outside >= m_aux]))
+    terms = method._terms(known, outliers, batch.labels)
+    return _regularised(terms, known, method.gradient_weight, method.reduction, *_split(norms, batch))
+
+
+def _negative_confidence(logits: Tensor) -> Tensor:
+    """-max softmax(f), (B, K) -> (B,); low means in-distribution, as of the energy."""
+    return -logits.softmax(dim=1).amax(dim=1)
 
 
 def _differentiable(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -244,6 +244,18 @@ def test_the_gradient_term_reaches_the_weights(name: str) -> None:
     assert gradient.any()
 
 
+@pytest.mark.parametrize(("name", "plain"), [("greg", "energy"), ("greg-oe", "oe")])
+def test_a_weight_of_zero_watches_the_norms_and_teaches_nothing(name: str, plain: str) -> None:
+    margins = {"m_in": 0.0, "m_aux": -20.0} if name == "greg" else {"confident": 0.0, "uncertain": 1.0}
+    model = Linear()
+    steps = [methods.make(name, {**margins, "gradient_weight": w}).step(model, random_batch()) for w in (0.0, 1.0)]
+    assert {k: v.item() for k, v in steps[0].figures.items()} == {k: v.item() for k, v in steps[1].figures.items()}
+    shared = {key: value for key, value in margins.items() if key.startswith("m_")}
+    (expected,) = torch.autograd.grad(methods.make(plain, shared).step(model, random_batch()).loss, model.w)
+    (found,) = torch.autograd.grad(steps[0].loss, model.w)
+    assert torch.equal(found, expected)
+
+
 @pytest.mark.parametrize("name", ["bce", "snojoe"])
 def test_binary_cross_entropy(name: str) -> None:
     step = methods.make(name, {}).step(Fixed(), batch_for(name))

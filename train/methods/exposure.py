@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -106,13 +107,14 @@ class GRegPlus(GReg):
     def step(self, model: nn.Module, batch: Batch) -> Step:
         lowest, highest = self._sample(model, batch)
         chosen = torch.cat([batch.images, batch.outliers[lowest], batch.outliers[highest]])
-        logits, images = _differentiable(model, chosen)
+        logits, images = _differentiable(model, chosen, twice=self.gradient_weight > 0)
         sizes = [len(batch.images), len(lowest), len(highest)]
         known, low, _ = torch.split(logits, sizes)
         score = energy(logits)
         inside, outside, far = torch.split(score, sizes)
         detected = torch.cat([inside <= self.m_in, torch.zeros_like(outside, dtype=torch.bool), far >= self.m_aux])
-        norms_in, _, norms_aux = torch.split(gradient_norms(score, images, detected), sizes)
+        norms = gradient_norms(score, images, detected, create_graph=self.gradient_weight > 0)
+        norms_in, _, norms_aux = torch.split(norms, sizes)
         terms = self._terms(known, low, batch.labels)
         return _regularised(terms, known, self.gradient_weight, self.reduction, norms_in, norms_aux)
 
@@ -135,13 +137,14 @@ def _step(
     m_aux: float,
 ) -> Step:
     """The method's own terms, and the gradient loss of a score where it is beyond its margin."""
-    logits, images = _differentiable(model, torch.cat([batch.images, batch.outliers]))
+    weight = method.gradient_weight
+    logits, images = _differentiable(model, torch.cat([batch.images, batch.outliers]), twice=weight > 0)
     known, outliers = _split(logits, batch)
     score = score_of(logits)
     inside, outside = _split(score, batch)
-    norms = gradient_norms(score, images, torch.cat([inside <= m_in, outside >= m_aux]))
+    norms = gradient_norms(score, images, torch.cat([inside <= m_in, outside >= m_aux]), create_graph=weight > 0)
     terms = method._terms(known, outliers, batch.labels)
-    return _regularised(terms, known, method.gradient_weight, method.reduction, *_split(norms, batch))
+    return _regularised(terms, known, weight, method.reduction, *_split(norms, batch))
 
 
 def _negative_confidence(logits: Tensor) -> Tensor:
@@ -149,17 +152,20 @@ def _negative_confidence(logits: Tensor) -> Tensor:
     return -logits.softmax(dim=1).amax(dim=1)
 
 
-def _differentiable(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits, and the images they can be differentiated by, twice."""
+def _differentiable(model: nn.Module, images: Tensor, *, twice: bool) -> tuple[Tensor, Tensor]:
+    """Logits, and the images they can be differentiated by; quickly a second time, if asked for."""
     images = images.requires_grad_()
-    with FastDoubleBackward():
+    with FastDoubleBackward() if twice else nullcontext():
         return logits_of(model, images), images
 
 
 def _regularised(
     terms: dict[str, Tensor], logits: Tensor, weight: float, reduction: Reduction, norms_in: Tensor, norms_aux: Tensor
 ) -> Step:
-    """The step with the gradient loss among its terms, and the mean norm on each side as its figures."""
+    """The step with the gradient loss among its terms, and the mean norm on each side as its figures.
+
+    With a weight of 0 the norms are watched and teach nothing.
+    """
     loss = gradient_loss(norms_in, norms_aux, reduction, process_count())
     figures = {"gradient_norm_in": norms_in.mean(), "gradient_norm_aux": norms_aux.mean()}
     return Step({**terms, "gradient": weight * loss}, logits, figures)

@@ -1,0 +1,142 @@
+"""Which weight for the gradient loss? Fine-tuned with several, judged on auxiliary classes that training did not see.
+
+    python -m benchmarks.gradient_weight DATA --init CKPT [--weights 0 0.01 0.05 0.2] [--epochs 1]
+
+DATA holds cifar10-train.tar, cifar10-val.tar and aux-*.tar; CKPT is a network trained with cross-entropy. Every third
+class of the auxiliary sets is kept from training and plays the unknown; the calibration half of the validation set
+plays the known. No ood-* set is read. Weights are those of the reduction `sample`; with `batch`, the same loss has a
+weight that is the number of images of a step times larger. What is trained already is not trained again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tarfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from statistics import mean
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from benchmarks.methods import AUX, CHECKPOINT, DOCS, command, curves
+from export.classifier import from_checkpoint
+from export.layout import layout
+from export.metrics import detection
+from runtime import scores
+from train.data import ImageSet, batches, load
+from train.normalize import Normalize
+
+STEP = 256  # images, known and auxiliary
+
+
+def split_by_class(source: Path, seen: Path, unseen: Path) -> None:
+    """Write every third class of a class-folder tar to `unseen`, and the others to `seen`."""
+    if seen.exists() and unseen.exists():
+        return
+    with tarfile.open(source) as tar, tarfile.open(seen, "w") as first, tarfile.open(unseen, "w") as second:
+        files = [member for member in tar if member.isfile()]
+        classes = sorted({PurePosixPath(member.name).parent.name for member in files})
+        kept = set(classes[::3])
+        for member in files:
+            target = second if PurePosixPath(member.name).parent.name in kept else first
+            target.addfile(member, tar.extractfile(member))
+
+
+def measure(run: Path, known: str, unknown: Mapping[str, str]) -> dict[str, Any]:
+    """Accuracy, FPR95 by the energy, and the norms of the last epoch."""
+    classifier = from_checkpoint(run / CHECKPOINT)
+    normalize = Normalize(classifier.input)
+
+    @torch.inference_mode()
+    def logits(data: ImageSet) -> npt.NDArray[np.float32]:
+        parts = (classifier.module(normalize(torch.from_numpy(images)))[0] for images in batches(data.images, 500))
+        return np.concatenate([part.numpy() for part in parts])
+
+    data = load(known, classifier.input).with_classes(classifier.labels, known)
+    inside = logits(data)
+    fpr = {}
+    for name, source in unknown.items():
+        outside = logits(load(source, classifier.input))
+        found = detection(scores.energy(inside, inside), scores.energy(outside, outside))
+        fpr[name] = 100 * found.fpr95_id_positive
+    last = {tag: values[-1] for tag, values in curves(run).items()}
+    return {
+        "accuracy": 100 * float((inside.argmax(axis=1) == data.labels).mean()),
+        "fpr95": fpr,
+        "norm_in": last["train_gradient_norm_in"],
+        "norm_aux": last["train_gradient_norm_aux"],
+        "energy_loss": last["train_energy"],
+    }
+
+
+def page(results: Mapping[str, Any]) -> str:
+    """docs/gradient_weight.md."""
+    rows = [["`sample`", "`batch`", "accuracy", *AUX, "average FPR95", "energy loss", "norm, known", "norm, auxiliary"]]
+    for weight, found in sorted(results["runs"].items(), key=lambda item: float(item[0])):
+        rows.append(
+            [
+                weight,
+                f"{STEP * float(weight):g}",
+                f"{found['accuracy']:.1f}",
+                *(f"{found['fpr95'][name]:.1f}" for name in AUX),
+                f"{mean(found['fpr95'].values()):.1f}",
+                f"{found['energy_loss']:.2f}",
+                f"{found['norm_in']:.2f}",
+                f"{found['norm_aux']:.2f}",
+            ]
+        )
+    return (
+        "\n\n".join(
+            [
+                "# The weight of the gradient loss",
+                "Made by `python -m benchmarks.gradient_weight DATA --init CKPT`: " + results["protocol"],
+                "`gradient_weight` with either reduction; FPR95 (ID-positive, percent, by the energy) of auxiliary classes "
+                "that were not trained on against the calibration half; the weighted energy loss and the mean norms of the "
+                "detected images' gradients in the last epoch of training.",
+                layout(rows, markdown=True),
+            ]
+        )
+        + "\n"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path, metavar="DATA")
+    parser.add_argument("--init", type=Path, required=True, metavar="CKPT")
+    parser.add_argument("--weights", nargs="+", type=float, default=[0.0, 0.01, 0.05, 0.2], help="default: %(default)s")
+    parser.add_argument("--epochs", type=int, default=1, help="default: %(default)s")
+    parser.add_argument("--learning-rate", type=float, default=0.01, help="default: %(default)s")
+    parser.add_argument("--runs", type=Path, default=Path("runs/gradient_weight"), help="default: %(default)s")
+    parser.add_argument("--docs", type=Path, default=DOCS, help="where the page goes; default: %(default)s")
+    args = parser.parse_args(argv)
+    args.runs.mkdir(parents=True, exist_ok=True)
+    parts = {name: (args.runs / f"{name}-seen.tar", args.runs / f"{name}-unseen.tar") for name in AUX}
+    for name, (seen, unseen) in parts.items():
+        split_by_class(args.data / f"aux-{name}.tar", seen, unseen)
+    known = f"{args.data / 'cifar10-val.tar'}@1/2"
+    file = args.docs / "gradient_weight.json"
+    arch = from_checkpoint(args.init).arch
+    text = f"{arch}, fine-tuned from cross-entropy for {args.epochs} epochs at {args.learning_rate}, one seed."
+    for weight in args.weights:
+        run = args.runs / f"{weight:g}"
+        options: list[object] = ["--method", "greg", "--set", f"gradient_weight={weight:g}", "--arch", arch, "--resume"]
+        options += ["--data", args.data / "cifar10-train.tar", "--val", known, "--init", args.init, "--out", run]
+        options += ["--epochs", args.epochs, "--learning-rate", args.learning_rate, "--warmup", 0]
+        for seen, _ in parts.values():
+            options += ["--aux", seen]
+        command("train", *options)
+        found = measure(run, known, {name: str(unseen) for name, (_, unseen) in parts.items()})
+        before = json.loads(file.read_text()) if file.exists() else {}
+        runs = before.get("runs", {}) if before.get("protocol") == text else {}
+        results = {"protocol": text, "runs": {**runs, f"{weight:g}": found}}
+        file.write_text(json.dumps(results, indent=1) + "\n")
+        (args.docs / "gradient_weight.md").write_text(page(results))
+
+
+if __name__ == "__main__":
+    main()

@@ -16,10 +16,15 @@ export BENTOML_DO_NOT_TRACK ?= True
 serve: $(VENV)/.serving
 	$(BIN)/bentoml serve
 
+# For the test of examples/cpp, which is skipped without them.
+HEADERS := $(VENV)/include/onnxruntime
+$(HEADERS): | $(BIN)/python
+	bash examples/cpp/headers.sh $@ || echo "no ONNX Runtime headers: examples/cpp is not tested"
+
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
-check: $(VENV)/.dev
+check: $(VENV)/.dev $(if $(shell command -v npm),$(HEADERS))
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from tests.small import calibration_images
 
 SOURCE = Path(__file__).resolve().parents[2] / "examples" / "cpp"
 LIBRARIES = sorted((Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.*"))
+INCLUDES = [Path(prefix, "include", "onnxruntime") for prefix in (sys.prefix, "/usr", "/usr/local")]
 IMAGES = calibration_images(100, seed=11)
 
 
@@ -27,12 +28,9 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("no cmake, or no C++ compiler")
     if not LIBRARIES:
         pytest.skip("this onnxruntime has no library to link with")
-    folders = os.environ.get("ONNXRUNTIME_INCLUDE", "/usr/include/onnxruntime:/usr/local/include/onnxruntime").split(
-        ":"
-    )
-    include = next((folder for folder in folders if Path(folder, "onnxruntime_cxx_api.h").exists()), None)
+    include = next((folder for folder in INCLUDES if (folder / "onnxruntime_cxx_api.h").exists()), None)
     if include is None:
-        pytest.skip("no ONNX Runtime headers; install libonnxruntime-dev, or set ONNXRUNTIME_INCLUDE")
+        pytest.skip(f"no ONNX Runtime headers; examples/cpp/headers.sh {INCLUDES[0]} fetches them")
     build = tmp_path_factory.mktemp("cpp")
     for name in ("libonnxruntime.so", "libonnxruntime.so.1"):  # to link with, and the name that is asked for at start
         (build / name).symlink_to(LIBRARIES[0])

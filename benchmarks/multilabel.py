@@ -1,9 +1,9 @@
 """Does spectral normalisation help a multi-label gate? SNoJoE with L = 0, 7, 8 and 9 normalised layers.
 
     python -m benchmarks.mosaics DATA MOSAICS
-    python -m benchmarks.multilabel MOSAICS [--layers 0 7 8 9] [--epochs 15] [--runs runs/multilabel]
+    python -m benchmarks.multilabel MOSAICS [--init CKPT] [--layers 0 7 8 9] [--epochs 15] [--runs runs/multilabel]
 
-Each network is trained on MOSAICS/train.tar, exported with joint_energy as its gate, calibrated on calibration.tar and
+Each network starts from CKPT if one is given, as the paper's starts from a pretrained classifier; it is trained on MOSAICS/train.tar, exported with joint_energy as its gate, calibrated on calibration.tar and
 evaluated on evaluation.tar against every ood-*.tar. What is trained already is not trained again; docs/multilabel.json
 grows run by run, and docs/multilabel.md is written from it.
 """
@@ -25,13 +25,11 @@ from runtime.gate import Gate
 SCORES = ("joint_energy", "max_logit", "msp")
 
 
-def measure(mosaics: Path, run: Path, layers: int, epochs: int, arch: str) -> dict[str, Any]:
+def measure(mosaics: Path, run: Path, layers: int, training: Sequence[object]) -> dict[str, Any]:
     """Train, export and evaluate one network."""
     calibration = mosaics / "calibration.tar"
-    options: list[object] = ["--arch", arch, "--size", 64, "--epochs", epochs, "--set", f"layers={layers}", "--resume"]
-    command(
-        "train", "--method", "snojoe", "--data", mosaics / "train.tar", "--val", calibration, "--out", run, *options
-    )
+    options: list[object] = ["--method", "snojoe", "--set", f"layers={layers}", *training, "--out", run, "--resume"]
+    command("train", *options, "--data", mosaics / "train.tar", "--val", calibration)
     export = ("--checkpoint", run / CHECKPOINT, "--out", run / "bundle", "--calibration", calibration)
     command("export", *export, "--score", "joint_energy")
     sources = {path.stem.removeprefix("ood-"): str(path) for path in sorted(mosaics.glob("ood-*.tar"))}
@@ -76,19 +74,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("mosaics", type=Path, metavar="MOSAICS")
     parser.add_argument("--layers", type=int, nargs="+", default=[0, 7, 8, 9], help="default: %(default)s")
+    parser.add_argument("--init", type=Path, metavar="CKPT", help="start from a network of the same classes")
     parser.add_argument("--epochs", type=int, default=15, help="default: %(default)s")
+    parser.add_argument("--learning-rate", type=float, default=0.1, help="default: %(default)s")
     parser.add_argument("--arch", default="resnet20", help="default: %(default)s")
     parser.add_argument("--runs", type=Path, default=Path("runs/multilabel"), help="default: %(default)s")
     parser.add_argument("--docs", type=Path, default=DOCS, help="where the page goes; default: %(default)s")
     args = parser.parse_args(argv)
-    text = f"{args.arch} on 64 x 64 mosaics of CIFAR-10, {args.epochs} epochs, one seed."
+    start = "fine-tuned from cross-entropy on CIFAR-10" if args.init else "from scratch"
+    text = (
+        f"{args.arch} on 64 x 64 mosaics of CIFAR-10, {start}, {args.epochs} epochs from a rate of "
+        f"{args.learning_rate}, one seed."
+    )
+    training: list[object] = ["--arch", args.arch, "--size", 64, "--epochs", args.epochs]
+    training += ["--learning-rate", args.learning_rate, *(["--init", args.init] if args.init else [])]
     file = args.docs / "multilabel.json"
     before = json.loads(file.read_text()) if file.exists() else {}
     runs = before.get("runs", {}) if before.get("protocol") == text else {}
     results = {"protocol": text, "runs": runs}
     for layers in args.layers:
         if str(layers) not in runs:
-            runs[str(layers)] = measure(args.mosaics, args.runs / str(layers), layers, args.epochs, args.arch)
+            runs[str(layers)] = measure(args.mosaics, args.runs / str(layers), layers, training)
             file.write_text(json.dumps(results, indent=1) + "\n")
             (args.docs / "multilabel.md").write_text(page(results))
 

@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--init", type=Path, metavar="CKPT", help="start from the weights of another run (fine-tuning)")
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="directory for checkpoint and curves")
-    parser.add_argument("--size", type=int, help="side of the input in pixels (default: that of --init, else 32)")
+    parser.add_argument("--size", type=int, help="side of the input in pixels (default: as --init, else 32)")
     parser.add_argument(
         "--batch-size", type=int, default=defaults.batch_size, help="of a process; default: %(default)s"
     )
@@ -112,15 +112,13 @@ def _hyperparameters(pairs: list[str]) -> dict[str, float | str]:
 
 
 def _size(side: int | None, init: Checkpoint | None) -> InputSpec:
-    """How images are brought to the input's size: that of the run to start from, or a square."""
+    """How images are brought to the input's size: as in the run to start from, or a square of its own size."""
+    if side is not None and side < 1:
+        raise TrainingError(f"--size must be at least 1, found {side}")
     if init:
         spec = init.header.input
-        if side not in (None, spec.height):
-            raise TrainingError(f"--size {side}: the network of --init takes {spec.height} x {spec.width} pixels")
-        return spec
-    side = 32 if side is None else side
-    if side < 1:
-        raise TrainingError(f"--size must be at least 1, found {side}")
+        return dataclasses.replace(spec, height=side or spec.height, width=side or spec.width)
+    side = side or 32
     return InputSpec(side, side, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 
 
@@ -173,9 +171,8 @@ def _train(
     data.check_trainable(args.data)
     val = read(args.val, size, strict=args.strict).with_classes(data.classes, args.val)
     outliers = concatenate([read(source, size, strict=args.strict) for source in args.aux]) if args.aux else None
-    if init:
-        spec = init.header.input
-    else:
+    spec = size
+    if init is None:
         mean, std = channel_statistics(data.images)
         if not min(std):
             raise DataError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +127,14 @@ def test_fine_tuning_keeps_the_first_run_s_normalisation(sources: Path, tmp_path
     assert main(command(sources, tmp_path / "second", *arguments)) == 0
     tuned = checkpoint.load(tmp_path / "second" / CHECKPOINT)
     assert tuned.header.input == checkpoint.load(first).header.input
+
+
+def test_fine_tuning_at_another_size(sources: Path, tmp_path: Path) -> None:
+    main(command(sources, tmp_path / "first", "--method=cross-entropy"))
+    first = tmp_path / "first" / CHECKPOINT
+    assert main([*command(sources, tmp_path / "second", "--method=logitnorm", f"--init={first}"), "--size=12"]) == 0
+    spec = checkpoint.load(tmp_path / "second" / CHECKPOINT).header.input
+    assert spec == dataclasses.replace(checkpoint.load(first).header.input, height=12, width=12)
 
 
 def test_a_method_without_its_outliers_fails_before_the_data_are_read(

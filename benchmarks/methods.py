@@ -48,9 +48,9 @@ CONTESTANTS = {
     "cross-entropy": Contestant("cross-entropy", tuned=False),
     "logitnorm": Contestant("logitnorm", tuned=False),
     "logit-penalty": Contestant("logit-penalty", tuned=False),
-    # The energy loss with its gradient norm watched: GReg with a weight of zero.
+    # The energy loss, and Outlier Exposure, with their gradient norms watched: GReg with a weight of zero.
     "energy": Contestant("greg", {"gradient_weight": 0}),
-    "oe": Contestant("oe"),
+    "oe": Contestant("greg-oe", {"gradient_weight": 0}),
     "greg": Contestant("greg"),
     "greg-oe": Contestant("greg-oe"),
     "greg+": Contestant("greg+"),
@@ -185,6 +185,10 @@ def page(results: Mapping[str, Any]) -> str:
                 "and msp give the average by these scores. Mean and standard deviation over the seeds.",
                 layout(rows, markdown=True),
                 f"![FPR95 by method]({RESULTS}_fpr95.png)",
+                "## What each method changes",
+                "Differences of average FPR95 and of accuracy in points, each by the score named; mean norms of the "
+                "detected training images' gradients by normalised pixels in the last epoch, of the first seed.",
+                layout(effects(by_method), markdown=True),
                 f"![The gate's score on known and unknown images]({RESULTS}_scores.png)",
                 "## How flat the score is",
                 "The norm of the energy's gradient with respect to pixels in [0, 1], and the first-order radius "
@@ -213,6 +217,51 @@ def _number(value: float | None) -> str:
 def _spread(values: Iterable[float]) -> str:
     found = list(values)
     return f"{mean(found):.1f}" + (f" ± {stdev(found):.1f}" if len(found) > 1 else "")
+
+
+def effects(by_method: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[list[str]]:
+    """What each method changes against the one it starts from: points of average FPR95, of accuracy, and the norms."""
+    rows = [["method", "against", "by", "average FPR95", "accuracy", "norm of grad S, known", "auxiliary"]]
+    for name, base, score, base_score in _EFFECTS:
+        if name not in by_method or base not in by_method:
+            continue
+        pairs = list(zip(by_method[name], by_method[base], strict=False))
+        rows.append(
+            [
+                name,
+                base,
+                score if score == base_score else f"{score}, {base_score}",
+                _spread(mean(fpr95(run, score)) - mean(fpr95(other, base_score)) for run, other in pairs),
+                _spread(
+                    100 * (run["evaluation"]["id"]["accuracy"] - o["evaluation"]["id"]["accuracy"]) for run, o in pairs
+                ),
+                *(
+                    " → ".join(
+                        _last(runs[0], f"train_gradient_norm_{side}") for runs in (by_method[base], by_method[name])
+                    )
+                    for side in ("in", "aux")
+                ),
+            ]
+        )
+    return rows
+
+
+# A method, what it is held against, and the score that each is judged by.
+_EFFECTS = (
+    ("logitnorm", "cross-entropy", "msp", "msp"),
+    ("logit-penalty", "cross-entropy", "msp", "msp"),
+    ("energy", "cross-entropy", "energy", "energy"),
+    ("oe", "cross-entropy", "msp", "msp"),
+    ("greg", "energy", "energy", "energy"),
+    ("greg-oe", "oe", "msp", "msp"),
+    ("greg+", "energy", "energy", "energy"),
+    ("greg", "cross-entropy", "energy", "msp"),
+)
+
+
+def _last(run: Mapping[str, Any], tag: str) -> str:
+    """A training curve's last value."""
+    return _number(run["curves"][tag][-1]) if tag in run["curves"] else ""
 
 
 def plots(results: Mapping[str, Any]) -> dict[str, Any]:

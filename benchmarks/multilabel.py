@@ -3,9 +3,10 @@
     python -m benchmarks.mosaics DATA MOSAICS
     python -m benchmarks.multilabel MOSAICS [--init CKPT] [--layers 0 7 8 9] [--epochs 15] [--runs runs/multilabel]
 
-Each network starts from CKPT if one is given, as the paper's starts from a pretrained classifier; it is trained on MOSAICS/train.tar, exported with joint_energy as its gate, calibrated on calibration.tar and
-evaluated on evaluation.tar against every ood-*.tar. What is trained already is not trained again; docs/multilabel.json
-grows run by run, and docs/multilabel.md is written from it.
+Each network starts from CKPT if one is given, as the paper's starts from a pretrained classifier. It is trained on
+MOSAICS/train.tar, exported with joint_energy as its gate, calibrated on calibration.tar and evaluated on evaluation.tar
+against every ood-*.tar. What is trained already is not trained again; docs/multilabel.json grows run by run, and
+docs/multilabel.md is written from it.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from runtime import atomic
 from runtime.engines.interface import Signature, Tensor
 from runtime.exceptions import BundleError, BundleNotFound, FileDamaged, GraphMismatch, ManifestInvalid
 from runtime.manifest import FileEntry, Manifest
@@ -197,11 +198,9 @@ def write_documents(path: Path, documents: Mapping[str, bytes]) -> None:
 
 def _replace(file: Path, data: bytes) -> None:
     """Write a file to a temporary sibling and rename it into place."""
-    temporary = file.with_name(f".{file.name}.new-{os.getpid()}")
     try:
         file.parent.mkdir(exist_ok=True)
-        temporary.write_bytes(data)
-        temporary.replace(file)
+        atomic.replace(file, data)
     except OSError as error:
         raise BundleError(file, f"can't be written ({error.strerror})") from error
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from export.tensorrt.log import recorder
 from export.tensorrt.options import BuildOptions
 from export.tensorrt.progress import monitor
 from export.tensorrt.report import Report, read_report
+from runtime import atomic
 from runtime.bundle import MODEL, Bundle
 from runtime.engines.gpu import find_gpu
 from runtime.engines.tensorrt_library import check_validity, load_library, release
@@ -124,10 +124,8 @@ def _configure(library: Any, builder: Any, options: BuildOptions, targets: tuple
 def _keep_timings(file: Path | None, config: Any) -> None:
     if file is None:
         return
-    temporary = file.with_name(f".{file.name}.new-{os.getpid()}")
     try:
-        temporary.write_bytes(bytes(config.get_timing_cache().serialize()))
-        temporary.replace(file)
+        atomic.replace(file, bytes(config.get_timing_cache().serialize()))
     except OSError as error:
         raise ExportError(f"--timing-cache {file}: can't be written ({error.strerror})") from error
 

@@ -4,48 +4,55 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
+from runtime import atomic
 from runtime.exceptions import EngineError
 
-KEY = "key.json"
+NOTE = "key.json"  # what a folder's name was made from, for people who look into the cache
 
 
-def key(**parts: str) -> str:
-    """A folder's name from everything that what lies in it depends on."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+def filled(root: Path, parts: Mapping[str, str], fill: Callable[[Path], None]) -> Path:
+    """The folder under `root` for what was built of `parts`, filled if it is not there yet.
 
+    It is filled under another name and renamed, so a process that is killed meanwhile leaves no half of it. Of several
+    processes one fills it and the others wait.
 
-def filled(root: Path, name: str, fill: Callable[[Path], None]) -> Path:
-    """The folder `name` under `root`, filled if it is not there yet.
-
-    It is filled under another name and renamed, so a process that is killed meanwhile, or another one that fills it
-    too, leaves no half of it. What killed processes left is deleted.
+    Args:
+        root: of the cache.
+        parts: everything that the content depends on.
+        fill: writes the content into the folder that it is given.
 
     Raises:
         EngineError: it can't be written; or what `fill` raises.
     """
-    folder = root / name
-    if folder.is_dir():
-        return folder
-    temporary = root / f".{name}.new-{os.getpid()}"
+    name = key(parts)
+    folder, temporary = root / name, root / f".{name}.new"
     try:
+        if folder.is_dir():
+            return folder
         root.mkdir(parents=True, exist_ok=True)
-        for left in root.glob(f".{name}.new-*"):
-            if not _runs(int(left.name.rpartition("-")[2])):
-                shutil.rmtree(left, ignore_errors=True)
-        temporary.mkdir()
-        fill(temporary)
-        if not folder.is_dir():
-            temporary.rename(folder)
+        with _locked(root / f".{name}.lock"):
+            if not folder.is_dir():
+                shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
+                temporary.mkdir()
+                try:
+                    fill(temporary)
+                    (temporary / NOTE).write_text(json.dumps(dict(parts), indent=1, sort_keys=True) + "\n")
+                    temporary.rename(folder)
+                finally:
+                    shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
-        raise EngineError(f"the engine cache {folder} can't be written ({error.strerror}); choose another") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        raise _unwritable(folder, error) from error
     return folder
+
+
+def key(parts: Mapping[str, str]) -> str:
+    """A folder's name from everything that what lies in it depends on."""
+    return hashlib.sha256(json.dumps(dict(parts), sort_keys=True).encode()).hexdigest()[:32]
 
 
 def write(file: Path, data: bytes) -> None:
@@ -54,24 +61,26 @@ def write(file: Path, data: bytes) -> None:
     Raises:
         EngineError: it can't be written.
     """
-    temporary = file.with_name(f".{file.name}.new-{os.getpid()}")
     try:
-        temporary.write_bytes(data)
-        temporary.replace(file)
+        atomic.replace(file, data)
     except OSError as error:
-        raise EngineError(f"the engine cache {file} can't be written ({error.strerror}); choose another") from error
+        raise _unwritable(file, error) from error
 
 
-def note(parts: Mapping[str, str]) -> bytes:
-    """What a key was made from, for people who look into the cache."""
-    return (json.dumps(parts, indent=1, sort_keys=True) + "\n").encode()
+@contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    """Wait for this process's, and this thread's, turn."""
+    with file.open("ab") as lock:
+        try:
+            import fcntl
+        except ImportError:  # Windows: several processes at their first start must not share a cache
+            pass
+        else:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
-def _runs(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def _unwritable(path: Path, error: OSError) -> EngineError:
+    return EngineError(
+        f"the engine cache {path} can't be written ({error.strerror}); choose another by --cache, or by HOME"
+    )

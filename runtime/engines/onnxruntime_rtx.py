@@ -9,13 +9,14 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from runtime.bundle import MODEL, Bundle
+from runtime.bundle import Bundle
 from runtime.engines import cache
 from runtime.engines.gpu import find_gpu
 from runtime.engines.interface import Engine, Signature
 from runtime.engines.onnxruntime_session import (
     PROFILE,
     GpuSession,
+    cache_parts,
     gpu_options,
     gpu_session,
     profile_shapes,
@@ -40,15 +41,6 @@ def load(bundle: Bundle, options: EngineOptions) -> Engine:
     """
     gpu = find_gpu()
     devices, release = _devices()
-    parts = {
-        "engine": NAME,
-        "model": bundle.manifest.files[MODEL].sha256,
-        "gpu": f"{gpu.name} {gpu.capability}",
-        "driver": gpu.driver,
-        "onnxruntime": ort.__version__,
-        "plugin": release,
-        "batches": str(PROFILE),
-    }
 
     def compiling(folder: Path) -> ort.SessionOptions:
         session = gpu_options()
@@ -65,9 +57,8 @@ def load(bundle: Bundle, options: EngineOptions) -> Engine:
         gpu_session(bundle.model, session)
         if not (folder / _CONTEXT).exists():
             raise EngineError(f"{_PACKAGE} {release} compiled no context for the graph")
-        cache.write(folder / cache.KEY, cache.note(parts))
 
-    folder = cache.filled(options.cache, cache.key(**parts), fill)
+    folder = cache.filled(options.cache, cache_parts(NAME, bundle, gpu, plugin=release), fill)
     session = gpu_session(str(folder / _CONTEXT), compiling(folder))
     found = read_signature(session)
     signature = Signature({"images": found.inputs["images"]}, found.outputs, None, built=True)

@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
+from runtime.bundle import MODEL, Bundle
+from runtime.engines.gpu import Gpu
 from runtime.engines.host import HostGate, in_pieces
 from runtime.engines.interface import Outputs, Signature, Tensor, Threshold
 from runtime.exceptions import EngineError
@@ -29,6 +31,19 @@ def read_signature(session: ort.InferenceSession) -> Signature:
         outputs={item.name: _tensor(item) for item in session.get_outputs()},
         manifest=session.get_modelmeta().custom_metadata_map.get("oodgate"),
     )
+
+
+def cache_parts(engine: str, bundle: Bundle, gpu: Gpu, **others: str) -> dict[str, str]:
+    """What a session that is built at start-up depends on: all of these, and `others`."""
+    return {
+        "engine": engine,
+        "model": bundle.manifest.files[MODEL].sha256,
+        "gpu": f"{gpu.name} {gpu.capability}",
+        "driver": gpu.driver,
+        "onnxruntime": ort.__version__,
+        "batches": str(PROFILE),
+        **others,
+    }
 
 
 def gpu_options() -> ort.SessionOptions:

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from runtime.bundle import MODEL, Bundle
+from runtime.bundle import Bundle
 from runtime.engines import cache
 from runtime.engines.gpu import find_gpu
 from runtime.engines.interface import Engine
 from runtime.engines.onnxruntime_session import (
     PROFILE,
     GpuSession,
+    cache_parts,
     gpu_options,
     gpu_session,
     profile_shapes,
@@ -32,21 +33,12 @@ def load(bundle: Bundle, options: EngineOptions) -> Engine:
         EngineError: no GPU, or no ONNX Runtime or TensorRT for it.
     """
     gpu = find_gpu()
-    parts = {
-        "engine": NAME,
-        "model": bundle.manifest.files[MODEL].sha256,
-        "gpu": f"{gpu.name} {gpu.capability}",
-        "driver": gpu.driver,
-        "onnxruntime": ort.__version__,
-        "batches": str(PROFILE),
-    }
 
     def fill(folder: Path) -> None:
         logger.info("%s: building an engine for %s; it is kept in %s", NAME, gpu.name, options.cache)
         _session(bundle, folder)
-        cache.write(folder / cache.KEY, cache.note(parts))
 
-    session = _session(bundle, cache.filled(options.cache, cache.key(**parts), fill))
+    session = _session(bundle, cache.filled(options.cache, cache_parts(NAME, bundle, gpu), fill))
     return GpuSession(NAME, session, read_signature(session), bundle.manifest, PROFILE[-1])
 
 

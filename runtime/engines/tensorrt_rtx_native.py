@@ -49,7 +49,7 @@ def _folder(bundle: Bundle, loaded: native.Loaded, gpu: Gpu, root: Path) -> Path
         "driver": gpu.driver,
         "release": loaded.spec.release,
     }
-    return cache.filled(root, cache.key(**parts), lambda new: cache.write(new / cache.KEY, cache.note(parts)))
+    return cache.filled(root, parts, lambda _: None)
 
 
 def _read(kernels: Any, file: Path) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from pathlib import Path
 
 from export.tensorrt.build import Built, build
@@ -14,15 +15,16 @@ from runtime.manifest import EngineSpec
 
 
 def add_engine(path: Path, options: BuildOptions) -> str:
-    """Build an engine into the bundle at `path`, and say in one line what it is.
+    """Build an engine into the bundle at `path`, and say in one line what it is and how long it took.
 
     Raises:
         BundleError, ExportError
     """
     loaded = Bundle.load(path)
     loaded.check_graph(load_engine(loaded, threads=1).signature)
+    start = time.perf_counter()
     with_engine, name = attach(loaded, build(loaded, options))
-    return describe(with_engine, name)
+    return f"{describe(with_engine, name)}; built in {time.perf_counter() - start:.1f} s"
 
 
 def describe(of: Bundle, name: str) -> str:

@@ -43,12 +43,14 @@ def find_gpu(load: Callable[[str], Any] = ctypes.CDLL) -> Gpu:
     try:
         cuda = load(library)
     except OSError:
-        raise EngineError(f"no NVIDIA GPU here: there is no driver ({library})") from None
+        raise EngineError(
+            f"no NVIDIA GPU here: there is no driver ({library}); install it, or start the container with its GPU"
+        ) from None
     count, device, version = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
     if status := cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(count)):
-        raise EngineError(f"no NVIDIA GPU here: the driver answers with error {status}")
+        raise EngineError(f"no NVIDIA GPU here: the driver answers with error {status}; nvidia-smi may say why")
     if not count.value:
-        raise EngineError("no NVIDIA GPU here: the driver counts none")
+        raise EngineError("no NVIDIA GPU here: the driver counts none; is CUDA_VISIBLE_DEVICES empty?")
     name, major, minor = ctypes.create_string_buffer(100), ctypes.c_int(), ctypes.c_int()
     cuda.cuDeviceGet(ctypes.byref(device), 0)
     cuda.cuDeviceGetName(name, len(name), device)

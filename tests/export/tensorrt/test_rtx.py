@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +29,7 @@ from runtime import Gate, bundle
 from runtime.bundle import MODEL, Bundle
 from runtime.engines.tensorrt_library import check_release, check_validity
 from runtime.exceptions import EngineError, FileDamaged, GraphMismatch
+from runtime.manifest import Manifest
 from tests.export.detectors.graphs import with_detectors
 from tests.small import calibration_images, classifier
 
@@ -63,6 +66,30 @@ def test_the_shipped_bundle_builds() -> None:
     assert spec.head_kernels <= 4
 
 
+def test_the_shipped_bundle_builds_with_every_detector_in_a_minute(rng: np.random.Generator, tmp_path: Path) -> None:
+    shipped = Bundle.load(ROOT / "bundles" / "cifar10")
+    model, manifest = all_detectors(onnx.load_from_string(shipped.model), shipped.manifest, rng)
+    made = bundle.write(tmp_path / "all", manifest, {MODEL: seal(model, manifest)}, {})
+    start = time.perf_counter()
+    line = add_engine(made.path, BuildOptions("tensorrt-rtx", (86, 89, 120)))
+    assert time.perf_counter() - start < 60
+    assert re.search(r"kernels, \d+ of them for scores and decision; built in \d+\.\d s$", line)
+    assert len(manifest.scores) == len(shipped.manifest.scores) + len(DETECTORS)
+
+
+def all_detectors(
+    model: onnx.ModelProto, manifest: Manifest, rng: np.random.Generator
+) -> tuple[onnx.ModelProto, Manifest]:
+    """A graph with every detector, fitted to random features, and without a gate."""
+    layers = LastLayers(model)
+    features = rng.random((400, manifest.model.features)).astype(np.float32)
+    labels = np.arange(400) % len(manifest.labels)
+    training = Training(layers(features).astype(np.float32), features, labels, layers)
+    added = with_detectors(model, *(training.fit(kind) for kind in DETECTORS.values()))
+    scores = (*manifest.scores, *DETECTORS)
+    return added, dataclasses.replace(manifest, scores=scores, gate=None, calibration=None, files={}, engines={})
+
+
 def test_what_was_in_the_bundle_stays(built: Bundle, shared_bundle: Bundle) -> None:
     loaded = Bundle.load(built.path)
     assert loaded.manifest.embedded == shared_bundle.manifest.embedded
@@ -94,12 +121,7 @@ def test_an_engine_for_the_same_place_is_replaced_and_others_stay(bundle_dir: Pa
 
 
 def test_every_portable_detector_is_in_the_engine(rng: np.random.Generator, tmp_path: Path) -> None:
-    model, manifest = assemble(classifier(), "small", {})
-    layers, labels = LastLayers(model), np.arange(200) % 3
-    features = rng.random((200, 8)).astype(np.float32)
-    training = Training(layers(features).astype(np.float32), features, labels, layers)
-    model = with_detectors(model, *(training.fit(kind) for kind in DETECTORS.values()))
-    manifest = dataclasses.replace(manifest, scores=(*manifest.scores, *DETECTORS))
+    model, manifest = all_detectors(*assemble(classifier(), "small", {}), rng)
     made = bundle.write(tmp_path / "all", manifest, {MODEL: seal(model, manifest)}, {})
     engine = build(made, OPTIONS)
     assert engine.spec.head_kernels > 3

@@ -63,7 +63,7 @@ def test_the_shipped_bundle_builds() -> None:
     shipped = Bundle.load(ROOT / "bundles" / "cifar10")
     spec = build(shipped, dataclasses.replace(OPTIONS, batches=(1, 8, 64))).spec
     assert spec.targets == (86, 89, 120)
-    assert spec.head_kernels <= 4
+    assert 0 < spec.head_kernels < spec.kernels / 2
 
 
 def test_the_shipped_bundle_builds_with_every_detector_in_a_minute(rng: np.random.Generator, tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_the_shipped_bundle_builds_with_every_detector_in_a_minute(rng: np.rando
     line = add_engine(made.path, BuildOptions("tensorrt-rtx", (86, 89, 120)))
     assert time.perf_counter() - start < 60
     assert re.search(r"kernels, \d+ of them for scores and decision; built in \d+\.\d s$", line)
-    assert len(manifest.scores) == len(shipped.manifest.scores) + len(DETECTORS)
+    assert set(manifest.scores) >= set(DETECTORS)
 
 
 def all_detectors(
@@ -85,9 +85,11 @@ def all_detectors(
     features = rng.random((400, manifest.model.features)).astype(np.float32)
     labels = np.arange(400) % len(manifest.labels)
     training = Training(layers(features).astype(np.float32), features, labels, layers)
-    added = with_detectors(model, *(training.fit(kind) for kind in DETECTORS.values()))
-    scores = (*manifest.scores, *DETECTORS)
-    return added, dataclasses.replace(manifest, scores=scores, gate=None, calibration=None, files={}, engines={})
+    missing = {name: kind for name, kind in DETECTORS.items() if name not in manifest.scores}
+    added = with_detectors(model, *(training.fit(kind) for kind in missing.values()))
+    return added, dataclasses.replace(
+        manifest, scores=(*manifest.scores, *missing), gate=None, calibration=None, files={}, engines={}
+    )
 
 
 def test_what_was_in_the_bundle_stays(built: Bundle, shared_bundle: Bundle) -> None:

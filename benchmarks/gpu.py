@@ -2,11 +2,11 @@
 
     python -m benchmarks.gpu
 
-Takes every engine that works here (torch eager and compiled, ONNX Runtime on CUDA, TensorRT and TensorRT-RTX, and both
-of these on their own), on WRN-40-2 and ResNet-18 and -50, at batches of 1 to 256. Each one's numbers are compared with
-ONNX Runtime's on the CPU before it is timed. Further bundles, such as quantised ones, can be named and are timed too. The
-gate's overhead is the graph with six scores against the same graph whose scores are its logits. Writes OUT.json and
-OUT.md; ``--cpu`` runs what needs no GPU.
+Takes every engine that works here (ONNX Runtime on CUDA, TensorRT and TensorRT-RTX, both of these on their own, torch eager
+and compiled), on WRN-40-2 and ResNet-18 and -50, in fp32, fp16 and int8, at batches of 1 to 256. Each one's logits and
+scores are compared with ONNX Runtime's on the CPU before it is timed. The gate's overhead is the graph with six scores
+against the same graph whose scores are its logits, in turns. Further bundles can be named. Writes OUT.json and OUT.md after
+every graph, with what could not be timed and why; ``--cpu`` runs what needs no GPU.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -30,12 +31,15 @@ import onnx
 import torch
 from tqdm import tqdm
 
+from benchmarks.machine import processor
 from export import head
 from export.artifact import assemble, seal
 from export.backbone import Backbone
 from export.classifier import Classifier
 from export.exceptions import ExportError
 from export.layout import layout
+from export.precision.half import to_half
+from export.precision.int8 import Int8Options, Target, quantise
 from export.tensorrt.attach import attach
 from export.tensorrt.build import build
 from export.tensorrt.options import BuildOptions
@@ -49,22 +53,25 @@ from runtime.engines.interface import Engine
 from runtime.engines.onnxruntime_cpu import OnnxRuntimeCpu
 from runtime.engines.options import EngineName, EngineOptions
 from runtime.exceptions import EngineError, OodgateError
-from runtime.manifest import InputSpec, NativeRuntime
+from runtime.manifest import InputSpec, NativeRuntime, Precision
 from train import models
 
 Images = npt.NDArray[np.uint8]
-Run = Callable[[Images], npt.NDArray[np.float32]]
+Floats = npt.NDArray[np.float32]
+Run = Callable[[Images], tuple[Floats, Floats | None]]
+"""From images to logits and scores; None where there are none."""
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+BATCHES = (1, 4, 16, 64, 256)
 CPU_BATCHES = (1, 8)
-_CLASSES, _SECONDS, _CALLS = 10, 2.0, 20
+_CLASSES, _SECONDS, _CALLS, _CHECKED, _TOLERANCE = 10, 1.0, 100, 8, 0.1
 _SMALL = InputSpec(32, 32, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 _LARGE = dataclasses.replace(_SMALL, height=224, width=224)
 _PACKAGES = (
     "torch",
     "onnxruntime",
     "onnxruntime-gpu",
+    "onnxruntime-ep-nv-tensorrt-rtx-cu13",
     "tensorrt",
     "tensorrt-rtx-cu13-bindings",
     "cuda-python",
@@ -73,11 +80,24 @@ _PACKAGES = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
-    """One engine on one graph at one batch size.
+class Case:
+    """A graph on an engine.
 
     Attributes:
-        model, precision, engine, batch: what was timed.
+        model, precision, engine: which.
+    """
+
+    model: str
+    precision: str
+    engine: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A case at one batch size.
+
+    Attributes:
+        case, batch: what was timed.
         median_ms, p99_ms: of a call, from images in the host's memory to logits and scores there.
         images_per_second: at the median.
         gate: median with the gate over median without it; None where that was not timed.
@@ -86,9 +106,7 @@ class Row:
         kernels, head_kernels: of a native engine.
     """
 
-    model: str
-    precision: str
-    engine: str
+    case: Case
     batch: int
     median_ms: float
     p99_ms: float
@@ -101,23 +119,94 @@ class Row:
     head_kernels: int | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class Skip:
+    """What was not timed, and why; `batch` is None where that holds for every size."""
+
+    case: Case
+    batch: int | None
+    reason: str
+
+
+@dataclasses.dataclass
+class Findings:
+    """What has been found so far, written to `out` again and again, so that an end before the end loses little."""
+
+    out: Path
+    machine: dict[str, str]
+    rows: list[Row] = dataclasses.field(default_factory=list)
+    skipped: list[Skip] = dataclasses.field(default_factory=list)
+
+    def skip(self, case: Case, batch: int | None, error: Exception) -> None:
+        """Keep why something was not timed."""
+        lines = str(error).splitlines() or [type(error).__name__]
+        self.skipped.append(Skip(case, batch, lines[0].strip()))
+        tqdm.write(f"{case.model}, {case.precision}, {case.engine}: {lines[0].strip()}")
+
+    def write(self) -> str:
+        """Write both files; the page."""
+        report = {"machine": self.machine, **{name: _plain(getattr(self, name)) for name in ("rows", "skipped")}}
+        self.out.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
+        text = markdown(self.rows, self.skipped, self.machine)
+        self.out.with_suffix(".md").write_text(text)
+        return text
+
+
+def _plain(found: Sequence[Row | Skip]) -> list[dict[str, Any]]:
+    return [{**dataclasses.asdict(each.case), **_without(dataclasses.asdict(each), "case")} for each in found]
+
+
+def _without(values: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key != name}
+
+
+# --- what is timed
+
+
 def architectures() -> dict[str, InputSpec]:
     """What is timed where nothing is named; timm's networks where it is installed."""
-    timm = importlib.util.find_spec("timm") is not None
-    large = {"timm:resnet18": _LARGE, "timm:resnet50": _LARGE} if timm else {"resnet18": _SMALL}
-    return {"wrn-40-2": _SMALL, **large}
+    if importlib.util.find_spec("timm") is None:
+        tqdm.write("timm is not installed: the project's ResNet-18 at 32x32 instead of ResNet-18 and -50 at 224x224")
+        return {"wrn-40-2": _SMALL, "resnet18": _SMALL}
+    return {"wrn-40-2": _SMALL, "timm:resnet18": _LARGE, "timm:resnet50": _LARGE}
 
 
-def exported(arch: str, spec: InputSpec, folder: Path) -> tuple[torch.nn.Module, Bundle, Bundle]:
-    """A network, its bundle, and its bundle without scores."""
+def exported(arch: str, spec: InputSpec, folder: Path) -> tuple[torch.nn.Module, Bundle]:
+    """A network and its bundle; untrained, but with the statistics of its batch norms, so that nothing over- or underflows."""
     torch.manual_seed(0)
-    module = models.make(arch, _CLASSES).eval()
+    module = models.make(arch, _CLASSES)
     labels = tuple(f"class {k}" for k in range(_CLASSES))
     classifier = Classifier(module, arch, "none", "multiclass", labels, spec)
+    backbone = Backbone(module, spec).train()
+    with torch.no_grad():
+        for seed in range(20):
+            backbone(torch.from_numpy(pictures(16, spec, seed)))
+    backbone.eval()
     model, manifest = assemble(classifier, arch, {})
-    name = arch.replace(":", "-")
-    gated = bundle.write(folder / name, manifest, {MODEL: seal(model, manifest)}, {})
-    return Backbone(classifier.module, spec).eval(), gated, without_scores(gated, folder / f"{name}-bare")
+    return backbone, bundle.write(folder / arch.replace(":", "-"), manifest, {MODEL: seal(model, manifest)}, {})
+
+
+def pictures(count: int, spec: InputSpec, seed: int = 0) -> Images:
+    """Images of large squares, of different brightness and contrast."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.normal(rng.uniform(60, 190, (count, 1, 1, 1)), rng.uniform(10, 80, (count, 1, 1, 1)), (count, 4, 4, 3))
+    enlarged = coarse.repeat(-(-spec.height // 4), axis=1).repeat(-(-spec.width // 4), axis=2)
+    return np.ascontiguousarray(enlarged[:, : spec.height, : spec.width].clip(0, 255).astype(np.uint8))
+
+
+def in_precision(of: Bundle, precision: Precision, target: Target) -> Bundle:
+    """A bundle in another precision, without a gate."""
+    if precision == "fp32":
+        return of
+    model = onnx.load_from_string(of.model)
+    if precision == "fp16":
+        to_half(model)
+    else:
+        some = pictures(32, of.manifest.input, seed=1)
+        quantise(model, some, some, Int8Options(target, "minmax"))
+    spec = dataclasses.replace(of.manifest.model, precision=precision)
+    manifest = dataclasses.replace(of.manifest, model=spec, files={}, engines={})
+    return bundle.write(of.path.with_name(f"{of.path.name}-{precision}"), manifest, {MODEL: seal(model, manifest)}, {})
 
 
 def without_scores(gated: Bundle, path: Path) -> Bundle:
@@ -125,9 +214,8 @@ def without_scores(gated: Bundle, path: Path) -> Bundle:
     model = onnx.load_from_string(gated.model)
     head.set_columns(model, [head.LOGITS])
     width = len(gated.manifest.labels)
-    next(output for output in model.graph.output if output.name == "scores").type.tensor_type.shape.dim[
-        1
-    ].dim_value = width
+    shape = next(output for output in model.graph.output if output.name == "scores").type.tensor_type.shape
+    shape.dim[1].dim_value = width
     scores = tuple(f"logit {k}" for k in range(width))
     manifest = dataclasses.replace(
         gated.manifest, scores=scores, score_parameters={}, gate=None, calibration=None, merged={}, files={}, engines={}
@@ -135,75 +223,99 @@ def without_scores(gated: Bundle, path: Path) -> Bundle:
     return bundle.write(path, manifest, {MODEL: seal(model, manifest)}, {})
 
 
-def torch_runs(module: torch.nn.Module, device: str) -> Iterator[tuple[str, str, Run]]:
-    """Torch, eager and compiled: name, precision, call."""
-    module = module.to(device)
-
-    def caller(call: Any, half: bool) -> Run:
-        def run(images: Images) -> npt.NDArray[np.float32]:
-            with torch.inference_mode(), torch.autocast(device, torch.float16, enabled=half):
-                logits, _ = call(torch.from_numpy(images).to(device))
-            return np.asarray(logits.float().cpu().numpy())
-
-        return run
-
-    yield "torch", "fp32", caller(module, False)
-    if device == "cuda":
-        compiled = torch.compile(module, mode="max-autotune-no-cudagraphs", dynamic=False)
-        yield "torch, compiled", "fp32", caller(compiled, False)
-        yield "torch", "fp16", caller(module, True)
-        yield "torch, compiled", "fp16", caller(compiled, True)
+# --- engines
 
 
-def engines(of: Bundle, names: Sequence[EngineName], largest: int, cache: Path) -> Iterator[Engine]:
-    """Those of the named engines that work here; native ones are built first."""
-    for runtime in ("tensorrt", "tensorrt-rtx"):
-        if runtime in names:
-            of = with_engine(of, runtime, largest)
+def engine_run(engine: Engine) -> Run:
+    """An engine's call."""
+
+    def call(images: Images) -> tuple[Floats, Floats | None]:
+        outputs = engine.run(images)
+        return outputs.logits, outputs.scores
+
+    return call
+
+
+def engines(
+    of: Bundle, names: Sequence[EngineName], largest: int, cache: Path, findings: Findings | None
+) -> Iterator[Engine]:
+    """Those of the named engines that work here, native ones built first; `findings` keeps why the others don't."""
     for name in names:
         try:
+            if name in get_args(NativeRuntime):
+                of = with_engine(of, name, largest)
             yield selection.load(of, EngineOptions(name, cache=cache))
-        except EngineError as error:
-            tqdm.write(str(error))
+        except OodgateError as error:
+            if findings:
+                findings.skip(Case(of.manifest.model.name, of.manifest.model.precision, name), None, error)
 
 
-def with_engine(of: Bundle, runtime: NativeRuntime, largest: int) -> Bundle:
-    """A bundle with an engine for this GPU, where one can be built."""
-    try:
-        options = BuildOptions(runtime, (find_gpu().capability,), (1, min(32, largest), largest))
-        return attach(of, build(of, options))[0]
-    except OodgateError as error:
-        tqdm.write(f"no {runtime} engine: {error}")
-        return of
+def with_engine(of: Bundle, name: EngineName, largest: int) -> Bundle:
+    """A bundle with a native engine for this GPU.
+
+    Raises:
+        ExportError: none can be built.
+    """
+    (runtime,) = (each for each in get_args(NativeRuntime) if each == name)
+    options = BuildOptions(runtime, (find_gpu().capability,), (1, min(32, largest), largest))
+    return attach(of, build(of, options))[0]
+
+
+def torch_run(module: torch.nn.Module, device: str, precision: Precision) -> Run:
+    """Torch's call; fp16 by autocast."""
+
+    def call(images: Images) -> tuple[Floats, Floats | None]:
+        with torch.inference_mode(), torch.autocast(device, torch.float16, enabled=precision == "fp16"):
+            logits, _ = module(torch.from_numpy(images).to(device))
+        return np.asarray(logits.float().cpu().numpy()), None  # the copy waits for the device
+
+    return call
+
+
+def compiled_run(module: torch.nn.Module, device: str, precision: Precision) -> Run:
+    """The same compiled, for one batch size: torch goes back to eager, unsaid, after a few recompilations."""
+    torch.compiler.reset()
+    return torch_run(torch.compile(module, mode="reduce-overhead", dynamic=False), device, precision)  # type: ignore[arg-type]
+
+
+# --- timing
 
 
 def timed(calls: Sequence[Run], images: Images, seconds: float) -> list[list[float]]:
-    """Seconds of each call, in turns after a warm-up, for as long as `seconds` each and at least 20 times."""
-    for call in calls * 3:
-        call(images)
+    """Seconds of each call, in turns after a warm-up, for as long as `seconds` each and at least 100 times."""
+    start = time.perf_counter()
+    for index in range(1000):  # until clocks have risen
+        for call in calls:
+            call(images)
+        if index >= 2 and time.perf_counter() - start > seconds / 4:
+            break
     times: list[list[float]] = [[] for _ in calls]
+    turns = list(zip(calls, times, strict=True))
     while len(times[0]) < _CALLS or sum(map(sum, times)) < seconds * len(calls):
-        for call, own in zip(calls, times, strict=True):
+        for call, own in turns:
             start = time.perf_counter()
             call(images)
             own.append(time.perf_counter() - start)
+        turns.reverse()  # none always goes first
     return times
 
 
+@cache
 def copies(images: int, results: int, seconds: float) -> tuple[float, float] | None:
     """Median seconds of copying so many bytes to the device, and so many back; None where CUDA can't be called."""
     try:
         cuda = Cuda()
-        device, host, stream = cuda.device_memory(images), cuda.pinned_memory(images), cuda.stream()
     except EngineError:
         return None
+    size = max(images, results)
+    device, host, stream = cuda.device_memory(size), cuda.pinned_memory(size), cuda.stream()
 
     def there(_: Images) -> Any:
         cuda.to_device(device, host, images, stream)
         cuda.wait(stream)
 
     def back(_: Images) -> Any:
-        cuda.to_host(host, device, min(results, images), stream)
+        cuda.to_host(host, device, results, stream)
         cuda.wait(stream)
 
     try:
@@ -217,80 +329,120 @@ def copies(images: int, results: int, seconds: float) -> tuple[float, float] | N
 
 
 def difference(call: Run, cpu: OnnxRuntimeCpu, images: Images) -> float:
-    """The largest difference of a logit from the CPU's, as a share of their range.
+    """The largest difference of a logit from the CPU's, as a share of their range, on some images of the batch.
 
     Raises:
-        ExportError: it is so large that something else is computed, and must not be timed.
+        ExportError: it, or that of a score as a share of the largest, is so large that something else is computed, which
+            must not be timed.
     """
-    expected = cpu.run(images).logits
-    share = float(np.abs(call(images) - expected).max() / np.ptp(expected))
-    if not share <= 0.1:
+    some = np.unique(np.linspace(0, len(images) - 1, min(len(images), _CHECKED)).astype(int))
+    expected = cpu.run(images[some])
+    logits, scores = call(images)
+    share = float(np.abs(logits[some] - expected.logits).max() / np.ptp(expected.logits))
+    if not share <= _TOLERANCE:
         raise ExportError(f"the logits differ from the CPU's by {share:.0%} of their range")
+    if scores is not None:
+        off = np.abs(scores[some] - expected.scores).max(axis=0) / np.abs(expected.scores).max(axis=0)
+        if not off.max() <= _TOLERANCE:
+            raise ExportError(f"the scores differ from the CPU's by up to {off.max():.0%}")
     return share
 
 
 def measure(
-    title: str,
-    kind: str,
-    name: str,
-    call: Run,
-    bare: Run | None,
+    findings: Findings,
+    case: Case,
     of: Bundle,
+    make: Callable[[], Run],
     batches: Sequence[int],
     seconds: float,
+    bare: Run | None = None,
     spec: Any = None,
-) -> Iterator[Row]:
-    """One row a batch size."""
-    cpu, size = OnnxRuntimeCpu(of.model), of.manifest.input
-    rng = np.random.default_rng(0)
-    for batch in tqdm(batches, desc=f"{title}, {kind}, {name}", disable=None, leave=False):
-        images = rng.integers(0, 256, (batch, size.height, size.width, 3), dtype=np.uint8)
-        share = difference(call, cpu, images)
-        times, *without = timed([call, bare] if bare else [call], images, seconds)
+) -> None:
+    """One row a batch size; what fails at one is kept and left out.
+
+    Args:
+        findings: to add to.
+        case: what is timed.
+        of: the bundle that it is compared with.
+        make: makes the call, for each batch size anew.
+        batches: the sizes.
+        seconds: of each timing.
+        bare: the same without the gate.
+        spec: of a native engine.
+    """
+    cpu = OnnxRuntimeCpu(of.model)
+    results = 4 * (len(of.manifest.labels) + len(of.manifest.scores))
+    for batch in tqdm(batches, desc=f"{case.model}, {case.precision}, {case.engine}", disable=None, leave=False):
+        try:
+            images, call = pictures(batch, of.manifest.input), make()
+            share = difference(call, cpu, images)
+            times, *without = timed([call, bare] if bare else [call], images, seconds)
+        except Exception as error:  # whatever a peer raises, the others are still to be timed
+            findings.skip(case, batch, error)
+            continue
         median = statistics.median(times)
-        copied = copies(images.nbytes, 4 * batch * (_CLASSES + len(of.manifest.scores)), seconds / 4)
-        yield Row(
-            title,
-            kind,
-            name,
-            batch,
-            1e3 * median,
-            1e3 * float(np.quantile(times, 0.99)),
-            batch / median,
-            median / statistics.median(without[0]) if without else None,
-            copied[0] / median if copied else None,
-            copied[1] / median if copied else None,
-            share,
-            spec.kernels if spec else None,
-            spec.head_kernels if spec else None,
+        copied = copies(images.nbytes, batch * results, seconds / 4) if "cpu" not in case.engine else None
+        findings.rows.append(
+            Row(
+                case=case,
+                batch=batch,
+                median_ms=1e3 * median,
+                p99_ms=1e3 * float(np.quantile(times, 0.99)),
+                images_per_second=batch / median,
+                gate=median / statistics.median(without[0]) if without else None,
+                to_device=copied[0] / median if copied else None,
+                to_host=copied[1] / median if copied else None,
+                difference=share,
+                kernels=spec.kernels if spec else None,
+                head_kernels=spec.head_kernels if spec else None,
+            )
         )
 
 
 def measure_bundle(
-    of: Bundle, bare: Bundle | None, names: Sequence[EngineName], batches: Sequence[int], seconds: float, cache: Path
-) -> Iterator[Row]:
+    findings: Findings,
+    of: Bundle,
+    bare: Bundle | None,
+    names: Sequence[EngineName],
+    batches: Sequence[int],
+    seconds: float,
+    cache: Path,
+) -> None:
     """Every engine on a bundle, with the gate's overhead where there is a bundle without it."""
-    kind = of.manifest.model.precision
-    others = {engine.name: engine for engine in engines(bare, names, batches[-1], cache)} if bare else {}
-    for engine in engines(of, names, batches[-1], cache):
-        other = others.get(engine.name)
-        loaded = getattr(engine, "loaded", None)
-        yield from measure(
-            of.manifest.model.name,
-            kind,
-            engine.name,
-            lambda images, engine=engine: engine.run(images).logits,  # type: ignore[misc]
-            (lambda images, other=other: other.run(images).logits) if other else None,  # type: ignore[misc]
+    others = {engine.name: engine for engine in engines(bare, names, batches[-1], cache, None)} if bare else {}
+    for engine in engines(of, names, batches[-1], cache, findings):
+        case = Case(of.manifest.model.name, of.manifest.model.precision, engine.name)
+        other, loaded = others.get(engine.name), getattr(engine, "loaded", None)
+        call, without = engine_run(engine), engine_run(other) if other else None
+        measure(findings, case, of, lambda call=call: call, batches, seconds, without, loaded and loaded.spec)  # type: ignore[misc]
+
+
+def measure_torch(
+    findings: Findings, module: torch.nn.Module, of: Bundle, device: str, batches: Sequence[int], seconds: float
+) -> None:
+    """Torch, eager and, on a GPU, compiled and in fp16."""
+    module = module.to(device, memory_format=torch.channels_last)
+    kinds: tuple[Precision, ...] = ("fp32", "fp16") if device == "cuda" else ("fp32",)
+    for precision in kinds:
+        eager = torch_run(module, device, precision)
+        measure(findings, Case(of.manifest.model.name, precision, "torch"), of, lambda run=eager: run, batches, seconds)  # type: ignore[misc]
+    for precision in kinds if device == "cuda" else ():
+        measure(
+            findings,
+            Case(of.manifest.model.name, precision, "torch, compiled"),
             of,
-            batches,
+            lambda precision=precision: compiled_run(module, device, precision),  # type: ignore[misc]
+            batches[::2],  # each size is compiled, which takes longer than all timings
             seconds,
-            loaded.spec if loaded else None,
         )
+
+
+# --- the page
 
 
 def machine(gpu: Gpu | None) -> dict[str, str]:
     """What was timed on what."""
-    found = {"cpu": platform.processor() or platform.machine(), "system": platform.platform()}
+    found = {"cpu": processor(), "system": platform.platform(), "python": platform.python_version()}
     if gpu:
         found |= {"gpu": gpu.name, "compute capability": f"{gpu.capability / 10:.1f}", "driver": gpu.driver}
     for package in _PACKAGES:
@@ -301,52 +453,62 @@ def machine(gpu: Gpu | None) -> dict[str, str]:
     return found
 
 
-def markdown(rows: Sequence[Row], described: dict[str, str]) -> str:
-    """The page."""
-    header = [
-        "model",
-        "precision",
-        "engine",
-        "batch",
-        "median, ms",
-        "p99, ms",
-        "images/s",
-        "gate",
-        "copy in",
-        "copy out",
-    ]
-    header += ["difference", "kernels", "of the head"]
+def markdown(rows: Sequence[Row], skipped: Sequence[Skip], described: dict[str, str]) -> str:
+    """The page: what was timed on what, a table a graph, and what was not timed."""
+    header = ["engine", "batch", "median, ms", "p99, ms", "images/s", "gate", "copy in", "copy out", "difference"]
+    header += ["kernels", "of the head"]
 
     def cell(value: float | None, text: str) -> str:
         return "" if value is None else format(value, text)
 
-    cells = [
-        [
-            *(row.model, row.precision, row.engine, str(row.batch)),
-            *(f"{row.median_ms:.3f}", f"{row.p99_ms:.3f}", f"{row.images_per_second:,.0f}", cell(row.gate, ".3f")),
-            *(cell(row.to_device, ".1%"), cell(row.to_host, ".1%"), f"{row.difference:.1e}"),
-            *(cell(row.kernels, "d"), cell(row.head_kernels, "d")),
-        ]
-        for row in rows
-    ]
     facts = "\n".join(f"- {name}: {value}" for name, value in described.items())
-    return (
-        f"# Engines on {described.get('gpu', 'a CPU')}\n\nMade by `python -m benchmarks.gpu`. A call goes from images in "
-        "the host's memory to logits and scores there. *gate* is the median with scores and decision over the median "
-        "without them; *copy in* and *copy out* are what the copies alone take, as a share of the median; *difference* is "
-        f"the largest of a logit from ONNX Runtime's on the CPU, as a share of their range.\n\n{facts}\n\n"
-        f"{layout([header, *cells], markdown=True)}\n"
-    )
+    parts = [
+        f"# Engines on {described.get('gpu', 'a CPU')}",
+        "Made by `python -m benchmarks.gpu`. A call goes from images in the host's memory to logits and scores there, and torch's "
+        "to logits. *gate* is the median with scores and decision over the median without them; *copy in* and *copy out* "
+        "are what the copies alone take from pinned memory, as a share of the median; *difference* is the largest of a "
+        "logit from ONNX Runtime's on the CPU, as a share of their range. In fp32 all libraries use TF32 as they do by default.",
+        facts,
+    ]
+    for model, precision in dict.fromkeys((row.case.model, row.case.precision) for row in rows):
+        cells = [
+            [
+                *(row.case.engine, str(row.batch), f"{row.median_ms:.3f}", f"{row.p99_ms:.3f}"),
+                *(f"{row.images_per_second:,.0f}", cell(row.gate, ".3f"), cell(row.to_device, ".1%")),
+                *(
+                    cell(row.to_host, ".1%"),
+                    f"{row.difference:.1e}",
+                    cell(row.kernels, "d"),
+                    cell(row.head_kernels, "d"),
+                ),
+            ]
+            for row in rows
+            if (row.case.model, row.case.precision) == (model, precision)
+        ]
+        parts += [f"## {model}, {precision}", layout([header, *cells], markdown=True)]
+    if skipped:
+        parts.append("## Not timed")
+        reasons: dict[str, list[str]] = {}
+        for each in skipped:
+            where = f"{each.case.engine} ({each.case.model}, {each.case.precision}"
+            reasons.setdefault(each.reason, []).append(where + (f", batch {each.batch})" if each.batch else ")"))
+        parts.append("\n".join(f"- {'; '.join(cases)}: {reason}" for reason, cases in reasons.items()))
+    return "\n\n".join(parts) + "\n"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__.splitlines()[0])
     parser.add_argument("bundles", nargs="*", type=Path, metavar="BUNDLE", help="further bundles to time")
-    parser.add_argument("--arch", nargs="+", help="architectures, at 32x32 (default: WRN-40-2, ResNet-18 and -50)")
+    parser.add_argument(
+        "--arch", nargs="+", help="architectures (default: WRN-40-2, ResNet-18 and -50); timm:NAME at 224"
+    )
+    parser.add_argument("--precision", nargs="+", choices=get_args(Precision), default=get_args(Precision))
     parser.add_argument("--batch", nargs="+", type=int, help="batch sizes (default: 1 to 256)")
     parser.add_argument("--seconds", type=float, default=_SECONDS, help="for one timing (default: %(default)s)")
     parser.add_argument("--cpu", action="store_true", help="what needs no GPU")
-    parser.add_argument("--out", type=Path, default=DOCS / "gpu", help="without suffix (default: docs/gpu)")
+    parser.add_argument(
+        "--out", type=Path, default=DOCS / "performance", help="without suffix (default: docs/performance)"
+    )
     args = parser.parse_args(argv)
     gpu = None
     if not args.cpu:
@@ -356,24 +518,28 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise EngineError(f"{error}; --cpu times what needs none") from error
     names: tuple[EngineName, ...] = tuple(selection.GPU_ENGINES) if gpu else ("onnxruntime-cpu",)
     batches = sorted(args.batch or (BATCHES if gpu else CPU_BATCHES))
-    chosen = dict.fromkeys(args.arch, _SMALL) if args.arch else architectures()
-    rows: list[Row] = []
-    with tempfile.TemporaryDirectory() as folder:
-        cache = Path(folder) / "cache"
+    if args.arch:
+        chosen = {arch: _LARGE if arch.startswith("timm:") else _SMALL for arch in args.arch}
+    else:
+        chosen = architectures()
+    findings = Findings(args.out, machine(gpu))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
         for arch, spec in chosen.items():
-            module, gated, bare = exported(arch, spec, Path(folder))
-            rows += measure_bundle(gated, bare, names, batches, args.seconds, cache)
-            if not gpu or torch.cuda.is_available():
-                for name, kind, call in torch_runs(module, "cuda" if gpu else "cpu"):
-                    rows += measure(arch, kind, name, call, None, gated, batches, args.seconds)
+            module, fp32 = exported(arch, spec, folder)
+            for precision in args.precision:
+                gated = in_precision(fp32, precision, "tensorrt" if gpu else "cpu")
+                bare = without_scores(gated, gated.path.with_name(f"{gated.path.name}-bare"))
+                measure_bundle(findings, gated, bare, names, batches, args.seconds, folder / "cache")
+                findings.write()
+            if gpu and not torch.cuda.is_available():
+                findings.skip(Case(arch, "fp32", "torch"), None, EngineError(f"torch {torch.__version__} has no CUDA"))
+            else:
+                measure_torch(findings, module, fp32, "cuda" if gpu else "cpu", batches, args.seconds)
+            findings.write()
         for path in args.bundles:
-            rows += measure_bundle(Bundle.load(path), None, names, batches, args.seconds, cache)
-    described = machine(gpu)
-    text = markdown(rows, described)
-    args.out.with_suffix(".md").write_text(text)
-    report = {"machine": described, "rows": [dataclasses.asdict(row) for row in rows]}
-    args.out.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
-    print(text)
+            measure_bundle(findings, Bundle.load(path), None, names, batches, args.seconds, folder / "cache")
+    print(findings.write())
     return 0
 
 

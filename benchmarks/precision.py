@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import platform
 import statistics
 import tempfile
 from collections import Counter
@@ -26,6 +25,7 @@ import onnx
 import onnxruntime as ort
 
 from benchmarks.detector_cost import DOCS, contestant, in_turns
+from benchmarks.machine import processor
 from export.artifact import assemble, seal
 from export.classifier import from_checkpoint
 from export.gating import QUANTISATION, fit_gate
@@ -181,16 +181,6 @@ def report(figures: dict[str, Any]) -> str:
     return "\n".join([*lines, ""])
 
 
-def _machine() -> str:
-    """The processor, and which of the instructions that matter to int8 it has."""
-    file = Path("/proc/cpuinfo")
-    lines = file.read_text().splitlines() if file.exists() else []
-    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in reversed(lines))}
-    known = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8", "asimddp")
-    has = [name for name in known if name in fields.get("flags", fields.get("Features", "")).split()]
-    return f"{fields.get('model name', platform.processor() or platform.machine())} with {', '.join(has) or 'none of them'}"
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.precision", description=__doc__.partition("\n")[0])
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="of fp32; or a checkpoint")
@@ -207,7 +197,7 @@ def main() -> int:
     compared = decisions(found, halves[1])
     figures = {
         "arguments": f"{args.bundle} {Path(args.source).name}",
-        "machine": _machine(),
+        "machine": processor(),
         "onnxruntime": ort.__version__,
         "rounds": args.rounds,
         "bytes": {name: len(seal(*graph)) for name, graph in found.items()},

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from train import checkpoint, methods, models
-from train.double_backward import FastDoubleBackward
+from train.double_backward import twice_differentiable
 from train.losses.energy import energy
 from train.losses.gradient import gradient_loss, gradient_norms
 from train.methods import Batch
@@ -143,8 +143,7 @@ def penalty_gradient(model: nn.Module, batch: int, how: Configuration, *, fast: 
     images = torch.cat([data.images, data.outliers]).to(dtype).requires_grad_()
     with how.autocast():
         if fast:
-            with FastDoubleBackward():
-                logits, _ = model(images)
+            logits, _ = twice_differentiable(model, images)
         else:
             logits, _ = model(images)
         score = energy(logits.to(torch.promote_types(logits.dtype, torch.float32)))

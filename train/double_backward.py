@@ -12,20 +12,25 @@ themselves. Both are maps whose derivative is made of the same maps, so that fir
       p = mean(a g) - mean a mean g - m_a m_g,  m_a = mean(a x'),  m_g = mean(g x'),
 
   takes one reduction and three multiply-adds more.
+
+In half precision a rectifier's input is on the wrong side of zero now and then, which sets a gradient's whole path
+where it should be nothing. So what the forward pass gives comes from single precision there, and only the passes that
+are linear in what flows through them, all those backward, run in half.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 _aten = torch.ops.aten
 _Convolution = tuple[Sequence[int], Sequence[int], Sequence[int], int]  # stride, padding, dilation, groups
+_Known = tuple[Tensor, ...]  # what an operation gives, and the batch statistics it used
 
 
 class FastDoubleBackward(TorchFunctionMode):
@@ -34,12 +39,68 @@ class FastDoubleBackward(TorchFunctionMode):
     A backward pass that builds a graph (``create_graph=True``) then yields the gradient with respect to the input
     alone: weights get none. That is the first half of an input-gradient penalty; the second half, an ordinary
     backward pass, yields them all.
+
+    Args:
+        known: what the operations give, in their order, where that was computed before.
     """
+
+    def __init__(self, known: Iterable[_Known] = ()) -> None:
+        super().__init__()
+        self._known = iter(known)
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        return _OPERATIONS.get(func, func)(*args, **(kwargs or {}))
+        operation = _OPERATIONS.get(func)
+        if operation is None:
+            return func(*args, **(kwargs or {}))
+        return operation(*args, **(kwargs or {}), known=next(self._known, None))
+
+
+def twice_differentiable(model: nn.Module, images: Tensor) -> Any:
+    """model(images), to be differentiated by the images and then by the weights, fast and as exactly as single precision.
+
+    Under autocast the network runs once more, in single precision; the batch statistics that it keeps are those of
+    that pass.
+    """
+    kind = images.device.type
+    if not torch.is_autocast_enabled(kind):
+        with FastDoubleBackward():
+            return model(images)
+    exact = _Exact(torch.get_autocast_dtype(kind))
+    devices = [images.device] if kind != "cpu" else []
+    with torch.random.fork_rng(devices), torch.no_grad(), torch.autocast(kind, enabled=False), exact:
+        model(images)
+    kept = [buffer.clone() for buffer in model.buffers()]
+    with FastDoubleBackward(exact.known):
+        outputs = model(images)
+    for buffer, value in zip(model.buffers(), kept, strict=True):
+        buffer.copy_(value)
+    return outputs
+
+
+class _Exact(TorchFunctionMode):
+    """Within this context what the operations give is kept, in half precision.
+
+    Attributes:
+        known: that, in their order.
+    """
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.known: list[_Known] = []
+        self._dtype = dtype
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is F.batch_norm:
+            output, *statistics = _with_statistics(*args, **(kwargs or {}))
+        else:
+            output, statistics = func(*args, **(kwargs or {})), []
+        if func in _OPERATIONS:
+            self.known.append((output.to(self._dtype), *statistics))
+        return output
 
 
 def conv2d(
@@ -50,13 +111,15 @@ def conv2d(
     padding: int | str | Sequence[int] = 0,
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
+    *,
+    known: _Known | None = None,
 ) -> Tensor:
     """:func:`torch.nn.functional.conv2d`; torch's own for an unbatched input or padding given as a word."""
     if input.ndim != 4 or isinstance(padding, str) or not torch.is_grad_enabled():
         return F.conv2d(input, weight, bias, stride, padding, dilation, groups)
     input, weight, bias = _autocast(input, weight, bias)
     settings = (_pair(stride), _pair(padding), _pair(dilation), groups)
-    return _apply(_Conv2d, input, weight, bias, settings)
+    return _apply(_Conv2d, input, weight, bias, settings, known)
 
 
 def batch_norm(
@@ -68,31 +131,44 @@ def batch_norm(
     training: bool = False,
     momentum: float = 0.1,
     eps: float = 1e-5,
+    *,
+    known: _Known | None = None,
 ) -> Tensor:
     """:func:`torch.nn.functional.batch_norm`; torch's own outside of training."""
     if not training or not torch.is_grad_enabled():
         return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
-    return _apply(_BatchNorm, input, weight, bias, running_mean, running_var, momentum, eps)
+    return _apply(_BatchNorm, input, weight, bias, running_mean, running_var, momentum, eps, known)
 
 
-_OPERATIONS: dict[Callable[..., Any], Callable[..., Any]] = {F.conv2d: conv2d, F.batch_norm: batch_norm}
+def relu(input: Tensor, inplace: bool = False, *, known: _Known | None = None) -> Tensor:
+    """:func:`torch.nn.functional.relu`; torch's own where its output is not known."""
+    return F.relu(input, inplace) if known is None else _apply(_Relu, input, known)
+
+
+_OPERATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
+    F.conv2d: conv2d,
+    F.batch_norm: batch_norm,
+    F.relu: relu,
+}
 
 
 class _Conv2d(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, settings: _Convolution) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, settings: _Convolution, known: _Known | None
+    ) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.settings, ctx.has_bias = settings, bias is not None
-        return F.conv2d(x, weight, bias, *settings)
+        return known[0] if known else F.conv2d(x, weight, bias, *settings)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         (g,) = gradients
         x, weight = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return _apply(_Conv2dInputGradient, g, weight, x.detach(), ctx.settings), None, None, None
+            return _apply(_Conv2dInputGradient, g, weight, x.detach(), ctx.settings), None, None, None, None
         wanted = (ctx.needs_input_grad[0], True, ctx.has_bias)
-        return *_convolution_backward(g, x, weight, ctx.settings, wanted), None
+        return *_convolution_backward(g, x, weight, ctx.settings, wanted), None, None
 
 
 class _Conv2dInputGradient(torch.autograd.Function):
@@ -121,9 +197,9 @@ class _BatchNorm(torch.autograd.Function):
         running_var: Tensor | None,
         momentum: float,
         eps: float,
+        known: _Known | None,
     ) -> Tensor:
-        y: Tensor
-        y, mean, inverse = _aten.native_batch_norm(x, weight, bias, running_mean, running_var, True, momentum, eps)
+        y, mean, inverse = known or _with_statistics(x, running_mean, running_var, weight, bias, True, momentum, eps)
         ctx.save_for_backward(x, weight, mean, inverse)
         ctx.eps = eps
         return y
@@ -134,9 +210,9 @@ class _BatchNorm(torch.autograd.Function):
         x, weight, mean, inverse = ctx.saved_tensors
         if torch.is_grad_enabled():
             along_input = _apply(_BatchNormInputGradient, g, x, weight, mean, inverse, ctx.eps)
-            return along_input, None, None, None, None, None, None
+            return along_input, None, None, None, None, None, None, None
         wanted = (True, weight is not None, ctx.needs_input_grad[2])
-        return *_batch_norm_backward(g, x, weight, mean, inverse, ctx.eps, wanted), None, None, None, None
+        return *_batch_norm_backward(g, x, weight, mean, inverse, ctx.eps, wanted), None, None, None, None, None
 
 
 class _BatchNormInputGradient(torch.autograd.Function):
@@ -156,19 +232,42 @@ class _BatchNormInputGradient(torch.autograd.Function):
         along_g, a_scaled, a_total = _batch_norm_backward(a, x, weight, mean, inverse, ctx.eps)
         count = x.numel() / x.shape[1]
         m_a, m_g, mean_a, mean_g = (t / count for t in (a_scaled, scaled, a_total, total))
-        axes = [0, *range(2, x.ndim)]
-        p = (a * g).sum(axes, dtype=mean.dtype) / count - mean_a * mean_g - m_a * m_g
+        p = _covariance(g, a, mean_a) - m_a * m_g
         factor = inverse.square() if weight is None else weight * inverse.square()
         of_x = factor * (2 * m_a * m_g - p) * inverse
         constant = factor * (m_g * mean_a + m_a * mean_g) - of_x * mean
-
-        def by_channel(values: Tensor) -> Tensor:
-            return values.view(1, -1, *[1] * (x.ndim - 2))
-
-        along_x = x * by_channel(of_x) + by_channel(constant)
-        along_x.addcmul_(a, by_channel(-factor * m_g)).addcmul_(g, by_channel(-factor * m_a))
+        along_x = _affine(x, of_x, constant).add_(_affine(a, -factor * m_g)).add_(_affine(g, -factor * m_a))
         along_weight = None if weight is None else count * p * inverse
-        return along_g, along_x.to(x.dtype), along_weight, None, None, None
+        return along_g, along_x, along_weight, None, None, None
+
+
+class _Relu(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, known: _Known) -> Tensor:  # noqa: ARG004
+        ctx.save_for_backward(known[0])
+        return known[0]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        (y,) = ctx.saved_tensors
+        return _aten.threshold_backward(gradients[0], y.detach(), 0), None
+
+
+def _with_statistics(
+    x: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """:func:`torch.nn.functional.batch_norm`, and the mean and the inverse deviation of each channel."""
+    result: tuple[Tensor, Tensor, Tensor] = _aten.native_batch_norm(
+        x, weight, bias, running_mean, running_var, training, momentum, eps
+    )
+    return result
 
 
 def _convolution_backward(
@@ -195,6 +294,21 @@ def _batch_norm_backward(
         g, x, weight, None, None, mean, inverse, True, eps, wanted
     )
     return result
+
+
+def _covariance(g: Tensor, a: Tensor, mean_a: Tensor) -> Tensor:
+    """mean(g a) - mean g mean a by channel: what batch normalisation's backward pass computes for its weight."""
+    one = torch.ones_like(mean_a)
+    total: Tensor = _aten.native_batch_norm_backward(
+        g, a, one, None, None, mean_a, one, True, 0.0, (False, True, False)
+    )[1]
+    return total / (a.numel() / a.shape[1])
+
+
+def _affine(x: Tensor, scale: Tensor, shift: Tensor | None = None) -> Tensor:
+    """x scale + shift by channel, in the precision of x and one pass over it."""
+    zero, one = torch.zeros_like(scale), torch.ones_like(scale)
+    return F.batch_norm(x, zero, one, scale, zero if shift is None else shift, eps=0.0)
 
 
 def _autocast(*tensors: Tensor | None) -> Any:

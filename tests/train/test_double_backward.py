@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from train import models
-from train.double_backward import FastDoubleBackward
+from train.double_backward import FastDoubleBackward, twice_differentiable
 
 CONVOLUTIONS: dict[str, Callable[[], nn.Module]] = {
     "3x3": lambda: nn.Conv2d(4, 6, 3, padding=1, bias=False),
@@ -112,18 +114,35 @@ def test_networks(arch: str) -> None:
     check(model, images.contiguous(memory_format=torch.channels_last))
 
 
-def test_a_penalty_in_bf16_points_where_that_in_float64_does() -> None:
+@pytest.mark.parametrize("arch", ["resnet20", "wrn-40-2"])
+def test_a_penalty_in_bf16_points_where_that_in_float64_does(arch: str) -> None:
     torch.manual_seed(0)
-    stage = [nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.Softplus()]
-    layers = [nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.Softplus(), *stage]
-    model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
-    images = random(16, 3, 8, 8, dtype=torch.float32)
+    model = randomise(models.make(arch, 5)).train()
+    images = random(16, 3, 16, 16, dtype=torch.float32)
+    parameters = list(model.parameters())
     with torch.autocast("cpu", torch.bfloat16):
-        _, mine = penalty_gradients(model, list(model.parameters()), images, fast=True)
+        _, mine = penalty_gradients(partial(twice_differentiable, model), parameters, images, fast=False)
     model.double()
-    _, reference = penalty_gradients(model, list(model.parameters()), images.double(), fast=False)
+    _, reference = penalty_gradients(model, parameters, images.double(), fast=False)
     a, b = (torch.cat([gradient.double().flatten() for gradient in found[:-1]]) for found in (mine, reference))
-    assert F.cosine_similarity(a, b, dim=0) >= 0.99
+    assert F.cosine_similarity(a, b, dim=0) >= 0.999
+
+
+def test_under_autocast_the_batch_statistics_kept_are_those_of_single_precision() -> None:
+    torch.manual_seed(0)
+    mine = models.make("wrn-40-2", 5)
+    single = copy.deepcopy(mine)
+    for seed in (1, 2):
+        images = random(8, 3, 8, 8, dtype=torch.float32)
+        torch.manual_seed(seed)
+        with torch.no_grad():
+            expected, _ = single(images)
+        torch.manual_seed(seed)  # the same dropout
+        with torch.autocast("cpu", torch.bfloat16):
+            logits, _ = twice_differentiable(mine, images)
+    torch.testing.assert_close(logits.float(), expected, rtol=0.02, atol=0.02)
+    for name, value in single.named_buffers():
+        torch.testing.assert_close(mine.get_buffer(name), value, rtol=1e-6, atol=1e-6)
 
 
 def test_an_ordinary_backward_pass_is_torch_s() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,12 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from train.distributed import process_count
-from train.double_backward import FastDoubleBackward
+from train.double_backward import twice_differentiable
 from train.exceptions import TrainingError
 from train.losses.energy import energy, energy_loss
 from train.losses.gradient import Reduction, gradient_loss, gradient_norms
 from train.losses.outlier_exposure import uniform_cross_entropy
-from train.methods.base import Batch, Method, Step, logits_of
+from train.methods.base import Batch, Method, Step, at_least_float32, logits_of
 from train.sampling import Sample, energy_based_sample
 
 
@@ -155,8 +154,8 @@ def _negative_confidence(logits: Tensor) -> Tensor:
 def _differentiable(model: nn.Module, images: Tensor, *, twice: bool) -> tuple[Tensor, Tensor]:
     """Logits, and the images they can be differentiated by; quickly a second time, if asked for."""
     images = images.requires_grad_()
-    with FastDoubleBackward() if twice else nullcontext():
-        return logits_of(model, images), images
+    logits, _ = twice_differentiable(model, images) if twice else model(images)
+    return at_least_float32(logits), images
 
 
 def _regularised(

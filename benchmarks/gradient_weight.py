@@ -109,6 +109,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("data", type=Path, metavar="DATA")
     parser.add_argument("--init", type=Path, required=True, metavar="CKPT")
     parser.add_argument("--weights", nargs="+", type=float, default=[0.0, 0.01, 0.05, 0.2], help="default: %(default)s")
+    parser.add_argument("--part", default="1/2", help="of the training images, as in SOURCE@i/n; default: %(default)s")
     parser.add_argument("--epochs", type=int, default=1, help="default: %(default)s")
     parser.add_argument("--learning-rate", type=float, default=0.01, help="default: %(default)s")
     parser.add_argument("--runs", type=Path, default=Path("runs/gradient_weight"), help="default: %(default)s")
@@ -121,11 +122,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     known = f"{args.data / 'cifar10-val.tar'}@1/2"
     file = args.docs / "gradient_weight.json"
     arch = from_checkpoint(args.init).arch
-    text = f"{arch}, fine-tuned from cross-entropy for {args.epochs} epochs at {args.learning_rate}, one seed."
+    text = (
+        f"{arch}, fine-tuned from cross-entropy on a part ({args.part}) of the training images, {args.epochs} epochs from "
+        f"a rate of {args.learning_rate}, one seed."
+    )
     for weight in args.weights:
         run = args.runs / f"{weight:g}"
         options: list[object] = ["--method", "greg", "--set", f"gradient_weight={weight:g}", "--arch", arch, "--resume"]
-        options += ["--data", args.data / "cifar10-train.tar", "--val", known, "--init", args.init, "--out", run]
+        options += [
+            "--data",
+            f"{args.data / 'cifar10-train.tar'}@{args.part}",
+            "--val",
+            known,
+            "--init",
+            args.init,
+            "--out",
+            run,
+        ]
         options += ["--epochs", args.epochs, "--learning-rate", args.learning_rate, "--warmup", 0]
         for seen, _ in parts.values():
             options += ["--aux", seen]

@@ -139,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             "--out",
             run,
         ]
-        options += ["--epochs", args.epochs, "--learning-rate", args.learning_rate, "--warmup", 0]
+        options += ["--init", args.init, "--epochs", args.epochs, "--learning-rate", args.learning_rate, "--warmup", 0]
         for seen, _ in parts.values():
             options += ["--aux", seen]
         command("train", *options)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import importlib.util
-import json
 import platform
 import statistics
 import tempfile
@@ -31,13 +30,13 @@ import onnx
 import torch
 from tqdm import tqdm
 
+from benchmarks.engine_report import Case, Findings, Row
 from benchmarks.machine import processor
 from export import head
 from export.artifact import assemble, seal
 from export.backbone import Backbone
 from export.classifier import Classifier
 from export.exceptions import ExportError
-from export.layout import layout
 from export.precision.half import to_half
 from export.precision.int8 import Int8Options, Target, quantise
 from export.tensorrt.attach import attach
@@ -79,87 +78,6 @@ _PACKAGES = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Case:
-    """A graph on an engine.
-
-    Attributes:
-        model, precision, engine: which.
-    """
-
-    model: str
-    precision: str
-    engine: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """A case at one batch size.
-
-    Attributes:
-        case, batch: what was timed.
-        median_ms, p99_ms: of a call, from images in the host's memory to logits and scores there.
-        images_per_second: at the median.
-        gate: median with the gate over median without it; None where that was not timed.
-        to_device, to_host: what the copies alone take, as a share of the median; None without a GPU.
-        difference: largest difference of a logit from the CPU's, as a share of their range.
-        kernels, head_kernels: of a native engine.
-    """
-
-    case: Case
-    batch: int
-    median_ms: float
-    p99_ms: float
-    images_per_second: float
-    gate: float | None
-    to_device: float | None
-    to_host: float | None
-    difference: float
-    kernels: int | None = None
-    head_kernels: int | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Skip:
-    """What was not timed, and why; `batch` is None where that holds for every size."""
-
-    case: Case
-    batch: int | None
-    reason: str
-
-
-@dataclasses.dataclass
-class Findings:
-    """What has been found so far, written to `out` again and again, so that an end before the end loses little."""
-
-    out: Path
-    machine: dict[str, str]
-    rows: list[Row] = dataclasses.field(default_factory=list)
-    skipped: list[Skip] = dataclasses.field(default_factory=list)
-
-    def skip(self, case: Case, batch: int | None, error: Exception) -> None:
-        """Keep why something was not timed."""
-        lines = str(error).splitlines() or [type(error).__name__]
-        self.skipped.append(Skip(case, batch, lines[0].strip()))
-        tqdm.write(f"{case.model}, {case.precision}, {case.engine}: {lines[0].strip()}")
-
-    def write(self) -> str:
-        """Write both files; the page."""
-        report = {"machine": self.machine, **{name: _plain(getattr(self, name)) for name in ("rows", "skipped")}}
-        self.out.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
-        text = markdown(self.rows, self.skipped, self.machine)
-        self.out.with_suffix(".md").write_text(text)
-        return text
-
-
-def _plain(found: Sequence[Row | Skip]) -> list[dict[str, Any]]:
-    return [{**dataclasses.asdict(each.case), **_without(dataclasses.asdict(each), "case")} for each in found]
-
-
-def _without(values: dict[str, Any], name: str) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if key != name}
-
-
 # --- what is timed
 
 
@@ -172,15 +90,17 @@ def architectures() -> dict[str, InputSpec]:
 
 
 def exported(arch: str, spec: InputSpec, folder: Path) -> tuple[torch.nn.Module, Bundle]:
-    """A network and its bundle; untrained, but with the statistics of its batch norms, so that nothing over- or underflows."""
+    """An untrained network and its bundle; its batch norms have statistics, so that nothing over- or underflows."""
     torch.manual_seed(0)
     module = models.make(arch, _CLASSES)
     labels = tuple(f"class {k}" for k in range(_CLASSES))
     classifier = Classifier(module, arch, "none", "multiclass", labels, spec)
+    for layer in module.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.momentum = 1.0  # the statistics of one batch
     backbone = Backbone(module, spec).train()
     with torch.no_grad():
-        for seed in range(20):
-            backbone(torch.from_numpy(pictures(16, spec, seed)))
+        backbone(torch.from_numpy(pictures(32, spec)))
     backbone.eval()
     model, manifest = assemble(classifier, arch, {})
     return backbone, bundle.write(folder / arch.replace(":", "-"), manifest, {MODEL: seal(model, manifest)}, {})
@@ -242,7 +162,7 @@ def engines(
     """Those of the named engines that work here, native ones built first; `findings` keeps why the others don't."""
     for name in names:
         try:
-            if name in get_args(NativeRuntime):
+            if name == "tensorrt" or name == "tensorrt-rtx":  # noqa: SIM109  # one by one, mypy knows the type
                 of = with_engine(of, name, largest)
             yield selection.load(of, EngineOptions(name, cache=cache))
         except OodgateError as error:
@@ -250,13 +170,12 @@ def engines(
                 findings.skip(Case(of.manifest.model.name, of.manifest.model.precision, name), None, error)
 
 
-def with_engine(of: Bundle, name: EngineName, largest: int) -> Bundle:
+def with_engine(of: Bundle, runtime: NativeRuntime, largest: int) -> Bundle:
     """A bundle with a native engine for this GPU.
 
     Raises:
         ExportError: none can be built.
     """
-    (runtime,) = (each for each in get_args(NativeRuntime) if each == name)
     options = BuildOptions(runtime, (find_gpu().capability,), (1, min(32, largest), largest))
     return attach(of, build(of, options))[0]
 
@@ -282,16 +201,17 @@ def compiled_run(module: torch.nn.Module, device: str, precision: Precision) -> 
 
 
 def timed(calls: Sequence[Run], images: Images, seconds: float) -> list[list[float]]:
-    """Seconds of each call, in turns after a warm-up, for as long as `seconds` each and at least 100 times."""
+    """Seconds of each call, in turns after a warm-up, for as long as `seconds` each and 100 times; slow calls fewer times."""
     start = time.perf_counter()
-    for index in range(1000):  # until clocks have risen
+    warm = 0
+    while warm < 3 or time.perf_counter() - start < seconds / 4:  # until clocks have risen
         for call in calls:
             call(images)
-        if index >= 2 and time.perf_counter() - start > seconds / 4:
-            break
+        warm += 1
     times: list[list[float]] = [[] for _ in calls]
     turns = list(zip(calls, times, strict=True))
-    while len(times[0]) < _CALLS or sum(map(sum, times)) < seconds * len(calls):
+    enough = seconds * len(calls)
+    while (spent := sum(map(sum, times))) < enough or len(times[0]) < (_CALLS if spent < 10 * enough else _CALLS // 5):
         for call, own in turns:
             start = time.perf_counter()
             call(images)
@@ -381,7 +301,7 @@ def measure(
             findings.skip(case, batch, error)
             continue
         median = statistics.median(times)
-        copied = copies(images.nbytes, batch * results, seconds / 4) if "cpu" not in case.engine else None
+        copied = copies(images.nbytes, batch * results, seconds / 4) if "gpu" in findings.machine else None
         findings.rows.append(
             Row(
                 case=case,
@@ -453,49 +373,6 @@ def machine(gpu: Gpu | None) -> dict[str, str]:
     return found
 
 
-def markdown(rows: Sequence[Row], skipped: Sequence[Skip], described: dict[str, str]) -> str:
-    """The page: what was timed on what, a table a graph, and what was not timed."""
-    header = ["engine", "batch", "median, ms", "p99, ms", "images/s", "gate", "copy in", "copy out", "difference"]
-    header += ["kernels", "of the head"]
-
-    def cell(value: float | None, text: str) -> str:
-        return "" if value is None else format(value, text)
-
-    facts = "\n".join(f"- {name}: {value}" for name, value in described.items())
-    parts = [
-        f"# Engines on {described.get('gpu', 'a CPU')}",
-        "Made by `python -m benchmarks.gpu`. A call goes from images in the host's memory to logits and scores there, and torch's "
-        "to logits. *gate* is the median with scores and decision over the median without them; *copy in* and *copy out* "
-        "are what the copies alone take from pinned memory, as a share of the median; *difference* is the largest of a "
-        "logit from ONNX Runtime's on the CPU, as a share of their range. In fp32 all libraries use TF32 as they do by default.",
-        facts,
-    ]
-    for model, precision in dict.fromkeys((row.case.model, row.case.precision) for row in rows):
-        cells = [
-            [
-                *(row.case.engine, str(row.batch), f"{row.median_ms:.3f}", f"{row.p99_ms:.3f}"),
-                *(f"{row.images_per_second:,.0f}", cell(row.gate, ".3f"), cell(row.to_device, ".1%")),
-                *(
-                    cell(row.to_host, ".1%"),
-                    f"{row.difference:.1e}",
-                    cell(row.kernels, "d"),
-                    cell(row.head_kernels, "d"),
-                ),
-            ]
-            for row in rows
-            if (row.case.model, row.case.precision) == (model, precision)
-        ]
-        parts += [f"## {model}, {precision}", layout([header, *cells], markdown=True)]
-    if skipped:
-        parts.append("## Not timed")
-        reasons: dict[str, list[str]] = {}
-        for each in skipped:
-            where = f"{each.case.engine} ({each.case.model}, {each.case.precision}"
-            reasons.setdefault(each.reason, []).append(where + (f", batch {each.batch})" if each.batch else ")"))
-        parts.append("\n".join(f"- {'; '.join(cases)}: {reason}" for reason, cases in reasons.items()))
-    return "\n\n".join(parts) + "\n"
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__.splitlines()[0])
     parser.add_argument("bundles", nargs="*", type=Path, metavar="BUNDLE", help="further bundles to time")
@@ -518,17 +395,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise EngineError(f"{error}; --cpu times what needs none") from error
     names: tuple[EngineName, ...] = tuple(selection.GPU_ENGINES) if gpu else ("onnxruntime-cpu",)
     batches = sorted(args.batch or (BATCHES if gpu else CPU_BATCHES))
-    if args.arch:
-        chosen = {arch: _LARGE if arch.startswith("timm:") else _SMALL for arch in args.arch}
-    else:
-        chosen = architectures()
+    named = {arch: _LARGE if arch.startswith("timm:") else _SMALL for arch in args.arch or ()}
     findings = Findings(args.out, machine(gpu))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for arch, spec in chosen.items():
+        for arch, spec in (named or architectures()).items():
             module, fp32 = exported(arch, spec, folder)
             for precision in args.precision:
-                gated = in_precision(fp32, precision, "tensorrt" if gpu else "cpu")
+                try:
+                    gated = in_precision(fp32, precision, "tensorrt" if gpu else "cpu")
+                except ExportError as error:
+                    findings.skip(Case(arch, precision, "every engine"), None, error)
+                    continue
                 bare = without_scores(gated, gated.path.with_name(f"{gated.path.name}-bare"))
                 measure_bundle(findings, gated, bare, names, batches, args.seconds, folder / "cache")
                 findings.write()

@@ -1,4 +1,4 @@
-"""The GPU benchmark's CPU subset: every row is checked before it is timed, and the page says what was timed."""
+"""The GPU benchmark's CPU subset: every row is checked before it is timed, and the page says what was not timed and why."""
 
 from __future__ import annotations
 
@@ -9,31 +9,47 @@ import numpy as np
 import pytest
 
 from benchmarks import gpu
-from benchmarks.gpu import main, timed, without_scores
+from benchmarks.engine_report import Case, Findings
+from benchmarks.gpu import engine_run, engines, exported, in_precision, main, measure, pictures, timed, without_scores
 from export.exceptions import ExportError
+from export.precision.int8 import Target
 from runtime.bundle import Bundle
 from runtime.engines.onnxruntime_cpu import OnnxRuntimeCpu
 from runtime.exceptions import EngineError
-from tests.small import calibration_images
+from runtime.manifest import InputSpec, Precision
+from tests.small import SPEC, calibration_images
+
+CASE = Case("small", "fp32", "made-up")
 
 
 def test_the_cpu_subset(shared_bundle: Bundle, tmp_path: Path) -> None:
     arguments = ["--cpu", "--arch", "resnet20", "--batch", "2", "--seconds", "0.01", "--out", str(tmp_path / "gpu")]
-    assert main([str(shared_bundle.path), *arguments]) == 0
+    assert main([str(shared_bundle.path), *arguments, "--precision", "fp32", "int8"]) == 0
     report = json.loads((tmp_path / "gpu.json").read_text())
     rows = report["rows"]
-    expected = [("resnet20", "onnxruntime-cpu"), ("resnet20", "torch"), ("small", "onnxruntime-cpu")]
-    assert [(row["model"], row["engine"]) for row in rows] == expected
+    assert [(row["model"], row["precision"], row["engine"]) for row in rows] == [
+        ("resnet20", "fp32", "onnxruntime-cpu"),
+        ("resnet20", "int8", "onnxruntime-cpu"),
+        ("resnet20", "fp32", "torch"),
+        ("small", "fp32", "onnxruntime-cpu"),
+    ]
+    assert report["skipped"] == []
+    assert [row["gate"] is None for row in rows] == [False, False, True, True]
     assert rows[0]["gate"] > 0.3
-    assert [row["gate"] for row in rows[1:]] == [None, None]
     for row in rows:
-        assert (row["precision"], row["batch"]) == ("fp32", 2)
+        assert row["batch"] == 2
         assert 0 < row["median_ms"] <= row["p99_ms"]
         assert row["images_per_second"] == pytest.approx(2000 / row["median_ms"])
         assert row["difference"] < 1e-4
+        assert row["to_device"] is None
     page = (tmp_path / "gpu.md").read_text()
     assert page.startswith("# Engines on a CPU")
-    assert page.count("\n| ") == 1 + len(rows)
+    assert [line for line in page.splitlines() if line.startswith("## ")] == [
+        "## resnet20, fp32",
+        "## resnet20, int8",
+        "## small, fp32",
+    ]
+    assert page.count("\n| onnxruntime-cpu ") == 3
     assert f"- onnxruntime: {report['machine']['onnxruntime']}" in page
 
 
@@ -46,6 +62,40 @@ def test_without_a_gpu_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
         main([])
 
 
+def test_an_engine_that_is_not_there_is_left_out_with_the_reason(
+    shared_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none() -> None:
+        raise EngineError("no NVIDIA GPU here: made up")
+
+    for module in (gpu, gpu.selection.onnxruntime_cuda):
+        monkeypatch.setattr(module, "find_gpu", none)
+    findings = Findings(tmp_path / "gpu", {"cpu": "made up"})
+    names = ("onnxruntime-cuda", "onnxruntime-cpu")
+    assert [each.name for each in engines(shared_bundle, names, 2, tmp_path, findings)] == ["onnxruntime-cpu"]
+    text = findings.write()
+    assert (
+        "## Not timed\n\n- onnxruntime-cuda (small, fp32): engine onnxruntime-cuda: no NVIDIA GPU here: made up" in text
+    )
+    (skipped,) = json.loads((tmp_path / "gpu.json").read_text())["skipped"]
+    assert (skipped["engine"], skipped["batch"]) == ("onnxruntime-cuda", None)
+
+
+def test_what_fails_at_one_batch_size_is_timed_at_the_others(shared_bundle: Bundle, tmp_path: Path) -> None:
+    cpu = engine_run(OnnxRuntimeCpu(shared_bundle.model, 1))
+
+    def run(images: gpu.Images) -> tuple[gpu.Floats, gpu.Floats | None]:
+        if len(images) == 2:
+            raise RuntimeError("out of memory\nat length")
+        return cpu(images)
+
+    findings = Findings(tmp_path / "gpu", {})
+    measure(findings, CASE, shared_bundle, lambda: run, (1, 2, 3), 0.0)
+    assert [row.batch for row in findings.rows] == [1, 3]
+    assert [(each.batch, each.reason) for each in findings.skipped] == [(2, "out of memory")]
+    assert "- made-up (small, fp32, batch 2): out of memory" in findings.write()
+
+
 def test_the_bare_bundle_has_the_same_logits_and_no_other_scores(shared_bundle: Bundle, tmp_path: Path) -> None:
     bare = without_scores(shared_bundle, tmp_path / "bare")
     images = calibration_images(5)
@@ -56,23 +106,51 @@ def test_the_bare_bundle_has_the_same_logits_and_no_other_scores(shared_bundle: 
     np.testing.assert_allclose(outputs.logits, OnnxRuntimeCpu(shared_bundle.model, 1).run(images).logits, rtol=1e-6)
 
 
+def test_other_precisions_compute_nearly_the_same(tmp_path: Path) -> None:
+    spec = InputSpec(32, 32, SPEC.mean, SPEC.std)
+    _, fp32 = exported("resnet20", spec, tmp_path)
+    images = pictures(16, spec, seed=9)
+    expected = OnnxRuntimeCpu(fp32.model, 1).run(images).logits
+    cases: list[tuple[Precision, Target, float]] = [
+        ("fp16", "cpu", 0.01),
+        ("int8", "cpu", 0.1),
+        ("int8", "tensorrt", 0.1),
+    ]
+    for precision, target, tolerance in cases:
+        other = in_precision(fp32, precision, target)
+        assert other.manifest.model.precision == precision
+        found = OnnxRuntimeCpu(other.model, 1).run(images).logits
+        assert 0 < np.abs(found - expected).max() / np.ptp(expected) < tolerance
+
+
 def test_what_computes_something_else_is_not_timed(shared_bundle: Bundle) -> None:
-    cpu, images = OnnxRuntimeCpu(shared_bundle.model, 1), calibration_images(5)
-    assert gpu.difference(lambda batch: cpu.run(batch).logits, cpu, images) == 0
+    cpu, images = OnnxRuntimeCpu(shared_bundle.model, 1), calibration_images(9)
+    run = engine_run(cpu)
+    assert gpu.difference(run, cpu, images) < 1e-6
     with pytest.raises(ExportError, match="the logits differ from the CPU's by"):
-        gpu.difference(lambda batch: -cpu.run(batch).logits, cpu, images)
+        gpu.difference(lambda batch: (-run(batch)[0], None), cpu, images)
+    with pytest.raises(ExportError, match="the scores differ from the CPU's by"):
+        gpu.difference(lambda batch: (run(batch)[0], -cpu.run(batch).scores), cpu, images)
+
+    def last_is_wrong(batch: gpu.Images) -> tuple[gpu.Floats, gpu.Floats | None]:
+        logits = cpu.run(batch).logits
+        logits[-1] = -logits[-1]
+        return logits, None
+
+    with pytest.raises(ExportError, match="the logits differ from the CPU's by"):
+        gpu.difference(last_is_wrong, cpu, images)
 
 
 def test_calls_are_timed_in_turns() -> None:
     order: list[str] = []
 
     def call(name: str) -> gpu.Run:
-        def run(_: gpu.Images) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+        def run(_: gpu.Images) -> tuple[gpu.Floats, gpu.Floats | None]:
             order.append(name)
-            return np.empty(0, np.float32)
+            return np.empty((0, 3), np.float32), None
 
         return run
 
     first, second = timed([call("a"), call("b")], np.empty(0, np.uint8), 0)
     assert (len(first), len(second)) == (20, 20)
-    assert order[6:] == ["a", "b"] * 20
+    assert order[6:] == ["a", "b", "b", "a"] * 10

@@ -162,7 +162,7 @@ def engines(
     """Those of the named engines that work here, native ones built first; `findings` keeps why the others don't."""
     for name in names:
         try:
-            if name == "tensorrt" or name == "tensorrt-rtx":  # noqa: SIM109  # one by one, mypy knows the type
+            if name == "tensorrt" or name == "tensorrt-rtx":  # one by one, mypy knows the type
                 of = with_engine(of, name, largest)
             yield selection.load(of, EngineOptions(name, cache=cache))
         except OodgateError as error:

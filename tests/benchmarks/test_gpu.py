@@ -13,10 +13,14 @@ from benchmarks.engine_report import Case, Findings
 from benchmarks.gpu import engine_run, engines, exported, in_precision, main, measure, pictures, timed, without_scores
 from export.exceptions import ExportError
 from export.precision.int8 import Target
+from export.tensorrt.build import Built
+from export.tensorrt.options import BuildOptions
 from runtime.bundle import Bundle
+from runtime.engines.gpu import Gpu
 from runtime.engines.onnxruntime_cpu import OnnxRuntimeCpu
 from runtime.exceptions import EngineError
-from runtime.manifest import InputSpec, Precision
+from runtime.manifest import EngineSpec, InputSpec, Precision
+from tests.runtime.engines.conftest import library  # noqa: F401  a fixture
 from tests.small import SPEC, calibration_images
 
 CASE = Case("small", "fp32", "made-up")
@@ -51,6 +55,39 @@ def test_the_cpu_subset(shared_bundle: Bundle, tmp_path: Path) -> None:
     ]
     assert page.count("\n| onnxruntime-cpu ") == 3
     assert f"- onnxruntime: {report['machine']['onnxruntime']}" in page
+
+
+@pytest.mark.usefixtures("library")
+def test_the_gpu_part_on_a_made_up_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Native engines, copies, and what is not there; a compiler of engines is not made up."""
+
+    def built(of: Bundle, options: BuildOptions) -> Built:
+        model = of.manifest.files["model.onnx"].sha256
+        spec = EngineSpec(options.runtime, "1.2.3", options.targets, "fp32", options.batches, model, 9, 3)
+        return Built(b"engine " + of.model, spec)
+
+    monkeypatch.setattr(gpu, "find_gpu", lambda: Gpu("Made-up 4090", 89, "13.0"))
+    monkeypatch.setattr(gpu, "build", built)
+    monkeypatch.setattr(gpu, "_CALLS", 5)
+    out = tmp_path / "gpu"
+    arguments = ["--arch", "resnet20", "--precision", "fp32", "--batch", "1", "3", "--seconds", "0.01"]
+    assert main([*arguments, "--out", str(out)]) == 0
+    report = json.loads(out.with_suffix(".json").read_text())
+    rows = report["rows"]
+    native = [(name, batch) for name in ("tensorrt", "tensorrt-rtx") for batch in (1, 3)]
+    assert [(row["engine"], row["batch"]) for row in rows] == native
+    for row in rows:
+        assert (row["kernels"], row["head_kernels"]) == (9, 3)
+        assert row["gate"] > 0
+        assert 0 < row["to_device"] < 1
+        assert 0 < row["to_host"] < 1
+    assert report["machine"]["gpu"] == "Made-up 4090"
+    absent = {each["engine"] for each in report["skipped"]}
+    assert absent == {"onnxruntime-tensorrt", "onnxruntime-rtx", "onnxruntime-cuda", "torch"}
+    page = out.with_suffix(".md").read_text()
+    assert page.startswith("# Engines on Made-up 4090")
+    assert "- torch (resnet20, fp32): torch " in page
+    gpu.copies.cache_clear()
 
 
 def test_without_a_gpu_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

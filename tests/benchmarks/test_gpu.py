@@ -57,8 +57,9 @@ def test_the_cpu_subset(shared_bundle: Bundle, tmp_path: Path) -> None:
     assert f"- onnxruntime: {report['machine']['onnxruntime']}" in page
 
 
-@pytest.mark.usefixtures("library")
-def test_the_gpu_part_on_a_made_up_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_gpu_part_on_a_made_up_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     """Native engines, copies, and what is not there; a compiler of engines is not made up."""
 
     def built(of: Bundle, options: BuildOptions) -> Built:
@@ -66,6 +67,9 @@ def test_the_gpu_part_on_a_made_up_gpu(tmp_path: Path, monkeypatch: pytest.Monke
         spec = EngineSpec(options.runtime, "1.2.3", options.targets, "fp32", options.batches, model, 9, 3)
         return Built(b"engine " + of.model, spec)
 
+    network = exported("resnet20", InputSpec(32, 32, SPEC.mean, SPEC.std), tmp_path)
+    request.getfixturevalue("library")  # now: torch's exporter looks for a real tensorrt
+    monkeypatch.setattr(gpu, "exported", lambda *_: network)
     monkeypatch.setattr(gpu, "find_gpu", lambda: Gpu("Made-up 4090", 89, "13.0"))
     monkeypatch.setattr(gpu, "build", built)
     monkeypatch.setattr(gpu, "_CALLS", 5)

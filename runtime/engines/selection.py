@@ -19,7 +19,7 @@ from runtime.engines import (
 from runtime.engines.interface import Engine
 from runtime.engines.onnxruntime_cpu import OnnxRuntimeCpu
 from runtime.engines.options import EngineName, EngineOptions
-from runtime.exceptions import EngineError, GraphMismatch
+from runtime.exceptions import BundleError, EngineError, GraphMismatch
 
 logger = logging.getLogger(__name__)
 
@@ -73,8 +73,11 @@ def _named(name: EngineName, bundle: Bundle, options: EngineOptions, cpu: Engine
     try:
         engine = GPU_ENGINES[name](bundle, options)
         _check(engine, cpu, bundle)
-    except EngineError as error:
-        raise EngineError(f"engine {name}: {' '.join(str(error).split())}") from error
+    except BundleError:
+        raise
+    except Exception as error:  # a GPU's libraries raise what they like
+        reason = str(error) if isinstance(error, EngineError) else f"{type(error).__name__}: {error}"
+        raise EngineError(f"engine {name}: {' '.join(reason.split())}") from error
     return engine
 
 

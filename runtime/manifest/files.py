@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from runtime.manifest.model import Precision
+
 NativeRuntime = Literal["tensorrt", "tensorrt-rtx"]
 
 
@@ -26,7 +28,7 @@ class EngineSpec:
         targets: the compute capabilities that it was built for, 89 for 8.9.
         version_compatible: whether later releases of the runtime run it too.
         hardware_compatible: whether it runs on any GPU of Ampere or later, and not on `targets` alone.
-        precision: of the backbone's arithmetic: ``fp32``, ``fp16`` or ``int8``.
+        precision: of the graph that it was built from.
         batches: the smallest batch that it takes, the one it was optimised for, and the largest.
         model: SHA-256 of the model.onnx that it was built from.
         kernels: number of its layers after fusion; each is a kernel or a library call.
@@ -36,7 +38,7 @@ class EngineSpec:
     runtime: NativeRuntime
     release: str
     targets: tuple[int, ...]
-    precision: str
+    precision: Precision
     batches: tuple[int, int, int]
     model: str
     kernels: int

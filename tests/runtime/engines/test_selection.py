@@ -77,6 +77,21 @@ def test_auto_takes_a_built_engine_and_says_what_was_better(
     ]
 
 
+@pytest.mark.usefixtures("without_gpu")
+def test_whatever_a_library_raises_is_the_engines_error(
+    loaded: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def load(*_: object) -> None:
+        raise AttributeError("module 'tensorrt' has no attribute\n  'ICudaEngine'")
+
+    monkeypatch.setitem(selection.GPU_ENGINES, "tensorrt", load)
+    with pytest.raises(EngineError, match=r"^engine tensorrt: AttributeError: module 'tensorrt' has no attribute 'IC"):
+        Gate.load(loaded.path, engine="tensorrt")
+    with caplog.at_level(logging.INFO):
+        assert Gate.load(loaded.path).engine.name == "onnxruntime-cpu"
+    assert "tensorrt: AttributeError: module 'tensorrt'" in caplog.text
+
+
 def test_an_unknown_engine_is_an_error(loaded: Bundle) -> None:
     with pytest.raises(EngineError, match="unknown engine 'gpu'; there are auto, onnxruntime-cpu"):
         selection.load(loaded, EngineOptions("gpu"))  # type: ignore[arg-type]

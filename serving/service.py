@@ -18,6 +18,7 @@ from bentoml.exceptions import BentoMLException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from runtime.bundle import Bundle
+from runtime.engines import selection
 from runtime.exceptions import OodgateError
 from serving.app import create_app, is_full
 from serving.decider import Caller, Decider
@@ -30,7 +31,7 @@ _BENTOML_PATHS = frozenset({"/livez", "/readyz", "/healthz", "/schema.json"})
 
 
 def _checked_settings() -> Settings:
-    """Settings and bundle, checked when the service is imported: a bad one ends `bentoml serve` with one line."""
+    """Settings, bundle and GPU, checked when the service is imported: a bad one ends `bentoml serve` with one line."""
     try:
         settings = Settings.from_environment()
         gate = Bundle.load(settings.bundle).manifest.gate
@@ -38,6 +39,7 @@ def _checked_settings() -> Settings:
             gate.at(settings.alpha)
         if settings.shadow:
             Bundle.load(settings.shadow)
+        selection.check_gpu(settings.engine)
         if settings.rejects:
             open_files(settings.rejects)
     except OodgateError as error:

@@ -16,6 +16,7 @@ from runtime.engines import (
     tensorrt_native,
     tensorrt_rtx_native,
 )
+from runtime.engines.gpu import find_gpu
 from runtime.engines.interface import Engine
 from runtime.engines.onnxruntime_cpu import OnnxRuntimeCpu
 from runtime.engines.options import EngineName, EngineOptions
@@ -67,6 +68,19 @@ def load(bundle: Bundle, options: EngineOptions) -> Engine:
             return engine
     logger.info("engine %s%s", CPU, _because(refused))
     return cpu
+
+
+def check_gpu(name: EngineName) -> None:
+    """A first look, without loading anything: is there a GPU for the engine that is named?
+
+    Raises:
+        EngineError: there is none.
+    """
+    if name in GPU_ENGINES:
+        try:
+            find_gpu()
+        except EngineError as error:
+            raise EngineError(f"engine {name}: {error}") from error
 
 
 def _named(name: EngineName, bundle: Bundle, options: EngineOptions, cpu: Engine) -> Engine:

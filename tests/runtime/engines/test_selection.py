@@ -92,6 +92,14 @@ def test_whatever_a_library_raises_is_the_engines_error(
     assert "tensorrt: AttributeError: module 'tensorrt'" in caplog.text
 
 
+def test_a_first_look_finds_that_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selection, "find_gpu", no_gpu)
+    for name in ("auto", "onnxruntime-cpu"):
+        selection.check_gpu(name)  # type: ignore[arg-type]
+    with pytest.raises(EngineError, match=r"^engine tensorrt: no NVIDIA GPU here: made up$"):
+        selection.check_gpu("tensorrt")
+
+
 def test_an_unknown_engine_is_an_error(loaded: Bundle) -> None:
     with pytest.raises(EngineError, match="unknown engine 'gpu'; there are auto, onnxruntime-cpu"):
         selection.load(loaded, EngineOptions("gpu"))  # type: ignore[arg-type]

@@ -236,9 +236,7 @@ def effects(by_method: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[list[s
                     100 * (run["evaluation"]["id"]["accuracy"] - o["evaluation"]["id"]["accuracy"]) for run, o in pairs
                 ),
                 *(
-                    " → ".join(
-                        _last(runs[0], f"train_gradient_norm_{side}") for runs in (by_method[base], by_method[name])
-                    )
+                    _change(by_method[base][0], by_method[name][0], f"train_gradient_norm_{side}")
                     for side in ("in", "aux")
                 ),
             ]
@@ -259,9 +257,11 @@ _EFFECTS = (
 )
 
 
-def _last(run: Mapping[str, Any], tag: str) -> str:
-    """A training curve's last value."""
-    return _number(run["curves"][tag][-1]) if tag in run["curves"] else ""
+def _change(before: Mapping[str, Any], after: Mapping[str, Any], tag: str) -> str:
+    """The last values of a training curve that both have."""
+    if tag not in before["curves"] or tag not in after["curves"]:
+        return ""
+    return " → ".join(_number(run["curves"][tag][-1]) for run in (before, after))
 
 
 def plots(results: Mapping[str, Any]) -> dict[str, Any]:
@@ -272,14 +272,14 @@ def plots(results: Mapping[str, Any]) -> dict[str, Any]:
     first = {
         name: runs[f"{name}-{results['seeds'][0]}"] for name in CONTESTANTS if f"{name}-{results['seeds'][0]}" in runs
     }
-    bars = Figure(figsize=(8, 3.5), layout="constrained")
+    bars = Figure(figsize=(max(6, 1.2 * len(first)), 3.5), layout="constrained")
     axes = bars.subplots()
     for i, name in enumerate(OOD):
         heights = [mean(fpr95(run)[i] for key, run in runs.items() if key.rpartition("-")[0] == m) for m in first]
         axes.bar(np.arange(len(first)) + 0.27 * (i - 1), heights, 0.25, label=name)
     axes.set_xticks(np.arange(len(first)), list(first))
     axes.set_ylabel("FPR95, %")
-    axes.legend(frameon=False)
+    bars.legend(loc="outside upper right", ncols=len(OOD), frameon=False)
     scores = Figure(figsize=(2.6 * len(first), 2.6), layout="constrained")
     for axes, (name, run) in zip(np.atleast_1d(scores.subplots(1, len(first))), first.items(), strict=True):
         for label, density in run["histogram"]["density"].items():
@@ -300,7 +300,8 @@ def plots(results: Mapping[str, Any]) -> dict[str, Any]:
     for axes, title in ((loss_axes, "weighted energy loss"), (norm_axes, "mean norm of the detected images' gradient")):
         axes.set_title(title, fontsize=9)
         axes.set_xlabel("epoch")
-        axes.legend(frameon=False, fontsize=7)
+        if axes.lines:
+            axes.legend(frameon=False, fontsize=7)
     return {f"{RESULTS}_fpr95.png": bars, f"{RESULTS}_scores.png": scores, f"{RESULTS}_gradient.png": gradient}
 
 

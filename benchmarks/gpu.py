@@ -15,6 +15,7 @@ import argparse
 import dataclasses
 import importlib.util
 import platform
+import shutil
 import statistics
 import tempfile
 import time
@@ -51,7 +52,7 @@ from runtime.engines.gpu import Gpu, find_gpu
 from runtime.engines.interface import Engine
 from runtime.engines.onnxruntime_cpu import OnnxRuntimeCpu
 from runtime.engines.options import EngineName, EngineOptions
-from runtime.exceptions import EngineError, OodgateError
+from runtime.exceptions import EngineError
 from runtime.manifest import InputSpec, NativeRuntime, Precision
 from train import models
 
@@ -165,7 +166,7 @@ def engines(
             if name == "tensorrt" or name == "tensorrt-rtx":  # one by one, mypy knows the type
                 of = with_engine(of, name, largest)
             yield selection.load(of, EngineOptions(name, cache=cache))
-        except OodgateError as error:
+        except Exception as error:  # whatever a library raises, the others are still to be timed
             if findings:
                 findings.skip(Case(of.manifest.model.name, of.manifest.model.precision, name), None, error)
 
@@ -202,22 +203,24 @@ def compiled_run(module: torch.nn.Module, device: str, precision: Precision) -> 
 
 def timed(calls: Sequence[Run], images: Images, seconds: float) -> list[list[float]]:
     """Seconds of each call, in turns after a warm-up, for as long as `seconds` each and 100 times; slow calls fewer times."""
-    start = time.perf_counter()
+    begin = time.perf_counter()
     warm = 0
-    while warm < 3 or time.perf_counter() - start < seconds / 4:  # until clocks have risen
+    while warm < 3 or time.perf_counter() - begin < seconds / 4:  # until clocks have risen
         for call in calls:
             call(images)
         warm += 1
     times: list[list[float]] = [[] for _ in calls]
     turns = list(zip(calls, times, strict=True))
-    enough = seconds * len(calls)
-    while (spent := sum(map(sum, times))) < enough or len(times[0]) < (_CALLS if spent < 10 * enough else _CALLS // 5):
+    enough, begin = seconds * len(calls), time.perf_counter()
+    while True:
         for call, own in turns:
             start = time.perf_counter()
             call(images)
             own.append(time.perf_counter() - start)
         turns.reverse()  # none always goes first
-    return times
+        done, spent = len(times[0]), time.perf_counter() - begin
+        if spent >= enough and (done >= _CALLS or (done >= _CALLS // 5 and spent >= 10 * enough)):
+            return times
 
 
 @cache
@@ -415,8 +418,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             else:
                 measure_torch(findings, module, fp32, "cuda" if gpu else "cpu", batches, args.seconds)
             findings.write()
-        for path in args.bundles:
-            measure_bundle(findings, Bundle.load(path), None, names, batches, args.seconds, folder / "cache")
+        for index, path in enumerate(args.bundles):
+            copy = Bundle.load(shutil.copytree(path, folder / f"named-{index}"))  # engines are put into it
+            measure_bundle(findings, copy, None, names, batches, args.seconds, folder / "cache")
     print(findings.write())
     return 0
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import onnx
@@ -27,7 +26,6 @@ def rewrite(
     Returns:
         the names of the files left out: figures of an evaluation of the bundle before, and engines built from its graph.
     """
-    manifest = dataclasses.replace(manifest, engines={})
     written = {bundle.MODEL: seal(model, manifest)}
     texts = documents(manifest)
     stale = {*FIGURES, *before.files} - {bundle.MODEL}

@@ -129,7 +129,7 @@ def write(path: Path, manifest: Manifest, files: Mapping[str, bytes], documents:
 
     Args:
         path: the bundle's directory; must not exist, or be empty, or be a bundle.
-        manifest: its `files` are replaced by the sizes and hashes of `files`.
+        manifest: its `files` are replaced by the sizes and hashes of `files`, and of its `engines` those among these stay.
         files: what the runtime reads, by name, :data:`MODEL` among them; hashed into the manifest.
         documents: what people read, by name; free to be edited, so not hashed.
 
@@ -139,7 +139,8 @@ def write(path: Path, manifest: Manifest, files: Mapping[str, bytes], documents:
     path = path.resolve()
     if path.exists() and not _replaceable(path):
         raise BundleError(path, "exists and is not a bundle; choose another directory")
-    manifest = dataclasses.replace(manifest, files={name: entry(data) for name, data in files.items()})
+    engines = {name: spec for name, spec in manifest.engines.items() if name in files}
+    manifest = dataclasses.replace(manifest, files={name: entry(data) for name, data in files.items()}, engines=engines)
     temporary = path.with_name(f".{path.name}.new-{os.getpid()}")
     replaced = path.with_name(f".{path.name}.old-{os.getpid()}")
     try:

@@ -16,8 +16,11 @@ from export.calibrate import main as calibrate
 from export.convert import main
 from export.evaluate import main as evaluate
 from export.leakage import hashes
+from export.tensorrt.attach import attach
+from export.tensorrt.build import Built
 from runtime import Gate, NotCalibrated
 from runtime.bundle import Bundle
+from runtime.manifest import EngineSpec
 from tests.export.conftest import call
 from tests.export.precision.graphs import write_bundle
 from tests.small import ALPHA, LABELS, calibration_images
@@ -152,6 +155,16 @@ def test_fp16_without_images_rejects_everything(fp32: Path, tmp_path: Path) -> N
     (accept,) = session.run(["accept"], {"images": IMAGES})
     assert not accept.any()
     assert Bundle.load(tmp_path / "half").manifest.parity is None
+
+
+def test_engines_of_the_fp32_graph_are_left_behind(fp32: Path, tmp_path: Path) -> None:
+    source = Bundle.load(shutil.copytree(fp32, tmp_path / "source"))
+    model = source.manifest.files["model.onnx"].sha256
+    attach(source, Built(b"engine", EngineSpec("tensorrt", "1.2.3", (89,), "fp32", (1, 4, 8), model, 9, 3)))
+    call(main, source.path, "--precision", "fp16", "--out", tmp_path / "fp16")
+    made = Bundle.load(tmp_path / "fp16")
+    assert not made.manifest.engines
+    assert set(made.manifest.files) == {"model.onnx"}
 
 
 def test_export_with_a_precision(weights: Path, labels: Path, calibration: Path, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ _TENSOR = re.compile(
 _BOUNDS = re.compile(r"(?:Min|Opt|Max)Shape: \[(\d+)")
 _SOURCE = re.compile(r"\[ONNX Layer: ([^\]]+)\]")
 _DTYPES = {"UInt8": "uint8", "Float": "float32", "Bool": "bool", "Half": "float16"}
-_HOST = {"shape_call"}  # shapes are computed on the CPU
+_NO_KERNELS = {"shape_call", "signal", "wait"}  # shapes are computed on the CPU; streams wait for each other
 
 
 @dataclass(frozen=True)
@@ -79,5 +79,5 @@ def read_report(log: Iterable[str]) -> Report | None:
         (inputs if match["mode"] == "Input" else outputs)[match["name"]] = tensor
         batches = batches or tuple(int(size) for size in _BOUNDS.findall(match["profile"]))
     found = (Layer(m["name"], m["kind"], tuple(_SOURCE.findall(m["metadata"]))) for m in _LAYER.finditer(layers))
-    on_gpu = tuple(layer for layer in found if layer.kind not in _HOST)
+    on_gpu = tuple(layer for layer in found if layer.kind not in _NO_KERNELS)
     return Report(Signature(inputs, outputs, None, built=True), batches, on_gpu)

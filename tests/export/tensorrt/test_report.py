@@ -9,6 +9,7 @@ ACCOUNT = """Layers:
 Name: shapes, LayerType: shape_call, Inputs: [], Constants: [], Outputs: [], TacticName: , StreamId: 0, Metadata: \n\
 Name: conv_0, LayerType: correlation, Inputs: [ { Name: images, Dimensions: [-1,2,3,3] }], Metadata: [ONNX Layer: conv][ONNX Layer: relu]
 Name: cast_1, LayerType: kgen, Inputs: [ { Name: x } ], Outputs: [], Metadata: [ONNX Layer: node_linear][ONNX Layer: head/Exp_8]
+Name: signal_2, LayerType: signal, Inputs: [], Outputs: [], StreamId: 1, Metadata: [ONNX Layer: head/Exp_8]
 Name: conc_2, LayerType: kgen, Inputs: [], Outputs: [], StreamId: 0, Metadata: [ONNX Layer: scores]
 
 I/O Tensors:

@@ -269,9 +269,8 @@ def plots(results: Mapping[str, Any]) -> dict[str, Any]:
     from matplotlib.figure import Figure
 
     runs = results["runs"]
-    first = {
-        name: runs[f"{name}-{results['seeds'][0]}"] for name in CONTESTANTS if f"{name}-{results['seeds'][0]}" in runs
-    }
+    seed = min(int(key.rpartition("-")[2]) for key in runs)
+    first = {name: runs[f"{name}-{seed}"] for name in CONTESTANTS if f"{name}-{seed}" in runs}
     bars = Figure(figsize=(max(6, 1.2 * len(first)), 3.5), layout="constrained")
     axes = bars.subplots()
     for i, name in enumerate(OOD):
@@ -331,15 +330,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"{args.arch}, {args.epochs} epochs from scratch, {args.tune_epochs} epochs of fine-tuning at {args.tune_rate}, "
         "with the auxiliary sets " + " and ".join(AUX) + "."
     )
-    before = json.loads(file.read_text()) if file.exists() else {}
-    runs = before.get("runs", {}) if before.get("protocol") == text else {}
-    results = {"protocol": text, "seeds": args.seeds, "runs": runs}
+
+    def stored() -> dict[str, Any]:
+        before = json.loads(file.read_text()) if file.exists() else {}
+        return before["runs"] if before.get("protocol") == text else {}
+
     for seed in args.seeds:
         for name in args.methods:
-            if f"{name}-{seed}" not in runs:
-                runs[f"{name}-{seed}"] = measure(protocol, train(protocol, name, seed))
-                write(results, args.docs)
-    write(results, args.docs)
+            if (key := f"{name}-{seed}") not in stored():
+                found = measure(protocol, train(protocol, name, seed))
+                write({"protocol": text, "runs": {**stored(), key: found}}, args.docs)  # others may have run beside
 
 
 if __name__ == "__main__":

@@ -164,7 +164,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ExportError("--id and --ood go together: detection is measured between the two")
     if ood and not args.calibration:
         raise ExportError("--ood needs --calibration: without a threshold there is no gate to evaluate")
-    int8 = int8_options(args)
+    int8 = int8_options(args, tensorrt=args.tensorrt is not None)
     options = GateOptions(
         args.score, args.alpha, args.temperature, args.merge, args.class_conditional, tuple(args.aux), args.strict
     )

@@ -30,7 +30,8 @@ def add_precision_options(parser: argparse.ArgumentParser, precisions: tuple[str
     group.add_argument(
         "--int8-for",
         choices=get_args(Target),
-        help=f"what an int8 graph is to run on: ONNX Runtime on a CPU, or TensorRT (default: {Int8Options.target})",
+        help=f"what an int8 graph is to run on: ONNX Runtime on a CPU, or TensorRT (default: {Int8Options.target}, and "
+        "tensorrt where an engine is built)",
     )
     group.add_argument(
         "--int8-method",
@@ -44,8 +45,12 @@ def add_precision_options(parser: argparse.ArgumentParser, precisions: tuple[str
     )
 
 
-def int8_options(args: argparse.Namespace) -> Int8Options:
+def int8_options(args: argparse.Namespace, *, tensorrt: bool = False) -> Int8Options:
     """The options given, and the defaults of those that were not.
+
+    Args:
+        args: parsed.
+        tensorrt: whether an engine of TensorRT is built from the graph.
 
     Raises:
         ExportError: options that don't go with the precision or with each other.
@@ -55,8 +60,11 @@ def int8_options(args: argparse.Namespace) -> Int8Options:
         raise ExportError(f"--int8-{next(iter(given))} goes with --precision int8, found {args.precision}")
     if args.precision == "int8" and not args.calibration:
         raise ExportError("--precision int8 needs --calibration: the ranges of activations are learned from images")
+    if tensorrt and args.int8_for == "cpu":
+        raise ExportError("--int8-for cpu does not go with --tensorrt: TensorRT takes no zero points")
+    target = args.int8_for or ("tensorrt" if tensorrt else Int8Options.target)
     keep = Int8Options.keep if args.int8_keep is None else parse_keep(args.int8_keep)
-    return Int8Options(args.int8_for or Int8Options.target, args.int8_method, keep)
+    return Int8Options(target, args.int8_method, keep)
 
 
 def parse_keep(option: str) -> tuple[Layer, ...]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from export.exceptions import ExportError
+from export.gating import QUANTISATION
 from export.tensorrt.log import recorder
 from export.tensorrt.options import BuildOptions
 from export.tensorrt.progress import monitor
@@ -50,9 +51,14 @@ def build(bundle: Bundle, options: BuildOptions) -> Built:
     """Build an engine from a bundle's graph.
 
     Raises:
-        ExportError: what is missing for a build, or what the builder says is wrong.
+        ExportError: what is missing for a build, a graph quantised for something else, or what the builder says is wrong.
         GraphMismatch: the engine's tensors are not the manifest's.
     """
+    if bundle.manifest.provenance.get(QUANTISATION, {}).get("target") == "cpu":
+        raise ExportError(
+            f"{bundle.path}: its int8 graph is for ONNX Runtime on a CPU, and TensorRT takes no zero points; convert the "
+            "fp32 bundle with --precision int8 --int8-for tensorrt"
+        )
     library, targets = check_buildable(options)
     log = recorder(library)
     builder = library.Builder(log)

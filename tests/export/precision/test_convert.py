@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import shutil
 from pathlib import Path
 
@@ -15,7 +16,10 @@ from export.__main__ import main as export
 from export.calibrate import main as calibrate
 from export.convert import main
 from export.evaluate import main as evaluate
+from export.exceptions import ExportError
 from export.leakage import hashes
+from export.precision.options import add_precision_options, int8_options
+from export.tensorrt.__main__ import main as add_engine
 from export.tensorrt.attach import attach
 from export.tensorrt.build import Built
 from runtime import Gate, NotCalibrated
@@ -165,6 +169,24 @@ def test_engines_of_the_fp32_graph_are_left_behind(fp32: Path, tmp_path: Path) -
     made = Bundle.load(tmp_path / "fp16")
     assert not made.manifest.engines
     assert set(made.manifest.files) == {"model.onnx"}
+
+
+def test_an_int8_graph_for_a_cpu_is_not_built_by_tensorrt(int8: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    message = failure(capsys, add_engine, int8, "--tensorrt", "rtx")
+    assert message.startswith(
+        f"{int8}: its int8 graph is for ONNX Runtime on a CPU, and TensorRT takes no zero points; "
+    )
+
+
+def test_int8_for_an_engine_is_for_tensorrt() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--calibration", default="images")
+    add_precision_options(parser)
+    given = ["--precision", "int8", "--int8-method", "minmax"]
+    assert int8_options(parser.parse_args(given)).target == "cpu"
+    assert int8_options(parser.parse_args(given), tensorrt=True).target == "tensorrt"
+    with pytest.raises(ExportError, match=r"^--int8-for cpu does not go with --tensorrt"):
+        int8_options(parser.parse_args([*given, "--int8-for", "cpu"]), tensorrt=True)
 
 
 def test_export_with_a_precision(weights: Path, labels: Path, calibration: Path, tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ class Findings:
 
     def write(self) -> str:
         """Write both files; the page."""
-        report = {"machine": self.machine, **{name: _plain(getattr(self, name)) for name in ("rows", "skipped")}}
+        report = {"machine": self.machine, "rows": _plain(self.rows), "skipped": _plain(self.skipped)}
         self.out.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
         text = markdown(self.rows, self.skipped, self.machine)
         self.out.with_suffix(".md").write_text(text)
@@ -93,11 +93,8 @@ class Findings:
 
 
 def _plain(found: Sequence[Row | Skip]) -> list[dict[str, Any]]:
-    return [{**dataclasses.asdict(each.case), **_without(dataclasses.asdict(each), "case")} for each in found]
-
-
-def _without(values: dict[str, Any], name: str) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if key != name}
+    each_as_values = (dataclasses.asdict(each) for each in found)
+    return [{**values.pop("case"), **values} for values in each_as_values]
 
 
 def markdown(rows: Sequence[Row], skipped: Sequence[Skip], described: dict[str, str]) -> str:
@@ -109,22 +106,14 @@ def markdown(rows: Sequence[Row], skipped: Sequence[Skip], described: dict[str, 
         return "" if value is None else format(value, text)
 
     facts = "\n".join(f"- {name}: {value}" for name, value in described.items())
-    parts = [
-        f"# Engines on {described.get('gpu', 'a CPU')}",
-        _INTRODUCTION,
-        facts,
-    ]
+    parts = [f"# Engines on {described.get('gpu', 'a CPU')}", _INTRODUCTION, facts]
     for model, precision in dict.fromkeys((row.case.model, row.case.precision) for row in rows):
         cells = [
             [
                 *(row.case.engine, str(row.batch), f"{row.median_ms:.3f}", f"{row.p99_ms:.3f}"),
-                *(f"{row.images_per_second:,.0f}", cell(row.gate, ".3f"), cell(row.to_device, ".1%")),
-                *(
-                    cell(row.to_host, ".1%"),
-                    f"{row.difference:.1e}",
-                    cell(row.kernels, "d"),
-                    cell(row.head_kernels, "d"),
-                ),
+                *(f"{row.images_per_second:,.0f}", cell(row.gate, ".3f")),
+                *(cell(row.to_device, ".1%"), cell(row.to_host, ".1%"), f"{row.difference:.1e}"),
+                *(cell(row.kernels, "d"), cell(row.head_kernels, "d")),
             ]
             for row in rows
             if (row.case.model, row.case.precision) == (model, precision)

@@ -82,8 +82,9 @@ def p_values(
         float64 (N,), in [1 / (n + 1), 1].
     """
     n = int(ranks[-1])
-    bounds = np.append(ranks - 1, n)  # at most this many calibration scores are <= s
-    below = bounds[np.searchsorted(quantiles, scores, side="right")]
+    at = np.searchsorted(quantiles, scores, side="right")
+    stored = len(ranks)
+    below = ranks[np.minimum(at, stored - 1)] - (at < stored)  # at most this many calibration scores are <= s
     return (1 + np.where(np.isfinite(scores), below, 0)) / (n + 1)
 
 

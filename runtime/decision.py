@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Decision:
         labels: for multi-label models, the names of all classes with a probability of at least 0.5, none on
             reject; None for other models.
         model: which model decided.
+        probabilities: float64 (K,), of every class; not part of the JSON object, nor of equality.
     """
 
     decision: Literal["accept", "reject"]
@@ -59,11 +63,19 @@ class Decision:
     scores: dict[str, float]
     model: ModelRef
     labels: tuple[str, ...] | None = None
+    probabilities: npt.NDArray[np.float64] | None = field(default=None, compare=False, repr=False)
 
     @property
     def is_ood(self) -> bool:
         """Whether the image was rejected."""
         return self.decision == "reject"
+
+    def top(self, n: int) -> list[tuple[int, float]]:
+        """The `n` most probable classes, the most probable first: index and probability."""
+        if self.probabilities is None:
+            return []
+        order = np.argsort(-self.probabilities, kind="stable")[:n]
+        return [(int(k), float(self.probabilities[k])) for k in order]
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object of the HTTP interface; a number that is not finite becomes null."""

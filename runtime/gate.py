@@ -140,7 +140,7 @@ class Gate:
             ValueError: an array of another shape or type.
         """
         rule = self._rules[(self._gate if alpha is None else self._gate.at(alpha)).alpha]
-        spec = self.manifest.input
+        spec = self._manifest.input
         shape = (spec.height, spec.width, 3)
         if isinstance(images, (bytes, str, Path)):
             raise TypeError("decide takes a sequence of images: put the one image into a list")
@@ -194,30 +194,26 @@ class Gate:
         self.decide(np.zeros((1, spec.height, spec.width, 3), dtype=np.uint8))
 
     def _decide(self, outputs: Outputs, rule: Rule) -> list[Decision]:
-        scores, own = outputs.scores, outputs.scores[:, self._column]
-        probabilities = _probabilities(outputs.logits, self._temperature, self.manifest.task == "multilabel")
+        probabilities = _probabilities(outputs.logits, self._temperature, self._manifest.task == "multilabel")
         classes = outputs.logits.argmax(axis=1)
-        thresholds = rule.thresholds(classes)
-        accept = outputs.accept & (own >= thresholds)
-        accept &= np.isfinite(scores).all(axis=1) & np.isfinite(probabilities).all(axis=1)
-        p_values = rule.p_values(own, classes)
-        return [
-            self._decision(
-                bool(accept[i]),
-                int(classes[i]),
-                probabilities[i],
-                scores[i].tolist(),
-                GateScore(self._gate.score, float(own[i]), float(thresholds[i]), float(p_values[i])),
-            )
-            for i in range(len(scores))
-        ]
+        p_values = rule.p_values(outputs.scores[:, self._column], classes)
+        numbers = (outputs.accept, classes, outputs.scores, rule.thresholds(classes), p_values)
+        decisions = []
+        for row, *image in zip(probabilities, *(array.tolist() for array in numbers), strict=True):
+            accept, top, scores, threshold, p_value = image
+            score = GateScore(self._gate.score, scores[self._column], threshold, p_value)
+            # The probability of the top class is NaN where any logit is NaN or the largest is infinite.
+            finite = math.isfinite(row[top]) and all(map(math.isfinite, scores))
+            accept = accept and score.value >= threshold and finite
+            decisions.append(self._decision(accept, top, row, scores, score))
+        return decisions
 
     def _decision(
         self, accept: bool, top: int, probabilities: npt.NDArray[np.float64], scores: list[float], score: GateScore
     ) -> Decision:
-        names = self.manifest.labels
+        names = self._manifest.labels
         labels = None
-        if self.manifest.task == "multilabel":
+        if self._manifest.task == "multilabel":
             labels = tuple(names[k] for k in np.flatnonzero(probabilities >= 0.5)) if accept else ()
         return Decision(
             decision="accept" if accept else "reject",
@@ -225,9 +221,10 @@ class Gate:
             class_index=top,
             confidence=float(probabilities[top]),
             score=score,
-            scores=dict(zip(self.manifest.scores, scores, strict=True)),
+            scores=dict(zip(self._manifest.scores, scores, strict=True)),
             model=self._model,
             labels=labels,
+            probabilities=probabilities,
         )
 
 

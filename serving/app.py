@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -67,6 +68,8 @@ def create_app(settings: Settings) -> Starlette:
         deployment = Deployment(settings)
         app.state.deployment, app.state.decider = deployment, deployment.decider
         sampler = asyncio.ensure_future(_sample_queue(deployment.decider))
+        gc.collect()
+        gc.freeze()  # what is loaded now stays, and need not be looked through while requests wait
         yield
         app.state.decider = None
         sampler.cancel()

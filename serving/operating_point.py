@@ -9,6 +9,8 @@ from starlette.requests import Request
 
 def asked_alpha(request: Request) -> float | None:
     """The alpha of the query; None without one, and NaN, for which nothing is stored, where it is no number."""
+    if not request.scope["query_string"]:
+        return None
     text = request.query_params.get("alpha")
     if text is None:
         return None

@@ -79,6 +79,24 @@ class Job:
         return self.request.abandoned or monotonic() > self.request.deadline
 
 
+def infer(jobs: Sequence[Job]) -> None:
+    """Run the engine once on decoded jobs of one gate, and give each its outcome; never raises."""
+    images = [job.images for job in jobs if job.images is not None]
+    started = monotonic()
+    for job in jobs:
+        job.started = started
+    try:
+        decisions = jobs[0].gate.decide(images[0] if len(images) == 1 else np.concatenate(images))
+        start = 0
+        for job in jobs:
+            job.outcome = decisions[start : start + job.size]
+            start += job.size
+    except Exception as error:  # the batch has no decisions, and nothing was accepted
+        logger.exception("a batch of %d failed", sum(job.size for job in jobs))
+        for job in jobs:
+            job.outcome = error.with_traceback(None)
+
+
 class Pipeline:
     """Threads that turn jobs into outcomes.
 
@@ -228,21 +246,8 @@ class Pipeline:
 
     def _infer(self, batch: list[Job]) -> None:
         useful = [job for job in batch if not job.is_late]
-        images = [job.images for job in useful if job.images is not None]
-        started = monotonic()
-        for job in useful:
-            job.started = started
-        try:
-            if images:
-                decisions = useful[0].gate.decide(images[0] if len(images) == 1 else np.concatenate(images))
-                start = 0
-                for job in useful:
-                    job.outcome = decisions[start : start + job.size]
-                    start += job.size
-        except Exception as error:  # the batch has no decisions, and nothing was accepted
-            logger.exception("a batch of %d failed", sum(job.size for job in useful))
-            for job in useful:
-                job.outcome = error.with_traceback(None)
+        if useful:
+            infer(useful)
         with self._lock:
             self._free_calls += 1
             if self._ready or self._closed:

@@ -31,6 +31,8 @@ class BoundedProtocol(HttpToolsProtocol):
     _busy: ClassVar[Refusal] = Refusal(TOO_MANY_CONNECTIONS)
 
     _timer: asyncio.TimerHandle | None = None
+    _awaited: tuple[float, Callable[[], None]] | None = None  # what is to come, within how long and what else
+    _moved = False  # whether that changed since the timer was set
 
     @classmethod
     def install(cls, settings: Settings) -> None:
@@ -46,10 +48,17 @@ class BoundedProtocol(HttpToolsProtocol):
             transport.abort()
         else:
             self._wait(self.settings.header_timeout, self._headers_too_slow)
+            self._set_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._wait_no_longer()
+        self._set_timer()
         super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._moved:  # most requests come whole, and need no timer
+            self._set_timer()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -64,13 +73,18 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def _wait(self, seconds: float, then: Callable[[], None]) -> None:
-        self._wait_no_longer()
-        self._timer = self.loop.call_later(seconds, then)
+        self._awaited, self._moved = (seconds, then), True
 
     def _wait_no_longer(self) -> None:
+        self._awaited, self._moved = None, True
+
+    def _set_timer(self) -> None:
+        self._moved = False
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._awaited is not None:
+            self._timer = self.loop.call_later(*self._awaited)
 
     def _headers_too_slow(self) -> None:
         self._too_slow(can_answer=self.cycle is None or self.cycle.response_complete)

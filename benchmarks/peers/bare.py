@@ -1,4 +1,4 @@
-"""Bare Starlette and ONNX Runtime: decode and run the same graph, answer its numbers as JSON; nothing else.
+"""Bare Starlette and ONNX Runtime: decode, run the same graph, answer the same decision as JSON; nothing else.
 
     BUNDLE=bundles/cifar10 uvicorn benchmarks.peers.bare:app
 
@@ -9,8 +9,10 @@ for a small model and stops every other request meanwhile.
 from __future__ import annotations
 
 import os
+from bisect import bisect_right
 from pathlib import Path
 
+import numpy as np
 import onnxruntime as ort
 import orjson
 from starlette.applications import Starlette
@@ -19,10 +21,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from runtime.bundle import Bundle
+from runtime.bundle import MODEL, Bundle
 from runtime.preprocess import preprocess
 
 _bundle = Bundle.load(Path(os.environ["BUNDLE"]))
+_manifest, _gate = _bundle.manifest, _bundle.manifest.gate
+assert _gate is not None
+assert _manifest.calibration is not None
+_calibration = _manifest.calibration.quantiles[_gate.score]  # every score, as there are few enough
+_temperature = _manifest.confidence.temperature if _manifest.confidence else 1.0
+_model = {"name": _manifest.model.name, "sha256": _manifest.files[MODEL].sha256}
 _options = ort.SessionOptions()
 _options.intra_op_num_threads = 1
 _options.log_severity_level = 3
@@ -31,10 +39,32 @@ _in_threads = os.environ.get("THREADS") == "1"
 
 
 def answer(data: bytes) -> bytes:
-    """Logits, scores and verdict of one image file."""
-    images = preprocess(data, _bundle.manifest.input)[None]
+    """The decision on one image file."""
+    images = preprocess(data, _manifest.input)[None]
     logits, scores, accept = _session.run(["logits", "scores", "accept"], {"images": images})
-    return orjson.dumps({"class": int(logits.argmax()), "scores": scores[0].tolist(), "accept": bool(accept[0])})
+    exponentials = np.exp((logits[0] - logits.max()) / _temperature)
+    top, values, accepted = (
+        int(logits.argmax()),
+        dict(zip(_manifest.scores, scores[0].tolist(), strict=True)),
+        bool(accept),
+    )
+    value = values[_gate.score]
+    decision = {
+        "decision": "accept" if accepted else "reject",
+        "is_ood": not accepted,
+        "label": _manifest.labels[top] if accepted else None,
+        "class_index": top,
+        "confidence": float(exponentials[top] / exponentials.sum()),
+        "score": {
+            "name": _gate.score,
+            "value": value,
+            "threshold": _gate.threshold,
+            "p_value": (1 + bisect_right(_calibration, value)) / (len(_calibration) + 1),
+        },
+        "scores": values,
+        "model": _model,
+    }
+    return orjson.dumps(decision)
 
 
 async def classify(request: Request) -> Response:

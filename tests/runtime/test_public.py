@@ -109,7 +109,13 @@ def test_codes_of_image_errors_are_frozen() -> None:
 @pytest.mark.parametrize(
     ("name", "fields"),
     [
-        ("Decision", ["decision", "label", "class_index", "confidence", "score", "scores", "model", "labels"]),
+        (
+            "Decision",
+            [
+                *("decision", "label", "class_index", "confidence", "score", "scores", "model", "labels"),
+                "probabilities",
+            ],
+        ),
         ("GateScore", ["name", "value", "threshold", "p_value"]),
         ("ModelRef", ["name", "sha256"]),
         ("Limits", ["max_bytes", "max_pixels"]),

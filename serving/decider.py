@@ -148,6 +148,7 @@ class Decider:
         self._loop = asyncio.get_running_loop()
         self._waits: dict[Request, _Wait] = {}
         self._worked = False
+        self._in_hand = {False: 0, True: 0}  # images of requests of one, and of several
         self._pipeline = Pipeline(
             self._hand_over,
             threads=settings.decode_threads,
@@ -213,8 +214,11 @@ class Decider:
         return self._pipeline.waiting(False) + self._pipeline.waiting(True)
 
     def is_full(self, bulk: bool) -> bool:
-        """Whether a request, of several images or of one, would be refused now."""
-        return self._pipeline.waiting(bulk) >= self._max_queue
+        """Whether a request, of several images or of one, would be refused now.
+
+        What the engine works on counts too: the next image waits for it as well.
+        """
+        return self._in_hand[bulk] >= self._max_queue
 
     async def close(self) -> None:
         """Finish what is queued and end the threads."""
@@ -258,10 +262,13 @@ class Decider:
         jobs = [Job(request, use.gate, source) for source in sources]
         wait = self._waits[request] = _Wait(self._loop.create_future(), len(jobs), caller, use.served)
         watch = self._loop.call_later(_PATIENCE, self._watch, request)
+        images = sum(job.size for job in jobs)
+        self._in_hand[bulk] += images
         try:
             self._pipeline.submit(jobs)
             await wait.future
         finally:
+            self._in_hand[bulk] -= images
             watch.cancel()
             request.abandoned = True
             del self._waits[request]

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from random import uniform
 from time import monotonic, perf_counter, time
 
 import orjson
@@ -23,8 +24,9 @@ HEALTH = frozenset({"/livez", "/readyz", "/healthz", "/v2/health/live", "/v2/hea
 # What a client may call its request; anything else is not repeated in logs and answers.
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
-# Refusals a second that come at once, and the seconds that any further one takes.
-_FREE_REFUSALS, _PAUSE = 100, 0.5
+# Refusals a second that come at once, and the seconds that any further one takes: drawn by chance, or a crowd that came
+# together would be answered together, and come together again.
+_FREE_REFUSALS, _SHORTEST_PAUSE, _LONGEST_PAUSE = 100, 0.5, 1.5
 
 _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
@@ -170,7 +172,7 @@ class Admission:
             self._window, self._refused = now, 0
         self._refused += 1
         if self._refused > _FREE_REFUSALS:
-            await asyncio.sleep(_PAUSE)
+            await asyncio.sleep(uniform(_SHORTEST_PAUSE, _LONGEST_PAUSE))
 
 
 def _request_id(scope: Scope) -> bytes:

@@ -55,7 +55,7 @@ class Settings:
         decode_threads: images decoded at the same time.
         max_batch: most images of one engine call.
         batch_wait_ms: how long an image may wait for others to fill its batch.
-        max_queue: images waiting for the engine, beyond which requests are refused with 503.
+        max_queue: images in hand, beyond which requests are refused with 503.
         max_concurrency: requests in progress, beyond which requests are refused with 429.
         max_connections: open connections, beyond which new ones are refused with 503.
         timeout: seconds from a request's body to its decision.

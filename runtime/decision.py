@@ -75,7 +75,7 @@ class Decision:
         if self.probabilities is None:
             return []
         order = np.argsort(-self.probabilities, kind="stable")[:n]
-        return [(int(k), float(self.probabilities[k])) for k in order]
+        return list(zip(order.tolist(), self.probabilities[order].tolist(), strict=True))
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object of the HTTP interface; a number that is not finite becomes null."""

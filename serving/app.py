@@ -32,6 +32,7 @@ from serving.json_response import JsonResponse
 from serving.metrics import CONTENT_TYPE, exposition, metrics
 from serving.operating_point import asked_alpha
 from serving.settings import Settings
+from serving.top import asked_top, decision_json
 
 PAGE = Path(__file__).resolve().parent / "page"
 
@@ -117,18 +118,20 @@ class _PageFiles(StaticFiles):
 async def _classify(request: Request) -> Response:
     decider: Decider = request.app.state.decider
     settings: Settings = request.app.state.settings
+    top = asked_top(request)
     with decider.using(asked_alpha(request)) as use:
         start = perf_counter()
         image = await read_image(request, settings.max_bytes)
         metrics().read(perf_counter() - start)
         decision = await decider.decide(image, caller(request), use)
-    return JsonResponse(decision.to_dict())
+    return JsonResponse(decision_json(decision, use.gate.manifest.labels, top))
 
 
 async def _classify_batch(request: Request) -> Response:
     decider: Decider = request.app.state.decider
     settings: Settings = request.app.state.settings
     results: list[Decision | ImageError]
+    top = asked_top(request)
     with decider.using(asked_alpha(request)) as use:
         spec = use.gate.manifest.input
         start = perf_counter()
@@ -138,7 +141,15 @@ async def _classify_batch(request: Request) -> Response:
             results = await decider.decide_each(images, caller(request), use)
         else:
             results = [*await decider.decide_array(images, caller(request), use)]
-    return JsonResponse({"results": [r.to_dict() if isinstance(r, Decision) else image_error(r) for r in results]})
+    labels = use.gate.manifest.labels
+    return JsonResponse(
+        {
+            "results": [
+                decision_json(result, labels, top) if isinstance(result, Decision) else image_error(result)
+                for result in results
+            ]
+        }
+    )
 
 
 async def _model(request: Request) -> Response:

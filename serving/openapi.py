@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from serving.top import MOST
+
 Json = dict[str, Any]
 
 
@@ -35,6 +37,12 @@ def document(version: str, secured: bool) -> Json:
                     "in": "query",
                     "schema": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
                     "description": "one of the bundle's operating points; /model lists them",
+                },
+                "top": {
+                    "name": "top",
+                    "in": "query",
+                    "schema": {"type": "integer", "minimum": 1, "maximum": MOST},
+                    "description": "how many of the most probable classes to name, the most probable first",
                 },
             },
             "securitySchemes": {
@@ -80,10 +88,11 @@ def _get(summary: str, answer: Json, errors: str = "", **more: Any) -> Json:
     return {"get": _operation(summary, answer, None, errors, **more)}
 
 
-def _post(summary: str, answer: Json, body: Json, **more: Any) -> Json:
+def _post(summary: str, answer: Json, body: Json, *parameters: str) -> Json:
     """An operation that decides."""
     errors = "400 401 404 408 413 415 422 429 503"
-    return {"post": _operation(summary, answer, body, errors, parameters=[_ref("parameters", "alpha")], **more)}
+    query = [_ref("parameters", name) for name in ("alpha", *parameters)]
+    return {"post": _operation(summary, answer, body, errors, parameters=query)}
 
 
 def _probe(summary: str) -> Json:
@@ -108,7 +117,8 @@ _SCHEMAS: Json = {
             scores={"type": "object", "additionalProperties": _NUMBER},
             model=_object(name=_STRING, sha256=_STRING),
         ),
-        "description": "Multi-label models add `labels`, the names of all classes found.",
+        "description": "Multi-label models add `labels`, the names of all classes found; `?top=` adds `top`, the most "
+        "probable classes.",
     },
     "Results": _object(results=_list({"oneOf": [_ref("schemas", "Decision"), _ref("schemas", "Error")]})),
     "Model": {"type": "object", "description": "The public part of the bundle's manifest."},
@@ -168,6 +178,7 @@ _PATHS: Json = {
             **{f"image/{kind}": {"schema": _FILE} for kind in _IMAGE_TYPES},
             "application/octet-stream": {"schema": _FILE},
         },
+        "top",
     ),
     "/classify_batch": _post(
         "Decide on several images",
@@ -176,6 +187,7 @@ _PATHS: Json = {
             "multipart/form-data": {"schema": _object(images=_list(_FILE))},
             "application/x-npy": {"schema": {**_FILE, "description": "uint8 [N, H, W, 3] at the model's size"}},
         },
+        "top",
     ),
     "/model": _get("What is served", _json("The model", "Model"), "401"),
     "/drift": _get("Has traffic moved away?", _json("What the stream of p-values looks like", "Any"), "401"),

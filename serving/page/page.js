@@ -9,6 +9,7 @@ import { apart, compact, count, inWords, number, percent } from "./words.js";
 const AT_ONCE = 2; // requests
 const KEPT = 40; // cards
 const SHOWN = 12; // labels
+const TOP = 3; // of which the likeliest
 
 const MEANING = {
   msp: "probability of the likeliest class",
@@ -31,7 +32,7 @@ async function classify(image) {
   const form = new FormData();
   form.append("image", image);
   const start = performance.now();
-  const decision = await ask("classify", { method: "POST", body: form });
+  const decision = await ask(`classify?top=${TOP}`, { method: "POST", body: form });
   if (!/^(accept|reject)$/.test(decision.decision) || !decision.score) throw new Error("The server's answer is no decision.");
   return { decision, milliseconds: performance.now() - start };
 }
@@ -82,9 +83,20 @@ function showDecision(card, name, { decision, milliseconds }) {
   }
   write(card, decision.decision, { ".word": decision.decision, h3: title, ".said": said });
   say(`${name}: ${decision.decision}. ${title}. ${said}`);
+  showLikeliest(card, decision);
   showScores(card, decision);
   const time = milliseconds < 10 ? milliseconds.toFixed(1) : Math.round(milliseconds);
   part(card, ".latency").textContent = `${time} ms, there and back`;
+}
+
+function showLikeliest(card, { top }) {
+  const items = top.map(({ label, probability }) => {
+    const item = make("li", { textContent: label });
+    item.append(make("b", { textContent: percent(probability) }));
+    item.style.setProperty("--share", Number.isFinite(probability) ? probability : 0);
+    return item;
+  });
+  part(card, ".top").replaceChildren(...items);
 }
 
 function showScores(card, decision) {

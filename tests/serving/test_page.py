@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
 from runtime import Gate
@@ -97,6 +98,11 @@ def card(page: Any, name: str, state: str) -> Any:
     return page.locator(f"article[aria-label='{name}']").first
 
 
+def percent(share: float) -> str:
+    """As the page says it: rounded down."""
+    return "less than 0.1%" if 0 < share < 0.001 else f"{np.floor(share * 1000 + 1e-6) / 10:g}%"
+
+
 def test_chosen_images_get_the_library_s_verdict(open_page: Any, files: dict[str, Path], gate: Gate) -> None:
     page = open_page()
     page.set_input_files("#files", [str(path) for path in files.values()])
@@ -108,6 +114,8 @@ def test_chosen_images_get_the_library_s_verdict(open_page: Any, files: dict[str
             assert shown.locator("h3").inner_text() == expected.label
         else:
             assert gate.manifest.labels[expected.class_index] in shown.locator(".said").inner_text()
+        top = [f"{gate.manifest.labels[k]}{percent(p)}" for k, p in expected.top(3)]
+        assert [text.replace("\n", "") for text in shown.locator(".top li").all_inner_texts()] == top
         assert f"p\u00a0=\u00a0{expected.score.p_value:.2g}" in shown.locator(".p-value").inner_text()
         shown.locator("summary").click()
         rows = shown.locator("tbody tr").all()

@@ -43,7 +43,7 @@ def main() -> None:
         wait_until_ready(url)
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=args.chromium, args=ARGUMENTS)
-            page = browser.new_page(viewport={"width": 1100, "height": 1700})
+            page = browser.new_page(viewport={"width": 1100, "height": 2010})
             page.goto(url)
             files = [str(ROOT / "serving" / "page" / "samples" / name) for name in SAMPLES]
             for file in files:

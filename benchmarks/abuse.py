@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import collections
+import logging
 import time
 import warnings
 from pathlib import Path
@@ -32,6 +33,7 @@ def main() -> None:
     parser.add_argument("--bodies", type=int, default=10_000)
     args = parser.parse_args()
     warnings.simplefilter("ignore")
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of each
     loop = asyncio.new_event_loop()
     running = application(Bundle.load(args.bundle))
     client, _ = loop.run_until_complete(running.__aenter__())

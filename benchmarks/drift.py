@@ -1,6 +1,6 @@
 """How often does the drift alarm ring for nothing, and how soon when it should?
 
-    python -m benchmarks.drift --into docs/drift.md
+    python -m benchmarks.drift --write
 
 Simulates calibration sets and streams of p-values, through the runtime's own p-values and the service's own detector, and
 compares the service's alarm with three others that promise the same rate of false alarms. In-distribution scores are
@@ -36,6 +36,7 @@ LONG = 100_000  # in-distribution images of a stream
 BEFORE = 10_000  # in-distribution images before other images are mixed in
 PATIENCE = 20_000  # images after which an alarm that did not ring is given up
 WINDOW = 2000  # images of the windowed tests, looked at as often as the others
+DOCS = Path(__file__).resolve().parent.parent / "docs"
 BEGIN, END = "<!-- python -m benchmarks.drift -->\n", "<!-- end -->\n"
 
 
@@ -179,21 +180,47 @@ def tables(streams: int) -> str:
     return "\n".join(lines) + "\n"
 
 
+def in_short(text: str) -> str:
+    """Of :func:`tables`, what an operator asks first: the service's alarm, and changes after normal traffic."""
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in text.splitlines()
+        if line.startswith("| the service's:")
+    ]
+    (_, *rates), *found = rows
+    lines = [f"| | {' | '.join(f'n = {n:,}' for n in CALIBRATION)} |", "|---|" + "---|" * len(CALIBRATION)]
+    lines.append(
+        f"| false alarms in {LONG:,} in-distribution images (share of streams with any) | {' | '.join(rates)} |"
+    )
+    for _, start, share, *cells in found:
+        if start == f"{BEFORE + 1:,}":
+            lines.append(f"| images until {share} of others are noticed: median / 95 % | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def put(text: str, page: Path) -> None:
+    """Replace the marked part of a Markdown file."""
+    whole = page.read_text(encoding="utf-8")
+    before, _, rest = whole.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise SystemExit(f"error: {page} has no lines {BEGIN.strip()} and {END.strip()}")
+    page.write_text(before + BEGIN + text + END + after, encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--streams", type=int, default=60, help="simulated for each cell; default: %(default)s")
-    parser.add_argument("--into", type=Path, help="Markdown file whose marked part is replaced; default: print")
+    parser.add_argument(
+        "--write", action="store_true", help="into docs/drift.md and docs/operations.md; default: print"
+    )
     args = parser.parse_args()
     text = tables(args.streams)
-    if not args.into:
+    if args.write:
+        put(text, DOCS / "drift.md")
+        put(in_short(text), DOCS / "operations.md")
+    else:
         print(text, end="")
-        return
-    page = args.into.read_text(encoding="utf-8")
-    before, _, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not end:
-        raise SystemExit(f"error: {args.into} has no lines {BEGIN.strip()} and {END.strip()}")
-    args.into.write_text(before + BEGIN + text + END + after, encoding="utf-8")
 
 
 if __name__ == "__main__":

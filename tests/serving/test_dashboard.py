@@ -1,10 +1,11 @@
-"""The Grafana dashboard asks for series that the service has."""
+"""The Grafana dashboard and the alarms ask for series that the service has, and each alarm is explained."""
 
 from __future__ import annotations
 
 import json
 import re
 
+import yaml
 from prometheus_client import REGISTRY
 
 from serving.metrics import metrics
@@ -24,3 +25,13 @@ def test_every_series_of_the_dashboard_exists() -> None:
     assert {re.sub(r"_(total|bucket|sum|count)$", "", name) for name in asked} == {
         name for name in known if name.startswith("oodgate_")
     }
+
+
+def test_every_alarm_asks_for_series_that_exist_and_is_explained() -> None:
+    metrics()
+    known = {family.name for family in REGISTRY.collect()}
+    rules = (ROOT / "deploy" / "prometheus" / "alerts.yaml").read_text()
+    (group,) = yaml.safe_load(rules)["groups"]
+    assert {re.sub(r"_(total|bucket|sum|count)$", "", name) for name in re.findall(r"\boodgate_\w+", rules)} <= known
+    manual = (ROOT / "docs" / "operations.md").read_text()
+    assert re.findall(r"^\| `(Oodgate\w+)`", manual, re.MULTILINE) == [rule["alert"] for rule in group["rules"]]

@@ -33,6 +33,9 @@ _IMAGE_STATUS: dict[type[ImageError], int] = {
     UndecodableImage: 422,
 }
 
+# Where the Open Inference Protocol is spoken.
+_PROTOCOL = "/v2/"
+
 # What proxies log for a client that went away; nobody receives it.
 _CLIENT_GONE = 499
 
@@ -65,14 +68,16 @@ class Refusal:
     """An ASGI application that answers every request with one error, made beforehand."""
 
     def __init__(self, error: RequestError) -> None:
-        response = JsonResponse(_error_json(error.code, str(error)), error.status, error.headers)
+        document = _error_json(error.code, str(error))
         self._code, self._status = error.code, error.status
-        self._headers, self._body = response.raw_headers, response.body
+        self._response = _answer("/", document, error.status, error.headers)
+        self._protocol_response = _answer(_PROTOCOL, document, error.status, error.headers)
 
-    async def __call__(self, _: Scope, __: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
         metrics().error(self._code)
-        await send({"type": "http.response.start", "status": self._status, "headers": self._headers})
-        await send({"type": "http.response.body", "body": self._body})
+        response = self._protocol_response if scope["path"].startswith(_PROTOCOL) else self._response
+        await send({"type": "http.response.start", "status": self._status, "headers": response.raw_headers})
+        await send({"type": "http.response.body", "body": response.body})
 
 
 class ClientGone(Exception):
@@ -102,7 +107,7 @@ def error_response(path: str, error: RequestError) -> Response:
 
 def _answer(path: str, error: dict[str, Any], status: int, headers: Mapping[str, str] | None = None) -> Response:
     """An error, in the Open Inference Protocol's words where that is spoken."""
-    if path.startswith("/v2/"):
+    if path.startswith(_PROTOCOL):
         return JsonResponse({"error": error["error"]["message"]}, status, headers)
     return JsonResponse(error, status, headers)
 

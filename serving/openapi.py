@@ -29,7 +29,10 @@ def document(version: str, secured: bool) -> Json:
         "paths": _PATHS,
         "components": {
             "schemas": _SCHEMAS,
-            "responses": {"Error": _json("Refused; the code says why", "Error")},
+            "responses": {
+                "Error": _json("Refused; the code says why", "Error"),
+                "InferError": _json("Refused, in the Open Inference Protocol's words", "InferError"),
+            },
             "parameters": {
                 **{name: _path_parameter(name) for name in ("name", "version", "file", "id")},
                 "alpha": {
@@ -106,6 +109,7 @@ _IMAGE_TYPES = ("jpeg", "png", "webp", "bmp", "gif", "tiff")
 
 _SCHEMAS: Json = {
     "Error": _object(error=_object(code=_STRING, message=_STRING)),
+    "InferError": _object(error=_STRING),
     "Decision": {
         **_object(
             decision={"enum": ["accept", "reject"]},
@@ -156,6 +160,19 @@ _SCHEMAS: Json = {
     },
     "Any": {"type": "object"},
 }
+
+
+def _in_protocol_words(item: Json) -> Json:
+    """The path item of a /v2/ route, whose refusals are the protocol's; but a slow client's, which no route hears of."""
+    refused, words = _ref("responses", "Error"), _ref("responses", "InferError")
+
+    def answers(responses: Json) -> Json:
+        return {
+            status: words if answer == refused and status != "408" else answer for status, answer in responses.items()
+        }
+
+    return {method: {**operation, "responses": answers(operation["responses"])} for method, operation in item.items()}
+
 
 _INFER = _post(
     "Infer, by the Open Inference Protocol",
@@ -228,7 +245,7 @@ _PATHS: Json = {
     "/v2/health/live": _probe("Is the process alive?"),
     "/v2/health/ready": _probe("Is the model loaded?"),
     **{
-        f"{model}{path}": {**item, "parameters": [_ref("parameters", name) for name in names]}
+        f"{model}{path}": {**_in_protocol_words(item), "parameters": [_ref("parameters", name) for name in names]}
         for model, names in (
             ("/v2/models/{name}", ["name"]),
             ("/v2/models/{name}/versions/{version}", ["name", "version"]),

@@ -136,6 +136,9 @@ def test_requests_beyond_the_limit_get_429_at_once(shared_bundle: Bundle) -> Non
         assert refused.status_code == 429
         assert refused.json()["error"]["code"] == "too_many_requests"
         assert refused.headers["retry-after"] == "1"
+        refused = await client.post("/v2/models/small/infer", json={})
+        assert refused.status_code == 429
+        assert refused.json()["error"].startswith("too many requests")
         assert (await client.get("/v2/health/ready")).status_code == 200
         assert (await client.get("/metrics")).status_code == 200
         release()

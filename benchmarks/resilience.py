@@ -218,6 +218,7 @@ def reloaded(first: Bundle, second: Bundle, times: int) -> Iterator[tuple[str, V
     write(path, first.manifest, {MODEL: first.model}, {})
     swapped, refused = 'oodgate_reloads_total{outcome="swapped"}', 'oodgate_reloads_total{outcome="refused"}'
     with product(path, workers=2) as (url, _), Load(url, check) as load:
+        until(lambda: total(url, "oodgate_bundle_info{") == 2)  # the service is ready when one of its workers is
         done = 0
         for number in range(times):
             new = (second, first)[number % 2]

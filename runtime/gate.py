@@ -118,7 +118,7 @@ class Gate:
         value, classes = np.array([decision.score.value], np.float32), np.array([decision.class_index])
         numbers = (decision.confidence, *decision.scores.values())
         accept = bool(value[0] >= rule.thresholds(classes)[0]) and all(map(math.isfinite, numbers))
-        return not accept, float(rule.p_values(value, classes)[0])
+        return not accept, rule.p_value(decision.score.value, decision.class_index)
 
     def decide(
         self, images: npt.NDArray[np.uint8] | Iterable[bytes | str | Path], *, alpha: float | None = None
@@ -196,15 +196,15 @@ class Gate:
     def _decide(self, outputs: Outputs, rule: Rule) -> list[Decision]:
         probabilities = _probabilities(outputs.logits, self._temperature, self._manifest.task == "multilabel")
         classes = outputs.logits.argmax(axis=1)
-        p_values = rule.p_values(outputs.scores[:, self._column], classes)
-        numbers = (outputs.accept, classes, outputs.scores, rule.thresholds(classes), p_values)
+        numbers = (outputs.accept, classes, outputs.scores, rule.thresholds(classes))
         decisions = []
         for row, *image in zip(probabilities, *(array.tolist() for array in numbers), strict=True):
-            accept, top, scores, threshold, p_value = image
-            score = GateScore(self._gate.score, scores[self._column], threshold, p_value)
+            accept, top, scores, threshold = image
+            value = scores[self._column]
+            score = GateScore(self._gate.score, value, threshold, rule.p_value(value, top))
             # The probability of the top class is NaN where any logit is NaN or the largest is infinite.
             finite = math.isfinite(row[top]) and all(map(math.isfinite, scores))
-            accept = accept and score.value >= threshold and finite
+            accept = accept and value >= threshold and finite
             decisions.append(self._decision(accept, top, row, scores, score))
         return decisions
 
@@ -239,7 +239,7 @@ def load_engine(bundle: Bundle, *, threads: int = 0) -> Engine:
 
 def _probabilities(logits: npt.NDArray[np.float32], temperature: float, multilabel: bool) -> npt.NDArray[np.float64]:
     """Softmax, or a sigmoid a label, of f / T (N, K)."""
-    f = logits.astype(np.float64) / temperature
+    f = np.divide(logits, temperature, dtype=np.float64)
     with np.errstate(invalid="ignore"):  # infinite logits become NaN here, and their image is rejected
         if multilabel:
             return np.asarray(np.exp(-np.logaddexp(0, -f)))

@@ -9,7 +9,6 @@ from runtime import conformal
 from runtime.engines.interface import Threshold
 from runtime.manifest import Calibration, GateSpec
 
-Floats = npt.NDArray[np.floating]
 Classes = npt.NDArray[np.int64]
 
 
@@ -39,13 +38,9 @@ class Rule:
         """The threshold of each image, by its predicted class (N,)."""
         return self._thresholds[classes]
 
-    def p_values(self, scores: Floats, classes: Classes) -> npt.NDArray[np.float64]:
-        """The conformal p-value of each image (:func:`runtime.conformal.p_values`), from its gate score and class."""
-        p = conformal.p_values(scores, *self._all)
-        for predicted in self._own.keys() & set(classes.tolist()):
-            members = classes == predicted
-            p[members] = conformal.p_values(scores[members], *self._own[predicted])
-        return p
+    def p_value(self, score: float, predicted: int) -> float:
+        """The conformal p-value of an image (:func:`runtime.conformal.p_value`), from its gate score and class."""
+        return conformal.p_value(score, *self._own.get(predicted, self._all))
 
 
 def thresholds(labels: tuple[str, ...], gate: GateSpec) -> npt.NDArray[np.float32]:
@@ -55,7 +50,6 @@ def thresholds(labels: tuple[str, ...], gate: GateSpec) -> npt.NDArray[np.float3
     )
 
 
-def _statistics(
-    ranks: tuple[int, ...], quantiles: tuple[float, ...]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    return np.array(ranks, dtype=np.int64), np.array(quantiles, dtype=np.float32)
+def _statistics(ranks: tuple[int, ...], quantiles: tuple[float, ...]) -> tuple[tuple[int, ...], list[float]]:
+    """Ranks and quantiles, these rounded as the scores are that they are compared with."""
+    return ranks, np.array(quantiles, dtype=np.float32).tolist()

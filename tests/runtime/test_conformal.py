@@ -229,6 +229,15 @@ def _compressed(scores: Array, calibration: Array) -> Array:
     return p_values(scores, ranks, calibration[ranks - 1])
 
 
+@pytest.mark.parametrize("n", [9, 5000])
+def test_one_p_value_is_one_of_several(n: int, rng: np.random.Generator) -> None:
+    calibration = np.sort(rng.normal(size=n).round(2))
+    scores = np.concatenate([rng.normal(size=500).round(2), [-1e30, 1e30, np.nan, np.inf, -np.inf]])
+    ranks = stored_ranks(n)
+    found = [conformal.p_value(score, ranks.tolist(), calibration[ranks - 1].tolist()) for score in scores]
+    assert found == p_values(scores, ranks, calibration[ranks - 1]).tolist()
+
+
 def test_compressed_p_values_are_never_below_the_exact_ones(large: Array, rng: np.random.Generator) -> None:
     scores = np.concatenate([rng.normal(size=2000), large[::37], [-9.0, 9.0]])
     exact = (1 + np.searchsorted(large, scores, side="right")) / (len(large) + 1)

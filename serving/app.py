@@ -54,7 +54,7 @@ _PUBLIC = (
     "confidence",
 )
 
-_SAMPLED = 0.25  # seconds between looks at the queue
+_SAMPLED = 0.25  # seconds between looks at the queue, and between entries into histograms
 
 
 def create_app(settings: Settings) -> Starlette:
@@ -68,13 +68,14 @@ def create_app(settings: Settings) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         deployment = Deployment(settings)
         app.state.deployment, app.state.decider = deployment, deployment.decider
-        sampler = asyncio.ensure_future(_sample_queue(deployment.decider))
+        sampler = asyncio.ensure_future(_sample(deployment.decider))
         gc.collect()
         gc.freeze()  # what is loaded now stays, and need not be looked through while requests wait
         yield
         app.state.decider = None
         sampler.cancel()
         await deployment.close()
+        metrics().settle()
 
     routes = [
         Route("/classify", _classify, methods=["POST"]),
@@ -100,9 +101,10 @@ def is_full(app: Starlette) -> bool:
     return decider is not None and decider.is_full(bulk=False)
 
 
-async def _sample_queue(decider: Decider) -> None:
+async def _sample(decider: Decider) -> None:
     while True:
         metrics().queue(decider.waiting)
+        metrics().settle()
         await asyncio.sleep(_SAMPLED)
 
 
@@ -172,6 +174,7 @@ async def _model(request: Request) -> Response:
 
 
 async def _metrics(_: Request) -> Response:
+    metrics().settle()
     return Response(await to_thread.run_sync(exposition), media_type=CONTENT_TYPE)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import deque
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -26,6 +27,8 @@ _SECONDS = (0.00025, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.
 _BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _SCORE_QUANTILES = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 
+_ROW = 64  # observations at a time
+
 _DRIFT = {
     "images": "Images in the drift window",
     "rejection_rate": "Share of the window that was rejected",
@@ -44,7 +47,8 @@ class Metrics:
     """Counters, gauges and histograms, registered once a process by :func:`metrics`.
 
     Every series is labelled by what the service knows (route templates, status codes, class names), never by what a
-    client sends.
+    client sends. Histograms are brought up to date by :meth:`settle`, some observations at a time: one among a request's work
+    costs three times as much as in a row with others.
     """
 
     def __init__(self) -> None:
@@ -53,6 +57,7 @@ class Metrics:
         from prometheus_client import Counter, Gauge, Histogram
 
         _bury_dead_workers()
+        self._unsettled: deque[tuple[Histogram, float]] = deque()
         self._requests = cache(Counter("oodgate_requests", "Requests answered", ["route", "status"]).labels)
         seconds = Histogram("oodgate_request_seconds", "Time to answer a request", ["route"], buckets=_SECONDS)
         self._request_seconds = cache(seconds.labels)
@@ -78,10 +83,21 @@ class Metrics:
         stages = Histogram("oodgate_stage_seconds", "Time of a stage of the work", ["stage"], buckets=_SECONDS)
         self._read, self._decode, self._wait, self._infer = map(stages.labels, ("read", "decode", "queue", "infer"))
 
+    def settle(self) -> None:
+        """Enter what was observed since the last time; on the event loop, four times a second and before a scrape too."""
+        while self._unsettled:
+            histogram, value = self._unsettled.popleft()
+            histogram.observe(value)
+
+    def _observe(self, histogram: Histogram, value: float) -> None:
+        self._unsettled.append((histogram, value))
+        if len(self._unsettled) >= _ROW:
+            self.settle()
+
     def request(self, route: str, status: int, seconds: float) -> None:
         """One request answered, or refused."""
         self._requests(route, status).inc()
-        self._request_seconds(route).observe(seconds)
+        self._observe(self._request_seconds(route), seconds)
 
     def queue(self, images: int) -> None:
         """How many images wait for the engine now."""
@@ -89,7 +105,7 @@ class Metrics:
 
     def read(self, seconds: float) -> None:
         """A request's body is there."""
-        self._read.observe(seconds)
+        self._observe(self._read, seconds)
 
     def jobs(self, jobs: Sequence[Job]) -> None:
         """A batch has its decisions, or jobs were ended without the engine."""
@@ -97,14 +113,14 @@ class Metrics:
         for job in jobs:
             if job.started:
                 images += job.size
-                self._decode.observe(job.ready - job.decoding)
-                self._wait.observe(job.started - job.submitted - (job.ready - job.decoding))
+                self._observe(self._decode, job.ready - job.decoding)
+                self._observe(self._wait, job.started - job.submitted - (job.ready - job.decoding))
             elif not isinstance(job.outcome, Exception) or job.is_late:
                 self._dropped.labels("abandoned" if job.request.abandoned else "late").inc(job.size)
         if images:
-            self._batch.observe(images)
+            self._observe(self._batch, images)
             started = next(job for job in jobs if job.started)
-            self._infer.observe(started.finished - started.started)
+            self._observe(self._infer, started.finished - started.started)
 
     def decision(self, decision: Decision, gate: Gate) -> None:
         """One image accepted or rejected, by its predicted class whatever the verdict.
@@ -117,7 +133,7 @@ class Metrics:
         histogram = self._scores.get(decision.model.sha256)
         if histogram is None:
             histogram = self._scores[decision.model.sha256] = _score_histogram(gate)
-        histogram.observe(decision.score.value)
+        self._observe(histogram, decision.score.value)
 
     def drift(self, report: Report) -> None:
         """What the stream of all workers looks like now."""

@@ -95,10 +95,10 @@ def create_app(settings: Settings) -> Starlette:
     return app
 
 
-def is_full(app: Starlette) -> bool:
-    """Whether the application would refuse an image, for want of room in its queue."""
+def is_full(app: Starlette, crowd: bool) -> bool:
+    """Whether as many single images are in hand as may be, or half as many while there is a crowd."""
     decider: Decider | None = app.state.decider
-    return decider is not None and decider.is_full(bulk=False)
+    return decider is not None and decider.is_full(bulk=False, crowd=crowd)
 
 
 async def _sample(decider: Decider) -> None:

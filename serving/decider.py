@@ -16,7 +16,7 @@ from runtime import Decision, Gate, ImageError
 from runtime.preprocess import Limits, preprocess
 from serving.errors import OVERLOADED, ClientGone, RequestError
 from serving.metrics import metrics
-from serving.pipeline import Expired, Images, Job, Pipeline, Request, infer
+from serving.pipeline import Expired, Images, Job, Pipeline, Request, infer, suitable_batch
 from serving.settings import Settings
 
 logger = logging.getLogger("oodgate")
@@ -153,7 +153,7 @@ class Decider:
             self._hand_over,
             threads=settings.decode_threads,
             engine_calls=settings.engine_calls,
-            max_batch=settings.max_batch,
+            max_batch=suitable_batch(served.gate.engine, settings.max_batch),
             batch_wait=settings.batch_wait_ms / 1e3,
         )
 
@@ -213,12 +213,12 @@ class Decider:
         """How many images wait for the engine."""
         return self._pipeline.waiting(False) + self._pipeline.waiting(True)
 
-    def is_full(self, bulk: bool) -> bool:
-        """Whether a request, of several images or of one, would be refused now.
+    def is_full(self, bulk: bool, crowd: bool = False) -> bool:
+        """Whether a request, of several images or of one, would be refused now; earlier while there is a crowd.
 
         What the engine works on counts too: the next image waits for it as well.
         """
-        return self._in_hand[bulk] >= self._max_queue
+        return self._in_hand[bulk] >= (math.ceil(self._max_queue / 2) if crowd else self._max_queue)
 
     async def close(self) -> None:
         """Finish what is queued and end the threads."""

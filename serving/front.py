@@ -35,13 +35,13 @@ _HEADERS = [
 _NO_CONTENT = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
 
 
-def guarded(app: ASGIApp, settings: Settings, is_full: Callable[[], bool]) -> ASGIApp:
+def guarded(app: ASGIApp, settings: Settings, is_full: Callable[[bool], bool]) -> ASGIApp:
     """`app` behind everything that this module's docstring names.
 
     Args:
         app: answers what is let through.
         settings: of the limits, the keys and the log.
-        is_full: whether the queue of single images is.
+        is_full: whether too many single images are in hand, for a crowd or else.
     """
     app = Admission(app, settings.max_concurrency, is_full)
     if settings.api_keys:
@@ -135,15 +135,16 @@ class Admission:
 
     Under overload most answers are refusals, and the accepted wait while they are made. So they are made beforehand, and
     come at once only while they are few: a crowd that asks again as soon as it is refused is kept waiting for a moment,
-    or the service would do nothing but refuse.
+    or the service would do nothing but refuse. And while there is a crowd, fewer images are let in: a queue that is there for
+    bursts would always be full, and bring nothing but waiting to those in it.
     """
 
-    def __init__(self, app: ASGIApp, limit: int, is_full: Callable[[], bool]) -> None:
+    def __init__(self, app: ASGIApp, limit: int, is_full: Callable[[bool], bool]) -> None:
         self._app = app
         self._limit = limit
         self._is_full = is_full
         self._in_progress = 0
-        self._window, self._refused = 0.0, 0
+        self._window, self._refused, self._refused_before = 0.0, 0, 0  # a second's beginning, and refusals in it
         self._too_many = Refusal(TOO_MANY_REQUESTS)
         self._overloaded = Refusal(OVERLOADED)
 
@@ -155,7 +156,7 @@ class Admission:
             await self._slow_down()
             await self._too_many(scope, receive, send)
             return
-        if scope["path"] == "/classify" and self._is_full():
+        if scope["path"] == "/classify" and self._is_full(self._is_crowd()):
             await self._slow_down()
             await self._overloaded(scope, receive, send)
             return
@@ -165,13 +166,18 @@ class Admission:
         finally:
             self._in_progress -= 1
 
+    def _is_crowd(self) -> bool:
+        """Whether many requests were refused in this second or the last."""
+        passed = monotonic() - self._window
+        if passed > 1:
+            self._refused_before = self._refused if passed < 2 else 0
+            self._window, self._refused = self._window + passed, 0
+        return max(self._refused, self._refused_before) > _FREE_REFUSALS
+
     async def _slow_down(self) -> None:
-        """Let a refusal wait where many came before it in the last second."""
-        now = monotonic()
-        if now - self._window > 1:
-            self._window, self._refused = now, 0
+        """Let a refusal wait where there is a crowd."""
         self._refused += 1
-        if self._refused > _FREE_REFUSALS:
+        if self._is_crowd():
             await asyncio.sleep(uniform(_SHORTEST_PAUSE, _LONGEST_PAUSE))
 
 

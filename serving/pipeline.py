@@ -18,10 +18,14 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime import Decision, Gate
+from runtime.engines.interface import Engine
+from runtime.gate import MAX_BATCH
 
 logger = logging.getLogger("oodgate")
 
 Images = npt.NDArray[np.uint8]
+
+_ON_CPU = 16
 
 
 class Expired(Exception):
@@ -97,6 +101,17 @@ def infer(jobs: Sequence[Job]) -> None:
             job.outcome = error.with_traceback(None)
 
 
+def suitable_batch(engine: Engine, asked: int) -> int:
+    """The most images of one call to an engine: as many as are asked for, or for 0 as many as suit it.
+
+    That is the largest batch that it was built for, and few on a CPU, where an image takes as long in any batch of more
+    and all of a batch wait for its last.
+    """
+    if asked:
+        return asked
+    return max(engine.batches, default=_ON_CPU if engine.name == "onnxruntime-cpu" else MAX_BATCH)
+
+
 class Pipeline:
     """Threads that turn jobs into outcomes.
 
@@ -114,7 +129,7 @@ class Pipeline:
         *,
         threads: int,
         engine_calls: int = 1,
-        max_batch: int = 64,
+        max_batch: int = MAX_BATCH,
         batch_wait: float = 0.0,
     ) -> None:
         self.max_batch = max_batch

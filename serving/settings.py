@@ -16,7 +16,6 @@ from typing import Any
 
 from runtime.engines.options import EngineName
 from runtime.exceptions import OodgateError
-from runtime.gate import MAX_BATCH
 from runtime.preprocess import Limits
 from serving import cores
 
@@ -53,7 +52,7 @@ class Settings:
         engine_threads: threads of one engine call; 0 takes one for each physical core.
         engine_calls: batches that the engine runs at the same time.
         decode_threads: images decoded at the same time.
-        max_batch: most images of one engine call.
+        max_batch: most images of one engine call; 0: as many as suit the engine.
         batch_wait_ms: how long an image may wait for others to fill its batch.
         max_queue: images in hand, beyond which requests are refused with 503.
         max_concurrency: requests in progress, beyond which requests are refused with 429.
@@ -84,7 +83,7 @@ class Settings:
     engine_threads: int = _at_least_zero(1)
     engine_calls: int = max(1, _CORES // _WORKERS // 2)
     decode_threads: int = _CORES // _WORKERS
-    max_batch: int = MAX_BATCH
+    max_batch: int = _at_least_zero(0)
     batch_wait_ms: int = _at_least_zero(0)
     max_queue: int = 64
     max_concurrency: int = 128

@@ -11,7 +11,7 @@ import numpy as np
 from runtime import Decision, Gate
 from serving.decider import Decided
 from serving.metrics import metrics
-from serving.pipeline import Expired, Job, Pipeline, Request
+from serving.pipeline import Expired, Job, Pipeline, Request, suitable_batch
 from serving.settings import Settings
 
 Comparison = Literal["agree", "verdict", "label", "dropped", "failed"]
@@ -35,7 +35,7 @@ class Shadow:
         self._max_queue = settings.max_queue
         self._timeout = settings.timeout
         self._served: dict[Job, Decision] = {}
-        self._pipeline = Pipeline(self._compare, threads=1, max_batch=settings.max_batch)
+        self._pipeline = Pipeline(self._compare, threads=1, max_batch=suitable_batch(gate.engine, settings.max_batch))
         metrics().bundle("shadow", gate, 1)
 
     def __call__(self, decided: Decided) -> None:

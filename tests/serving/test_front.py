@@ -181,6 +181,25 @@ def test_a_full_queue_answers_503_at_once(shared_bundle: Bundle) -> None:
     run(shared_bundle, body, max_queue=3, engine_calls=1)
 
 
+def test_a_crowd_finds_half_the_room(shared_bundle: Bundle) -> None:
+    async def body(client: httpx.AsyncClient, app: Starlette) -> None:
+        release = hold_up(app)
+        full = [asyncio.ensure_future(client.post("/classify", content=PNG)) for _ in range(4)]
+        while not app.state.decider.is_full(False):
+            await asyncio.sleep(0.01)
+        refused = await asyncio.gather(*(client.post("/classify", content=PNG) for _ in range(101)))
+        assert {answer.status_code for answer in refused} == {503}
+        release()
+        assert [answer.status_code for answer in await asyncio.gather(*full)] == [200] * 4
+        release = hold_up(app)
+        half = [asyncio.ensure_future(client.post("/classify", content=PNG)) for _ in range(3)]
+        await asyncio.wait(half, timeout=0.2)
+        release()
+        assert sorted(answer.status_code for answer in await asyncio.gather(*half)) == [200, 200, 503]
+
+    run(shared_bundle, body, max_queue=4, engine_calls=1)
+
+
 def test_a_late_image_is_dropped_before_inference(shared_bundle: Bundle) -> None:
     async def body(client: httpx.AsyncClient, app: Starlette) -> None:
         before = sample("oodgate_dropped_total", reason="late")

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from time import monotonic, sleep
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 
 from runtime import Gate
 from runtime.exceptions import EngineError, NotAnImage
-from serving.pipeline import Expired, Job, Pipeline, Request
+from serving.pipeline import Expired, Job, Pipeline, Request, suitable_batch
 
 
 class SlowGate:
@@ -224,3 +225,18 @@ def test_closing_finishes_what_is_queued(make: Callable[..., Run]) -> None:
     jobs = run.submit(*[bytes([value]) for value in range(50)], bulk=True)
     run.pipeline.close()
     assert outcomes(jobs) == [[value] for value in range(50)]
+
+
+@pytest.mark.parametrize(
+    ("name", "batches", "asked", "expected"),
+    [
+        ("onnxruntime-cpu", (), 0, 16),
+        ("onnxruntime-cpu", (), 48, 48),
+        ("onnxruntime-cuda", (), 0, 64),
+        ("tensorrt", (1, 8, 32), 0, 32),
+        ("tensorrt", (1, 8, 32), 4, 4),
+    ],
+)
+def test_a_batch_suits_its_engine(name: str, batches: tuple[int, ...], asked: int, expected: int) -> None:
+    engine = SimpleNamespace(name=name, batches=batches)
+    assert suitable_batch(cast("Any", engine), asked) == expected

@@ -1,6 +1,6 @@
-"""Which weight for the gradient loss? Fine-tuned with several, judged on auxiliary classes that training did not see.
+"""Which weight for the gradient loss, at which rate? Judged on auxiliary classes that fine-tuning did not see.
 
-    python -m benchmarks.gradient_weight DATA --init CKPT [--weights 0 0.01 0.05 0.2] [--epochs 1]
+    python -m benchmarks.gradient_weight DATA --init CKPT [--weights 0 0.05 0.2] [--learning-rate 0.002]
 
 DATA holds cifar10-train.tar, cifar10-val.tar and aux-*.tar; CKPT is a network trained with cross-entropy. Every third
 class of the auxiliary sets is kept from training and plays the unknown; the calibration half of the validation set
@@ -75,10 +75,14 @@ def measure(run: Path, known: str, unknown: Mapping[str, str]) -> dict[str, Any]
 
 def page(results: Mapping[str, Any]) -> str:
     """docs/gradient_weight.md."""
-    rows = [["`sample`", "`batch`", "accuracy", *AUX, "average FPR95", "energy loss", "norm, known", "norm, auxiliary"]]
-    for weight, found in sorted(results["runs"].items(), key=lambda item: float(item[0])):
+    rows = [
+        ["rate", "`sample`", "`batch`", "accuracy", *AUX, "average", "energy loss", "norm, known", "norm, auxiliary"]
+    ]
+    for key, found in sorted(results["runs"].items(), key=lambda item: [float(part) for part in item[0].split("-")]):
+        rate, weight = key.split("-")
         rows.append(
             [
+                rate,
                 weight,
                 f"{STEP * float(weight):g}",
                 f"{found['accuracy']:.1f}",
@@ -108,10 +112,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, metavar="DATA")
     parser.add_argument("--init", type=Path, required=True, metavar="CKPT")
-    parser.add_argument("--weights", nargs="+", type=float, default=[0.0, 0.01, 0.05, 0.2], help="default: %(default)s")
+    parser.add_argument("--weights", nargs="+", type=float, default=[0.0, 0.05, 0.2], help="default: %(default)s")
     parser.add_argument("--part", default="1/2", help="of the training images, as in SOURCE@i/n; default: %(default)s")
     parser.add_argument("--epochs", type=int, default=1, help="default: %(default)s")
-    parser.add_argument("--learning-rate", type=float, default=0.01, help="default: %(default)s")
+    parser.add_argument("--learning-rate", type=float, default=0.002, help="default: %(default)s")
     parser.add_argument("--runs", type=Path, default=Path("runs/gradient_weight"), help="default: %(default)s")
     parser.add_argument("--docs", type=Path, default=DOCS, help="where the page goes; default: %(default)s")
     args = parser.parse_args(argv)
@@ -123,11 +127,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     file = args.docs / "gradient_weight.json"
     arch = from_checkpoint(args.init).arch
     text = (
-        f"{arch}, fine-tuned from cross-entropy on a part ({args.part}) of the training images, {args.epochs} epochs from "
-        f"a rate of {args.learning_rate}, one seed."
+        f"{arch}, fine-tuned from cross-entropy on a part ({args.part}) of the training images, {args.epochs} epochs "
+        "with a cosine schedule, one seed."
     )
     for weight in args.weights:
-        run = args.runs / f"{weight:g}"
+        key = f"{args.learning_rate:g}-{weight:g}"
+        run = args.runs / key
         options: list[object] = ["--method", "greg", "--set", f"gradient_weight={weight:g}", "--arch", arch, "--resume"]
         options += [
             "--data",
@@ -146,7 +151,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         found = measure(run, known, {name: str(unseen) for name, (_, unseen) in parts.items()})
         before = json.loads(file.read_text()) if file.exists() else {}
         runs = before.get("runs", {}) if before.get("protocol") == text else {}
-        results = {"protocol": text, "runs": {**runs, f"{weight:g}": found}}
+        results = {"protocol": text, "runs": {**runs, key: found}}
         file.write_text(json.dumps(results, indent=1) + "\n")
         (args.docs / "gradient_weight.md").write_text(page(results))
 

@@ -48,9 +48,9 @@ CONTESTANTS = {
     "cross-entropy": Contestant("cross-entropy", tuned=False),
     "logitnorm": Contestant("logitnorm", tuned=False),
     "logit-penalty": Contestant("logit-penalty", tuned=False),
-    # The energy loss, and Outlier Exposure, with their gradient norms watched: GReg with a weight of zero.
+    # The energy loss with its gradient norm watched: GReg with a weight of zero.
     "energy": Contestant("greg", {"gradient_weight": 0}),
-    "oe": Contestant("greg-oe", {"gradient_weight": 0}),
+    "oe": Contestant("oe"),
     "greg": Contestant("greg"),
     "greg-oe": Contestant("greg-oe"),
     "greg+": Contestant("greg+"),
@@ -320,7 +320,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--arch", default="resnet20", help="default: %(default)s")
     parser.add_argument("--epochs", type=int, default=24, help="from scratch; default: %(default)s")
     parser.add_argument("--tune-epochs", type=int, default=2, help="of fine-tuning; default: %(default)s")
-    parser.add_argument("--tune-rate", type=float, default=0.01, help="default: %(default)s")
+    parser.add_argument("--tune-rate", type=float, default=0.002, help="default: %(default)s")
     parser.add_argument("--runs", type=Path, default=Path("runs/methods"), help="default: %(default)s")
     parser.add_argument("--docs", type=Path, default=DOCS, help="where the page goes; default: %(default)s")
     args = parser.parse_args(argv)

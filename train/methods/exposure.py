@@ -60,7 +60,7 @@ class OutlierExposure(Method):
 class GReg(Energy):
     """The energy loss plus `gradient_weight` times the gradient loss of the energy (GReg eq. 3)."""
 
-    gradient_weight: float = 0.01  # lambda of the gradient loss; not tuned, see docs/training.md
+    gradient_weight: float = 0.2  # lambda of the gradient loss, chosen in docs/gradient_weight.md
     reduction: Reduction = "sample"
 
     def __post_init__(self) -> None:

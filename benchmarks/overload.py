@@ -57,8 +57,9 @@ class Seen:
         return 1e3 * statistics.median(self.seconds) if self.seconds else float("nan")
 
 
-def ask(url: str, data: bytes, seen: Seen, stop: threading.Event) -> None:
-    """Ask until told to stop, a while apart."""
+def ask(url: str, data: bytes, seen: Seen, stop: threading.Event, delay: float) -> None:
+    """Ask until told to stop, a while apart; from `delay` seconds on, so that not all clients see the same moments."""
+    stop.wait(delay)
     address = urlsplit(url)
     connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=30)
     while not stop.wait(0.01):
@@ -86,7 +87,9 @@ def weigh(process: psutil.Process, seen: Seen, stop: threading.Event) -> None:
 def phase(name: str, url: str, image: Path, connections: int, seconds: int, process: psutil.Process) -> Seen:
     """Load the service for some seconds, and print what happened."""
     seen, stop, data = Seen(), threading.Event(), image.read_bytes()
-    beside = [threading.Thread(target=ask, args=(url, data, seen, stop)) for _ in range(CLIENTS.get(name, 4))]
+    clients = CLIENTS.get(name, 4)
+    delays = [seconds / 10 * i / clients for i in range(clients)]
+    beside = [threading.Thread(target=ask, args=(url, data, seen, stop, delay)) for delay in delays]
     beside.append(threading.Thread(target=weigh, args=(process, seen, stop)))
     for thread in beside:
         thread.start()

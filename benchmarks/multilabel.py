@@ -1,7 +1,7 @@
 """Does spectral normalisation help a multi-label gate? SNoJoE with L = 0, 7, 8 and 9 normalised layers.
 
     python -m benchmarks.mosaics DATA MOSAICS
-    python -m benchmarks.multilabel MOSAICS [--init CKPT] [--layers 0 7 8 9] [--epochs 4] [--runs runs/multilabel]
+    python -m benchmarks.multilabel MOSAICS [--init CKPT] [--layers 0 7 8 9] [--epochs 3] [--runs runs/multilabel]
 
 Each network starts from CKPT if one is given, as the paper's starts from a pretrained classifier. It is trained on
 MOSAICS/train.tar, exported with joint_energy as its gate, calibrated on calibration.tar and evaluated on evaluation.tar
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("mosaics", type=Path, metavar="MOSAICS")
     parser.add_argument("--layers", type=int, nargs="+", default=[0, 7, 8, 9], help="default: %(default)s")
     parser.add_argument("--init", type=Path, metavar="CKPT", help="start from a network of the same classes")
-    parser.add_argument("--epochs", type=int, default=4, help="default: %(default)s")
+    parser.add_argument("--epochs", type=int, default=3, help="default: %(default)s")
     parser.add_argument("--learning-rate", type=float, default=0.05, help="default: %(default)s")
     parser.add_argument("--arch", default="resnet20", help="default: %(default)s")
     parser.add_argument("--runs", type=Path, default=Path("runs/multilabel"), help="default: %(default)s")

@@ -49,6 +49,7 @@ def card(manifest: Manifest, evaluation: Evaluation | None = None, pictures: Seq
                     f"{model.arch}, {model.parameters:,} parameters, {model.features} penultimate features",
                 ],
                 ["training method", model.method],
+                *_trained_on(manifest),
                 ["precision", model.precision],
                 ["labels", ", ".join(manifest.labels) if len(manifest.labels) <= 20 else f"{len(manifest.labels)}"],
                 ["input", f"{spec.height} x {spec.width} RGB, {spec.resize}, {spec.interpolation}"],
@@ -67,3 +68,16 @@ def card(manifest: Manifest, evaluation: Evaluation | None = None, pictures: Seq
     if manifest.provenance:
         parts += ["## Provenance", "```json\n" + json.dumps(manifest.provenance, indent=1) + "\n```"]
     return "\n\n".join(parts) + "\n"
+
+
+def _trained_on(manifest: Manifest) -> list[list[str]]:
+    """Rows of what the network learned from, as far as its checkpoint said."""
+    rows = []
+    sources = manifest.provenance.get("training", {}).get("sources", {})
+    if "data" in sources:
+        rows.append(["trained on", sources["data"]])
+    if "aux" in sources:
+        rows.append(["auxiliary outliers", ", ".join(sources["aux"])])
+    if "init" in sources:
+        rows.append(["fine-tuned from", f"{sources['init']['method']}, {sources['init']['epochs']:g} epochs"])
+    return rows

@@ -51,7 +51,7 @@ def from_checkpoint(path: Path) -> Classifier:
         task=header.task,
         labels=header.labels,
         input=header.input,
-        training={"hyperparameters": header.hyperparameters, "metrics": header.metrics},
+        training={"hyperparameters": header.hyperparameters, "sources": header.sources, "metrics": header.metrics},
     )
 
 

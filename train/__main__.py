@@ -6,14 +6,14 @@ import argparse
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from runtime.command import run
 from runtime.manifest import InputSpec
 from train import checkpoint, methods, models
 from train.checkpoint import Checkpoint
 from train.config import Config, Optimizer, Precision, Schedule
-from train.data import check, concatenate, read
+from train.data import check, concatenate, read, short_name
 from train.data.options import add_strict_option
 from train.distributed import World, join
 from train.exceptions import DataError, TrainingError
@@ -179,7 +179,18 @@ def _train(
                 f"{args.data}: a colour channel has the same value in all pixels, so it can't be normalised"
             )
         spec = dataclasses.replace(size, mean=mean, std=std)
-    header = train(config, spec, data, val, args.out, outliers=outliers, init=init, resume=resume, world=world)
+    header = train(
+        config,
+        spec,
+        data,
+        val,
+        args.out,
+        outliers=outliers,
+        init=init,
+        resume=resume,
+        world=world,
+        sources=_sources(args, init),
+    )
     if world.rank:
         return 0
     path = args.out / CHECKPOINT
@@ -191,6 +202,17 @@ def _train(
     print(f"{path}: validation {figure.removeprefix('val_')} {header.metrics[figure]:.4f}")
     print(f"next: python -m export --checkpoint {path} --calibration {args.val} --out bundles/NAME")
     return 0
+
+
+def _sources(args: argparse.Namespace, init: Checkpoint | None) -> dict[str, Any]:
+    """What the run learns from, by name."""
+    sources: dict[str, Any] = {"data": short_name(args.data), "val": short_name(args.val)}
+    if args.aux:
+        sources["aux"] = [short_name(source) for source in args.aux]
+    if init:
+        before = init.header
+        sources["init"] = {"method": before.method, "epochs": before.metrics.get("epoch", 0), "sources": before.sources}
+    return sources
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ class Header:
         input: the image size and normalisation the model was trained with.
         method: a key of :data:`train.methods.METHODS`.
         hyperparameters: the whole training configuration.
+        sources: what it learned from: the names of `data`, `val` and `aux`; of `init`, its method, epochs and sources.
         metrics: the last epoch's figures.
         step: number of optimizer steps taken.
     """
@@ -44,6 +45,7 @@ class Header:
     input: InputSpec
     method: str
     hyperparameters: dict[str, Any] = field(default_factory=dict)
+    sources: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     step: int = 0
 

@@ -9,7 +9,7 @@ import dataclasses
 import json
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ def train(
     outliers: ImageSet | None = None,
     init: Checkpoint | None = None,
     world: World | None = None,
+    sources: Mapping[str, Any] | None = None,
 ) -> Header:
     """Train a network and leave `out`/checkpoint.safetensors, written after every epoch, and TensorBoard scalars.
 
@@ -55,6 +56,7 @@ def train(
         outliers: auxiliary images, for methods that need them.
         init: a checkpoint whose weights to start from (fine-tuning).
         world: the processes that train together, of which the first one writes; this one alone if not given.
+        sources: what the images are, for the checkpoint's header.
 
     Returns:
         the header of the last checkpoint written; its `step` tells whether the run was completed.
@@ -73,11 +75,12 @@ def train(
         input=spec,
         method=config.method,
         hyperparameters={**dataclasses.asdict(config), "processes": world.size},
+        sources=dict(sources or {}),
     )
     if resume:
         _check_same_run(header, resume.header)
         trainer.restore(resume)
-        header = resume.header
+        header = dataclasses.replace(resume.header, sources=header.sources)
     if world.mean([header.step]) != [header.step]:
         raise CheckpointError(
             "the processes would go on from different steps; give all of them the same --out directory"

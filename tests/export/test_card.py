@@ -26,6 +26,16 @@ def test_card() -> None:
     assert json.loads(provenance) == MANIFEST.provenance
 
 
+def test_card_says_what_the_network_learned_from() -> None:
+    (facts,) = markdown_tables(card(MANIFEST, None))
+    assert not [row for row in facts if row[0] in ("trained on", "auxiliary outliers", "fine-tuned from")]
+    sources = {"data": "train.tar", "aux": ["a.tar", "b.tar"], "init": {"method": "logitnorm", "epochs": 24.0}}
+    (facts,) = markdown_tables(card(replace(MANIFEST, provenance={"training": {"sources": sources}}), None))
+    assert ["trained on", "train.tar"] in facts
+    assert ["auxiliary outliers", "a.tar, b.tar"] in facts
+    assert ["fine-tuned from", "logitnorm, 24 epochs"] in facts
+
+
 def test_card_without_an_evaluation() -> None:
     text = card(MANIFEST, None)
     assert "## Evaluation" not in text

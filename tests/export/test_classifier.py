@@ -48,7 +48,11 @@ def test_from_a_checkpoint(checkpoint_file: Path) -> None:
     header = checkpoint.load(checkpoint_file).header
     assert (classifier.arch, classifier.method, classifier.task) == ("resnet20", "cross-entropy", "multiclass")
     assert (classifier.labels, classifier.input) == (header.labels, header.input)
-    assert classifier.training == {"hyperparameters": header.hyperparameters, "metrics": header.metrics}
+    assert classifier.training == {
+        "hyperparameters": header.hyperparameters,
+        "sources": header.sources,
+        "metrics": header.metrics,
+    }
     assert not classifier.module.training
 
 

@@ -126,7 +126,15 @@ def test_fine_tuning_keeps_the_first_run_s_normalisation(sources: Path, tmp_path
     arguments = ["--method=energy", f"--aux={sources / 'aux.tar'}", f"--init={first}", f"--data={other}"]
     assert main(command(sources, tmp_path / "second", *arguments)) == 0
     tuned = checkpoint.load(tmp_path / "second" / CHECKPOINT)
-    assert tuned.header.input == checkpoint.load(first).header.input
+    before = checkpoint.load(first).header
+    assert tuned.header.input == before.input
+    assert before.sources == {"data": "train.tar", "val": "val"}
+    assert tuned.header.sources == {
+        "data": "other.tar",
+        "val": "val",
+        "aux": ["aux.tar"],
+        "init": {"method": "cross-entropy", "epochs": 1.0, "sources": before.sources},
+    }
 
 
 def test_fine_tuning_at_another_size(sources: Path, tmp_path: Path) -> None:

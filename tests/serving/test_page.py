@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def open_page(browser: Any, url: str) -> Iterator[Any]:
         context = browser.new_context(http_credentials={"username": "", "password": KEY}, **options)
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(30_000)  # a browser on a busy machine
         page.on("request", lambda request: asked.append(request.url))
         page.on("console", lambda message: faults.append(message.text) if is_fault(message) else None)
         page.on("pageerror", lambda error: faults.append(str(error)))
@@ -202,6 +203,7 @@ def test_traffic_is_live(open_page: Any, url: str, files: dict[str, Path]) -> No
     """What others send shows without a reload."""
     page = open_page()
     page.wait_for_selector("#state:text('drift')")
+    time.sleep(1.5)  # what earlier tests sent is counted once a second
     with httpx.Client(base_url=url, headers={"x-api-key": KEY}) as client:
         before = client.get("/drift").json()
         client.post("/classify", content=files["accept"].read_bytes())
@@ -218,13 +220,15 @@ def _images(count: int) -> str:
 def test_rejected_images_are_shown_and_deleted(open_page: Any, url: str, files: dict[str, Path], gate: Gate) -> None:
     with httpx.Client(base_url=url, headers={"x-api-key": KEY}) as client:
         for name in ("first", "second"):
-            client.post("/classify", content=files["reject"].read_bytes(), headers={"x-request-id": name})
+            answer = client.post("/classify", content=files["reject"].read_bytes(), headers={"x-request-id": name})
+            answer.raise_for_status()
         page = open_page()
         page.locator("#rejects a").click()
         page.wait_for_selector("#list[aria-busy=false]")
         for _ in range(50):
             if page.locator("#list li:has-text('request second')").count():
                 break
+            page.wait_for_timeout(100)  # rejects are written beside the traffic
             page.reload()
             page.wait_for_selector("#list[aria-busy=false]")
         shown = page.locator("#list li").first

@@ -93,11 +93,13 @@ class RejectStore:
         self._clock = clock
         self._unchecked = 0
         self._cleaned = -math.inf  # so the first save looks at what is there
+        self._last = 0
 
     def save(self, image: bytes, decision: dict[str, Any], predicted: str, request_id: str) -> Reject:
         """Keep an image as it was received."""
         now = self._clock()
-        id_ = f"{int(now * 1000):013d}-{os.urandom(6).hex()}"
+        self._last = max(int(now * 1000), self._last + 1)  # two may come within a millisecond
+        id_ = f"{self._last:013d}-{os.urandom(6).hex()}"
         reject = Reject(id_, now, request_id, predicted, id_ + suffix_of(image), len(image), decision)
         self._files.write(_folder(id_), reject.image, image)
         record = orjson.dumps(asdict(reject))

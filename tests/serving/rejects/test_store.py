@@ -82,6 +82,12 @@ def test_paging_is_newest_first_and_complete(store: RejectStore, clock: Clock) -
         assert found == expected
 
 
+def test_what_comes_in_one_instant_keeps_its_order(tmp_path: Path) -> None:
+    store = RejectStore(LocalFiles(tmp_path), clock=lambda: 1e9)
+    saved = [reject.id for reject in save(store, 20)]
+    assert [reject.id for reject in store.page(100).rejects] == saved[::-1]
+
+
 def test_a_page_goes_on_after_a_reject_that_was_deleted(store: RejectStore) -> None:
     saved = save(store, 4)
     page = store.page(2)

@@ -1,11 +1,12 @@
-"""Which weight for the gradient loss, at which rate? Judged on auxiliary classes that fine-tuning did not see.
+"""Which margins, weight and rate for GReg? Judged on auxiliary classes that fine-tuning did not see.
 
-    python -m benchmarks.gradient_weight DATA --init CKPT [--weights 0 0.05 0.2] [--learning-rate 0.002]
+    python -m benchmarks.greg_settings DATA --init CKPT [--margins -23 -5] [--weights 0 0.2] [--learning-rate 0.002]
 
 DATA holds cifar10-train.tar, cifar10-val.tar and aux-*.tar; CKPT is a network trained with cross-entropy. Every third
 class of the auxiliary sets is kept from training and plays the unknown; the calibration half of the validation set
 plays the known. No ood-* set is read. Weights are those of the reduction `sample`; with `batch`, the same loss has a
-weight that is the number of images of a step times larger. What is trained already is not trained again.
+weight that is the number of images of a step times larger. A weight of 0 is the energy loss alone. What is trained
+already is not trained again.
 """
 
 from __future__ import annotations
@@ -73,31 +74,31 @@ def measure(run: Path, known: str, unknown: Mapping[str, str]) -> dict[str, Any]
     }
 
 
+def settings(key: str) -> list[float]:
+    """Epochs, rate, m_in, m_aux and weight of a run, of which its name is made."""
+    return [float(part) for part in key.split(",")]
+
+
 def page(results: Mapping[str, Any]) -> str:
-    """docs/gradient_weight.md."""
+    """docs/greg_settings.md."""
     rows = [
-        ["rate", "`sample`", "`batch`", "accuracy", *AUX, "average", "energy loss", "norm, known", "norm, auxiliary"]
+        ["epochs", "rate", "m_in", "m_aux", "`sample`", "`batch`", "accuracy", *AUX, "average"]
+        + ["energy loss", "norm, known", "norm, auxiliary"]
     ]
-    for key, found in sorted(results["runs"].items(), key=lambda item: [float(part) for part in item[0].split("-")]):
-        rate, weight = key.split("-")
+    for key in sorted(results["runs"], key=settings):
+        found = results["runs"][key]
+        *schedule, weight = settings(key)
+        values = [found["accuracy"], *(found["fpr95"][name] for name in AUX), mean(found["fpr95"].values())]
         rows.append(
-            [
-                rate,
-                weight,
-                f"{STEP * float(weight):g}",
-                f"{found['accuracy']:.1f}",
-                *(f"{found['fpr95'][name]:.1f}" for name in AUX),
-                f"{mean(found['fpr95'].values()):.1f}",
-                f"{found['energy_loss']:.2f}",
-                f"{found['norm_in']:.2f}",
-                f"{found['norm_aux']:.2f}",
-            ]
+            [*(f"{value:g}" for value in (*schedule, weight, STEP * weight))]
+            + [f"{value:.1f}" for value in values]
+            + [f"{found[name]:.2f}" for name in ("energy_loss", "norm_in", "norm_aux")]
         )
     return (
         "\n\n".join(
             [
-                "# The weight of the gradient loss",
-                "Made by `python -m benchmarks.gradient_weight DATA --init CKPT`: " + results["protocol"],
+                "# The settings of GReg",
+                "Made by `python -m benchmarks.greg_settings DATA --init CKPT`: " + results["protocol"],
                 "`gradient_weight` with either reduction; FPR95 (ID-positive, percent, by the energy) of auxiliary classes "
                 "that were not trained on against the calibration half; the weighted energy loss and the mean norms of the "
                 "detected images' gradients in the last epoch of training.",
@@ -112,11 +113,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, metavar="DATA")
     parser.add_argument("--init", type=Path, required=True, metavar="CKPT")
-    parser.add_argument("--weights", nargs="+", type=float, default=[0.0, 0.05, 0.2], help="default: %(default)s")
+    parser.add_argument("--margins", nargs=2, type=float, default=[-23.0, -5.0], metavar=("M_IN", "M_AUX"))
+    parser.add_argument("--weights", nargs="+", type=float, default=[0.0, 0.2], help="default: %(default)s")
     parser.add_argument("--part", default="1/2", help="of the training images, as in SOURCE@i/n; default: %(default)s")
     parser.add_argument("--epochs", type=int, default=1, help="default: %(default)s")
     parser.add_argument("--learning-rate", type=float, default=0.002, help="default: %(default)s")
-    parser.add_argument("--runs", type=Path, default=Path("runs/gradient_weight"), help="default: %(default)s")
+    parser.add_argument("--runs", type=Path, default=Path("runs/greg_settings"), help="default: %(default)s")
     parser.add_argument("--docs", type=Path, default=DOCS, help="where the page goes; default: %(default)s")
     args = parser.parse_args(argv)
     args.runs.mkdir(parents=True, exist_ok=True)
@@ -124,27 +126,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name, (seen, unseen) in parts.items():
         split_by_class(args.data / f"aux-{name}.tar", seen, unseen)
     known = f"{args.data / 'cifar10-val.tar'}@1/2"
-    file = args.docs / "gradient_weight.json"
+    file = args.docs / "greg_settings.json"
     arch = from_checkpoint(args.init).arch
     text = (
-        f"{arch}, fine-tuned from cross-entropy on a part ({args.part}) of the training images, {args.epochs} epochs "
+        f"{arch}, fine-tuned from cross-entropy on a part ({args.part}) of the training images, "
         "with a cosine schedule, one seed."
     )
     for weight in args.weights:
-        key = f"{args.learning_rate:g}-{weight:g}"
+        key = ",".join(f"{value:g}" for value in (args.epochs, args.learning_rate, *args.margins, weight))
         run = args.runs / key
-        options: list[object] = ["--method", "greg", "--set", f"gradient_weight={weight:g}", "--arch", arch, "--resume"]
-        options += [
-            "--data",
-            f"{args.data / 'cifar10-train.tar'}@{args.part}",
-            "--val",
-            known,
-            "--init",
-            args.init,
-            "--out",
-            run,
-        ]
-        options += ["--init", args.init, "--epochs", args.epochs, "--learning-rate", args.learning_rate, "--warmup", 0]
+        options: list[object] = ["--method", "greg", "--arch", arch, "--init", args.init, "--out", run, "--resume"]
+        for name, value in zip(("m_in", "m_aux", "gradient_weight"), (*args.margins, weight), strict=True):
+            options += ["--set", f"{name}={value:g}"]
+        options += ["--data", f"{args.data / 'cifar10-train.tar'}@{args.part}", "--val", known]
+        options += ["--epochs", args.epochs, "--learning-rate", args.learning_rate, "--warmup", 0]
         for seen, _ in parts.values():
             options += ["--aux", seen]
         command("train", *options)
@@ -153,7 +148,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         runs = before.get("runs", {}) if before.get("protocol") == text else {}
         results = {"protocol": text, "runs": {**runs, key: found}}
         file.write_text(json.dumps(results, indent=1) + "\n")
-        (args.docs / "gradient_weight.md").write_text(page(results))
+        (args.docs / "greg_settings.md").write_text(page(results))
 
 
 if __name__ == "__main__":

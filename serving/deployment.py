@@ -11,8 +11,9 @@ from anyio import to_thread
 from runtime import Gate
 from runtime.bundle import MANIFEST, MODEL
 from runtime.exceptions import OodgateError
-from serving.decider import Decider, Served
+from serving.decider import Decider
 from serving.metrics import metrics
+from serving.served import Served
 from serving.settings import Settings
 from serving.shadow import Shadow
 from serving.watching import Watching

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bentoml
 
-from serving.decider import Decided
+from serving.served import Decided
 
 
 def log_decision(decided: Decided) -> None:

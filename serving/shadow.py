@@ -9,9 +9,9 @@ from typing import Literal
 import numpy as np
 
 from runtime import Decision, Gate
-from serving.decider import Decided
 from serving.metrics import metrics
 from serving.pipeline import Expired, Job, Pipeline, Request, suitable_batch
+from serving.served import Decided
 from serving.settings import Settings
 
 Comparison = Literal["agree", "verdict", "label", "dropped", "failed"]

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtime import Gate
-from serving.decider import Decided, Listener
 from serving.drift.monitor import DriftSettings
 from serving.drift.watch import DriftWatch
 from serving.drift.window import WindowSize
@@ -15,6 +14,7 @@ from serving.metrics import metrics
 from serving.rejects.files import open_files
 from serving.rejects.store import RejectStore, StoreLimits
 from serving.rejects.writer import RejectWriter
+from serving.served import Decided, Listener
 from serving.settings import Settings
 
 

@@ -13,7 +13,8 @@ import pytest
 from runtime import Gate
 from runtime.bundle import Bundle
 from runtime.exceptions import EngineError, ImageError
-from serving.decider import Caller, Decider, Served
+from serving.decider import Caller, Decider
+from serving.served import Served
 from serving.settings import Settings
 from tests.small import calibration_images, encode
 

@@ -19,8 +19,8 @@ from starlette.routing import Mount
 
 from runtime import Decision
 from runtime.bundle import Bundle
-from serving.decider import Decided
 from serving.front import HEALTH
+from serving.served import Decided
 from tests.serving.inside import application
 from tests.small import LABELS, calibration_images, encode
 

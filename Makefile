@@ -2,7 +2,7 @@
 # make test     the test suite
 # make check    what CI runs: ruff, format, mypy --strict, tests with warnings as errors
 # make bundle DATA=DIR    train, export, calibrate and evaluate the shipped bundle from class-folder tars; training goes on
-#                         from runs/cifar10 if that is there: delete it to start over
+#                         from runs/cifar10* if they are there: delete them to start over
 
 PYTHON ?= python3
 VENV := .venv
@@ -32,11 +32,13 @@ check: $(VENV)/.dev $(if $(shell command -v npm),$(HEADERS))
 
 RUN := runs/cifar10
 VAL := $(DATA)/cifar10-val.tar
+TRAIN = $(BIN)/python -m train --arch resnet20 --data $(DATA)/cifar10-train.tar --val $(VAL)@1/2 --resume
 bundle: $(VENV)/.dev
-	@test -f "$(VAL)" || { echo "error: make bundle DATA=DIR needs DIR/cifar10-train.tar, cifar10-val.tar and ood-*.tar"; exit 1; }
-	$(BIN)/python -m train --method logitnorm --arch resnet20 --data $(DATA)/cifar10-train.tar --val $(VAL)@1/2 \
-		--epochs 50 --out $(RUN) --resume
-	$(BIN)/python -m export --checkpoint $(RUN)/checkpoint.safetensors --calibration $(VAL)@1/2 --score msp \
+	@test -f "$(VAL)" || { echo "error: make bundle DATA=DIR needs DIR/cifar10-train.tar, cifar10-val.tar, aux-*.tar and ood-*.tar"; exit 1; }
+	$(TRAIN) --method cross-entropy --epochs 50 --out $(RUN)-classifier
+	$(TRAIN) --method greg --aux $(DATA)/aux-cifar100.tar --aux $(DATA)/aux-tinyimagenet.tar \
+		--init $(RUN)-classifier/checkpoint.safetensors --epochs 6 --learning-rate 0.002 --warmup 0 --out $(RUN)
+	$(BIN)/python -m export --checkpoint $(RUN)/checkpoint.safetensors --calibration $(VAL)@1/2 --score energy \
 		--id $(VAL)@2/2 --ood cifar100=$(DATA)/ood-cifar100.tar --ood tinyimagenet=$(DATA)/ood-tinyimagenet.tar \
 		--ood textures=$(DATA)/ood-textures.tar --out bundles/cifar10
 

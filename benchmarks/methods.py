@@ -34,11 +34,16 @@ BINS = 40
 
 @dataclass(frozen=True)
 class Contestant:
-    """A method with its hyperparameters; `tuned` ones start from the cross-entropy network and see auxiliary outliers."""
+    """A method with its hyperparameters.
+
+    `tuned` ones start from the cross-entropy network and see auxiliary outliers; `regularised` ones have the protocol's
+    gradient weight.
+    """
 
     method: str
     settings: Mapping[str, float | str] = field(default_factory=dict)
     tuned: bool = True
+    regularised: bool = False
 
 
 CONTESTANTS = {
@@ -48,15 +53,15 @@ CONTESTANTS = {
     # The energy loss with its gradient norm watched: GReg with a weight of zero.
     "energy": Contestant("greg", {"gradient_weight": 0}),
     "oe": Contestant("oe"),
-    "greg": Contestant("greg"),
+    "greg": Contestant("greg", regularised=True),
     "greg-oe": Contestant("greg-oe"),
-    "greg+": Contestant("greg+"),
+    "greg+": Contestant("greg+", regularised=True),
 }
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """Where the images are, where runs go, and how long they are."""
+    """Where the images are, where runs go, how long they are, and the gradient weight of GReg and GReg+."""
 
     data: Path
     runs: Path
@@ -64,6 +69,7 @@ class Protocol:
     epochs: int
     tune_epochs: int
     tune_rate: float
+    gradient_weight: float
 
     def source(self, name: str) -> str:
         return str(self.data / f"{name}.tar")
@@ -94,6 +100,8 @@ def train(protocol: Protocol, name: str, seed: int) -> Path:
     options += ["--data", protocol.source("cifar10-train"), "--val", protocol.calibration(), "--out", run]
     for key, value in contestant.settings.items():
         options += ["--set", f"{key}={value}"]
+    if contestant.regularised:
+        options += ["--set", f"gradient_weight={protocol.gradient_weight:g}"]
     if contestant.tuned:
         options += ["--init", train(protocol, "cross-entropy", seed), "--epochs", protocol.tune_epochs]
         options += ["--learning-rate", protocol.tune_rate, "--warmup", 0]
@@ -154,15 +162,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=24, help="from scratch; default: %(default)s")
     parser.add_argument("--tune-epochs", type=int, default=2, help="of fine-tuning; default: %(default)s")
     parser.add_argument("--tune-rate", type=float, default=0.002, help="default: %(default)s")
+    parser.add_argument("--gradient-weight", type=float, default=0.05, help="of GReg and GReg+; default: %(default)s")
     parser.add_argument("--runs", type=Path, default=Path("runs/methods"), help="default: %(default)s")
     parser.add_argument("--docs", type=Path, default=DOCS, help="where the page goes; default: %(default)s")
     parser.add_argument("--page", default="results", metavar="NAME", help="DOCS/NAME.md; default: %(default)s")
     args = parser.parse_args(argv)
-    protocol = Protocol(args.data, args.runs, args.arch, args.epochs, args.tune_epochs, args.tune_rate)
+    protocol = Protocol(
+        args.data, args.runs, args.arch, args.epochs, args.tune_epochs, args.tune_rate, args.gradient_weight
+    )
     file = args.docs / f"{args.page}.json"
     text = (
         f"{args.arch}, {args.epochs} epochs from scratch, {args.tune_epochs} epochs of fine-tuning at {args.tune_rate}, "
-        "with the auxiliary sets " + " and ".join(AUX) + "."
+        f"with the auxiliary sets {' and '.join(AUX)}; a gradient weight of {args.gradient_weight:g} for GReg and GReg+."
     )
 
     def stored() -> dict[str, Any]:

@@ -37,7 +37,8 @@ bundle: $(VENV)/.dev
 	@test -f "$(VAL)" || { echo "error: make bundle DATA=DIR needs DIR/cifar10-train.tar, cifar10-val.tar, aux-*.tar and ood-*.tar"; exit 1; }
 	$(TRAIN) --method cross-entropy --epochs 50 --out $(RUN)-classifier
 	$(TRAIN) --method greg --aux $(DATA)/aux-cifar100.tar --aux $(DATA)/aux-tinyimagenet.tar \
-		--init $(RUN)-classifier/checkpoint.safetensors --epochs 6 --learning-rate 0.002 --warmup 0 --out $(RUN)
+		--init $(RUN)-classifier/checkpoint.safetensors --set gradient_weight=0.05 \
+		--epochs 6 --learning-rate 0.002 --warmup 0 --out $(RUN)
 	$(BIN)/python -m export --checkpoint $(RUN)/checkpoint.safetensors --calibration $(VAL)@1/2 --score energy \
 		--id $(VAL)@2/2 --ood cifar100=$(DATA)/ood-cifar100.tar --ood tinyimagenet=$(DATA)/ood-tinyimagenet.tar \
 		--ood textures=$(DATA)/ood-textures.tar --out bundles/cifar10

@@ -35,7 +35,7 @@ TRAIN, VALIDATION = "cifar10-train.tar", "cifar10-val.tar"
 USES = {
     "msp": "The baseline; the gate of a network trained with LogitNorm.",
     "max_logit": "With many classes, some of them alike, where probability is shared among them.",
-    "energy": "The gate of a network trained with Energy loss or Outlier Exposure.",
+    "energy": "The gate of a network trained with Energy loss or GReg.",
     "joint_energy": "The gate of multi-label networks.",
     "nan": "For networks with a projection head, or whose known images switch many activations off.",
     "feature_norm": "To see what the count of active features adds to it in `nan`; rarely the best gate.",

@@ -222,10 +222,10 @@ def test_greg_plus(reduction: str, divisor: int) -> None:
 
 def test_greg_plus_with_fewer_candidates_than_images() -> None:
     batch, model = random_batch(known=6, outliers=2), Linear()
-    step = methods.make("greg+", {"m_in": -2.5, "m_aux": -20.0}).step(model, batch)
+    step = methods.make("greg+", {"m_in": -2.5, "m_aux": -20.0, "gradient_weight": 0.7}).step(model, batch)
     known, aux = Numbers.of(batch.images), Numbers.of(batch.outliers)
     gradient = (known.energy_gradients * (known.energies <= -2.5)).mean() + aux.energy_gradients.mean()
-    assert step.terms["gradient"].item() == pytest.approx(0.2 * gradient, rel=1e-10)
+    assert step.terms["gradient"].item() == pytest.approx(0.7 * gradient, rel=1e-10)
     assert model.calls == [(2, False), (10, True)]
 
 

@@ -172,8 +172,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     file = args.docs / f"{args.page}.json"
     text = (
-        f"{args.arch}, {args.epochs} epochs from scratch, {args.tune_epochs} epochs of fine-tuning at {args.tune_rate}, "
-        f"with the auxiliary sets {' and '.join(AUX)}; a gradient weight of {args.gradient_weight:g} for GReg and GReg+."
+        f"`python -m benchmarks.methods DATA --arch {args.arch} --epochs {args.epochs} --tune-epochs {args.tune_epochs} "
+        f"--tune-rate {args.tune_rate:g} --gradient-weight {args.gradient_weight:g}`: epochs from scratch, epochs and rate "
+        f"of fine-tuning with the auxiliary sets {' and '.join(AUX)}, and the gradient weight of GReg and GReg+."
     )
 
     def stored() -> dict[str, Any]:

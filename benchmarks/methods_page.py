@@ -50,7 +50,7 @@ def page(results: Mapping[str, Any], name: str) -> str:
         "\n\n".join(
             [
                 "# Training methods, measured",
-                "Made by `python -m benchmarks.methods DATA`: " + results["protocol"],
+                "Made by " + results["protocol"],
                 "FPR95 (ID-positive): the share in percent of OOD images accepted where 95 % of known images are. Lower is "
                 "better. The gate's score and the energy's temperature were chosen without the OOD sets; the columns energy "
                 "and msp give the average by these scores. Mean and standard deviation over the seeds.",

@@ -1,11 +1,12 @@
 """What does a training step cost? Half precision against single, GReg against the energy loss, sampling within GReg+.
 
-    python -m benchmarks.train_speed [--checkpoint CKPT] [--json docs/train_speed.json] [--markdown docs/train_speed.md]
+    python -m benchmarks.train_speed [--checkpoint CKPT [--images KNOWN AUX]] [--json FILE] [--markdown FILE]
 
 Contestants run in one process, in turns; a figure is the median over rounds, a ratio the median of the rounds' ratios.
 Each method is compared in the fastest of its configurations (precision and memory layout), and beside GReg's stands
 how exact that configuration is: the cosine between the parameter gradient of its penalty and that of torch's own double
-backward in float64, on the weights of --checkpoint (a network that was trained, where it matters) or new ones.
+backward in float64, on the weights of --checkpoint (a network that was trained, where it matters) or new ones, and on
+--images (two sources, the first images of a shuffle) or noise.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,15 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from export.classifier import from_checkpoint
+from runtime.manifest import InputSpec
 from train import checkpoint, methods, models
+from train.data import load
 from train.double_backward import twice_differentiable
 from train.losses.energy import energy
 from train.losses.gradient import gradient_loss, gradient_norms
 from train.methods import Batch
+from train.normalize import Normalize
 from train.sampling import energy_based_sample
 
 
@@ -95,6 +100,21 @@ def random_batch(count: int, outliers: int, how: Configuration, seed: int = 0) -
     return Batch(images(count), torch.randint(10, (count,), generator=generator), images(outliers))
 
 
+def image_batch(spec: InputSpec, sources: Sequence[str], count: int, how: Configuration) -> Batch:
+    """As many known images and auxiliary ones."""
+
+    def images(source: str) -> tuple[Tensor, Tensor]:
+        data = load(source, spec)
+        chosen = np.random.default_rng(0).permutation(len(data.labels))[:count]
+        pixels = torch.from_numpy(np.stack([data.images[i] for i in chosen]))
+        return Normalize(spec)(pixels).contiguous(memory_format=how.memory_format), torch.from_numpy(
+            data.labels[chosen]
+        )
+
+    (known, labels), (outliers, _) = map(images, sources)
+    return Batch(known, labels, outliers)
+
+
 def precision_ratio(arch: str, batch: int, rounds: int) -> dict[str, Any]:
     """The cross-entropy step in every configuration, against the plain one in single precision."""
     contestants = {}
@@ -111,23 +131,25 @@ def precision_ratio(arch: str, batch: int, rounds: int) -> dict[str, Any]:
     }
 
 
-def greg_ratio(load: Callable[[], nn.Module], batch: int, rounds: int) -> dict[str, Any]:
+def greg_ratio(
+    make: Callable[[], nn.Module], batch_of: Callable[[Configuration], Batch], rounds: int
+) -> dict[str, Any]:
     """The GReg step against the energy step on the same images, each in its fastest configuration."""
     # Margins at which every image counts as detected: the most that the penalty can cost.
     methods_of = {"energy": {}, "greg": {"m_in": 1e9, "m_aux": -1e9, "weight": 0.0}}
     contestants, cosines = {}, {}
-    reference = penalty_gradient(load().double(), batch, Configuration(False, False), fast=False)
+    reference = penalty_gradient(make().double(), batch_of, Configuration(False, False), fast=False)
     for how in configurations():
-        model = load().train().to(memory_format=how.memory_format)  # type: ignore[call-overload]
-        data = random_batch(batch, batch, how)
+        model = make().train().to(memory_format=how.memory_format)  # type: ignore[call-overload]
+        data = batch_of(how)
         for name, options in methods_of.items():
             contestants[f"{name}, {how}"] = lambda m=model, n=name, o=options, b=data, h=how: step(m, n, o, b, h)
-        found = penalty_gradient(load(), batch, how, fast=True)
+        found = penalty_gradient(make(), batch_of, how, fast=True)
         cosines[f"greg, {how}"] = float(torch.nn.functional.cosine_similarity(found, reference, dim=0))
     times = compare(contestants, rounds, "greg")
     energy_best, greg_best = (best({k: v for k, v in times.items() if k.startswith(name)}) for name in methods_of)
     return {
-        "batch": f"{batch} + {batch}",
+        "batch": f"{len(data.images)} + {len(data.outliers)}",
         "milliseconds": {name: 1e3 * statistics.median(values) for name, values in times.items()},
         "fastest": [energy_best, greg_best],
         "ratio": ratio(times[greg_best], times[energy_best]),
@@ -135,10 +157,12 @@ def greg_ratio(load: Callable[[], nn.Module], batch: int, rounds: int) -> dict[s
     }
 
 
-def penalty_gradient(model: nn.Module, batch: int, how: Configuration, *, fast: bool) -> Tensor:
+def penalty_gradient(
+    model: nn.Module, batch_of: Callable[[Configuration], Batch], how: Configuration, *, fast: bool
+) -> Tensor:
     """The gradient of the penalty with respect to all weights, float64."""
     model = model.train().to(memory_format=how.memory_format)  # type: ignore[call-overload]
-    data = random_batch(batch, batch, how)
+    data = batch_of(how)
     dtype = next(model.parameters()).dtype
     images = torch.cat([data.images, data.outliers]).to(dtype).requires_grad_()
     with how.autocast():
@@ -148,15 +172,15 @@ def penalty_gradient(model: nn.Module, batch: int, how: Configuration, *, fast: 
             logits, _ = model(images)
         score = energy(logits.to(torch.promote_types(logits.dtype, torch.float32)))
         norms = gradient_norms(score, images, torch.ones(len(images), dtype=torch.bool))
-        loss = gradient_loss(norms[:batch], norms[batch:])
+        loss = gradient_loss(*torch.split(norms, [len(data.images), len(data.outliers)]))
     gradients = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
     return torch.cat([g.double().flatten() for g in gradients if g is not None])
 
 
-def sampling_share(load: Callable[[], nn.Module], batch: int, rounds: int) -> dict[str, Any]:
+def sampling_share(make: Callable[[], nn.Module], batch: int, rounds: int) -> dict[str, Any]:
     """Energy-based sampling, the forward pass of the candidates excluded, as a share of GReg+'s step."""
     how = next(iter(configurations()))
-    model = load().train().to(memory_format=how.memory_format)  # type: ignore[call-overload]
+    model = make().train().to(memory_format=how.memory_format)  # type: ignore[call-overload]
     data = random_batch(batch, 4 * batch, how)
     with torch.no_grad(), how.autocast():
         logits, features = model(data.outliers)
@@ -188,7 +212,7 @@ def markdown(results: Mapping[str, Any]) -> str:
             f"| {name} | {value:.0f} | {precision['ratio'][name]:.2f} |"
             for name, value in precision["milliseconds"].items()
         ),
-        f"## Gradient regularisation: {greg['arch']}, {greg['batch']} images",
+        f"## Gradient regularisation: {greg['arch']}, {greg['batch']} {'images' if greg['images'] else 'images of noise'}",
         "| step | ms | cosine of the penalty's gradient with float64 |\n|---|---|---|\n"
         + "\n".join(
             f"| {name} | {value:.0f} | {greg['cosine'].get(name, ''):{'.6f' if name in greg['cosine'] else ''}} |"
@@ -206,6 +230,7 @@ def markdown(results: Mapping[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", type=Path, help="a trained network for the gradient's exactness")
+    parser.add_argument("--images", nargs=2, metavar=("KNOWN", "AUX"), help="sources for it; with --checkpoint")
     parser.add_argument("--arch", default="resnet20", help="of the new network otherwise; default: %(default)s")
     parser.add_argument("--precision-arch", default="wrn-40-2", help="default: %(default)s")
     parser.add_argument("--batch", type=int, default=128)
@@ -213,16 +238,23 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path)
     args = parser.parse_args()
+    if args.images and not args.checkpoint:
+        parser.error("--images needs --checkpoint, which says how images are made its input")
     torch.manual_seed(0)
     np.random.seed(0)
     initial = models.make(args.arch, 10).state_dict()
 
-    def load() -> nn.Module:
+    def make() -> nn.Module:
         if args.checkpoint:
             return checkpoint.load(args.checkpoint).model()
         model = models.make(args.arch, 10)
         model.load_state_dict(initial)
         return model
+
+    def batch_of(how: Configuration) -> Batch:
+        if args.images:
+            return image_batch(from_checkpoint(args.checkpoint).input, args.images, args.batch, how)
+        return random_batch(args.batch, args.batch, how)
 
     arch = checkpoint.load(args.checkpoint).header.arch if args.checkpoint else args.arch
     results = {
@@ -230,8 +262,8 @@ def main() -> None:
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "precision": precision_ratio(args.precision_arch, args.batch, args.rounds),
-        "greg": {"arch": arch, **greg_ratio(load, args.batch, args.rounds)},
-        "sampling": sampling_share(load, args.batch, args.rounds),
+        "greg": {"arch": arch, "images": args.images is not None, **greg_ratio(make, batch_of, args.rounds)},
+        "sampling": sampling_share(make, args.batch, args.rounds),
     }
     text = markdown(results)
     print(text)

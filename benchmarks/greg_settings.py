@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from benchmarks.methods import AUX, CHECKPOINT, DOCS, command, curves
+from benchmarks.methods import AUX, CHECKPOINT, DOCS, command, curves, stored
 from export.classifier import from_checkpoint
 from export.layout import layout
 from export.metrics import detection
@@ -113,7 +113,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, metavar="DATA")
     parser.add_argument("--init", type=Path, required=True, metavar="CKPT")
-    parser.add_argument("--margins", nargs=2, type=float, default=[-23.0, -5.0], metavar=("M_IN", "M_AUX"))
+    margins = ("M_IN", "M_AUX")
+    parser.add_argument(
+        "--margins", nargs=2, type=float, default=[-23.0, -5.0], metavar=margins, help="default: -23 -5"
+    )
     parser.add_argument("--weights", nargs="+", type=float, default=[0.0, 0.2], help="default: %(default)s")
     parser.add_argument("--part", default="1/2", help="of the training images, as in SOURCE@i/n; default: %(default)s")
     parser.add_argument("--epochs", type=int, default=1, help="default: %(default)s")
@@ -144,9 +147,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             options += ["--aux", seen]
         command("train", *options)
         found = measure(run, known, {name: str(unseen) for name, (_, unseen) in parts.items()})
-        before = json.loads(file.read_text()) if file.exists() else {}
-        runs = before.get("runs", {}) if before.get("protocol") == text else {}
-        results = {"protocol": text, "runs": {**runs, key: found}}
+        results = {"protocol": text, "runs": {**stored(file, text), key: found}}
         file.write_text(json.dumps(results, indent=1) + "\n")
         (args.docs / "greg_settings.md").write_text(page(results))
 

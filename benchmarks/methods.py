@@ -139,6 +139,12 @@ def measure(protocol: Protocol, checkpoint: Path) -> dict[str, Any]:
     }
 
 
+def stored(file: Path, protocol: str) -> dict[str, Any]:
+    """The runs that a page's JSON holds, if they are of this protocol."""
+    before = json.loads(file.read_text()) if file.exists() else {}
+    return dict(before["runs"]) if before.get("protocol") == protocol else {}
+
+
 def _order(key: str) -> tuple[int, int]:
     """Contestants as listed, then their seeds."""
     name, _, seed = key.rpartition("-")
@@ -177,15 +183,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"of fine-tuning with the auxiliary sets {' and '.join(AUX)}, and the gradient weight of GReg and GReg+."
     )
 
-    def stored() -> dict[str, Any]:
-        before = json.loads(file.read_text()) if file.exists() else {}
-        return before["runs"] if before.get("protocol") == text else {}
-
     for seed in args.seeds:
         for name in args.methods:
-            if (key := f"{name}-{seed}") not in stored():
+            if (key := f"{name}-{seed}") not in stored(file, text):
                 found = measure(protocol, train(protocol, name, seed))
-                runs = {**stored(), key: found}  # others may have run beside
+                runs = {**stored(file, text), key: found}  # others may have run beside
                 write(
                     {"protocol": text, "runs": {key: runs[key] for key in sorted(runs, key=_order)}},
                     args.docs,

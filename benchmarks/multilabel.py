@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from benchmarks.methods import CHECKPOINT, DOCS, command
+from benchmarks.methods import CHECKPOINT, DOCS, command, stored
 from export.evaluate import evaluate_sources
 from export.layout import layout
 from runtime.gate import Gate
@@ -90,8 +90,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     training: list[object] = ["--arch", args.arch, "--size", 64, "--epochs", args.epochs]
     training += ["--learning-rate", args.learning_rate, *(["--init", args.init] if args.init else [])]
     file = args.docs / "multilabel.json"
-    before = json.loads(file.read_text()) if file.exists() else {}
-    runs = before.get("runs", {}) if before.get("protocol") == text else {}
+    runs = stored(file, text)
     results = {"protocol": text, "runs": runs}
     for layers in args.layers:
         if str(layers) not in runs:

@@ -17,7 +17,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,6 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from export.classifier import from_checkpoint
 from runtime.manifest import InputSpec
 from train import checkpoint, methods, models
 from train.data import load
@@ -91,28 +90,32 @@ def ratio(slow: list[float], fast: list[float]) -> float:
     return statistics.median(a / b for a, b in zip(slow, fast, strict=True))
 
 
-def random_batch(count: int, outliers: int, how: Configuration, seed: int = 0) -> Batch:
-    generator = torch.Generator().manual_seed(seed)
+def random_batch(count: int, outliers: int) -> Batch:
+    generator = torch.Generator().manual_seed(0)
 
     def images(n: int) -> Tensor:
-        return torch.randn(n, 3, 32, 32, generator=generator).contiguous(memory_format=how.memory_format)
+        return torch.randn(n, 3, 32, 32, generator=generator)
 
     return Batch(images(count), torch.randint(10, (count,), generator=generator), images(outliers))
 
 
-def image_batch(spec: InputSpec, sources: Sequence[str], count: int, how: Configuration) -> Batch:
+def image_batch(spec: InputSpec, sources: Sequence[str], count: int) -> Batch:
     """As many known images and auxiliary ones."""
 
     def images(source: str) -> tuple[Tensor, Tensor]:
         data = load(source, spec)
         chosen = np.random.default_rng(0).permutation(len(data.labels))[:count]
-        pixels = torch.from_numpy(np.stack([data.images[i] for i in chosen]))
-        return Normalize(spec)(pixels).contiguous(memory_format=how.memory_format), torch.from_numpy(
-            data.labels[chosen]
-        )
+        pixels = torch.from_numpy(data.images[chosen])
+        return Normalize(spec)(pixels), torch.from_numpy(data.labels[chosen])
 
     (known, labels), (outliers, _) = map(images, sources)
     return Batch(known, labels, outliers)
+
+
+def laid_out(batch: Batch, how: Configuration) -> Batch:
+    """A batch in the memory format of a configuration."""
+    images, outliers = (part.contiguous(memory_format=how.memory_format) for part in (batch.images, batch.outliers))
+    return replace(batch, images=images, outliers=outliers)
 
 
 def precision_ratio(arch: str, batch: int, rounds: int) -> dict[str, Any]:
@@ -120,7 +123,7 @@ def precision_ratio(arch: str, batch: int, rounds: int) -> dict[str, Any]:
     contestants = {}
     for how in configurations():
         model = models.make(arch, 10).train().to(memory_format=how.memory_format)  # type: ignore[call-overload]
-        data = random_batch(batch, 0, how)
+        data = laid_out(random_batch(batch, 0), how)
         contestants[str(how)] = lambda m=model, b=data, h=how: step(m, "cross-entropy", {}, b, h)
     times = compare(contestants, rounds, arch)
     return {
@@ -131,25 +134,23 @@ def precision_ratio(arch: str, batch: int, rounds: int) -> dict[str, Any]:
     }
 
 
-def greg_ratio(
-    make: Callable[[], nn.Module], batch_of: Callable[[Configuration], Batch], rounds: int
-) -> dict[str, Any]:
+def greg_ratio(make: Callable[[], nn.Module], batch: Batch, rounds: int) -> dict[str, Any]:
     """The GReg step against the energy step on the same images, each in its fastest configuration."""
     # Margins at which every image counts as detected: the most that the penalty can cost.
     methods_of = {"energy": {}, "greg": {"m_in": 1e9, "m_aux": -1e9, "weight": 0.0}}
     contestants, cosines = {}, {}
-    reference = penalty_gradient(make().double(), batch_of, Configuration(False, False), fast=False)
+    reference = penalty_gradient(make().double(), batch, Configuration(False, False), fast=False)
     for how in configurations():
         model = make().train().to(memory_format=how.memory_format)  # type: ignore[call-overload]
-        data = batch_of(how)
+        data = laid_out(batch, how)
         for name, options in methods_of.items():
             contestants[f"{name}, {how}"] = lambda m=model, n=name, o=options, b=data, h=how: step(m, n, o, b, h)
-        found = penalty_gradient(make(), batch_of, how, fast=True)
+        found = penalty_gradient(make(), batch, how, fast=True)
         cosines[f"greg, {how}"] = float(torch.nn.functional.cosine_similarity(found, reference, dim=0))
     times = compare(contestants, rounds, "greg")
     energy_best, greg_best = (best({k: v for k, v in times.items() if k.startswith(name)}) for name in methods_of)
     return {
-        "batch": f"{len(data.images)} + {len(data.outliers)}",
+        "batch": f"{len(batch.images)} + {len(batch.outliers)}",
         "milliseconds": {name: 1e3 * statistics.median(values) for name, values in times.items()},
         "fastest": [energy_best, greg_best],
         "ratio": ratio(times[greg_best], times[energy_best]),
@@ -157,12 +158,10 @@ def greg_ratio(
     }
 
 
-def penalty_gradient(
-    model: nn.Module, batch_of: Callable[[Configuration], Batch], how: Configuration, *, fast: bool
-) -> Tensor:
+def penalty_gradient(model: nn.Module, batch: Batch, how: Configuration, *, fast: bool) -> Tensor:
     """The gradient of the penalty with respect to all weights, float64."""
     model = model.train().to(memory_format=how.memory_format)  # type: ignore[call-overload]
-    data = batch_of(how)
+    data = laid_out(batch, how)
     dtype = next(model.parameters()).dtype
     images = torch.cat([data.images, data.outliers]).to(dtype).requires_grad_()
     with how.autocast():
@@ -181,7 +180,7 @@ def sampling_share(make: Callable[[], nn.Module], batch: int, rounds: int) -> di
     """Energy-based sampling, the forward pass of the candidates excluded, as a share of GReg+'s step."""
     how = next(iter(configurations()))
     model = make().train().to(memory_format=how.memory_format)  # type: ignore[call-overload]
-    data = random_batch(batch, 4 * batch, how)
+    data = laid_out(random_batch(batch, 4 * batch), how)
     with torch.no_grad(), how.autocast():
         logits, features = model(data.outliers)
     candidates, energies = features.float().numpy(), energy(logits.float()).numpy()
@@ -251,18 +250,18 @@ def main() -> None:
         model.load_state_dict(initial)
         return model
 
-    def batch_of(how: Configuration) -> Batch:
-        if args.images:
-            return image_batch(from_checkpoint(args.checkpoint).input, args.images, args.batch, how)
-        return random_batch(args.batch, args.batch, how)
-
-    arch = checkpoint.load(args.checkpoint).header.arch if args.checkpoint else args.arch
+    header = checkpoint.load(args.checkpoint).header if args.checkpoint else None
+    if args.images and header:
+        batch = image_batch(header.input, args.images, args.batch)
+    else:
+        batch = random_batch(args.batch, args.batch)
+    arch = header.arch if header else args.arch
     results = {
         "machine": platform.processor() or platform.machine(),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "precision": precision_ratio(args.precision_arch, args.batch, args.rounds),
-        "greg": {"arch": arch, "images": args.images is not None, **greg_ratio(make, batch_of, args.rounds)},
+        "greg": {"arch": arch, "images": args.images is not None, **greg_ratio(make, batch, args.rounds)},
         "sampling": sampling_share(make, args.batch, args.rounds),
     }
     text = markdown(results)

@@ -118,7 +118,7 @@ class _Log:
         out.mkdir(parents=True, exist_ok=True)
         config, per_epoch = trainer.config, trainer.feed.steps_per_epoch
         self._trainer = trainer
-        self._board = SummaryWriter(str(out), purge_step=step)
+        self._board = SummaryWriter(str(out), purge_step=step + 1)  # the last complete epoch is drawn at `step`
         self._bar = tqdm(total=per_epoch * config.epochs, initial=step, unit="step", disable=None)
 
     def step(self, epoch: int, means: dict[str, float]) -> None:

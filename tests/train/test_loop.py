@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import signal
 import threading
 from dataclasses import replace
@@ -157,6 +158,14 @@ def test_curves_end_with_the_figures_of_the_header(completed: Path) -> None:
         events = curves.Scalars(name)
         assert [event.step for event in events] == [4, 8]
         assert events[-1].value == pytest.approx(metrics[name], rel=1e-6)
+
+
+def test_going_on_keeps_the_curves_of_complete_epochs(completed: Path, tmp_path: Path) -> None:
+    again = shutil.copytree(completed, tmp_path / "again")
+    run(again, resume=saved(again))
+    curves, before = (EventAccumulator(str(folder)).Reload().Scalars("train_loss") for folder in (again, completed))
+    assert [event.step for event in curves] == [4, 8]
+    assert [event.value for event in curves] == [event.value for event in before]
 
 
 def test_validation_accuracy_is_that_of_the_saved_model(completed: Path) -> None:

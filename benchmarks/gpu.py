@@ -47,11 +47,11 @@ from runtime import bundle
 from runtime.bundle import MODEL, Bundle
 from runtime.command import run
 from runtime.engines import selection
-from runtime.engines.cuda import Cuda
 from runtime.engines.gpu import Gpu, find_gpu
 from runtime.engines.interface import Engine
-from runtime.engines.onnxruntime_cpu import OnnxRuntimeCpu
 from runtime.engines.options import EngineName, EngineOptions
+from runtime.engines.ort.cpu import OnnxRuntimeCpu
+from runtime.engines.trt.cuda import Cuda
 from runtime.exceptions import EngineError
 from runtime.manifest import InputSpec, NativeRuntime, Precision
 from train import models

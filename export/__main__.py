@@ -35,7 +35,7 @@ from export.tensorrt.options import add_tensorrt_options, build_options
 from export.verification import verify
 from runtime import bundle
 from runtime.command import run
-from runtime.engines.onnxruntime_cpu import OnnxRuntimeCpu
+from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.gate import Gate
 from runtime.manifest import InputSpec, Interpolation, Manifest, Resize, Task
 from train.data import Images, check

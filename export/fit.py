@@ -22,7 +22,7 @@ from export.promise import gate_text
 from export.rewriting import rewrite
 from runtime import bundle
 from runtime.command import run
-from runtime.engines.onnxruntime_cpu import OnnxRuntimeCpu
+from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.gate import load_engine
 from runtime.manifest import Manifest
 from train.data import check

@@ -27,7 +27,7 @@ from export.inference import collect
 from export.options import GateOptions
 from runtime import conformal
 from runtime.engines.interface import Outputs
-from runtime.engines.onnxruntime_cpu import OnnxRuntimeCpu
+from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.manifest import Choice, Confidence, Manifest
 from train.data import Images, ImageSet, SelectedImages, check, read, short_name
 from train.exceptions import DataError

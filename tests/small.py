@@ -46,7 +46,7 @@ def write_bundle(path: Path, classifier: Any, count: int = 99) -> Bundle:
     from export.calibration import calibrate
     from export.card import documents
     from export.inference import collect
-    from runtime.engines.onnxruntime_cpu import OnnxRuntimeCpu
+    from runtime.engines.ort.cpu import OnnxRuntimeCpu
 
     model, manifest = assemble(classifier, path.name, {"energy": {"temperature": 1.0}})
     step = SPEC.height // classifier.input.height

@@ -17,7 +17,7 @@ from export.options import GateOptions
 from export.parity.difference import compare
 from export.precision.half import to_half
 from export.precision.int8 import Int8Options, quantise
-from runtime.engines.onnxruntime_cpu import OnnxRuntimeCpu
+from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.manifest import Manifest, Precision
 from train.data import SelectedImages, read, short_name
 

@@ -15,7 +15,7 @@ from export.tensorrt.report import Report, read_report
 from runtime import atomic
 from runtime.bundle import MODEL, Bundle
 from runtime.engines.gpu import find_gpu
-from runtime.engines.tensorrt_library import check_validity, load_library, release
+from runtime.engines.trt.library import check_validity, load_library, release
 from runtime.exceptions import EngineError
 from runtime.manifest import EngineSpec
 

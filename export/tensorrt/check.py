@@ -7,7 +7,7 @@ from export.tensorrt.attach import describe
 from export.tensorrt.log import recorder
 from runtime.bundle import Bundle
 from runtime.engines.gpu import find_gpu
-from runtime.engines.tensorrt_library import check_release, check_validity, load_library
+from runtime.engines.trt.library import check_release, check_validity, load_library
 from runtime.exceptions import EngineError
 
 

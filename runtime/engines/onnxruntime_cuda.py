@@ -5,8 +5,8 @@ from __future__ import annotations
 from runtime.bundle import Bundle
 from runtime.engines.gpu import find_gpu
 from runtime.engines.interface import Engine
-from runtime.engines.onnxruntime_session import GpuSession, gpu_options, gpu_session, read_signature
 from runtime.engines.options import EngineOptions
+from runtime.engines.ort.session import GpuSession, gpu_options, gpu_session, read_signature
 
 NAME = "onnxruntime-cuda"
 

@@ -9,17 +9,14 @@ from typing import get_args
 import numpy as np
 
 from runtime.bundle import MODEL, Bundle
-from runtime.engines import (
-    onnxruntime_cuda,
-    onnxruntime_rtx,
-    onnxruntime_tensorrt,
-    tensorrt_native,
-    tensorrt_rtx_native,
-)
+from runtime.engines import onnxruntime_cuda, tensorrt_native
 from runtime.engines.gpu import find_gpu
 from runtime.engines.interface import Engine
-from runtime.engines.onnxruntime_cpu import OnnxRuntimeCpu
 from runtime.engines.options import EngineName, EngineOptions
+from runtime.engines.ort import providers as onnxruntime_tensorrt
+from runtime.engines.ort import rtx as onnxruntime_rtx
+from runtime.engines.ort.cpu import OnnxRuntimeCpu
+from runtime.engines.trt import rtx as tensorrt_rtx_native
 from runtime.exceptions import BundleError, EngineError, GraphMismatch
 
 logger = logging.getLogger(__name__)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from runtime.bundle import Bundle
-from runtime.engines import native
-from runtime.engines.cuda import Cuda
 from runtime.engines.gpu import find_gpu
 from runtime.engines.interface import Engine
 from runtime.engines.options import EngineOptions
+from runtime.engines.trt import engine as native
+from runtime.engines.trt.cuda import Cuda
 
 
 def load(bundle: Bundle, options: EngineOptions) -> Engine:

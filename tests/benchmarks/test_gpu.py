@@ -17,7 +17,7 @@ from export.tensorrt.build import Built
 from export.tensorrt.options import BuildOptions
 from runtime.bundle import Bundle
 from runtime.engines.gpu import Gpu
-from runtime.engines.onnxruntime_cpu import OnnxRuntimeCpu
+from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.exceptions import EngineError
 from runtime.manifest import EngineSpec, InputSpec, Precision
 from tests.runtime.engines.conftest import library  # noqa: F401  a fixture

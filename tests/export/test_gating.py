@@ -17,7 +17,7 @@ from export.gating import Gated, fit_gate, split
 from export.options import GateOptions
 from runtime import merge, scores
 from runtime.bundle import Bundle
-from runtime.engines.onnxruntime_cpu import OnnxRuntimeCpu
+from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.exceptions import CalibrationError
 from runtime.manifest import Manifest
 from tests.small import LABELS, SPEC, calibration_images

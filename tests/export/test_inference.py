@@ -12,7 +12,7 @@ import pytest
 from export.inference import BATCH, collect, stream
 from export.observation import observe_known
 from runtime.bundle import Bundle
-from runtime.engines.onnxruntime_cpu import OnnxRuntimeCpu
+from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from tests.small import LABELS, calibration_images
 from train.data import ImageSet
 

@@ -12,7 +12,7 @@ from export.backbone import Backbone
 from export.classifier import from_checkpoint
 from export.verification import verify
 from runtime import scores
-from runtime.engines.onnxruntime_cpu import OnnxRuntimeCpu
+from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from tests.train.sets import SPEC, colours, noise
 from train.config import Config
 from train.loop import CHECKPOINT, train

@@ -17,7 +17,7 @@ from export.classifier import Classifier, WithPenultimate
 from export.exceptions import ExportError
 from export.inference import collect
 from export.verification import Verification, verify
-from runtime.engines.onnxruntime_cpu import OnnxRuntimeCpu
+from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.manifest import Manifest
 from tests.export.factories import Noisy
 from tests.small import ALPHA, LABELS, SPEC, calibration_images, classifier

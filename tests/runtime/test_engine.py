@@ -13,7 +13,7 @@ import pytest
 from export import head
 from runtime.bundle import Bundle
 from runtime.engines.interface import Outputs, Tensor
-from runtime.engines.onnxruntime_cpu import OnnxRuntimeCpu
+from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.exceptions import EngineError
 from runtime.manifest import Manifest
 from runtime.scores import compute

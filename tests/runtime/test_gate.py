@@ -22,7 +22,7 @@ from export.graph import set_metadata
 from runtime import Bundle, Decision, Gate, Limits, bundle
 from runtime.bundle import MANIFEST, MODEL
 from runtime.engines.interface import Outputs, Signature
-from runtime.engines.onnxruntime_cpu import OnnxRuntimeCpu
+from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.exceptions import (
     EngineError,
     GraphMismatch,

@@ -17,7 +17,7 @@ from export.calibration import calibrate
 from export.classifier import Classifier
 from export.inference import collect
 from runtime import bundle
-from runtime.engines.onnxruntime_cpu import OnnxRuntimeCpu
+from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.manifest import Manifest
 from tests.small import ALPHA, LABELS, SPEC
 

@@ -27,7 +27,7 @@ from export.tensorrt.build import Built, build
 from export.tensorrt.options import BuildOptions
 from runtime import Gate, bundle
 from runtime.bundle import MODEL, Bundle
-from runtime.engines.tensorrt_library import check_release, check_validity
+from runtime.engines.trt.library import check_release, check_validity
 from runtime.exceptions import EngineError, FileDamaged, GraphMismatch
 from runtime.manifest import Manifest
 from tests.export.detectors.graphs import with_detectors

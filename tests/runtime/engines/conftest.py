@@ -10,8 +10,9 @@ import pytest
 
 from runtime import bundle
 from runtime.bundle import MODEL, Bundle
-from runtime.engines import tensorrt_native, tensorrt_rtx_native
+from runtime.engines import tensorrt_native
 from runtime.engines.gpu import Gpu
+from runtime.engines.trt import rtx as tensorrt_rtx_native
 from runtime.manifest import EngineSpec, NativeRuntime
 from tests.runtime.engines.fake_gpu import FakeCuda, FakeTensorrt
 

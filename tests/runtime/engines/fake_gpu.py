@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from runtime.engines.onnxruntime_session import read_signature
+from runtime.engines.ort.session import read_signature
 
 
 class FakeCuda:

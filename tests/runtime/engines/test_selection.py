@@ -12,8 +12,8 @@ import pytest
 from runtime import Gate
 from runtime.bundle import Bundle
 from runtime.engines import selection
-from runtime.engines.onnxruntime_cpu import OnnxRuntimeCpu
 from runtime.engines.options import EngineName, EngineOptions
+from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.exceptions import EngineError
 from tests.runtime.engines.conftest import with_engine
 from tests.runtime.test_main import command
@@ -29,13 +29,10 @@ def no_gpu() -> None:
 @pytest.fixture
 def without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """No GPU, wherever the tests run."""
-    from runtime.engines import (
-        onnxruntime_cuda,
-        onnxruntime_rtx,
-        onnxruntime_tensorrt,
-        tensorrt_native,
-        tensorrt_rtx_native,
-    )
+    from runtime.engines import onnxruntime_cuda, tensorrt_native
+    from runtime.engines.ort import providers as onnxruntime_tensorrt
+    from runtime.engines.ort import rtx as onnxruntime_rtx
+    from runtime.engines.trt import rtx as tensorrt_rtx_native
 
     for module in (onnxruntime_cuda, onnxruntime_rtx, onnxruntime_tensorrt, tensorrt_native, tensorrt_rtx_native):
         monkeypatch.setattr(module, "find_gpu", no_gpu)
@@ -119,8 +116,10 @@ def test_onnxruntime_on_the_gpu_never_falls_back(
     loaded: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """With a GPU but an ONNX Runtime without its provider."""
-    from runtime.engines import onnxruntime_cuda, onnxruntime_session, onnxruntime_tensorrt
+    from runtime.engines import onnxruntime_cuda
     from runtime.engines.gpu import Gpu
+    from runtime.engines.ort import providers as onnxruntime_tensorrt
+    from runtime.engines.ort import session as onnxruntime_session
 
     monkeypatch.setattr(onnxruntime_session.ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
     for module, name in ((onnxruntime_cuda, "onnxruntime-cuda"), (onnxruntime_tensorrt, "onnxruntime-tensorrt")):
@@ -131,7 +130,7 @@ def test_onnxruntime_on_the_gpu_never_falls_back(
 
 
 def test_a_session_that_may_not_use_the_cpu_does_not(loaded: Bundle) -> None:
-    from runtime.engines.onnxruntime_session import gpu_options, gpu_session
+    from runtime.engines.ort.session import gpu_options, gpu_session
 
     with pytest.raises(EngineError, match="can't load the graph on"):
         gpu_session(loaded.model, gpu_options(), [("CPUExecutionProvider", {})])
@@ -141,7 +140,7 @@ def test_the_gpu_session_decides_on_the_host(loaded: Bundle) -> None:
     """On a session of the CPU: the decision does not depend on where the scores come from."""
     import onnxruntime as ort
 
-    from runtime.engines.onnxruntime_session import GpuSession, read_signature
+    from runtime.engines.ort.session import GpuSession, read_signature
 
     session = ort.InferenceSession(loaded.model, providers=["CPUExecutionProvider"])
     engine = GpuSession("made-up", session, read_signature(session), loaded.manifest, 8)

@@ -11,7 +11,8 @@ from runtime.bundle import Bundle
 from runtime.engines import cache
 from runtime.engines.gpu import find_gpu
 from runtime.engines.interface import Engine
-from runtime.engines.onnxruntime_session import (
+from runtime.engines.options import EngineOptions
+from runtime.engines.ort.session import (
     PROFILE,
     GpuSession,
     cache_parts,
@@ -20,7 +21,6 @@ from runtime.engines.onnxruntime_session import (
     profile_shapes,
     read_signature,
 )
-from runtime.engines.options import EngineOptions
 
 NAME = "onnxruntime-tensorrt"
 logger = logging.getLogger(__name__)

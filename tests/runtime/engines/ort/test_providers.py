@@ -12,10 +12,11 @@ import onnxruntime as ort
 import pytest
 
 from runtime.bundle import Bundle
-from runtime.engines import onnxruntime_rtx, onnxruntime_tensorrt
 from runtime.engines.gpu import Gpu
-from runtime.engines.onnxruntime_cpu import OnnxRuntimeCpu
 from runtime.engines.options import EngineOptions
+from runtime.engines.ort import providers as onnxruntime_tensorrt
+from runtime.engines.ort import rtx as onnxruntime_rtx
+from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from tests.small import calibration_images
 
 Providers = Sequence[tuple[str, dict[str, str]]] | None

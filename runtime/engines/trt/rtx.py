@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from runtime.bundle import MODEL, Bundle
-from runtime.engines import cache, native
-from runtime.engines.cuda import Cuda
+from runtime.engines import cache
 from runtime.engines.gpu import Gpu, find_gpu
 from runtime.engines.interface import Engine
 from runtime.engines.options import EngineOptions
+from runtime.engines.trt import engine as native
+from runtime.engines.trt.cuda import Cuda
 
 _KERNELS = "kernels"
 

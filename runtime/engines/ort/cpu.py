@@ -7,7 +7,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from runtime.engines.interface import Outputs, Threshold, threshold_feeds
-from runtime.engines.onnxruntime_session import read_signature
+from runtime.engines.ort.session import read_signature
 from runtime.exceptions import EngineError
 
 

@@ -15,8 +15,8 @@ from runtime import Gate
 from runtime.bundle import Bundle
 from runtime.engines import selection
 from runtime.engines.interface import Engine
-from runtime.engines.onnxruntime_cpu import OnnxRuntimeCpu
 from runtime.engines.options import EngineName, EngineOptions
+from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.exceptions import EngineError, FileDamaged, GraphMismatch
 from runtime.manifest import NativeRuntime
 from tests.runtime.engines.conftest import with_engine

@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.bundle import MODEL, Bundle
-from runtime.engines.cuda import Cuda
 from runtime.engines.gpu import Gpu
 from runtime.engines.host import HostGate, in_pieces
 from runtime.engines.interface import Outputs, Signature, Tensor, Threshold
-from runtime.engines.lane import Lane
 from runtime.engines.layout import sizes
-from runtime.engines.tensorrt_library import check_release, check_validity, load_library
+from runtime.engines.trt.cuda import Cuda
+from runtime.engines.trt.lane import Lane
+from runtime.engines.trt.library import check_release, check_validity, load_library
 from runtime.exceptions import EngineError
 from runtime.manifest import EngineSpec, Manifest, NativeRuntime
 

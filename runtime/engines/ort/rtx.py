@@ -13,7 +13,8 @@ from runtime.bundle import Bundle
 from runtime.engines import cache
 from runtime.engines.gpu import find_gpu
 from runtime.engines.interface import Engine, Signature
-from runtime.engines.onnxruntime_session import (
+from runtime.engines.options import EngineOptions
+from runtime.engines.ort.session import (
     PROFILE,
     GpuSession,
     cache_parts,
@@ -22,7 +23,6 @@ from runtime.engines.onnxruntime_session import (
     profile_shapes,
     read_signature,
 )
-from runtime.engines.options import EngineOptions
 from runtime.exceptions import EngineError
 
 NAME = "onnxruntime-rtx"

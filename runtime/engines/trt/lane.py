@@ -12,8 +12,8 @@ from weakref import finalize
 import numpy as np
 import numpy.typing as npt
 
-from runtime.engines.cuda import Cuda
 from runtime.engines.layout import Place, places, view
+from runtime.engines.trt.cuda import Cuda
 from runtime.exceptions import EngineError
 from runtime.manifest import Manifest
 

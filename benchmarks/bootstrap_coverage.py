@@ -4,7 +4,7 @@
 
 ID scores are normal with mean d and deviation 1, OOD scores normal with mean 0 and deviation s, or both are rounded to
 integers, so that most images tie. Compared are the stratified bootstrap with percentiles, the same corrected for bias and
-acceleration (BCa; for FPR95, which has no derivative, bias alone), and the closed forms of `export.intervals`.
+acceleration (BCa; for FPR95, which has no derivative, bias alone), and the closed forms of `export.metrics.intervals`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import numpy.typing as npt
 from scipy.stats import norm
 from tqdm import tqdm
 
-from export.intervals import CONFIDENCE, Interval
-from export.metrics import auroc_influence, average_precision_influence, detection, detection_intervals
+from export.metrics.detection import auroc_influence, average_precision_influence, detection, detection_intervals
+from export.metrics.intervals import CONFIDENCE, Interval
 
 Array = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]

@@ -16,15 +16,15 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import betabinom
 
-from export import merge
-from export.calibration import ALPHAS, calibrate
+from export import conformal, merge
+from export.calibrate.calibration import ALPHAS, calibrate
+from export.detectors.merged import merge as merged_score
 from export.inference import collect
-from runtime import Bundle, conformal
+from runtime import Bundle
 from runtime.command import run
 from runtime.engines.interface import Outputs
 from runtime.gate import load_engine
 from runtime.manifest import Manifest, MergeMethod
-from runtime.merge import merge as merged_score
 from runtime.rule import thresholds
 from train.data import load
 

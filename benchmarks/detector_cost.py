@@ -27,7 +27,6 @@ from tqdm import tqdm
 
 from benchmarks.gate_overhead import SPEC, session
 from export import head
-from export.backbone import Backbone, to_onnx
 from export.detectors import DETECTORS
 from export.detectors.gradnorm import GradNorm
 from export.detectors.hidden_confidence import HiddenConfidence
@@ -35,6 +34,7 @@ from export.detectors.interface import Detector, Training
 from export.detectors.kl_uniform import KlUniform
 from export.detectors.knn import Knn
 from export.detectors.unit import unit
+from export.from_torch.backbone import Backbone, to_onnx
 from export.graph import Graph, prune
 from export.last_layers import LastLayers
 from train import models

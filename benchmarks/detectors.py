@@ -21,8 +21,10 @@ import numpy as np
 import onnx
 
 from benchmarks.detector_cost import BATCH, DOCS, alone, contestant, in_turns
-from export import evaluate, fit, head
+from export import head
 from export.detectors import DETECTORS
+from export.evaluate import __main__ as evaluate
+from export.fit import __main__ as fit
 from runtime.bundle import Bundle
 from runtime.command import run
 from runtime.exceptions import OodgateError

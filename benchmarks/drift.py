@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from runtime import conformal
+from export import conformal
 from serving.drift.detector import Detector
 from serving.drift.reference import Reference
 from serving.drift.uniformity import kolmogorov_smirnov, kolmogorov_tail

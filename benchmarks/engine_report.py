@@ -10,7 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from export.layout import layout
+from export.report.table import layout
 
 _INTRODUCTION = """\
 Made by `python -m benchmarks.gpu`. A call goes from images in the host's memory to logits and scores there, and torch's to

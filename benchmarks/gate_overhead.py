@@ -19,7 +19,7 @@ import onnxruntime as ort
 from tqdm import tqdm
 
 from export import head
-from export.backbone import Backbone, to_onnx
+from export.from_torch.backbone import Backbone, to_onnx
 from runtime.manifest import InputSpec
 from train import models
 

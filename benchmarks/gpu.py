@@ -34,12 +34,12 @@ from tqdm import tqdm
 from benchmarks.engine_report import Case, Findings, Row
 from benchmarks.machine import processor
 from export import head
-from export.artifact import assemble, seal
-from export.backbone import Backbone
-from export.classifier import Classifier
+from export.convert.half import to_half
+from export.convert.int8 import Int8Options, Target, quantise
 from export.exceptions import ExportError
-from export.precision.half import to_half
-from export.precision.int8 import Int8Options, Target, quantise
+from export.from_torch.artifact import assemble, seal
+from export.from_torch.backbone import Backbone
+from export.from_torch.classifier import Classifier
 from export.tensorrt.attach import attach
 from export.tensorrt.build import build
 from export.tensorrt.options import BuildOptions

@@ -24,10 +24,10 @@ import numpy.typing as npt
 import torch
 
 from benchmarks.methods import AUX, CHECKPOINT, DOCS, command, curves, stored
-from export.classifier import from_checkpoint
-from export.layout import layout
-from export.metrics import detection
-from runtime import scores
+from export.detectors import base as scores
+from export.from_torch.classifier import from_checkpoint
+from export.metrics.detection import detection
+from export.report.table import layout
 from train.data import ImageSet, batches, load
 from train.normalize import Normalize
 

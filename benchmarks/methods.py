@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.methods_page import OOD, write
-from export.evaluate import evaluate_sources
+from export.evaluate.__main__ import evaluate_sources
 from runtime.gate import Gate
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -127,7 +127,7 @@ def measure(protocol: Protocol, checkpoint: Path) -> dict[str, Any]:
     edges = np.linspace(*np.quantile(np.concatenate(list(scores.values())), [0.001, 0.999]), BINS + 1)
     radius = checkpoint.parent / "radius.json"
     ood = [option for name, source in sources.items() for option in ("--ood", f"{name}={source}")]
-    command("export.radius", checkpoint, "--id", protocol.evaluation(), *ood, "--json", radius)
+    command("benchmarks.radius", checkpoint, "--id", protocol.evaluation(), *ood, "--json", radius)
     return {
         "evaluation": found.figures.to_dict(),
         "histogram": {

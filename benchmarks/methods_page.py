@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from export.layout import layout
+from export.report.table import layout
 
 OOD = ("cifar100", "tinyimagenet", "textures")
 

@@ -19,8 +19,8 @@ from statistics import mean
 from typing import Any
 
 from benchmarks.methods import CHECKPOINT, DOCS, command, stored
-from export.evaluate import evaluate_sources
-from export.layout import layout
+from export.evaluate.__main__ import evaluate_sources
+from export.report.table import layout
 from runtime.gate import Gate
 
 SCORES = ("joint_energy", "max_logit", "msp")

@@ -26,13 +26,13 @@ import onnxruntime as ort
 
 from benchmarks.detector_cost import DOCS, contestant, in_turns
 from benchmarks.machine import processor
-from export.artifact import assemble, seal
-from export.classifier import from_checkpoint
-from export.gating import QUANTISATION, fit_gate
-from export.options import GateOptions
+from export.calibrate.gating import QUANTISATION, fit_gate
+from export.calibrate.options import GateOptions
+from export.convert.conversion import convert
+from export.convert.int8 import Int8Options
+from export.from_torch.artifact import assemble, seal
+from export.from_torch.classifier import from_checkpoint
 from export.parity.comparison import Artifact, compare_artifacts
-from export.precision.convert import convert
-from export.precision.int8 import Int8Options
 from runtime import Bundle, bundle
 from runtime.command import run
 from runtime.gate import Gate

@@ -14,25 +14,25 @@ import numpy as np
 import numpy.typing as npt
 
 import runtime
-from export.artifact import assemble, seal
-from export.backbone import Backbone
-from export.card import documents
-from export.classifier import Classifier, from_checkpoint, from_factory
-from export.evaluate import evaluate_sources, parse_ood
+from export.calibrate.gating import fit_gate
+from export.calibrate.options import AUTO, GateOptions, add_gate_options
+from export.convert.conversion import convert
+from export.convert.int8 import Int8Options
+from export.convert.options import add_precision_options, int8_options
+from export.convert.text import precision_text
+from export.evaluate.__main__ import evaluate_sources, parse_ood
 from export.exceptions import ExportError
-from export.gating import fit_gate
+from export.from_torch.artifact import assemble, seal
+from export.from_torch.backbone import Backbone
+from export.from_torch.classifier import Classifier, from_checkpoint, from_factory
+from export.from_torch.verification import verify
 from export.head import SCORES
-from export.options import AUTO, GateOptions, add_gate_options
-from export.precision.convert import convert
-from export.precision.int8 import Int8Options
-from export.precision.options import add_precision_options, int8_options
-from export.precision.text import precision_text
-from export.promise import gate_text
-from export.report import summary, table
+from export.report.card import documents
+from export.report.evaluation import summary, table
+from export.report.guarantee import gate_text
 from export.tensorrt.attach import add_engine
 from export.tensorrt.build import check_buildable
 from export.tensorrt.options import add_tensorrt_options, build_options
-from export.verification import verify
 from runtime import bundle
 from runtime.command import run
 from runtime.engines.ort.cpu import OnnxRuntimeCpu

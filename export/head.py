@@ -1,6 +1,6 @@
 """The score head: the base scores and the gate, appended to a graph that outputs logits and penultimate.
 
-Each builder mirrors the float64 reference of the same name in :mod:`runtime.scores`, in float32 operators that ONNX
+Each builder mirrors the float64 reference of the same name in :mod:`export.detectors.base`, in float32 operators that ONNX
 Runtime, TensorRT and TensorRT-RTX all take. What two scores have in common, such as the softmax, is computed once.
 """
 

@@ -8,9 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from export import head
+from export import conformal, head
 from export.graph import Graph
-from runtime import conformal
 from runtime.exceptions import CalibrationError
 from runtime.manifest import Merged, MergeMethod, PValueCurve
 
@@ -25,7 +24,7 @@ def fit(scores: npt.NDArray[np.float32], names: Sequence[str], method: MergeMeth
         scores: float32 (n, P), of in-distribution images that will not set the threshold: only then is the merged score
             a fixed function of the images that do, and split conformal prediction holds for it as for any score.
         names: keys of the P scores.
-        method: how p-values are merged (:func:`runtime.merge.merge`).
+        method: how p-values are merged (:func:`export.detectors.merged.merge`).
 
     Raises:
         CalibrationError: no images, or scores that are not finite.

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import onnx
 
-from export.artifact import seal
-from export.card import FIGURES, documents
+from export.from_torch.artifact import seal
+from export.report.card import FIGURES, documents
 from runtime import bundle
 from runtime.manifest import Manifest
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
-from runtime import conformal
 from runtime.engines.interface import Threshold
 from runtime.manifest import Calibration, GateSpec
 
@@ -39,8 +42,8 @@ class Rule:
         return self._thresholds[classes]
 
     def p_value(self, score: float, predicted: int) -> float:
-        """The conformal p-value of an image (:func:`runtime.conformal.p_value`), from its gate score and class."""
-        return conformal.p_value(score, *self._own.get(predicted, self._all))
+        """The conformal p-value of an image (:func:`p_value`), from its gate score and class."""
+        return p_value(score, *self._own.get(predicted, self._all))
 
 
 def thresholds(labels: tuple[str, ...], gate: GateSpec) -> npt.NDArray[np.float32]:
@@ -53,3 +56,21 @@ def thresholds(labels: tuple[str, ...], gate: GateSpec) -> npt.NDArray[np.float3
 def _statistics(ranks: tuple[int, ...], quantiles: tuple[float, ...]) -> tuple[tuple[int, ...], list[float]]:
     """Ranks and quantiles, these rounded as the scores are that they are compared with."""
     return ranks, np.array(quantiles, dtype=np.float32).tolist()
+
+
+def p_value(score: float, ranks: Sequence[int], quantiles: Sequence[float]) -> float:
+    """The conformal p-value of one score, (1 + #{calibration <= s}) / (n + 1), in [1 / (n + 1), 1].
+
+    Where not every order statistic is stored, the count is rounded up to the next stored rank, which keeps
+    P(p <= u) <= u for in-distribution images.
+
+    Args:
+        score: one that is not finite gets the smallest p-value.
+        ranks: ascending 1-based ranks, the last is n.
+        quantiles: calibration scores at these ranks, ascending.
+    """
+    if not math.isfinite(score):
+        return 1 / (ranks[-1] + 1)
+    at = bisect_right(quantiles, score)
+    below = ranks[at] - 1 if at < len(ranks) else ranks[-1]
+    return (1 + below) / (ranks[-1] + 1)

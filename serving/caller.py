@@ -6,7 +6,7 @@ from functools import partial
 
 from starlette.requests import Request
 
-from serving.decider import Caller
+from serving.deciding.decider import Caller
 
 
 def caller(request: Request) -> Caller:

@@ -1,4 +1,4 @@
-"""The routes of the Open Inference Protocol (:mod:`serving.inference_protocol`)."""
+"""The routes of the Open Inference Protocol (:mod:`serving.http.open_inference`)."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from starlette.routing import BaseRoute, Route
 
 import runtime
 from runtime import Gate
-from serving import inference_protocol as protocol
-from serving.body import read_body
 from serving.caller import caller
-from serving.decider import Decider
-from serving.errors import RequestError
+from serving.deciding.decider import Decider
+from serving.http import open_inference as protocol
+from serving.http.body import read_body
+from serving.http.errors import RequestError
 from serving.json_response import JsonResponse
 from serving.metrics import metrics
 from serving.operating_point import asked_alpha

@@ -18,10 +18,10 @@ from runtime.bundle import MODEL
 if TYPE_CHECKING:
     from prometheus_client import Gauge, Histogram
 
+    from serving.deciding.pipeline import Job
+    from serving.deciding.shadow import Comparison
     from serving.drift.monitor import Report
-    from serving.pipeline import Job
     from serving.rejects.writer import Outcome
-    from serving.shadow import Comparison
 
 _SECONDS = (0.00025, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048, 8.192)
 _BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bentoml
 
-from serving.served import Decided
+from serving.deciding.served import Decided
 
 
 def log_decision(decided: Decided) -> None:

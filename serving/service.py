@@ -1,6 +1,6 @@
 """The BentoML service: ``bentoml serve`` at the repository's root finds it; ``OODGATE_BUNDLE`` picks the bundle.
 
-The routes live in a plain Starlette application (:mod:`serving.app`), because BentoML's own image endpoints build a
+The routes live in a plain Starlette application (:mod:`serving.http.app`), because BentoML's own image endpoints build a
 pydantic schema for every response and record several spans a request. BentoML keeps the processes, the workers, the
 probes and the clients' schema; requests for anything else do not pass its middlewares.
 """
@@ -20,10 +20,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from runtime.bundle import Bundle
 from runtime.engines import selection
 from runtime.exceptions import OodgateError
-from serving.app import create_app, is_full
-from serving.decider import Caller, Decider
-from serving.front import guarded
-from serving.protocol import BoundedProtocol
+from serving.deciding.decider import Caller, Decider
+from serving.http.app import create_app, is_full
+from serving.http.connections import BoundedProtocol
+from serving.http.middleware import guarded
 from serving.rejects.files import open_files
 from serving.settings import Settings
 

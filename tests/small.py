@@ -34,7 +34,7 @@ def classifier(labels: tuple[str, ...] = LABELS, spec: InputSpec = SPEC, seed: i
     """The network as `export` takes it."""
     import torch
 
-    from export.classifier import Classifier, WithPenultimate
+    from export.from_torch.classifier import Classifier, WithPenultimate
 
     module = WithPenultimate(network(labels, seed), torch.zeros(2, 3, spec.height, spec.width))
     return Classifier(module, arch="small", method="none", task="multiclass", labels=labels, input=spec)
@@ -42,10 +42,10 @@ def classifier(labels: tuple[str, ...] = LABELS, spec: InputSpec = SPEC, seed: i
 
 def write_bundle(path: Path, classifier: Any, count: int = 99) -> Bundle:
     """A bundle of a classifier, calibrated on `count` images and called by its directory's name."""
-    from export.artifact import assemble, seal
-    from export.calibration import calibrate
-    from export.card import documents
+    from export.calibrate.calibration import calibrate
+    from export.from_torch.artifact import assemble, seal
     from export.inference import collect
+    from export.report.card import documents
     from runtime.engines.ort.cpu import OnnxRuntimeCpu
 
     model, manifest = assemble(classifier, path.name, {"energy": {"temperature": 1.0}})

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from runtime import schema
 from runtime.manifest import InputSpec, Task
-from train import methods, models, spectral
+from train import methods, models
 from train.exceptions import CheckpointError
+from train.methods import spectral
 
 _KEY = "oodgate"
 _WEIGHTS, _OPTIMIZER = "model.", "optimizer."

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from export import head
+from export.detectors import base as scores
 from export.detectors.interface import (
     Array,
     Detector,
@@ -17,7 +18,6 @@ from export.detectors.interface import (
     float64_rows,
 )
 from export.graph import Graph
-from runtime import scores
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from export import head
+from export.detectors import base as scores
 from export.detectors.interface import Features, Score
 from export.graph import Graph
-from runtime import scores
 
 # Divides where no activation is positive, so that the score is low and not infinite.
 _SMALLEST = 1e-12

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from export import head
+from export.detectors import base as scores
 from export.detectors.interface import Detector, Features, Score, Training
 from export.detectors.react import React
 from export.graph import Graph
-from runtime import scores
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from export import head
+from export.detectors import base as scores
 from export.detectors.interface import Detector, Features, Score, Training, check_temperature
 from export.exceptions import ExportError
 from export.graph import Graph
 from export.last_layers import LastLayers
-from runtime import scores
 
 
 @dataclass(frozen=True)

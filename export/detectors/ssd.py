@@ -10,7 +10,7 @@ import numpy.typing as npt
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 
-from export.detectors.gaussian import check_variance, deviations, scatter, whitening
+from export.detectors.features import check_variance, deviations, scatter, whitening
 from export.detectors.interface import Array, Detector, Features, Score, Training, float64_rows
 from export.detectors.unit import build_unit, unit
 from export.exceptions import ExportError
@@ -37,7 +37,7 @@ class Ssd(Detector):
     Sehwag et al. 2021, arXiv:2103.12051, eq. 3. The clusters are found in features divided by their standard deviations,
     as in the authors' code. A cluster with fewer directions of variance than all together, because it has few images,
     takes the covariance within all clusters; P_m is a pseudo-inverse where that is singular
-    (:func:`export.detectors.gaussian.whitening`). At most 0; higher, that is nearer, is more in-distribution.
+    (:func:`export.detectors.features.whitening`). At most 0; higher, that is nearer, is more in-distribution.
     O(M D^2) for M clusters.
     """
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from export import head
-from export.detectors.gaussian import scatter
+from export.detectors import base as scores
+from export.detectors.features import scatter
 from export.detectors.interface import Array, Detector, Features, Score, Training, float64_rows
 from export.exceptions import ExportError
 from export.graph import Graph
-from runtime import scores
 
 # Variances below this share of the largest are rounding, so not part of the rank.
 _SMALLEST_VARIANCE = 1e-12

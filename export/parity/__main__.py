@@ -9,9 +9,9 @@ from pathlib import Path
 
 import onnx
 
-from export.classifier import from_checkpoint
-from export.evaluate import parse_ood
+from export.evaluate.__main__ import parse_ood
 from export.exceptions import ExportError
+from export.from_torch.classifier import from_checkpoint
 from export.parity.comparison import Artifact, check_comparable, compare_artifacts
 from export.parity.plot import scatter
 from export.parity.report import report

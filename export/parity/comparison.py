@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from export import leakage
-from export.classifier import Classifier
-from export.evaluation import Evaluation, evaluate
 from export.exceptions import ExportError
-from export.observation import Observed, observe, observe_known
+from export.from_torch.classifier import Classifier
+from export.metrics.evaluation import Evaluation, evaluate
+from export.metrics.observation import Observed, observe, observe_known
 from export.parity.difference import Difference, compare
 from runtime.engines.interface import Engine, Outputs
 from runtime.manifest import Manifest

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from export.layout import layout
 from export.parity.comparison import Comparison
 from export.parity.difference import QUANTILES, Difference, Flips, Spread
+from export.report.table import layout
 
 
 def report(comparison: Comparison, *, markdown: bool = False) -> str:

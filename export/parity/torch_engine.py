@@ -9,9 +9,9 @@ import onnxruntime as ort
 import torch
 from onnx import TensorProto, helper
 
-from export.backbone import Backbone
-from export.classifier import Classifier
 from export.exceptions import ExportError
+from export.from_torch.backbone import Backbone
+from export.from_torch.classifier import Classifier
 from export.graph import prune, remove_node
 from export.head import LOGITS, PENULTIMATE
 from runtime.engines.interface import Outputs, Signature, Threshold, threshold_feeds

@@ -14,7 +14,7 @@ class Confidence:
         temperature: T of the reported probabilities, softmax(f / T) or sigmoid(f / T).
         n: number of labelled images that it was fitted on.
         ece_before, ece_after: expected calibration error on these images, with 15 bins
-            (:func:`export.confidence.expected_calibration_error`), at T = 1 and at `temperature`.
+            (:func:`export.calibrate.confidence.expected_calibration_error`), at T = 1 and at `temperature`.
     """
 
     temperature: float

@@ -38,9 +38,9 @@ class OperatingPoint:
         alpha: the bound on the probability that an in-distribution image is rejected.
         threshold: float32-representable, in the units of the score.
         tpr_interval: central 95 % interval of the acceptance rate that `threshold` realises on in-distribution images,
-            over draws of the calibration set (:func:`export.calibration.tpr_interval`).
+            over draws of the calibration set (:func:`export.calibrate.calibration.tpr_interval`).
         max_rejection: the largest rejection rate of in-distribution images compatible with the calibration set at
-            95 % (:func:`export.calibration.max_rejection`).
+            95 % (:func:`export.calibrate.calibration.max_rejection`).
         classes: for a class-conditional gate, the thresholds of the predicted classes, by label. A class that is
             missing had too few calibration images for `alpha` and falls back to `threshold`.
     """

@@ -16,7 +16,7 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 @dataclass(frozen=True)
 class PValueCurve:
-    """A score's p-value as a continuous, increasing function of the score (:func:`runtime.merge.p_values`).
+    """A score's p-value as a continuous, increasing function of the score (:func:`export.detectors.merged.p_values`).
 
     Attributes:
         knots: scores, strictly ascending.
@@ -40,7 +40,7 @@ class PValueCurve:
 
 @dataclass(frozen=True)
 class Merged:
-    """A score made of others: their p-values, merged (:func:`runtime.merge.merge`).
+    """A score made of others: their p-values, merged (:func:`export.detectors.merged.merge`).
 
     Attributes:
         method: ``min`` or ``harmonic``.

@@ -11,8 +11,8 @@ import pytest
 from benchmarks import gpu
 from benchmarks.engine_report import Case, Findings
 from benchmarks.gpu import engine_run, engines, exported, in_precision, main, measure, pictures, timed, without_scores
+from export.convert.int8 import Target
 from export.exceptions import ExportError
-from export.precision.int8 import Target
 from export.tensorrt.build import Built
 from export.tensorrt.options import BuildOptions
 from runtime.bundle import Bundle

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from export.evaluation import Evaluation, InDistribution, OutOfDistribution
-from export.intervals import Interval
-from export.metrics import Detection, DetectionIntervals
-from export.selective import RiskCoverage
+from export.metrics.detection import Detection, DetectionIntervals
+from export.metrics.evaluation import Evaluation, InDistribution, OutOfDistribution
+from export.metrics.intervals import Interval
+from export.metrics.selective import RiskCoverage
 from runtime.manifest import Calibration, GateSpec, Manifest, ModelSpec
 from tests.small import LABELS, SPEC
 

@@ -15,12 +15,11 @@ import numpy.typing as npt
 import pytest
 from scipy import stats
 
-from export import merge
-from export.calibration import calibrate, max_rejection, tpr_interval
-from runtime import conformal
+from export import conformal, merge
+from export.calibrate.calibration import calibrate, max_rejection, tpr_interval
+from export.detectors.merged import merge as merged_score
+from export.detectors.merged import p_values
 from runtime.manifest import GateSpec, Manifest, MergeMethod, ModelSpec, PValueCurve
-from runtime.merge import merge as merged_score
-from runtime.merge import p_values
 from tests.small import LABELS, SPEC
 
 SETS = 2000

@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from export import head
-from runtime import scores
+from export.detectors import base as scores
 
 Array = npt.NDArray[np.float32]
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from export.inference import BATCH, collect, stream
-from export.observation import observe_known
+from export.metrics.observation import observe_known
 from runtime.bundle import Bundle
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from tests.small import LABELS, calibration_images

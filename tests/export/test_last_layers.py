@@ -13,8 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from export.backbone import Backbone, to_onnx
 from export.exceptions import ExportError
+from export.from_torch.backbone import Backbone, to_onnx
 from export.graph import Graph
 from export.last_layers import LastLayers
 from tests.export import factories

@@ -11,12 +11,12 @@ import onnx
 import pytest
 
 from export import head
+from export.detectors.base import compute
 from runtime.bundle import Bundle
 from runtime.engines.interface import Outputs, Tensor
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.exceptions import EngineError
 from runtime.manifest import Manifest
-from runtime.scores import compute
 from tests.small import LABELS, SPEC, calibration_images
 
 Images = npt.NDArray[np.uint8]

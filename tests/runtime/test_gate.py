@@ -16,8 +16,8 @@ import onnxruntime
 import pytest
 from scipy import special
 
-from export.artifact import seal
-from export.calibration import calibrate
+from export.calibrate.calibration import calibrate
+from export.from_torch.artifact import seal
 from export.graph import set_metadata
 from runtime import Bundle, Decision, Gate, Limits, bundle
 from runtime.bundle import MANIFEST, MODEL

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from export.calibration import calibrate
+from export.calibrate.calibration import calibrate
 from runtime.manifest import Calibration, GateSpec, Manifest, ModelSpec
 from runtime.rule import Rule, thresholds
 from tests.small import LABELS, SPEC

@@ -12,8 +12,8 @@ import httpx
 from starlette.applications import Starlette
 
 from runtime.bundle import Bundle
-from serving.app import create_app, is_full
-from serving.front import guarded
+from serving.http.app import create_app, is_full
+from serving.http.middleware import guarded
 from serving.settings import Settings
 
 

@@ -14,7 +14,7 @@ import torch
 
 import export.__main__ as export
 import train.__main__ as train
-from serving.app import create_app
+from serving.http.app import create_app
 from serving.settings import Settings
 from tests.serving.conftest import serve
 from tests.small import encode

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from export.convert import main as convert
+from export.convert.__main__ import main as convert
 from runtime import Gate
 from runtime.bundle import Bundle
 from tests.export.conftest import call
-from tests.export.precision.graphs import write_bundle
+from tests.export.convert.graphs import write_bundle
 from tests.serving.decisions import assert_same
 from tests.serving.inside import application
 from tests.small import calibration_images, encode

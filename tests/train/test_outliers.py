@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from runtime import scores
+from export.detectors import base as scores
 from tests.train.commands import failure
 from tests.train.sets import SPEC, colours, write_folder, write_tar
 from train import checkpoint, methods

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 
 from train.exceptions import TrainingError
 from train.methods.base import Batch, Method, Step
-from train.methods.exposure import Energy, GReg, GRegOutlierExposure, GRegPlus, OutlierExposure
+from train.methods.cross_entropy import CrossEntropy, LogitNorm, LogitPenalty
+from train.methods.greg import Energy, GReg, GRegOutlierExposure, GRegPlus, OutlierExposure
 from train.methods.multilabel import BinaryCrossEntropy, SNoJoE
-from train.methods.supervised import CrossEntropy, LogitNorm, LogitPenalty
 
 __all__ = ["METHODS", "Batch", "Method", "Step", "make"]
 

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from runtime.manifest import Task
-from train import spectral
+from train.methods import spectral
 from train.methods.base import Batch, Method, Step, logits_of
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from export.detectors import DETECTORS
+from export.detectors import base as scores
 from export.detectors.interface import Detector
 from export.detectors.knn import Knn
 from export.detectors.react import React
 from export.detectors.ssd import Ssd
-from runtime import scores
 from tests.export.detectors.graphs import Example, digits
 
 

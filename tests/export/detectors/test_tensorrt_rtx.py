@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from torch import nn
 
-from export.artifact import assemble
-from export.classifier import Classifier
 from export.detectors import DETECTORS
 from export.detectors.interface import Detector, Training
 from export.detectors.knn import Knn, KnnSettings
 from export.detectors.ssd import Ssd, SsdSettings
+from export.from_torch.artifact import assemble
+from export.from_torch.classifier import Classifier
 from export.last_layers import LastLayers
 from tests.export.detectors.graphs import with_detectors
 from tests.export.detectors.test_all import ANY_LAYERS

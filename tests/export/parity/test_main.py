@@ -13,10 +13,10 @@ import onnx
 import pytest
 from PIL import Image
 
-from export.artifact import seal
-from export.classifier import from_checkpoint
-from export.convert import main as convert
+from export.convert.__main__ import main as convert
 from export.exceptions import ExportError
+from export.from_torch.artifact import seal
+from export.from_torch.classifier import from_checkpoint
 from export.parity.__main__ import main
 from export.parity.torch_engine import TorchEngine
 from runtime import Gate, bundle

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 from scipy import stats
 
-from runtime import conformal
+from export import conformal
 from serving.drift.detector import Detector, Evidence
 from serving.drift.reference import Reference
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from runtime import conformal
+from export import conformal
 from serving.drift.reference import Reference
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from runtime import conformal
+from export import conformal
 from serving.drift.reference import Reference
 from serving.drift.uniformity import kolmogorov_smirnov, kolmogorov_tail
 

@@ -1,0 +1,166 @@
+"""``python -m benchmarks.radius CKPT --id SOURCE --ood NAME=SOURCE ..``: how far images are from the threshold, estimated."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.gradient import SCORES, first_order_radius, gradient_norms
+from export.evaluate.__main__ import parse_ood
+from export.exceptions import ExportError
+from export.from_torch.classifier import Classifier, from_checkpoint
+from export.report.table import layout
+from runtime.bundle import read_manifest
+from runtime.command import run
+from runtime.manifest import Manifest
+from train.data import read, short_name
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+Values = npt.NDArray[np.float64]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.radius",
+        description="For a checkpoint of python -m train, the distribution of ||grad_x S||_2, the L2 norm of a score's "
+        "gradient by the image's pixels scaled to [0, 1], and of (S - threshold) / ||grad_x S||, on images of the "
+        "model's classes and others. The latter is the first-order radius, the distance in the same units at which the "
+        "decision would change if the score were linear: AN ESTIMATE, NOT A CERTIFICATE. Positive where accepted, "
+        "negative where rejected.",
+        epilog="Example: python -m benchmarks.radius runs/first/checkpoint.safetensors --id val.tar@2/2 --ood dtd=dtd.tar "
+        "--bundle bundles/first",
+    )
+    parser.add_argument("checkpoint", metavar="CKPT", type=Path, help="of python -m train")
+    parser.add_argument("--id", required=True, metavar="SOURCE", help="images of the model's classes")
+    parser.add_argument("--ood", required=True, action="append", metavar="NAME=SOURCE", help="other images; repeatable")
+    parser.add_argument(
+        "--bundle", type=Path, metavar="BUNDLE", help="exported from it: gives the score and its stored threshold"
+    )
+    parser.add_argument("--score", choices=list(SCORES), help="default: that of the bundle's gate, else energy")
+    parser.add_argument("--temperature", type=float, help="T of the energy score (default: the bundle's, else 1)")
+    parser.add_argument(
+        "--alpha", type=float, help="without a bundle, the threshold rejects this share of --id (default: 0.05)"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
+    return parser
+
+
+@dataclass(frozen=True)
+class Gating:
+    """The score, its parameters, and the threshold; None where it is to come from the ID images."""
+
+    score: str
+    parameters: Mapping[str, float]
+    threshold: float | None
+
+
+def gating(args: argparse.Namespace, classifier: Classifier) -> Gating:
+    """What the options and the bundle say.
+
+    Raises:
+        ExportError: a bundle of another model, a score whose threshold it does not store, or options that conflict.
+    """
+    if not args.bundle:
+        score = args.score or "energy"
+        parameters = {"temperature": args.temperature or 1.0} if score == "energy" else {}
+        return Gating(score, parameters, None)
+    for option in ("alpha", "temperature"):
+        if getattr(args, option) is not None:
+            raise ExportError(f"--{option} goes without --bundle, which has its own")
+    manifest = read_manifest(args.bundle)
+    if (manifest.labels, manifest.input, manifest.model.arch) != (classifier.labels, classifier.input, classifier.arch):
+        raise ExportError(
+            f"{args.bundle} was not exported from {args.checkpoint}: labels, input or architecture differ"
+        )
+    score = args.score or _gate_score(manifest, args.bundle)
+    if not manifest.gate or manifest.gate.score != score:
+        raise ExportError(f"{args.bundle} has no threshold for {score}: run python -m export.calibrate --score {score}")
+    return Gating(score, manifest.score_parameters.get(score, {}), manifest.gate.threshold)
+
+
+def _gate_score(manifest: Manifest, path: Path) -> str:
+    if not manifest.gate:
+        raise ExportError(f"{path}: no threshold yet: run python -m export.calibrate BUNDLE DIR|TAR")
+    if manifest.gate.score not in SCORES:
+        raise ExportError(
+            f"{path}: its gate's {manifest.gate.score} has no gradient here; choose --score {list(SCORES)}"
+        )
+    return manifest.gate.score
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = _parser().parse_args(argv)
+    sources = parse_ood(args.ood)
+    if args.json and not args.json.parent.is_dir():
+        raise ExportError(f"--json {args.json}: there is no directory {args.json.parent}")
+    alpha = 0.05 if args.alpha is None else args.alpha
+    if not 0 < alpha < 1:
+        raise ExportError(f"--alpha must be between 0 and 1, found {alpha}")
+    if args.temperature is not None and not 0 < args.temperature < np.inf:
+        raise ExportError(f"--temperature must be positive, found {args.temperature}")
+    classifier = from_checkpoint(args.checkpoint)
+    gate = gating(args, classifier)
+    found: dict[str, tuple[Values, Values]] = {}
+    for name, source in {"ID": args.id, **sources}.items():
+        images = read(source, classifier.input).images
+        found[name] = gradient_norms(classifier.module, classifier.input, gate.score, images, gate.parameters)
+    origin = str(args.bundle) if gate.threshold is not None else f"rejects {alpha:g} of the ID images"
+    threshold = float(np.quantile(found["ID"][0], alpha)) if gate.threshold is None else gate.threshold
+    figures = {
+        name: {"gradient_norm": norms, "first_order_radius": first_order_radius(scores, threshold, norms)}
+        for name, (scores, norms) in found.items()
+    }
+    print(f"S = {gate.score}, threshold {threshold:.6g} ({origin}); x: pixels scaled to [0, 1]; L2 norms")
+    print("First-order radius (S - threshold) / ||grad_x S||: an estimate, not a certificate.")
+    print(_table(figures))
+    if args.json:
+        document = {
+            "checkpoint": str(args.checkpoint),
+            "score": gate.score,
+            "parameters": dict(gate.parameters),
+            "threshold": threshold,
+            "threshold_from": origin,
+            "units": "L2, pixels scaled to [0, 1]",
+            "certified": False,
+            "sets": {
+                name: {"source": short_name(source), "images": len(found[name][0]), **_plain(figures[name])}
+                for name, source in {"ID": args.id, **sources}.items()
+            },
+        }
+        args.json.write_text(json.dumps(document, indent=1) + "\n")
+    return 0
+
+
+def _quantiles(values: Values) -> list[float]:
+    return [float(value) for value in np.quantile(values, QUANTILES, method="inverted_cdf")]  # takes infinities
+
+
+def _plain(figures: Mapping[str, Values]) -> dict[str, dict[str, float | None]]:
+    """Quantiles by level for JSON; an infinite radius, where the gradient is 0, is None."""
+    return {
+        quantity: {
+            f"{level:g}": value if np.isfinite(value) else None
+            for level, value in zip(QUANTILES, _quantiles(values), strict=True)
+        }
+        for quantity, values in figures.items()
+    }
+
+
+def _table(figures: Mapping[str, Mapping[str, Values]]) -> str:
+    rows = [["set", "quantity", *(f"{100 * level:g} %" for level in QUANTILES)]]
+    titles = {"gradient_norm": "||grad_x S||", "first_order_radius": "first-order radius"}
+    for name, quantities in figures.items():
+        for quantity, values in quantities.items():
+            rows.append([name, titles[quantity], *(f"{value:.4g}" for value in _quantiles(values))])
+    return layout(rows)
+
+
+if __name__ == "__main__":
+    run(main)

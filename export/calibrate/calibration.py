@@ -1,0 +1,158 @@
+"""Calibration: from the scores of in-distribution images to the gate of the manifest."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import beta
+
+from export import conformal
+from export.exceptions import ExportError
+from runtime.manifest import (
+    Calibration,
+    Choice,
+    ClassPoint,
+    GateSpec,
+    Manifest,
+    OperatingPoint,
+    OrderStatistics,
+)
+
+# Stored beside the chosen one, where there are images enough.
+ALPHAS = (0.01, 0.05, 0.1)
+
+
+def calibrate(
+    manifest: Manifest,
+    scores: npt.NDArray[np.float32],
+    score: str,
+    alpha: float,
+    *,
+    classes: npt.NDArray[np.int64] | None = None,
+    choice: Choice | None = None,
+) -> Manifest:
+    """The manifest with gate and calibration fitted on the file's own outputs.
+
+    With `classes`, every predicted class has a threshold of its own, fitted on the images predicted as it: split
+    conformal prediction within each category (Mondrian; Vovk, Gammerman & Shafer 2005, section 4.5). A class with too
+    few of them for an operating point shares the threshold of all images there.
+
+    Args:
+        manifest: of the file that computed `scores`.
+        scores: float32 (n, S), the graph's output for in-distribution images that the model was not trained on.
+        score: the gate's score, a column of `scores`.
+        alpha: bound on the probability of rejecting an in-distribution image. :data:`ALPHAS` are stored too, but for
+            those that n is too small for.
+        classes: int64 (n,), predicted classes, for a class-conditional gate.
+        choice: how `score` was chosen.
+
+    Raises:
+        ExportError: an unknown score.
+        CalibrationError: too few images for alpha, or scores that are not finite.
+    """
+    if score not in manifest.scores:
+        raise ExportError(f"unknown score {score!r}; the graph has {', '.join(manifest.scores)}")
+    conformal.check_finite(scores)
+    n, own = len(scores), scores[:, manifest.scores.index(score)]
+    alphas = sorted({alpha, *(other for other in ALPHAS if n >= conformal.smallest(other))})
+    members = {} if classes is None else _by_class(own, classes, manifest.labels)
+    points = {other: _point(own, members, other) for other in alphas}
+    chosen = points.pop(alpha)
+    gate = GateSpec(
+        score=score,
+        threshold=chosen.threshold,
+        alpha=alpha,
+        tpr_target=1 - alpha,
+        n_calibration=n,
+        tpr_interval=chosen.tpr_interval,
+        max_rejection=chosen.max_rejection,
+        classes=chosen.classes,
+        class_conditional=classes is not None,
+        operating_points=tuple(points.values()),
+        choice=choice,
+    )
+    ranks = _ranks(n, alphas)
+    ordered = np.sort(scores, axis=0)[ranks - 1]
+    calibration = Calibration(
+        n=n,
+        ranks=tuple(ranks.tolist()),
+        quantiles={name: _decimals(ordered[:, column]) for column, name in enumerate(manifest.scores)},
+        classes={
+            label: _order_statistics(values, alphas)
+            for label, values in members.items()
+            if any(len(values) >= conformal.smallest(other) for other in alphas)
+        },
+    )
+    return dataclasses.replace(manifest, gate=gate, calibration=calibration)
+
+
+@cache
+def tpr_interval(n: int, alpha: float, confidence: float = 0.95) -> tuple[float, float]:
+    """Central interval of the acceptance rate that a calibration set of n images realises.
+
+    With k = floor(alpha (n + 1)) and continuous scores, the rate at which further in-distribution images are accepted
+    is distributed as Beta(n + 1 - k, k) over draws of the calibration set (Vovk 2012, arXiv:1209.2673).
+    """
+    k = conformal.rank(n, alpha)
+    low, high = beta.interval(confidence, n + 1 - k, k)
+    return float(low), float(high)
+
+
+@cache
+def max_rejection(n: int, alpha: float, confidence: float = 0.95) -> float:
+    """The largest rejection rate of in-distribution images compatible with a calibration set of n images.
+
+    For continuous scores the realised rejection rate R = P(score < threshold | calibration set) is distributed as
+    Beta(k, n + 1 - k) over draws of the calibration set, k = floor(alpha (n + 1)); this is its upper quantile, so that
+    R exceeds it for at most a share 1 - confidence of all calibration sets. Ties only lower R. (Vovk 2012,
+    arXiv:1209.2673, proposition 2; the one-sided tolerance bound of Wilks 1941.)
+    """
+    k = conformal.rank(n, alpha)
+    return float(beta.ppf(confidence, k, n + 1 - k))
+
+
+def _point(
+    scores: npt.NDArray[np.float32], members: Mapping[str, npt.NDArray[np.float32]], alpha: float
+) -> OperatingPoint:
+    return OperatingPoint(
+        alpha=alpha,
+        threshold=conformal.threshold(scores, alpha),
+        tpr_interval=tpr_interval(len(scores), alpha),
+        max_rejection=max_rejection(len(scores), alpha),
+        classes={
+            label: ClassPoint(
+                n=len(values),
+                threshold=conformal.threshold(values, alpha),
+                tpr_interval=tpr_interval(len(values), alpha),
+                max_rejection=max_rejection(len(values), alpha),
+            )
+            for label, values in members.items()
+            if len(values) >= conformal.smallest(alpha)
+        },
+    )
+
+
+def _by_class(
+    scores: npt.NDArray[np.float32], classes: npt.NDArray[np.int64], labels: Sequence[str]
+) -> dict[str, npt.NDArray[np.float32]]:
+    return {label: scores[classes == index] for index, label in enumerate(labels)}
+
+
+def _ranks(n: int, alphas: Sequence[float]) -> npt.NDArray[np.int64]:
+    """The stored ranks, with those of the thresholds: then a rejection is a p-value of at most alpha, and only it."""
+    thresholds = [conformal.rank(n, alpha) for alpha in alphas if n >= conformal.smallest(alpha)]
+    return np.union1d(conformal.stored_ranks(n), np.array(thresholds, dtype=np.int64))
+
+
+def _order_statistics(scores: npt.NDArray[np.float32], alphas: Sequence[float]) -> OrderStatistics:
+    ranks = _ranks(len(scores), alphas)
+    return OrderStatistics(len(scores), tuple(ranks.tolist()), _decimals(np.sort(scores)[ranks - 1]))
+
+
+def _decimals(values: npt.NDArray[np.float32]) -> tuple[float, ...]:
+    """The shortest decimals that read back as the same float32, half the size of the float64 ones."""
+    return tuple(float(str(value)) for value in values)

@@ -1,0 +1,207 @@
+"""From an exported graph and in-distribution images to a calibrated gate.
+
+Whatever is chosen or fitted beside the threshold - the score, the energy's temperature, the p-value curves of a merged
+score - comes from a random quarter of the calibration images, and the threshold from the others alone. To those the
+chosen score is then a fixed function, and split conformal prediction keeps its promise exactly; a score chosen among S
+on the very images that set the threshold could exceed alpha by an amount of the order of sqrt(log(S) / n).
+
+So it is with an int8 graph. The ranges of its activations are learned from images of that quarter, which makes the graph
+a function of them: no value of theirs is clipped, as one of a new image may be. They are recorded in the manifest, and
+set no threshold, whenever and with whatever images a gate is calibrated; all others, one by one, are exchangeable
+with new images.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from export import conformal, head, leakage, merge
+from export.calibrate import choice, confidence, synthetic
+from export.calibrate.calibration import calibrate
+from export.calibrate.options import GateOptions
+from export.exceptions import ExportError
+from export.inference import collect
+from runtime.engines.interface import Outputs
+from runtime.engines.ort.cpu import OnnxRuntimeCpu
+from runtime.manifest import Choice, Confidence, Manifest
+from train.data import Images, ImageSet, SelectedImages, check, read, short_name
+from train.exceptions import DataError
+
+# Of a larger outlier set so many random images: the standard error of an AUROC is then about 0.01.
+MAX_OUTLIERS = 2000
+# The role, in a manifest's `data`, of the images that an int8 graph was quantised with.
+QUANTISATION = "quantisation"
+
+
+@dataclass(frozen=True)
+class Gated:
+    """A calibrated gate.
+
+    Attributes:
+        manifest: of the graph, which was edited in place.
+        images: those that set the threshold.
+        warning: why the reported confidence could not be calibrated, if it could not.
+    """
+
+    manifest: Manifest
+    images: Images
+    warning: str | None
+
+
+def fit_gate(
+    model: onnx.ModelProto, manifest: Manifest, source: str, options: GateOptions, *, threads: int = 0
+) -> Gated:
+    """Choose what is to be chosen, and calibrate.
+
+    Args:
+        model: an exported graph; its columns of ``scores`` are edited where a temperature or a merged score asks for it.
+        manifest: its manifest; an earlier calibration, and an earlier merged score, are dropped.
+        source: in-distribution images that the model was not trained on.
+        options: what gate is wanted.
+        threads: of the engine.
+
+    Raises:
+        ExportError: options that don't fit.
+        DataError: a source that can't be read.
+        CalibrationError: too few images for alpha, or scores that are not finite.
+    """
+    manifest = without_gate(model, manifest)
+    options.check(manifest.scores)
+    if isinstance(options.temperature, float):
+        manifest = _with_temperature(model, manifest, options.temperature)
+    for needed in (source, *options.aux):
+        check(needed)
+    images = read(source, manifest.input, strict=options.strict)
+    manifest = leakage.record(manifest, "calibration", source, images.images)
+    score, chosen = options.score, None
+    rest = np.arange(len(images))
+    if options.merges or options.chooses:
+        held, rest = split(len(images))
+        conformal.rank(len(rest), options.alpha)  # refuses too few before the work of choosing
+        if options.chooses:
+            manifest, chosen = _choose(model, manifest, images.images, held, options, threads)
+            score = choice.best_score(chosen) if options.chooses_score else score
+        if options.merges:
+            manifest = _with_merged(model, manifest, SelectedImages(images.images, held), options, threads)
+    rest = _unseen(manifest, images.images, rest)
+    calibrating = SelectedImages(images.images, rest)
+    outputs = _run(model, calibrating, threads, "calibrate")
+    classes = outputs.logits.argmax(axis=1) if options.class_conditional else None
+    manifest = calibrate(manifest, outputs.scores, score, options.alpha, classes=classes, choice=chosen)
+    fitted, warning = _confidence(manifest, outputs, images, rest, source)
+    return Gated(dataclasses.replace(manifest, confidence=fitted), calibrating, warning)
+
+
+def split(n: int, seed: int = 0) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The positions of two random parts of n images: a quarter to choose on, and the others to calibrate on."""
+    order = np.random.default_rng(seed).permutation(n)
+    held = max(1, n // 4)
+    return order[:held], np.sort(order[held:])
+
+
+def without_gate(model: onnx.ModelProto, manifest: Manifest) -> Manifest:
+    """The manifest without calibration; merged scores, which are part of it, leave the graph too, in place."""
+    if manifest.merged:
+        tensors = zip(manifest.scores, head.columns(model), strict=True)
+        head.set_columns(model, [tensor for name, tensor in tensors if name not in manifest.merged])
+    return dataclasses.replace(
+        manifest,
+        scores=tuple(name for name in manifest.scores if name not in manifest.merged),
+        merged={},
+        gate=None,
+        calibration=None,
+        confidence=None,
+        parity=None,
+    )
+
+
+def _unseen(manifest: Manifest, images: Images, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The positions of the images that the graph was not quantised with."""
+    seen = leakage.members(manifest, QUANTISATION, SelectedImages(images, positions))
+    if seen.all():
+        raise ExportError("the graph was quantised with all of these images: calibrate it on others")
+    return positions[np.logical_not(seen)]
+
+
+def _choose(
+    model: onnx.ModelProto,
+    manifest: Manifest,
+    images: Images,
+    held: npt.NDArray[np.int64],
+    options: GateOptions,
+    threads: int,
+) -> tuple[Manifest, Choice]:
+    """Compare the scores, with the best temperature of the energy score if it is to be chosen."""
+    sets = _auxiliary(manifest, options) if options.aux else synthetic.outliers(images[held[:MAX_OUTLIERS]])
+    outliers = {name: _run(model, part, threads, name) for name, part in sets.items()}
+    if options.aux:
+        for name, part in sets.items():
+            manifest = leakage.record(manifest, f"choice, {name}", name, part)
+    known = _run(model, SelectedImages(images, held), threads, "choose")
+    conformal.check_finite(known.scores)
+    temperatures: dict[float, float] = {}
+    if options.chooses_temperature:
+        temperatures = choice.compare_temperatures(known, outliers)
+        best = choice.best_temperature(temperatures)
+        manifest = _with_temperature(model, manifest, best)
+        column = manifest.scores.index("energy")
+        known = choice.with_energy(known, column, best)
+        outliers = {name: choice.with_energy(part, column, best) for name, part in outliers.items()}
+    return manifest, choice.compare(manifest.scores, known, outliers, temperatures)
+
+
+def _auxiliary(manifest: Manifest, options: GateOptions) -> dict[str, npt.NDArray[np.uint8]]:
+    sets: dict[str, npt.NDArray[np.uint8]] = {}
+    for source in options.aux:
+        name = short_name(source)
+        if name in sets:
+            raise ExportError(f"--aux {source}: a set of the name {name} is given twice")
+        images = read(source, manifest.input, strict=options.strict).images
+        sets[name] = images[np.sort(np.random.default_rng(0).permutation(len(images))[:MAX_OUTLIERS])]
+    return sets
+
+
+def _with_temperature(model: onnx.ModelProto, manifest: Manifest, temperature: float) -> Manifest:
+    parameters = {**manifest.score_parameters, "energy": {"temperature": temperature}}
+    if parameters != manifest.score_parameters:
+        head.set_temperature(model, manifest.scores.index("energy"), temperature)
+    return dataclasses.replace(manifest, score_parameters=parameters)
+
+
+def _with_merged(
+    model: onnx.ModelProto, manifest: Manifest, images: Images, options: GateOptions, threads: int
+) -> Manifest:
+    columns = [manifest.scores.index(part) for part in options.parts]
+    scores = _run(model, images, threads, "p-values").scores[:, columns]
+    merged = merge.fit(scores, options.parts, options.merge)
+    merge.attach(model, manifest.scores, merged)
+    return dataclasses.replace(manifest, scores=(*manifest.scores, options.score), merged={options.score: merged})
+
+
+def _confidence(
+    manifest: Manifest, outputs: Outputs, images: ImageSet, rest: npt.NDArray[np.int64], source: str
+) -> tuple[Confidence | None, str | None]:
+    """How the reported confidence is calibrated, or why it is not."""
+    own = "the reported confidence is the model's own"
+    try:
+        labels = images.with_classes(manifest.labels, source).labels[rest]
+    except DataError:
+        unknown = min(set(images.classes) - set(manifest.labels))
+        return None, (
+            f"{own}, for want of labelled images: {unknown!r} of {short_name(source)} is none of the model's classes"
+        )
+    if images.task == "multilabel" and manifest.task == "multiclass":
+        return None, f"{own}: {short_name(source)} has any number of labels an image"
+    fitted = confidence.fit(outputs.logits, labels, manifest.task)
+    if fitted is None:
+        return None, f"{own}: no temperature is the most likely for these images"
+    return fitted, None
+
+
+def _run(model: onnx.ModelProto, images: Images, threads: int, title: str) -> Outputs:
+    return collect(OnnxRuntimeCpu(model.SerializeToString(), threads), images, title=title)

@@ -1,0 +1,67 @@
+"""``python -m export.convert BUNDLE --precision fp16|int8 --out BUNDLE``: a bundle of another precision."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import onnx
+
+from export.calibrate.options import GateOptions
+from export.convert.conversion import convert
+from export.convert.options import add_precision_options, int8_options
+from export.convert.text import precision_text
+from export.from_torch.artifact import seal
+from export.report.card import documents
+from export.report.guarantee import gate_text
+from runtime import bundle
+from runtime.command import run
+from runtime.gate import load_engine
+from train.data import check
+from train.data.options import add_strict_option
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m export.convert",
+        description="Write a bundle of another precision: the layers before the penultimate activations in fp16 or int8, "
+        "the normalisation of images, scores and gate in fp32 as before. A threshold belongs to one file, so the gate is "
+        "calibrated anew, on the new file's own scores.",
+        epilog="Example: python -m export.convert bundles/cifar10 --precision int8 --calibration val.tar@1/2 "
+        "--out bundles/cifar10-int8",
+    )
+    parser.add_argument("bundle", metavar="BUNDLE", type=Path, help="of fp32")
+    parser.add_argument("--out", required=True, type=Path, metavar="BUNDLE", help="directory to write")
+    parser.add_argument(
+        "--calibration", metavar="SOURCE", help="in-distribution images; without any, fp16 rejects everything"
+    )
+    add_precision_options(parser, ("fp16", "int8"))
+    add_strict_option(parser)
+    parser.add_argument("--threads", type=int, default=0, help="engine threads (default: one a physical core)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = _parser().parse_args(argv)
+    int8 = int8_options(args)
+    if args.calibration:
+        check(args.calibration)
+    loaded = bundle.Bundle.load(args.bundle)
+    loaded.check_graph(load_engine(loaded, threads=args.threads).signature)
+    options = replace(GateOptions.of(loaded.manifest), strict=args.strict)
+    model = onnx.load_from_string(loaded.model)
+    converted = convert(model, loaded.manifest, args.precision, args.calibration, options, int8, threads=args.threads)
+    sealed = seal(converted.model, converted.manifest)
+    written = bundle.write(args.out, converted.manifest, {bundle.MODEL: sealed}, documents(converted.manifest))
+    print(f"{args.out}: {args.precision}, {len(written.model):,} bytes instead of {len(loaded.model):,}")
+    print(precision_text(written.manifest))
+    print(gate_text(written.manifest))
+    if converted.warning:
+        print(f"warning: {converted.warning}")
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,104 @@
+"""From a calibrated fp32 graph to one of another precision, calibrated on its own outputs."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from export import head, leakage
+from export.calibrate.gating import QUANTISATION, fit_gate, split, without_gate
+from export.calibrate.options import GateOptions
+from export.convert.half import to_half
+from export.convert.int8 import Int8Options, quantise
+from export.exceptions import ExportError
+from export.from_torch.artifact import seal
+from export.inference import collect
+from export.parity.difference import compare
+from runtime.engines.ort.cpu import OnnxRuntimeCpu
+from runtime.manifest import Manifest, Precision
+from train.data import SelectedImages, read, short_name
+
+# Images whose ranges int8 learns, and as many again that choose how; together less than a sketch tells apart exactly.
+MAX_IMAGES = 128
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A graph of another precision.
+
+    Attributes:
+        model, manifest: with a gate of their own, if there were images to calibrate one.
+        warning: why the reported confidence could not be calibrated, if it could not.
+    """
+
+    model: onnx.ModelProto
+    manifest: Manifest
+    warning: str | None = None
+
+
+def convert(
+    model: onnx.ModelProto,
+    manifest: Manifest,
+    precision: Precision,
+    source: str | None,
+    options: GateOptions,
+    int8: Int8Options,
+    *,
+    threads: int = 0,
+) -> Converted:
+    """A copy of the graph at another precision, with what became of logits and decisions in its manifest.
+
+    Args:
+        model, manifest: of fp32; calibrated, if parity is to be told.
+        precision: ``fp16`` or ``int8``.
+        source: in-distribution images to quantise and calibrate with, which int8 needs; without any, the result is
+            not calibrated.
+        options: what gate is wanted.
+        int8: how int8 is made.
+        threads: of the engine.
+
+    Raises:
+        ExportError: a graph that is not fp32 or can't be converted.
+        DataError, CalibrationError: as :func:`export.calibrate.gating.fit_gate`.
+    """
+    if manifest.model.precision != "fp32":
+        raise ExportError(f"{manifest.model.name} is {manifest.model.precision} already; convert its fp32 bundle")
+    converted = onnx.ModelProto()
+    converted.CopyFrom(model)
+    result = without_gate(converted, manifest)
+    result = dataclasses.replace(result, model=dataclasses.replace(result.model, precision=precision))
+    if precision == "int8":
+        assert source is not None, "int8 learns ranges from images"
+        result = _quantise(converted, result, source, options, int8)
+    else:
+        to_half(converted)
+    if source is None:
+        head.set_gate(converted, 0, float("nan"))
+        return Converted(converted, result)
+    gated = fit_gate(converted, result, source, options, threads=threads)
+    result = gated.manifest
+    if manifest.gate:
+        outputs = [
+            collect(OnnxRuntimeCpu(seal(graph, described), threads), gated.images, title=described.model.precision)
+            for graph, described in ((model, manifest), (converted, result))
+        ]
+        difference = compare(short_name(source), manifest, outputs[0], result, outputs[1])
+        result = dataclasses.replace(result, parity=difference.summary())
+    return Converted(converted, result, gated.warning)
+
+
+def _quantise(
+    model: onnx.ModelProto, manifest: Manifest, source: str, options: GateOptions, int8: Int8Options
+) -> Manifest:
+    """Quantise in place, with images of the quarter that :mod:`export.calibrate.gating` holds out."""
+    images = read(source, manifest.input, strict=options.strict).images
+    held, _ = split(len(images))
+    used = held[: 2 * MAX_IMAGES]
+    ranges, others = (SelectedImages(images, np.sort(part)) for part in np.array_split(used, 2))
+    how = quantise(model, ranges, others if len(others) else ranges, int8)
+    manifest = leakage.record(manifest, QUANTISATION, source, SelectedImages(images, used))
+    provenance = {**dataclasses.asdict(int8), **dataclasses.asdict(how), "images": len(used)}
+    return dataclasses.replace(manifest, provenance={**manifest.provenance, QUANTISATION: provenance})

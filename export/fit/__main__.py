@@ -1,0 +1,172 @@
+"""``python -m export.fit BUNDLE SOURCE --detectors react,knn,..``: fitted detectors become columns of ``scores``."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from export.calibrate.gating import fit_gate, without_gate
+from export.calibrate.options import GateOptions
+from export.detectors import DETECTORS
+from export.detectors.interface import Detector
+from export.exceptions import ExportError
+from export.fit.fitting import attach, fit, observe, training_images, verify, with_provenance
+from export.last_layers import LastLayers
+from export.leakage import record
+from export.report.guarantee import gate_text
+from export.rewriting import rewrite
+from runtime import bundle
+from runtime.command import run
+from runtime.engines.ort.cpu import OnnxRuntimeCpu
+from runtime.gate import load_engine
+from runtime.manifest import Manifest
+from train.data import check
+from train.data.options import add_strict_option
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m export.fit",
+        description="Fit detectors on the features that a bundle's own graph outputs for training images, and add them to "
+        f"the graph as columns of its scores. The detectors: {', '.join(DETECTORS)}. One that the bundle has already is "
+        "replaced. New scores have no calibration yet: without --calibration the bundle rejects everything until "
+        "python -m export.calibrate is run.",
+        epilog="Example: python -m export.fit bundles/cifar10 train.tar --detectors react,knn --set knn.bank=0.1 "
+        "--calibration val.tar@1/2",
+    )
+    parser.add_argument("bundle", metavar="BUNDLE", type=Path)
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        nargs="?",
+        help="training images: DIR, TAR or .npz; not needed for "
+        + ", ".join(name for name, kind in DETECTORS.items() if kind.needs == "nothing"),
+    )
+    parser.add_argument(
+        "--detectors", required=True, metavar="NAME,..", help="which, or all that the model's last layers admit"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="DETECTOR.SETTING=VALUE", help=f"repeatable; {_defaults()}"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the bank's sample and of k-means (default: %(default)s)"
+    )
+    parser.add_argument("--calibration", metavar="SOURCE", help="calibrate in the same go, with a gate as before")
+    parser.add_argument("--out", type=Path, metavar="BUNDLE", help="directory to write (default: the bundle itself)")
+    add_strict_option(parser)
+    parser.add_argument("--threads", type=int, default=0, help="engine threads (default: one a physical core)")
+    return parser
+
+
+def _defaults() -> str:
+    described = (
+        f"{name}.{setting}={value:g}"
+        for name, kind in DETECTORS.items()
+        if kind.settings
+        for setting, value in dataclasses.asdict(kind.settings).items()
+    )
+    return f"defaults: {', '.join(described)}, and for a temperature that of the bundle's energy"
+
+
+def parse_names(option: str) -> list[str]:
+    """The detectors of ``--detectors``, other than ``all``.
+
+    Raises:
+        ExportError: an unknown one, or one that is named twice.
+    """
+    names = option.split(",")
+    for index, name in enumerate(names):
+        if name not in DETECTORS:
+            raise ExportError(f"unknown detector {name!r}; choose from {', '.join(DETECTORS)}")
+        if name in names[:index]:
+            raise ExportError(f"--detectors names {name} twice")
+    return names
+
+
+def parse_settings(options: Iterable[str], manifest: Manifest) -> dict[type[Detector], Any]:
+    """The hyperparameters of every detector that has some: those of ``--set``, otherwise the defaults.
+
+    Raises:
+        ExportError: an option of another form, an unknown setting, or a value out of its range.
+    """
+    settings = {kind: kind.settings for kind in DETECTORS.values() if kind.settings}
+    temperature = manifest.score_parameters.get("energy", {}).get("temperature", 1.0)
+    for detector, defaults in settings.items():
+        if hasattr(defaults, "temperature"):
+            settings[detector] = dataclasses.replace(defaults, temperature=temperature)
+    for option in options:
+        key, equals, text = option.partition("=")
+        name, _, setting = key.partition(".")
+        kind = DETECTORS.get(name)
+        known = dataclasses.asdict(kind.settings) if kind and kind.settings else {}
+        if not (kind and equals and setting in known):
+            raise ExportError(f"--set {option}: expected DETECTOR.SETTING=VALUE; {_defaults()}")
+        try:
+            value = type(known[setting])(text)
+            settings[kind] = dataclasses.replace(settings[kind], **{setting: value})
+        except ValueError as error:
+            raise ExportError(f"--set {option}: {error}") from error
+    return settings
+
+
+def check_used(options: Iterable[str], names: Iterable[str]) -> None:
+    """Raises ExportError for an option of ``--set`` that none of the detectors `names` looks at."""
+    used = {kind for name in names for kind in (DETECTORS[name], *DETECTORS[name].parts)}
+    for option in options:
+        name, _, _ = option.partition(".")
+        if DETECTORS[name] not in used:
+            raise ExportError(f"--set {option}: nothing that is fitted looks at it; add {name} to --detectors")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = _parser().parse_args(argv)
+    names = None if args.detectors == "all" else parse_names(args.detectors)
+    for source in filter(None, (args.source, args.calibration)):
+        check(source)
+    loaded = bundle.Bundle.load(args.bundle)
+    manifest, warning = loaded.manifest, None
+    settings = parse_settings(args.set, manifest)
+    engine = load_engine(loaded, threads=args.threads)
+    loaded.check_graph(engine.signature)
+    model = onnx.load_from_string(loaded.model)
+    manifest = without_gate(model, manifest)
+    layers = LastLayers(model)
+    names = names or [name for name, kind in DETECTORS.items() if layers.is_linear or not kind.linear]
+    check_used(args.set, names)
+    images = training_images(names, manifest, args.source, strict=args.strict)
+    training = observe(engine, manifest, layers, images)
+    fitted = fit(names, dataclasses.replace(training, seed=args.seed, settings=settings))
+    manifest = attach(model, manifest, fitted, settings)
+    engine = OnnxRuntimeCpu(model.SerializeToString(), args.threads)
+    found = verify(engine, images, fitted, manifest)
+    manifest = with_provenance(manifest, fitted, args.source, len(training.penultimate), args.seed, found)
+    if images is not None:
+        roles = [f"fit, {name}" for name in names if DETECTORS[name].needs != "nothing"]
+        manifest = record(manifest, roles, args.source, images.images)
+    if args.calibration:
+        options = dataclasses.replace(GateOptions.of(loaded.manifest), strict=args.strict)
+        gated = fit_gate(model, manifest, args.calibration, options, threads=args.threads)
+        manifest, warning = gated.manifest, gated.warning
+    out = args.out or args.bundle
+    dropped = rewrite(args.bundle, loaded.manifest, model, manifest, out)
+    print(
+        f"{out}: {', '.join(names)} added; the graph's scores differ from the float64 references by at most "
+        f"{max(found.values()):.2g} (relative)"
+    )
+    print(gate_text(manifest))
+    if (gate := loaded.manifest.gate) and not args.calibration:
+        print(f"the gate before: --score {gate.score} --alpha {gate.alpha:g}; name it again, or --calibration keeps it")
+    if dropped:
+        print(f"dropped, as made for the scores before: {', '.join(dropped)}")
+    if warning:
+        print(f"warning: {warning}")
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,153 @@
+"""Evaluation of a bundle as it is deployed: its own graph, its own threshold."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import betabinom
+
+from export import conformal
+from export.metrics.detection import Detection, DetectionIntervals, detection, detection_intervals
+from export.metrics.intervals import Interval, share
+from export.metrics.multilabel import MeanAveragePrecision, mean_average_precision
+from export.metrics.observation import Observed
+from export.metrics.selective import RiskCoverage, risk_coverage
+from runtime.bundle import MODEL
+from runtime.manifest import GateSpec, Manifest
+
+
+@dataclass(frozen=True)
+class InDistribution:
+    """What happens to images that the model knows; every interval is one of 95 %.
+
+    Attributes:
+        source, images: which, and how many.
+        accuracy, accuracy_interval: share of all images classified right; None for multi-label models.
+        accuracy_accepted, accuracy_accepted_interval: the same among accepted images.
+        acceptance, acceptance_interval: share accepted at the stored threshold.
+        acceptance_expected: central interval of that share for a threshold calibrated as the manifest says and as many
+            images exchangeable with the calibration images: beta-binomial, for both sets are finite. None where every
+            predicted class has a threshold of its own.
+        risk_coverage: the order of answering by ``confidence`` (largest softmax probability) and by the gate's
+            ``score``; empty for multi-label models.
+        mean_average_precision: of multi-hot labels; None for multi-class models.
+    """
+
+    source: str
+    images: int
+    accuracy: float | None
+    accuracy_interval: Interval | None
+    accuracy_accepted: float | None
+    accuracy_accepted_interval: Interval | None
+    acceptance: float
+    acceptance_interval: Interval
+    acceptance_expected: Interval | None
+    risk_coverage: dict[str, RiskCoverage]
+    mean_average_precision: MeanAveragePrecision | None
+
+
+@dataclass(frozen=True)
+class OutOfDistribution:
+    """What happens to images that the model does not know; every interval is one of 95 %.
+
+    Attributes:
+        source, images: which, and how many.
+        rejection, rejection_interval: share rejected at the stored threshold.
+        scores: how well each score separates them from the in-distribution images.
+        intervals: of these figures.
+    """
+
+    source: str
+    images: int
+    rejection: float
+    rejection_interval: Interval
+    scores: dict[str, Detection]
+    intervals: dict[str, DetectionIntervals]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A bundle's figures, with the gate they were measured for."""
+
+    model: str
+    sha256: str
+    score: str
+    threshold: float
+    alpha: float
+    id: InDistribution
+    ood: dict[str, OutOfDistribution]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return dataclasses.asdict(self)
+
+
+def evaluate(manifest: Manifest, known: Observed, unknown: Mapping[str, Observed]) -> Evaluation:
+    """The figures of a calibrated bundle from what it made of in-distribution and, by name, other images."""
+    gate = manifest.gate
+    assert gate is not None, "evaluate needs a calibrated bundle"
+    return Evaluation(
+        model=manifest.model.name,
+        sha256=manifest.files[MODEL].sha256,
+        score=gate.score,
+        threshold=gate.threshold,
+        alpha=gate.alpha,
+        id=_in_distribution(manifest, gate, known),
+        ood={name: _out_of_distribution(manifest, known, images) for name, images in unknown.items()},
+    )
+
+
+def _in_distribution(manifest: Manifest, gate: GateSpec, known: Observed) -> InDistribution:
+    labels, accepted, total = known.labels, int(known.accept.sum()), len(known)
+    accuracy = accuracy_accepted = None
+    curves: dict[str, RiskCoverage] = {}
+    precision = None
+    if labels is not None and labels.ndim == 1:
+        right = known.predicted == labels
+        accuracy = (int(right.sum()), total)
+        accuracy_accepted = (int(right[known.accept].sum()), accepted) if accepted else None
+        curves = {
+            "confidence": risk_coverage(known.confidence, right),
+            "score": risk_coverage(known.scores[:, manifest.scores.index(gate.score)], right),
+        }
+    elif labels is not None and known.logits is not None:
+        precision = mean_average_precision(known.logits, labels.astype(np.bool_))
+    return InDistribution(
+        source=known.source,
+        images=total,
+        accuracy=accuracy and accuracy[0] / accuracy[1],
+        accuracy_interval=accuracy and share(*accuracy),
+        accuracy_accepted=accuracy_accepted and accuracy_accepted[0] / accuracy_accepted[1],
+        accuracy_accepted_interval=accuracy_accepted and share(*accuracy_accepted),
+        acceptance=accepted / total,
+        acceptance_interval=share(accepted, total),
+        acceptance_expected=None if gate.class_conditional else _expected_acceptance(gate, total),
+        risk_coverage=curves,
+        mean_average_precision=precision,
+    )
+
+
+def _out_of_distribution(manifest: Manifest, known: Observed, unknown: Observed) -> OutOfDistribution:
+    columns = {name: (known.scores[:, i], unknown.scores[:, i]) for i, name in enumerate(manifest.scores)}
+    figures = {name: detection(*pair) for name, pair in columns.items()}
+    rejected = int((~unknown.accept).sum())
+    return OutOfDistribution(
+        source=unknown.source,
+        images=len(unknown),
+        rejection=rejected / len(unknown),
+        rejection_interval=share(rejected, len(unknown)),
+        scores=figures,
+        intervals={name: detection_intervals(*pair, figures[name]) for name, pair in columns.items()},
+    )
+
+
+def _expected_acceptance(gate: GateSpec, images: int) -> Interval:
+    """Central 95 % of BetaBinomial(images, n + 1 - k, k) / images, k being the threshold's rank among n."""
+    n = gate.n_calibration
+    k = conformal.rank(n, gate.alpha)
+    low, high = betabinom.ppf([0.025, 0.975], images, n + 1 - k, k)
+    return float(low) / images, float(high) / images

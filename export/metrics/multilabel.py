@@ -1,0 +1,61 @@
+"""Mean average precision of a multi-label classifier."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.metrics import average_precision_score
+
+from export.metrics.intervals import Interval, from_influence
+
+
+@dataclass(frozen=True)
+class MeanAveragePrecision:
+    """Average precision of each label's logit, averaged over the labels that some image has and some has not.
+
+    Attributes:
+        value, interval: the mean, and its 95 % interval over images.
+        labels: how many labels were averaged.
+    """
+
+    value: float
+    interval: Interval
+    labels: int
+
+
+def mean_average_precision(
+    logits: npt.NDArray[np.floating], labels: npt.NDArray[np.bool_]
+) -> MeanAveragePrecision | None:
+    """From logits and multi-hot labels, both (N, K); None where no label divides the images."""
+    varying = np.flatnonzero(labels.any(axis=0) & ~labels.all(axis=0))
+    if not len(varying):
+        return None
+    precisions = [average_precision_score(labels[:, k], logits[:, k]) for k in varying]
+    by_image = np.zeros(len(labels))
+    for k in varying:
+        by_image += influence(logits[:, k], labels[:, k]) / len(varying)
+    value = float(np.mean(precisions))
+    return MeanAveragePrecision(value, from_influence(value, by_image), len(varying))
+
+
+def influence(scores: npt.NDArray[np.floating], positive: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """What each image adds to one label's average precision, when the number of positives is random too.
+
+    AP is the mean over positives of p = A / (A + B), A and B being the numbers of positives and negatives that score
+    at least as high. An image at s moves p at every positive up to s, a positive by (1 - p) / (A + B), a negative by
+    -p / (A + B), and a positive adds its own precision less the mean.
+    """
+    n, count = len(scores), int(positive.sum())
+    x, y = np.sort(scores[positive]), np.sort(scores[~positive])
+    a = count - np.searchsorted(x, x, side="left")
+    covered = a + (n - count) - np.searchsorted(y, x, side="left")
+    precision = a / covered
+    gain = np.concatenate([[0], np.cumsum((1 - precision) / covered)])
+    loss = np.concatenate([[0], np.cumsum(precision / covered)])
+    upto = np.searchsorted(x, scores, side="right")
+    moved = np.where(positive, gain[upto], -loss[upto])
+    own = precision[np.searchsorted(x, scores[positive], side="left")]
+    moved[positive] += own - precision.mean()
+    return np.asarray(moved * n / count)

@@ -1,0 +1,106 @@
+"""What an evaluation keeps of a set of images: outputs of the deployed graph, and no image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from export import leakage
+from export.detectors import base as scores
+from export.exceptions import ExportError
+from export.inference import stream
+from runtime.engines.interface import Engine, Outputs
+from runtime.manifest import Manifest
+from train.data import ImageSet, short_name
+from train.data.labels import Labels
+
+_LOWEST = np.finfo(np.float32).min
+
+
+@dataclass(frozen=True)
+class Observed:
+    """N images as the bundle sees them.
+
+    Attributes:
+        source: where they come from, without its directories.
+        scores: float32 (N, S); one that is not finite, and so rejects, is below every finite score.
+        accept: bool (N,), at the threshold in the file.
+        predicted: int64 (N,), the class of the largest logit.
+        confidence: float64 (N,), the largest softmax probability at the calibrated temperature; 0 where it is not finite.
+        hashes: uint64 (N,), of the pixels (:func:`export.leakage.hashes`).
+        labels: the ID set's: int64 (N,), or bool (N, K) where an image has several or none.
+        logits: float32 (N, K), kept where average precision needs them, and on request.
+    """
+
+    source: str
+    scores: npt.NDArray[np.float32]
+    accept: npt.NDArray[np.bool_]
+    predicted: npt.NDArray[np.int64]
+    confidence: npt.NDArray[np.float64]
+    hashes: npt.NDArray[np.uint64]
+    labels: Labels | None = None
+    logits: npt.NDArray[np.float32] | None = None
+
+    def __len__(self) -> int:
+        return len(self.accept)
+
+
+def observe(
+    engine: Engine, manifest: Manifest, source: str, images: ImageSet, *, title: str, logits: bool = False
+) -> Observed:
+    """Run images that the model need not know, a batch at a time."""
+    return _observe(engine, manifest, source, images, title=title, logits=logits)
+
+
+def observe_known(
+    engine: Engine, manifest: Manifest, source: str, images: ImageSet, *, logits: bool = False
+) -> Observed:
+    """Run images of the model's own classes, and keep their labels as indices of the manifest's.
+
+    Raises:
+        DataError: a class that the model does not have.
+        ExportError: images with any number of labels for a model that gives one.
+    """
+    if manifest.task == "multiclass" and images.task == "multilabel":
+        raise ExportError(f"--id {source}: its images have any number of labels each; the model gives one")
+    if manifest.task == "multilabel" and images.task == "multiclass":
+        # one label says nothing of the others
+        return _observe(engine, manifest, source, images, title="ID", logits=logits)
+    named = images.with_classes(manifest.labels, source)
+    return _observe(engine, manifest, source, named, title="ID", labels=named.labels, logits=logits)
+
+
+def _observe(
+    engine: Engine,
+    manifest: Manifest,
+    source: str,
+    images: ImageSet,
+    *,
+    title: str,
+    labels: Labels | None = None,
+    logits: bool,
+) -> Observed:
+    temperature = manifest.confidence.temperature if manifest.confidence else 1.0
+    parts: dict[str, list[npt.NDArray[np.generic]]] = {}
+    for batch, outputs in stream(engine, images.images, title=title):
+        kept: dict[str, npt.NDArray[np.generic]] = {
+            "scores": np.where(np.isfinite(outputs.scores), outputs.scores, _LOWEST),
+            "accept": outputs.accept,
+            "predicted": outputs.logits.argmax(axis=1),
+            "confidence": _confidence(outputs, temperature),
+            "hashes": leakage.hashes(batch),
+        }
+        if logits or (labels is not None and labels.ndim == 2):
+            kept["logits"] = outputs.logits
+        for name, part in kept.items():
+            parts.setdefault(name, []).append(part)
+    columns = {name: np.concatenate(items) for name, items in parts.items()}
+    return Observed(source=short_name(source), labels=labels, **columns)
+
+
+def _confidence(outputs: Outputs, temperature: float) -> npt.NDArray[np.float64]:
+    with np.errstate(invalid="ignore"):
+        largest = scores.msp(outputs.logits / temperature, outputs.scores)
+    return np.where(np.isfinite(largest), largest, 0.0)

@@ -1,0 +1,83 @@
+"""The model card, and the other files of a bundle that are for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+from export.convert.text import precision_text
+from export.metrics.evaluation import Evaluation
+from export.report.evaluation import sections
+from export.report.guarantee import gate_text
+from export.report.plots import HISTOGRAM, RISK_COVERAGE, ROC
+from export.report.table import layout
+from runtime.bundle import CARD
+from runtime.manifest import Manifest
+
+EVALUATION = "evaluation.json"
+FIGURES = (EVALUATION, HISTOGRAM, ROC, RISK_COVERAGE)  # what an evaluation adds to a bundle
+
+_PICTURES = {
+    HISTOGRAM: "Histogram of the gate's score",
+    ROC: "ROC curve of the gate's score against each OOD set",
+    RISK_COVERAGE: "Risk against coverage",
+}
+
+
+def documents(
+    manifest: Manifest, evaluation: Evaluation | None = None, pictures: Mapping[str, bytes] | None = None
+) -> dict[str, bytes]:
+    """The files of a bundle that are for people, by name."""
+    pictures = pictures or {}
+    files = {CARD: card(manifest, evaluation, tuple(pictures)).encode(), **pictures}
+    if evaluation:
+        files[EVALUATION] = (json.dumps(evaluation.to_dict(), indent=1) + "\n").encode()
+    return files
+
+
+def card(manifest: Manifest, evaluation: Evaluation | None = None, pictures: Sequence[str] = ()) -> str:
+    """The model card in markdown, with the names of its pictures."""
+    model, spec = manifest.model, manifest.input
+    parts = [
+        f"# {model.name}",
+        f"A {manifest.task} image classifier that rejects what it does not know.",
+        layout(
+            [
+                ["", ""],
+                [
+                    "architecture",
+                    f"{model.arch}, {model.parameters:,} parameters, {model.features} penultimate features",
+                ],
+                ["training method", model.method],
+                *_trained_on(manifest),
+                ["precision", model.precision],
+                ["labels", ", ".join(manifest.labels) if len(manifest.labels) <= 20 else f"{len(manifest.labels)}"],
+                ["input", f"{spec.height} x {spec.width} RGB, {spec.resize}, {spec.interpolation}"],
+                ["scores", ", ".join(manifest.scores)],
+            ],
+            markdown=True,
+        ),
+        "## Gate",
+        gate_text(manifest, markdown=True),
+    ]
+    if model.precision != "fp32":
+        parts += ["## Precision", precision_text(manifest)]
+    if evaluation:
+        parts += ["## Evaluation", *sections(evaluation)]
+        parts += [f"![{_PICTURES[name]}]({name})" for name in pictures]
+    if manifest.provenance:
+        parts += ["## Provenance", "```json\n" + json.dumps(manifest.provenance, indent=1) + "\n```"]
+    return "\n\n".join(parts) + "\n"
+
+
+def _trained_on(manifest: Manifest) -> list[list[str]]:
+    """Rows of what the network learned from, as far as its checkpoint said."""
+    rows = []
+    sources = manifest.provenance.get("training", {}).get("sources", {})
+    if "data" in sources:
+        rows.append(["trained on", sources["data"]])
+    if "aux" in sources:
+        rows.append(["auxiliary outliers", ", ".join(sources["aux"])])
+    if "init" in sources:
+        rows.append(["fine-tuned from", f"{sources['init']['method']}, {sources['init']['epochs']:g} epochs"])
+    return rows

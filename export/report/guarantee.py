@@ -1,0 +1,108 @@
+"""What a bundle's gate promises and how it was made, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from export import conformal
+from export.calibrate.calibration import ALPHAS
+from export.report.table import layout
+from runtime.manifest import Choice, Confidence, GateSpec, Manifest, Task
+
+
+def gate_text(manifest: Manifest, *, markdown: bool = False) -> str:
+    """What the gate promises and how it was made, in paragraphs and tables."""
+    gate = manifest.gate
+    if gate is None:
+        return "Not calibrated: the file rejects everything. Run `python -m export.calibrate BUNDLE DIR|TAR`."
+    paragraphs = [_promise(gate), _operating_points(gate)]
+    if gate.class_conditional:
+        paragraphs += _classes_text(gate, manifest.labels, markdown)
+    if gate.score in manifest.merged:
+        merged = manifest.merged[gate.score]
+        how = "their minimum, times their number" if merged.method == "min" else "their harmonic mean"
+        paragraphs.append(
+            f"`{gate.score}` merges the p-values of {', '.join(merged.parts)}: {how}. They come from {merged.n} other "
+            "in-distribution images."
+        )
+    if gate.choice:
+        paragraphs += _choice_text(gate.choice, gate.score, manifest.score_parameters, markdown)
+    if manifest.confidence:
+        paragraphs.append(_confidence_text(manifest.confidence, manifest.task))
+    return "\n\n".join(paragraphs)
+
+
+def _promise(gate: GateSpec) -> str:
+    low, high = gate.tpr_interval
+    if gate.class_conditional:
+        return (
+            f"An image is accepted when `{gate.score}` reaches the threshold of its predicted class. The thresholds were "
+            f"calibrated on {gate.n_calibration} in-distribution images by split conformal prediction within each "
+            "predicted class: an image exchangeable with them that is predicted as one of the classes below is rejected "
+            f"with probability at most {gate.alpha:g}. "
+            "Nothing is promised for images of another source: recalibrate on yours."
+        )
+    return (
+        f"An image is accepted when `{gate.score} >= {gate.threshold:.6g}`. The threshold was calibrated on "
+        f"{gate.n_calibration} in-distribution images by split conformal prediction: an image exchangeable with them is "
+        f"rejected with probability at most {gate.alpha:g}. For this calibration set the acceptance rate realised on "
+        f"such images lies between {100 * low:.2f} % and {100 * high:.2f} % with 95 % confidence; the largest rejection "
+        f"rate compatible with it at 95 % is {100 * gate.max_rejection:.2f} %. "
+        "Nothing is promised for images of another source: recalibrate on yours."
+    )
+
+
+def _operating_points(gate: GateSpec) -> str:
+    text = (
+        f"Operating points: alpha = {', '.join(f'{alpha:g}' for alpha in gate.alphas)}; {gate.alpha:g} is the default."
+    )
+    if missing := sorted(set(ALPHAS) - set(gate.alphas)):
+        needs = ", ".join(f"{alpha:g} (needs {conformal.smallest(alpha)} images)" for alpha in missing)
+        text += f" Left out, for want of calibration images: {needs}."
+    return text
+
+
+def _classes_text(gate: GateSpec, labels: Sequence[str], markdown: bool) -> list[str]:
+    rows = [["predicted class", "images", "threshold", "acceptance, 95 %", "largest rejection, 95 %"]]
+    for label in labels:
+        if own := gate.classes.get(label):
+            low, high = (100 * bound for bound in own.tpr_interval)
+            interval = f"{low:.2f} to {high:.2f} %"
+            rows.append([label, f"{own.n}", f"{own.threshold:.6g}", interval, f"{100 * own.max_rejection:.2f} %"])
+    shared = [label for label in labels if label not in gate.classes]
+    texts = [layout(rows, markdown)] if len(rows) > 1 else []
+    if shared:
+        texts.append(
+            f"Fewer than {conformal.smallest(gate.alpha)} calibration images were predicted as {', '.join(shared)}: too few "
+            f"for a threshold of their own. These classes share `{gate.score} >= {gate.threshold:.6g}`, calibrated on all "
+            "images, without a promise for each of them; an image of any class is rejected with probability at most "
+            f"{2 * gate.alpha:g}."
+        )
+    return texts
+
+
+def _choice_text(
+    choice: Choice, score: str, parameters: Mapping[str, Mapping[str, float]], markdown: bool
+) -> list[str]:
+    sets = ", ".join(f"{name} ({count})" for name, count in choice.outliers.items())
+    scores = list(next(iter(choice.auroc.values())))
+    rows = [["AUROC, %", *choice.outliers, "mean"]]
+    for name in scores:
+        values = [table[name] for table in choice.auroc.values()]
+        marked = f"{name} *" if name == score else name
+        rows.append([marked, *(f"{100 * value:.2f}" for value in [*values, sum(values) / len(values)])])
+    text = f"The scores were compared on {choice.n} other in-distribution images, against the outliers {sets}."
+    if choice.temperatures:
+        temperature = parameters["energy"]["temperature"]
+        table = ", ".join(f"{t}: {100 * value:.2f}" for t, value in choice.temperatures.items())
+        text += f" The energy's temperature {temperature:g} was chosen with them, by mean AUROC ({table})."
+    return [text, layout(rows, markdown)]
+
+
+def _confidence_text(confidence: Confidence, task: Task) -> str:
+    function = "sigmoid" if task == "multilabel" else "softmax"
+    return (
+        f"The reported confidence is {function}(logits / T) with T = {confidence.temperature:.4g}, the most likely for "
+        f"{confidence.n} calibration images. Its expected calibration error on them (15 bins) went from "
+        f"{100 * confidence.ece_before:.2f} % to {100 * confidence.ece_after:.2f} %."
+    )

@@ -1,0 +1,257 @@
+"""The one place where the service decides: it owns the gate, and every decision passes through it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from time import monotonic
+from typing import NamedTuple
+
+import numpy as np
+
+from runtime import Decision, Gate, ImageError
+from runtime.preprocess import preprocess
+from serving.deciding.pipeline import Expired, Images, Job, Pipeline, Request, infer, suitable_batch
+from serving.deciding.served import Decided, Served, Use
+from serving.http.errors import OVERLOADED, ClientGone, RequestError
+from serving.metrics import metrics
+from serving.settings import Settings
+
+logger = logging.getLogger("oodgate")
+
+# A request that waits for longer than this is looked after, in case its client has gone.
+_PATIENCE = 0.05
+
+# An image that comes alone is decided on by the event loop itself, if it is small and the engine takes but a moment: no
+# longer than the interpreter lets any thread keep the others waiting.
+_MOMENT = 0.005
+
+
+class Caller(NamedTuple):
+    """Who asks.
+
+    Attributes:
+        request_id: what the logs call the request.
+        gone: returns when the client has gone.
+    """
+
+    request_id: str
+    gone: Callable[[], Awaitable[None]]
+
+
+class Decider:
+    """Decides on images without blocking the event loop that made it.
+
+    Assigning to `served` swaps it: a request keeps the one it came with, and no batch mixes two gates.
+
+    Args:
+        served: what decides, from now on.
+        settings: of threads, batches, the queue and the deadline.
+    """
+
+    def __init__(self, served: Served, settings: Settings) -> None:
+        self.served = served
+        self._timeout = settings.timeout
+        self._max_queue = settings.max_queue
+        self._loop = asyncio.get_running_loop()
+        self._waits: dict[Request, _Wait] = {}
+        self._worked = False
+        self._in_hand = {False: 0, True: 0}  # images of requests of one, and of several
+        self._pipeline = Pipeline(
+            self._hand_over,
+            threads=settings.decode_threads,
+            engine_calls=settings.engine_calls,
+            max_batch=suitable_batch(served.gate.engine, settings.max_batch),
+            batch_wait=settings.batch_wait_ms / 1e3,
+        )
+
+    @property
+    def gate(self) -> Gate:
+        """What decides now, at the default operating point."""
+        return self.served.gate
+
+    @contextmanager
+    def using(self, alpha: float | None = None) -> Iterator[Use]:
+        """What decides now, for a whole request: from before its body is read until it has its answer.
+
+        Args:
+            alpha: the request's operating point; None for the default one.
+
+        Raises:
+            RequestError: 400, none is stored for `alpha`.
+        """
+        served = self.served
+        with served.used():
+            yield Use(served.at(alpha), served)
+
+    async def decide(self, image: bytes, caller: Caller, use: Use) -> Decision:
+        """Decide on one image file.
+
+        Raises:
+            ImageError: no usable image.
+            EngineError: the engine failed.
+            RequestError: 503, the queue is full or the deadline has passed.
+            ClientGone: nobody waits for the answer.
+        """
+        job = await self._at_once(image, caller, use)
+        (decision,) = _decisions(*([job] if job else await self._outcomes([image], caller, use, bulk=False)))
+        return decision
+
+    async def decide_each(self, images: Sequence[bytes], caller: Caller, use: Use) -> list[Decision | ImageError]:
+        """Decide on several image files; one that is no usable image gets its error and spoils no other.
+
+        Raises:
+            EngineError, RequestError, ClientGone: as :meth:`decide`.
+        """
+        jobs = await self._outcomes(images, caller, use, bulk=True)
+        return [job.outcome if isinstance(job.outcome, ImageError) else _decisions(job)[0] for job in jobs]
+
+    async def decide_array(self, images: Images, caller: Caller, use: Use) -> list[Decision]:
+        """Decide on images at the model's size, uint8 [N, H, W, 3].
+
+        Raises:
+            EngineError, RequestError, ClientGone: as :meth:`decide`.
+        """
+        step = self._pipeline.max_batch
+        chunks = [images[start : start + step] for start in range(0, len(images), step)]
+        return _decisions(*await self._outcomes(chunks, caller, use, bulk=len(images) > 1))
+
+    @property
+    def waiting(self) -> int:
+        """How many images wait for the engine."""
+        return self._pipeline.waiting(False) + self._pipeline.waiting(True)
+
+    def is_full(self, bulk: bool, crowd: bool = False) -> bool:
+        """Whether a request, of several images or of one, would be refused now; earlier while there is a crowd.
+
+        What the engine works on counts too: the next image waits for it as well.
+        """
+        return self._in_hand[bulk] >= (math.ceil(self._max_queue / 2) if crowd else self._max_queue)
+
+    async def close(self) -> None:
+        """Finish what is queued and end the threads."""
+        await asyncio.to_thread(self._pipeline.close)
+
+    async def _at_once(self, image: bytes, caller: Caller, use: Use) -> Job | None:
+        """The finished job of an image that comes alone, done on the event loop; None if it should be queued.
+
+        Handing an image to a thread and its decision back takes a tenth of the time that a small network needs.
+        """
+        if self._waits or self._worked or use.served.engine_seconds > _MOMENT:
+            return None
+        submitted = monotonic()
+        job = Job(Request(submitted + self._timeout), use.gate, image, submitted=submitted, decoding=submitted)
+        try:
+            job.images = preprocess(image, use.gate.manifest.input, use.served.small)[np.newaxis]
+        except ImageError:  # too large for here, or its sender's fault
+            return None
+        job.ready = monotonic()
+        infer([job])
+        job.finished = monotonic()
+        self._worked = True
+        try:
+            await asyncio.sleep(0)  # requests that came meanwhile are taken up, and find that they had to wait
+        finally:
+            self._loop.call_soon(self._after_answer, job, caller, use.served)
+        return job
+
+    def _after_answer(self, job: Job, caller: Caller, served: Served) -> None:
+        self._worked = False
+        metrics().jobs([job])
+        self._heard([job], job, caller, served)
+
+    async def _outcomes(self, sources: Sequence[bytes | Images], caller: Caller, use: Use, bulk: bool) -> list[Job]:
+        """One finished job for each source, in order."""
+        if not sources:
+            return []
+        if self.is_full(bulk):
+            raise OVERLOADED
+        request = Request(monotonic() + self._timeout, bulk)
+        jobs = [Job(request, use.gate, source) for source in sources]
+        wait = self._waits[request] = _Wait(self._loop.create_future(), len(jobs), caller, use.served)
+        watch = self._loop.call_later(_PATIENCE, self._watch, request)
+        images = sum(job.size for job in jobs)
+        self._in_hand[bulk] += images
+        try:
+            self._pipeline.submit(jobs)
+            await wait.future
+        finally:
+            self._in_hand[bulk] -= images
+            watch.cancel()
+            request.abandoned = True
+            del self._waits[request]
+            if wait.watcher is not None:
+                wait.watcher.cancel()
+        return jobs
+
+    def _hand_over(self, jobs: Sequence[Job]) -> None:
+        self._loop.call_soon_threadsafe(self._deliver, jobs)
+
+    def _deliver(self, jobs: Sequence[Job]) -> None:
+        """On the event loop: tell the listeners, and wake the requests whose last job this was."""
+        metrics().jobs(jobs)
+        for job in jobs:
+            wait = self._waits.get(job.request)
+            if wait is None:
+                continue
+            self._heard(jobs, job, wait.caller, wait.served)
+            wait.unfinished -= 1
+            if wait.unfinished == 0 and not wait.future.done():
+                wait.future.set_result(None)
+
+    def _heard(self, batch: Sequence[Job], job: Job, caller: Caller, served: Served) -> None:
+        """Note how long the engine takes for one image, and tell the listeners of a job's decisions."""
+        if len(batch) == job.size == 1 and job.started:
+            served.engine_seconds = job.finished - job.started
+        if not isinstance(job.outcome, list):
+            return
+        images = [job.source] if isinstance(job.source, bytes) else job.source
+        for decision, image in zip(job.outcome, images, strict=True):
+            decided = Decided(decision, image, caller.request_id, job.gate, served.gate)
+            for listener in served.listeners:
+                try:
+                    listener(decided)
+                except Exception:  # an answer never depends on who listens
+                    logger.exception("a listener failed on request %s", caller.request_id)
+
+    def _watch(self, request: Request) -> None:
+        wait = self._waits[request]
+
+        def on_gone(_: asyncio.Future[None]) -> None:
+            if not wait.future.done():
+                wait.future.set_exception(ClientGone())
+
+        wait.watcher = asyncio.ensure_future(wait.caller.gone())
+        wait.watcher.add_done_callback(on_gone)
+
+
+class _Wait:
+    """What a request waits for."""
+
+    __slots__ = ("caller", "future", "served", "unfinished", "watcher")
+
+    def __init__(self, future: asyncio.Future[None], unfinished: int, caller: Caller, served: Served) -> None:
+        self.future = future
+        self.unfinished = unfinished
+        self.caller = caller
+        self.served = served
+        self.watcher: asyncio.Future[None] | None = None
+
+
+def _decisions(*jobs: Job) -> list[Decision]:
+    """All decisions of finished jobs.
+
+    Raises:
+        the first error among the outcomes.
+    """
+    decisions: list[Decision] = []
+    for job in jobs:
+        if isinstance(job.outcome, Expired):
+            raise RequestError(503, "deadline_exceeded", "the answer would have come too late", retry_after="1")
+        if isinstance(job.outcome, Exception):
+            raise job.outcome
+        decisions += job.outcome or []
+    return decisions

@@ -1,0 +1,141 @@
+"""The bundle in service, and its replacement while requests go on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+from anyio import to_thread
+
+from runtime import Gate
+from runtime.bundle import MANIFEST, MODEL
+from runtime.exceptions import OodgateError
+from serving.deciding.decider import Decider
+from serving.deciding.listeners import Watching
+from serving.deciding.served import Served
+from serving.deciding.shadow import Shadow
+from serving.metrics import metrics
+from serving.settings import Settings
+
+logger = logging.getLogger("oodgate")
+
+
+class Deployment:
+    """Serves a bundle from its making, on the running event loop, to :meth:`close`.
+
+    Every worker has one and looks at the bundle's files by itself. A bundle that replaced another is loaded, verified and
+    warmed up beside it, then takes its place for all requests that come from then on; those in progress keep the one that
+    they came with. A bundle that can't be served is refused, and the old one serves on.
+
+    Args:
+        settings: of the bundles and everything else.
+
+    Attributes:
+        decider: decides with the bundle in service.
+        watching: hears of its decisions.
+
+    Raises:
+        OodgateError: the bundle must not be served, or the settings ask for what can't be had.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._seen = fingerprint(settings.bundle)
+        self._shadow = Shadow(_load(Path(settings.shadow), settings, alpha=None), settings) if settings.shadow else None
+        gate = _load(settings.bundle, settings, settings.alpha)
+        self.watching = Watching.start(gate, settings)
+        self.decider = Decider(self._served(gate, self.watching), settings)
+        self._retiring: set[asyncio.Task[None]] = set()
+        self._stop = asyncio.Event()
+        self._looking = asyncio.ensure_future(self._look_on())
+        metrics().bundle("served", gate, 1)
+        logger.info("serving %s on %s", settings.bundle, gate.engine.name)
+
+    async def look(self) -> None:
+        """Reload the bundle if its files were replaced since the last look."""
+        seen = await to_thread.run_sync(fingerprint, self._settings.bundle)
+        if seen is None or seen == self._seen:
+            return
+        try:
+            gate = await to_thread.run_sync(_load, self._settings.bundle, self._settings, self._settings.alpha)
+            if _sha256(gate) == _sha256(self.decider.gate):
+                self._seen = seen  # written again, and the same
+                return
+            watching = await to_thread.run_sync(Watching.start, gate, self._settings)
+        except Exception as error:  # whatever is wrong with the new bundle, the old one serves on
+            if await to_thread.run_sync(fingerprint, self._settings.bundle) == seen:  # else it was replaced meanwhile
+                self._seen = seen
+                metrics().reload("refused")
+                logger.error(
+                    "the new bundle is refused, the old one serves on: %s",
+                    error,
+                    exc_info=not isinstance(error, OodgateError),
+                )
+            return
+        self._seen = seen
+        self._swap(gate, watching)
+
+    async def close(self) -> None:
+        """Finish what is queued, write down what is still to be written, and end the threads."""
+        self._stop.set()
+        await self._looking
+        await self.decider.close()
+        await asyncio.gather(*self._retiring)
+        await to_thread.run_sync(self.watching.close)
+        if self._shadow:
+            await to_thread.run_sync(self._shadow.close)
+
+    def _served(self, gate: Gate, watching: Watching) -> Served:
+        return Served(gate, (*watching.listeners, self._shadow) if self._shadow else watching.listeners)
+
+    def _swap(self, gate: Gate, watching: Watching) -> None:
+        """For all requests from now on; in one turn of the event loop."""
+        old = asyncio.ensure_future(_retire(self.decider.served, self.watching))
+        self._retiring.add(old)
+        old.add_done_callback(self._retiring.discard)
+        metrics().bundle("served", self.decider.gate, 0)
+        metrics().bundle("served", gate, 1)
+        self.decider.served, self.watching = self._served(gate, watching), watching
+        metrics().reload("swapped")
+        logger.info("serving %s, model %s", self._settings.bundle, _sha256(gate))
+
+    async def _look_on(self) -> None:
+        if self._settings.reload == 0:
+            return
+        while not self._stop.is_set():
+            try:
+                await asyncio.wait_for(self._stop.wait(), self._settings.reload)
+            except asyncio.TimeoutError:  # the builtin one from Python 3.11 on
+                await self.look()
+
+
+Fingerprint = tuple[tuple[int, int, int], ...]
+
+
+def fingerprint(bundle: Path) -> Fingerprint | None:
+    """What differs when a bundle's files were replaced, or written to; None while they are not all there."""
+    try:
+        files = [(bundle / name).stat() for name in (MANIFEST, MODEL)]
+    except OSError:
+        return None
+    return tuple((file.st_ino, file.st_mtime_ns, file.st_size) for file in files)
+
+
+def _load(bundle: Path, settings: Settings, alpha: float | None) -> Gate:
+    gate = Gate.load(
+        bundle, engine=settings.engine, threads=settings.engine_threads, limits=settings.limits, alpha=alpha
+    )
+    gate.warm_up()
+    return gate
+
+
+def _sha256(gate: Gate) -> str:
+    """Of the model, which has the manifest inside."""
+    return gate.manifest.files[MODEL].sha256
+
+
+async def _retire(served: Served, watching: Watching) -> None:
+    """Stop to listen when the last request that came before the swap has its answer."""
+    await served.unused()
+    await to_thread.run_sync(watching.close)

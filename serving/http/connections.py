@@ -1,0 +1,99 @@
+"""uvicorn's HTTP protocol with what it lacks: bounds on how long a client may take to send, and on connections.
+
+An application only hears of a request when its headers are complete, so a client that sends them slowly can be stopped
+nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import ClassVar
+
+import uvicorn.config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from serving.http.errors import TOO_MANY_CONNECTIONS, Refusal
+from serving.metrics import metrics
+from serving.settings import Settings
+
+_MESSAGE = b'{"error":{"code":"too_slow","message":"the request took too long to arrive"}}'
+_TOO_SLOW = (
+    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-type: application/json\r\n"
+    b"content-length: %d\r\n\r\n%s" % (len(_MESSAGE), _MESSAGE)
+)
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """Refuses connections beyond a number, and ends those whose request does not arrive in time."""
+
+    settings: ClassVar[Settings] = Settings()
+    _busy: ClassVar[Refusal] = Refusal(TOO_MANY_CONNECTIONS)
+
+    _timer: asyncio.TimerHandle | None = None
+    _awaited: tuple[float, Callable[[], None]] | None = None  # what is to come, within how long and what else
+    _moved = False  # whether that changed since the timer was set
+
+    @classmethod
+    def install(cls, settings: Settings) -> None:
+        """Make it the protocol of the uvicorn servers that this process configures from now on."""
+        cls.settings = settings
+        uvicorn.config.HTTP_PROTOCOLS["auto"] = f"{cls.__module__}:{cls.__name__}"
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > self.settings.max_connections:
+            self.app = self._busy
+        if len(self.connections) > 2 * self.settings.max_connections:
+            transport.abort()
+        else:
+            self._wait(self.settings.header_timeout, self._headers_too_slow)
+            self._set_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._wait_no_longer()
+        self._set_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._moved:  # most requests come whole, and need no timer
+            self._set_timer()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._wait(self.settings.header_timeout, self._headers_too_slow)
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        self._wait(self.settings.body_timeout, self._body_too_slow)
+
+    def on_message_complete(self) -> None:
+        self._wait_no_longer()
+        super().on_message_complete()
+
+    def _wait(self, seconds: float, then: Callable[[], None]) -> None:
+        self._awaited, self._moved = (seconds, then), True
+
+    def _wait_no_longer(self) -> None:
+        self._awaited, self._moved = None, True
+
+    def _set_timer(self) -> None:
+        self._moved = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._awaited is not None:
+            self._timer = self.loop.call_later(*self._awaited)
+
+    def _headers_too_slow(self) -> None:
+        self._too_slow(can_answer=self.cycle is None or self.cycle.response_complete)
+
+    def _body_too_slow(self) -> None:
+        self._too_slow(can_answer=not self.cycle.response_started)
+
+    def _too_slow(self, can_answer: bool) -> None:
+        metrics().error("too_slow")
+        if can_answer:
+            self.transport.write(_TOO_SLOW)  # else another answer is on its way, or was given before the body had come
+        self.transport.close()

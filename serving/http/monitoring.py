@@ -1,0 +1,69 @@
+"""The routes of what is watched: drift, and the rejected images that are kept."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from anyio import to_thread
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from serving.http.errors import RequestError
+from serving.json_response import JsonResponse
+from serving.rejects.exceptions import RejectNotFound
+from serving.rejects.image_type import media_type_of
+from serving.rejects.store import RejectStore
+
+_PAGE = 50
+_MOST = 500
+
+# An image that a stranger sent is shown, and nothing more.
+_IMAGE_HEADERS = {"content-security-policy": "default-src 'none'; sandbox", "cache-control": "private, max-age=3600"}
+
+
+async def _drift(request: Request) -> Response:
+    return JsonResponse(request.app.state.deployment.watching.drift.report().to_dict())
+
+
+async def _list(request: Request) -> Response:
+    store, limit = _store(request), request.query_params.get("limit", str(_PAGE))
+    if not (limit.isascii() and limit.isdigit() and 1 <= int(limit) <= _MOST):
+        raise RequestError(400, "bad_request", f"limit must be a whole number from 1 to {_MOST}")
+    after = request.query_params.get("after")
+    page = await to_thread.run_sync(lambda: store.page(int(limit), after))
+    return JsonResponse({"rejects": [asdict(reject) for reject in page.rejects], "next": page.next})
+
+
+async def _image(request: Request) -> Response:
+    store, id_ = _store(request), request.path_params["id"]
+    data = await to_thread.run_sync(lambda: store.image(store.get(id_)))
+    return Response(data, media_type=media_type_of(data), headers=_IMAGE_HEADERS)
+
+
+async def _delete(request: Request) -> Response:
+    store = _store(request)
+    await to_thread.run_sync(store.delete, request.path_params["id"])
+    return Response(status_code=204)
+
+
+def _store(request: Request) -> RejectStore:
+    store: RejectStore | None = request.app.state.deployment.watching.rejects
+    if store is None:
+        raise RequestError(404, "not_found", "rejected images are not kept; OODGATE_REJECTS says where to")
+    return store
+
+
+async def not_found(_: Request, error: Exception) -> Response:
+    """The answer to an id that is none, or no longer."""
+    return JsonResponse({"error": {"code": "not_found", "message": str(error)}}, 404)
+
+
+HANDLERS = {RejectNotFound: not_found}
+
+ROUTES: list[BaseRoute] = [
+    Route("/drift", _drift),
+    Route("/rejects", _list),
+    Route("/rejects/{id}", _delete, methods=["DELETE"]),
+    Route("/rejects/{id}/image", _image),
+]

@@ -1,0 +1,244 @@
+"""``python -m export.calibrate``: another operating point, in manifest and graph alike."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+import pytest
+
+from export.calibrate.__main__ import main
+from runtime import Gate
+from runtime.bundle import Bundle
+from tests.export.conftest import Sources, call
+from tests.train.commands import failure
+from train import data
+
+
+def scores_and_default_decisions(bundle: Path, source: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """By ONNX Runtime alone."""
+    images = data.load(source, Bundle.load(bundle).manifest.input).images
+    session = ort.InferenceSession(str(bundle / "model.onnx"), providers=["CPUExecutionProvider"])
+    scores, accept = session.run(["scores", "accept"], {"images": images})
+    return scores, accept
+
+
+def test_another_score_and_alpha(exported_copy: Path, sources: Sources) -> None:
+    source = f"{sources.val}@2/2"
+    output = call(main, exported_copy, source, "--score", "max_logit", "--alpha", "0.25")
+    document = json.loads((exported_copy / "manifest.json").read_text())
+    gate = document["gate"]
+    assert (gate["score"], gate["alpha"], gate["n_calibration"]) == ("max_logit", 0.25, 60)
+
+    scores, accept = scores_and_default_decisions(exported_copy, source)
+    own = scores[:, document["scores"].index("max_logit")]
+    assert gate["threshold"] == pytest.approx(np.sort(own)[14])  # floor(0.25 * 61) = 15
+    np.testing.assert_array_equal(accept, own >= np.float32(gate["threshold"]))
+    assert f"{exported_copy}: An image is accepted when `max_logit >= " in output
+
+
+def test_the_gate_accepts_the_bundle(exported_copy: Path, sources: Sources) -> None:
+    call(main, exported_copy, sources.val, "--score", "nan", "--alpha", "0.5")
+    gate = Gate.load(exported_copy, threads=1)
+    _, accept = scores_and_default_decisions(exported_copy, str(sources.val))
+    images = data.load(str(sources.val), gate.manifest.input).images
+    decisions = gate.decide(images)
+    assert [decision.decision == "accept" for decision in decisions] == accept.tolist()
+    assert {decision.score.name for decision in decisions} == {"nan"}
+    assert sum(accept) == 120 - 59  # floor(0.5 * 121) = 60, and the 60th is accepted
+
+
+def test_score_and_alpha_stay_unless_given(exported_copy: Path, sources: Sources) -> None:
+    before = Bundle.load(exported_copy).manifest.gate
+    call(main, exported_copy, f"{sources.val}@1/2")
+    assert Bundle.load(exported_copy).manifest.gate == before
+
+
+def test_nothing_but_the_gate_changes(exported_copy: Path, sources: Sources) -> None:
+    before = Bundle.load(exported_copy).manifest
+    scores_before, _ = scores_and_default_decisions(exported_copy, str(sources.val))
+    call(main, exported_copy, sources.val, "--alpha", "0.3")
+    after = Bundle.load(exported_copy).manifest
+    changed = {name for name in vars(before) if getattr(before, name) != getattr(after, name)}
+    assert changed - {"confidence"} == {"gate", "calibration", "data", "files"}
+    np.testing.assert_array_equal(scores_and_default_decisions(exported_copy, str(sources.val))[0], scores_before)
+
+
+def test_a_bundle_that_was_not_calibrated(uncalibrated: Path, sources: Sources) -> None:
+    """Energy and 0.05 are the defaults."""
+    call(main, uncalibrated, sources.val)
+    gate = Gate.load(uncalibrated).manifest.gate
+    assert gate is not None
+    assert (gate.score, gate.alpha) == ("energy", 0.05)
+
+
+def test_figures_of_the_old_gate_are_dropped(exported_copy: Path, sources: Sources) -> None:
+    call(main, exported_copy, sources.val)
+    assert {file.name for file in exported_copy.iterdir()} == {"manifest.json", "model.onnx", "card.md"}
+    text = (exported_copy / "card.md").read_text()
+    assert "## Evaluation" not in text
+    assert "calibrated on 120 in-distribution images" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--score softmax", "unknown score 'softmax'; there are msp, "),
+        ("--alpha 0", "alpha must be between 0 and 1"),
+        ("--alpha 1", "alpha must be between 0 and 1"),
+        ("--alpha 0.001", "120 calibration images are too few for alpha = 0.001: at least 999"),
+        ("--alpha much", "invalid float value"),
+        ("--threads many", "invalid int value"),
+    ],
+)
+def test_wrong_options_leave_the_bundle_as_it_was(
+    exported_copy: Path, sources: Sources, capsys: pytest.CaptureFixture[str], options: str, message: str
+) -> None:
+    before = {file.name: file.read_bytes() for file in exported_copy.iterdir()}
+    assert message in failure(capsys, main, exported_copy, sources.val, *options.split())
+    assert {file.name: file.read_bytes() for file in exported_copy.iterdir()} == before
+
+
+def test_missing_source(exported_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "nowhere: no such directory" in failure(capsys, main, exported_copy, "nowhere")
+
+
+@pytest.mark.parametrize("score", ["auto", "nan+energy"])
+def test_one_image_is_not_enough_to_choose_on_and_to_calibrate(
+    exported_copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], score: str
+) -> None:
+    np.savez(tmp_path / "one.npz", images=np.zeros((1, 16, 16, 3), np.uint8), labels=["red"])
+    message = failure(capsys, main, exported_copy, tmp_path / "one.npz", "--score", score, "--alpha", "0.5")
+    assert "0 calibration images are too few for alpha = 0.5: at least 1 are needed" in message
+
+
+def test_missing_bundle(sources: Sources, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "manifest.json: not found" in failure(capsys, main, tmp_path / "nowhere", sources.val)
+
+
+def test_damaged_bundle(exported_copy: Path, sources: Sources, capsys: pytest.CaptureFixture[str]) -> None:
+    model = exported_copy / "model.onnx"
+    model.write_bytes(model.read_bytes()[:-1])
+    assert "model.onnx: expected" in failure(capsys, main, exported_copy, sources.val)
+
+
+def test_a_graph_of_another_manifest(exported_copy: Path, sources: Sources, capsys: pytest.CaptureFixture[str]) -> None:
+    """Labels edited by hand in manifest.json, while the graph still has the old ones."""
+    file = exported_copy / "manifest.json"
+    file.write_text(file.read_text().replace('"blue"', '"turquoise"'))
+    assert "labels in the graph's metadata is not that of" in failure(capsys, main, exported_copy, sources.val)
+
+
+def test_arguments_are_required(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "BUNDLE" in failure(capsys, main)
+
+
+# --- another operating point, without images
+
+
+@pytest.mark.parametrize("alpha", ["0.05", "0.1"])
+def test_the_threshold_moves_to_a_stored_operating_point(exported_copy: Path, sources: Sources, alpha: str) -> None:
+    before = Bundle.load(exported_copy).manifest
+    output = call(main, exported_copy, "--alpha", alpha)
+    after = Bundle.load(exported_copy).manifest
+    assert before.gate is not None
+    assert after.gate == before.gate.at(float(alpha))
+    assert (after.calibration, after.confidence) == (before.calibration, before.confidence)
+    assert f"rejected with probability at most {alpha}" in output
+    scores, accept = scores_and_default_decisions(exported_copy, str(sources.val))
+    own = scores[:, after.scores.index(after.gate.score)]
+    np.testing.assert_array_equal(accept, own >= np.float32(after.gate.threshold))
+    Gate.load(exported_copy, threads=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--alpha 0.01", "no operating point for alpha = 0.01; stored are 0.05, 0.1."),
+        ("--alpha 0.05 --score nan", "without SOURCE only --alpha can be given"),
+        ("--alpha 0.05 --class-conditional", "without SOURCE only --alpha can be given"),
+        ("--alpha 0.05 --aux a.tar", "without SOURCE only --alpha can be given"),
+        ("--score nan", "without SOURCE only --alpha can be given"),
+        ("", "without SOURCE only --alpha can be given"),
+    ],
+)
+def test_what_needs_images(exported_copy: Path, capsys: pytest.CaptureFixture[str], options: str, message: str) -> None:
+    before = {file.name: file.read_bytes() for file in exported_copy.iterdir()}
+    assert message in failure(capsys, main, exported_copy, *options.split())
+    assert {file.name: file.read_bytes() for file in exported_copy.iterdir()} == before
+
+
+def test_a_bundle_that_was_not_calibrated_has_no_operating_points(
+    uncalibrated: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "not calibrated yet; give a SOURCE" in failure(capsys, main, uncalibrated, "--alpha", "0.05")
+
+
+# --- what the gate is made of
+
+
+def test_what_the_gate_had_stays_unless_given(exported_copy: Path, sources: Sources) -> None:
+    call(main, exported_copy, sources.val, "--score", "msp+nan", "--merge", "harmonic", "--class-conditional")
+    first = Bundle.load(exported_copy).manifest
+    call(main, exported_copy, sources.val, "--alpha", "0.2")
+    again = Bundle.load(exported_copy).manifest
+    assert first.gate is not None
+    assert again.gate is not None
+    assert again.merged == first.merged
+    assert again.merged["msp+nan"].method == "harmonic"
+    assert (again.gate.score, again.gate.class_conditional, again.gate.alpha) == ("msp+nan", True, 0.2)
+    call(main, exported_copy, sources.val, "--no-class-conditional", "--merge", "min")
+    last = Bundle.load(exported_copy).manifest
+    assert last.gate is not None
+    assert (last.merged["msp+nan"].method, last.gate.class_conditional) == ("min", False)
+
+
+def test_auto_on_a_file(exported_copy: Path, sources: Sources) -> None:
+    output = call(main, exported_copy, sources.val, "--score", "auto", "--aux", sources.noise, "--aux", sources.dark)
+    gate = Gate.load(exported_copy, threads=1).manifest.gate
+    assert gate is not None
+    assert gate.choice is not None
+    assert gate.choice.outliers == {"noise.npz": 50, "dark": 20}
+    assert f"{gate.score} *" in output
+    assert "The scores were compared on 30 other in-distribution images" in output
+    assert "| AUROC, %" in (exported_copy / "card.md").read_text()
+
+
+def test_images_of_other_classes_calibrate_the_gate_but_no_confidence(exported_copy: Path, sources: Sources) -> None:
+    output = call(main, exported_copy, sources.noise)
+    assert "warning: the reported confidence is the model's own, for want of labelled images" in output
+    assert Bundle.load(exported_copy).manifest.confidence is None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--score auto --aux nowhere", "nowhere: no such directory"),
+        ("--temperature warm", "--temperature must be positive or auto, found warm"),
+        ("--merge sum", "invalid choice: 'sum'"),
+        ("--score msp+msp", "merges a score with itself"),
+    ],
+)
+def test_wrong_options_of_the_gate(
+    exported_copy: Path, sources: Sources, capsys: pytest.CaptureFixture[str], options: str, message: str
+) -> None:
+    assert message in failure(capsys, main, exported_copy, sources.val, *options.split())
+
+
+# --- other files
+
+
+def test_other_files_stay_and_engines_go(exported_copy: Path, sources: Sources) -> None:
+    (exported_copy / "NOTES.md").write_text("mine")
+    (exported_copy / "docs").mkdir()
+    (exported_copy / "docs" / "plot.png").write_bytes(b"png")
+    (exported_copy / "engines").mkdir()
+    (exported_copy / "engines" / "a.engine").write_bytes(b"engine")
+    output = call(main, exported_copy, sources.val)
+    names = {file.relative_to(exported_copy).as_posix() for file in exported_copy.rglob("*") if file.is_file()}
+    assert names == {"manifest.json", "model.onnx", "card.md", "NOTES.md", "docs/plot.png"}
+    assert (exported_copy / "NOTES.md").read_text() == "mine"
+    assert "dropped, as made for the gate before: engines/a.engine, evaluation.json, histogram.png" in output

@@ -1,0 +1,230 @@
+"""``python -m export.convert``, and ``--precision`` of ``python -m export``."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime as ort
+import pytest
+
+from export.__main__ import main as export
+from export.calibrate.__main__ import main as calibrate
+from export.convert.__main__ import main
+from export.convert.options import add_precision_options, int8_options
+from export.evaluate.__main__ import main as evaluate
+from export.exceptions import ExportError
+from export.leakage import hashes
+from export.tensorrt.__main__ import main as add_engine
+from export.tensorrt.attach import attach
+from export.tensorrt.build import Built
+from runtime import Gate, NotCalibrated
+from runtime.bundle import Bundle
+from runtime.manifest import EngineSpec
+from tests.export.conftest import call
+from tests.export.convert.graphs import write_bundle
+from tests.small import ALPHA, LABELS, calibration_images
+from tests.train.commands import failure
+
+COUNT = 400
+IMAGES = calibration_images(COUNT, seed=7)
+
+
+@pytest.fixture(scope="module")
+def fp32(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_bundle(tmp_path_factory.mktemp("fp32") / "small", IMAGES)
+
+
+@pytest.fixture(scope="module")
+def calibration(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("images") / "calibration.npz"
+    np.savez(path, images=IMAGES, labels=np.array(LABELS)[np.arange(COUNT) % 3])
+    return path
+
+
+@pytest.fixture(scope="module")
+def int8(fp32: Path, calibration: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("int8") / "small"
+    call(main, fp32, "--precision", "int8", "--calibration", calibration, "--out", out, "--int8-method", "minmax")
+    return out
+
+
+def calibrating(bundle: Path) -> npt.NDArray[np.uint8]:
+    """The images that its ranges were not learned from: a quarter of them is held out."""
+    manifest = Bundle.load(bundle).manifest
+    order = np.random.default_rng(0).permutation(COUNT)
+    assert manifest.data["quantisation"].images == COUNT // 4
+    return IMAGES[np.sort(order[COUNT // 4 :])]
+
+
+def energies(bundle: Path, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    return np.array([decision.scores["energy"] for decision in Gate.load(bundle, threads=1).decide(images)])
+
+
+def test_the_threshold_is_that_of_its_own_scores(int8: Path) -> None:
+    gate = Bundle.load(int8).manifest.gate
+    assert gate is not None
+    images = calibrating(int8)
+    assert gate.n_calibration == len(images) == 300
+    assert gate.threshold == pytest.approx(np.sort(energies(int8, images))[29])  # floor(0.1 * 301) = 30
+    assert (gate.score, gate.alpha) == ("energy", ALPHA)
+
+
+def test_the_manifest_and_the_card_say_it(int8: Path, fp32: Path) -> None:
+    before, manifest = Bundle.load(fp32).manifest, Bundle.load(int8).manifest
+    assert (before.model.precision, manifest.model.precision) == ("fp32", "int8")
+    how = manifest.provenance["quantisation"]
+    assert (how["target"], how["method"], how["keep"], how["layers"], how["images"]) == (
+        "cpu",
+        "minmax",
+        ["first"],
+        2,
+        100,
+    )
+    card = (int8 / "card.md").read_text()
+    assert "| int8" in card
+    assert "## Precision\n\nThe layers before the penultimate activations are int8;" in card
+
+
+def test_parity_is_that_of_the_two_bundles(int8: Path, fp32: Path) -> None:
+    images = calibrating(int8)
+    gates = [Gate.load(path, threads=1) for path in (fp32, int8)]
+    old, new = (gate.decide(images) for gate in gates)
+    logits = [gate.engine.run(images).logits.astype(np.float64) for gate in gates]
+    parity = gates[1].manifest.parity
+    assert parity is not None
+    assert parity.images == 300
+    assert parity.label_agreement == np.mean([a.class_index == b.class_index for a, b in zip(old, new, strict=True)])
+    assert parity.max_logit_difference == pytest.approx(np.abs(logits[0] - logits[1]).max())
+    assert parity.mean_logit_difference == pytest.approx(np.abs(logits[0] - logits[1]).mean())
+    assert parity.newly_rejected == sum(b.is_ood and not a.is_ood for a, b in zip(old, new, strict=True))
+    assert parity.newly_accepted == sum(a.is_ood and not b.is_ood for a, b in zip(old, new, strict=True))
+    threshold = old[0].score.threshold
+    kept = [a.is_ood != (b.score.value < threshold) for a, b in zip(old, new, strict=True)]
+    assert parity.flips_with_fp32_threshold == sum(kept)
+
+
+def test_another_calibration_leaves_the_same_images_out(int8: Path, tmp_path: Path) -> None:
+    """Those of the ranges, and no other; what parity told is then of an earlier threshold."""
+    copy = Path(shutil.copytree(int8, tmp_path / "small"))
+    fresh = calibration_images(100, seed=8)
+    both = np.concatenate([IMAGES, fresh])
+    np.savez(tmp_path / "more.npz", images=both, labels=np.zeros(len(both), np.int64))
+    call(calibrate, copy, tmp_path / "more.npz", "--alpha", 0.05)
+    manifest = Bundle.load(copy).manifest
+    assert manifest.gate is not None
+    assert manifest.gate.n_calibration == 400
+    kept = np.concatenate([calibrating(copy), fresh])
+    assert manifest.gate.threshold == pytest.approx(np.sort(energies(copy, kept))[19])  # floor(0.05 * 401) = 20
+    assert manifest.parity is None
+    assert "Against the fp32 bundle" not in (copy / "card.md").read_text()
+
+
+def test_images_of_the_ranges_alone_calibrate_nothing(
+    int8: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen = IMAGES[~np.isin(hashes(IMAGES), hashes(calibrating(int8)))]
+    np.savez(tmp_path / "seen.npz", images=seen, labels=np.zeros(len(seen), np.int64))
+    message = failure(capsys, calibrate, int8, tmp_path / "seen.npz")
+    assert message == "the graph was quantised with all of these images: calibrate it on others"
+
+
+def test_images_of_the_ranges_are_not_evaluated_on(
+    int8: Path, calibration: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = failure(capsys, evaluate, int8, "--id", calibration, "--ood", f"same={calibration}")
+    assert "are among those of the quantisation of small" in message
+
+
+def test_fp16_is_calibrated_on_all_images(fp32: Path, calibration: Path, tmp_path: Path) -> None:
+    output = call(main, fp32, "--precision", "fp16", "--calibration", calibration, "--out", tmp_path / "half")
+    manifest = Bundle.load(tmp_path / "half").manifest
+    assert manifest.gate is not None
+    assert manifest.gate.n_calibration == COUNT
+    assert manifest.parity is not None
+    assert manifest.parity.label_agreement > 0.99
+    assert "The layers before the penultimate activations are fp16;" in output
+    assert "quantisation" not in manifest.data
+
+
+def test_fp16_without_images_rejects_everything(fp32: Path, tmp_path: Path) -> None:
+    call(main, fp32, "--precision", "fp16", "--out", tmp_path / "half")
+    with pytest.raises(NotCalibrated):
+        Gate.load(tmp_path / "half")
+    session = ort.InferenceSession(str(tmp_path / "half" / "model.onnx"), providers=["CPUExecutionProvider"])
+    (accept,) = session.run(["accept"], {"images": IMAGES})
+    assert not accept.any()
+    assert Bundle.load(tmp_path / "half").manifest.parity is None
+
+
+def test_engines_of_the_fp32_graph_are_left_behind(fp32: Path, tmp_path: Path) -> None:
+    source = Bundle.load(shutil.copytree(fp32, tmp_path / "source"))
+    model = source.manifest.files["model.onnx"].sha256
+    attach(source, Built(b"engine", EngineSpec("tensorrt", "1.2.3", (89,), "fp32", (1, 4, 8), model, 9, 3)))
+    call(main, source.path, "--precision", "fp16", "--out", tmp_path / "fp16")
+    made = Bundle.load(tmp_path / "fp16")
+    assert not made.manifest.engines
+    assert set(made.manifest.files) == {"model.onnx"}
+
+
+def test_an_int8_graph_for_a_cpu_is_not_built_by_tensorrt(int8: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    message = failure(capsys, add_engine, int8, "--tensorrt", "rtx")
+    assert message.startswith(
+        f"{int8}: its int8 graph is for ONNX Runtime on a CPU, and TensorRT takes no zero points; "
+    )
+
+
+def test_int8_for_an_engine_is_for_tensorrt() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--calibration", default="images")
+    add_precision_options(parser)
+    given = ["--precision", "int8", "--int8-method", "minmax"]
+    assert int8_options(parser.parse_args(given)).target == "cpu"
+    assert int8_options(parser.parse_args(given), tensorrt=True).target == "tensorrt"
+    with pytest.raises(ExportError, match=r"^--int8-for cpu does not go with --tensorrt"):
+        int8_options(parser.parse_args([*given, "--int8-for", "cpu"]), tensorrt=True)
+
+
+def test_export_with_a_precision(weights: Path, labels: Path, calibration: Path, tmp_path: Path) -> None:
+    """A foreign model of one layer, all the way."""
+    out = tmp_path / "bundle"
+    foreign = "--model tests.export.factories:plain --size 16 --mean .5 .4 .3 --std .2 .25 .3"
+    options = "--precision int8 --int8-keep none --int8-for tensorrt --int8-method minmax --alpha 0.1"
+    sources = ("--checkpoint", weights, "--labels", labels, "--calibration", calibration, "--out", out)
+    output = call(export, *foreign.split(), *options.split(), *sources)
+    manifest = Bundle.load(out).manifest
+    assert (manifest.model.precision, manifest.provenance["quantisation"]["target"]) == ("int8", "tensorrt")
+    assert manifest.provenance["verification"]["decision_flips"] == 0
+    assert manifest.parity is not None
+    assert "The layers before the penultimate activations are int8;" in output
+    kinds = {tensor.data_type for tensor in onnx.load(out / "model.onnx").graph.initializer}
+    assert onnx.TensorProto.INT8 in kinds
+    Gate.load(out, threads=1).decide(IMAGES[:2])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--precision int8", "--precision int8 needs --calibration"),
+        ("--precision fp16 --int8-method minmax", "--int8-method goes with --precision int8, found fp16"),
+        ("--precision int8 --calibration x --int8-keep middle", "--int8-keep middle: expected first, last"),
+        ("--precision int8 --calibration nowhere", "nowhere: no such directory"),
+        ("--precision bf16", "invalid choice: 'bf16'"),
+        ("--precision fp32", "invalid choice: 'fp32'"),
+        ("", "--precision"),
+    ],
+)
+def test_wrong_options(
+    fp32: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: str, message: str
+) -> None:
+    assert message in failure(capsys, main, fp32, *options.split(), "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_converted_already(int8: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    message = failure(capsys, main, int8, "--precision", "fp16", "--out", tmp_path / "out")
+    assert message == "small is int8 already; convert its fp32 bundle"

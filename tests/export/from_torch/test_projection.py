@@ -1,0 +1,37 @@
+"""A network with NAN's projection head, from training to the exported file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from export.detectors import base as scores
+from export.from_torch.artifact import assemble, seal
+from export.from_torch.backbone import Backbone
+from export.from_torch.classifier import from_checkpoint
+from export.from_torch.verification import verify
+from runtime.engines.ort.cpu import OnnxRuntimeCpu
+from tests.train.sets import SPEC, colours, noise
+from train.config import Config
+from train.loop import CHECKPOINT, train
+
+
+def test_the_head_s_hidden_layer_is_the_penultimate(tmp_path: Path) -> None:
+    config = Config(method="cross-entropy", arch="resnet20+nan", epochs=1, batch_size=8, padding=0, precision="fp32")
+    train(config, SPEC, colours(40), colours(12), tmp_path)
+    classifier = from_checkpoint(tmp_path / CHECKPOINT)
+    model, manifest = assemble(classifier, "nan", {"energy": {"temperature": 1.0}})
+    engine = OnnxRuntimeCpu(seal(model, manifest), threads=1)
+    images = noise(5)
+    verify(Backbone(classifier.module, SPEC), engine, manifest, images)
+    outputs = engine.run(images, penultimate=True)
+    assert outputs.penultimate is not None
+    with torch.no_grad():
+        _, hidden = Backbone(classifier.module, SPEC)(torch.from_numpy(images))
+    np.testing.assert_allclose(outputs.penultimate, hidden.numpy(), rtol=1e-4, atol=1e-5)
+    expected = scores.compute(outputs.logits, hidden.numpy(), ["nan"], {})[:, 0]
+    np.testing.assert_allclose(outputs.scores[:, manifest.scores.index("nan")], expected, rtol=1e-4)
+    assert manifest.model.arch == "resnet20+nan"
+    assert manifest.model.features == 512

@@ -1,0 +1,60 @@
+"""Mean average precision against scikit-learn, and its interval against the bootstrap."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score
+
+from export.metrics.multilabel import influence, mean_average_precision
+
+
+def test_equals_scikit_learn(rng: np.random.Generator) -> None:
+    logits, labels = rng.normal(size=(60, 4)).round(1), rng.random((60, 4)) < 0.3
+    found = mean_average_precision(logits, labels)
+    assert found is not None
+    assert found.value == pytest.approx(average_precision_score(labels, logits, average="macro"))
+    assert found.labels == 4
+
+
+def test_labels_that_do_not_divide_the_images_are_left_out(rng: np.random.Generator) -> None:
+    logits, labels = rng.normal(size=(60, 4)), rng.random((60, 4)) < 0.3
+    labels[:, 0], labels[:, 2] = False, True
+    found = mean_average_precision(logits, labels)
+    assert found is not None
+    assert found.labels == 2
+    assert found.value == pytest.approx(average_precision_score(labels[:, [1, 3]], logits[:, [1, 3]], average="macro"))
+
+
+def test_no_label_at_all() -> None:
+    assert mean_average_precision(np.zeros((5, 2)), np.zeros((5, 2), bool)) is None
+
+
+def test_influence_is_the_derivative_by_an_images_weight(rng: np.random.Generator) -> None:
+    """scikit-learn's weighted average precision, differenced; many scores tie."""
+    scores, labels, step = rng.integers(0, 12, 40).astype(float), rng.random(40) < 0.4, 1e-6
+    found = influence(scores, labels)
+    assert found.mean() == pytest.approx(0, abs=1e-12)
+    for index, value in enumerate(found):
+        changed = []
+        for sign in (1, -1):
+            weights = np.full(40, (1 - sign * step) / 40)
+            weights[index] += sign * step
+            changed.append(average_precision_score(labels, scores, sample_weight=weights))
+        assert value == pytest.approx((changed[0] - changed[1]) / (2 * step), abs=1e-6)
+
+
+def test_the_interval_is_as_wide_as_the_bootstraps_over_images(rng: np.random.Generator) -> None:
+    """Labels of an image occur together, so that images, not labels, must be drawn."""
+    shared = rng.normal(size=(400, 1))
+    labels = shared + rng.normal(size=(400, 3)) > 0.8
+    logits = labels + shared + rng.normal(size=(400, 3))
+    found = mean_average_precision(logits, labels)
+    assert found is not None
+    draws = []
+    for _ in range(200):
+        drawn = rng.integers(0, 400, 400)
+        draws.append(average_precision_score(labels[drawn], logits[drawn], average="macro"))
+    low, high = found.interval
+    assert low < found.value < high
+    assert high - low == pytest.approx(np.subtract(*np.quantile(draws, [0.975, 0.025])), rel=0.3)

@@ -1,0 +1,112 @@
+"""What is said of a gate."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from export.report.guarantee import gate_text
+from runtime.manifest import (
+    Calibration,
+    Choice,
+    ClassPoint,
+    Confidence,
+    Manifest,
+    Merged,
+    MergeMethod,
+    OperatingPoint,
+    OrderStatistics,
+    PValueCurve,
+    Task,
+)
+from tests.export.figures import MANIFEST, UNCALIBRATED, markdown_tables
+from tests.small import LABELS
+
+
+def test_gate_text_says_what_is_promised() -> None:
+    text = gate_text(MANIFEST)
+    for part in ("`energy >= 4.25`", "1000 in-distribution images", "at most 0.05", "93.55 %", "96.21 %"):
+        assert part in text
+
+
+def test_gate_text_before_calibration() -> None:
+    assert gate_text(UNCALIBRATED).startswith("Not calibrated: the file rejects everything.")
+
+
+# --- what the gate is made of
+
+
+def gate(others: dict[str, Any] | None = None, /, **changes: Any) -> Manifest:
+    """The manifest with another gate, and other fields that go with it."""
+    assert MANIFEST.gate is not None
+    return replace(MANIFEST, gate=replace(MANIFEST.gate, **changes), **(others or {}))
+
+
+def test_the_largest_rejection_rate_is_said() -> None:
+    assert "the largest rejection rate compatible with it at 95 % is 6.18 %" in gate_text(MANIFEST)
+
+
+def test_operating_points_and_those_left_out_are_said() -> None:
+    text = gate_text(gate(operating_points=(OperatingPoint(0.1, 5.0, (0.8, 0.9), 0.2),)))
+    assert "Operating points: alpha = 0.05, 0.1; 0.05 is the default." in text
+    assert "Left out, for want of calibration images: 0.01 (needs 99 images)." in text
+
+
+def test_thresholds_by_class_are_a_table_and_those_that_fell_back_are_named() -> None:
+    point = ClassPoint(123, 3.5, (0.9, 0.98), 0.0875)
+    calibration = Calibration(
+        1000,
+        (1000,),
+        {"msp": (0.5,), "energy": (4.25,)},
+        {LABELS[0]: OrderStatistics(123, (123,), (9.0,))},
+    )
+    manifest = gate({"calibration": calibration}, class_conditional=True, classes={LABELS[0]: point})
+    (rows,) = markdown_tables(gate_text(manifest, markdown=True))
+    assert rows[1:] == [["cat", "123", "3.5", "90.00 to 98.00 %", "8.75 %"]]
+    text = gate_text(manifest)
+    assert "reaches the threshold of its predicted class" in text
+    assert "Fewer than 19 calibration images were predicted as dog, ship" in text
+    assert "an image of any class is rejected with probability at most 0.1." in text
+
+
+def test_the_choice_is_a_table() -> None:
+    choice = Choice(
+        250,
+        {"noise": 100, "aux.tar": 200},
+        {"noise": {"msp": 0.5, "energy": 0.9}, "aux.tar": {"msp": 0.75, "energy": 0.8}},
+        {"0.1": 0.85, "1": 0.8},
+    )
+    manifest = replace(gate(choice=choice), score_parameters={"energy": {"temperature": 0.1}})
+    text = gate_text(manifest, markdown=True)
+    assert markdown_tables(text) == [
+        [
+            ["AUROC, %", "noise", "aux.tar", "mean"],
+            ["msp", "50.00", "75.00", "62.50"],
+            ["energy *", "90.00", "80.00", "85.00"],
+        ]
+    ]
+    assert "compared on 250 other in-distribution images, against the outliers noise (100), aux.tar (200)" in text
+    assert "temperature 0.1 was chosen with them, by mean AUROC (0.1: 85.00, 1: 80.00)" in text
+
+
+@pytest.mark.parametrize(("method", "words"), [("min", "their minimum"), ("harmonic", "their harmonic mean")])
+def test_a_merged_score_says_what_it_is_made_of(method: MergeMethod, words: str) -> None:
+    curve = PValueCurve((1.0,), (1.0,), 1.0)
+    others = {
+        "scores": ("msp", "energy", "msp+energy"),
+        "merged": {"msp+energy": Merged(method, 77, {"msp": curve, "energy": curve})},
+        "calibration": Calibration(1000, (1000,), {"msp": (0.5,), "energy": (4.25,), "msp+energy": (1.0,)}),
+    }
+    manifest = gate(others, score="msp+energy")
+    text = gate_text(manifest)
+    assert f"`msp+energy` merges the p-values of msp, energy: {words}" in text
+    assert "from 77 other in-distribution images" in text
+
+
+@pytest.mark.parametrize(("task", "function"), [("multiclass", "softmax"), ("multilabel", "sigmoid")])
+def test_the_confidence_says_how_far_off_it_was(task: Task, function: str) -> None:
+    text = gate_text(replace(MANIFEST, task=task, confidence=Confidence(0.25, 900, 0.5, 0.0125)))
+    assert f"is {function}(logits / T) with T = 0.25" in text
+    assert "went from 50.00 % to 1.25 %" in text

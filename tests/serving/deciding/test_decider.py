@@ -1,0 +1,127 @@
+"""Which images are decided on by the event loop itself, and which by the pipeline."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from runtime import Gate
+from runtime.bundle import Bundle
+from runtime.exceptions import EngineError, ImageError
+from serving.deciding.decider import Caller, Decider
+from serving.deciding.served import Served
+from serving.settings import Settings
+from tests.small import calibration_images, encode
+
+PNG = encode(calibration_images(1)[0])
+LARGE = encode(np.zeros((300, 300, 3), np.uint8))
+
+
+async def _never() -> None:
+    await asyncio.Event().wait()
+
+
+class Watched:
+    """A decider whose engine tells which thread it ran on."""
+
+    def __init__(self, gate: Gate) -> None:
+        self.threads: list[str] = []
+        self.heard: list[str] = []
+        run = gate.engine.run
+
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            self.threads.append(threading.current_thread().name)
+            return run(*args, **kwargs)
+
+        gate.engine.run = watched  # type: ignore[method-assign]
+        self.decider = Decider(Served(gate, [lambda decided: self.heard.append(decided.request_id)]), Settings())
+
+    async def ask(self, image: bytes, name: str = "") -> str:
+        with self.decider.using() as use:
+            return (await self.decider.decide(image, Caller(name, _never), use)).decision
+
+    def here(self) -> list[bool]:
+        """Of each engine call, whether it was the event loop's."""
+        return [name == threading.main_thread().name for name in self.threads]
+
+
+def run(bundle: Bundle, body: Callable[[Watched], Awaitable[None]]) -> None:
+    async def main() -> None:
+        watched = Watched(Gate.load(bundle.path, threads=1))
+        await body(watched)
+        await watched.decider.close()
+
+    asyncio.run(main())
+
+
+def test_an_image_alone_is_decided_on_at_once_if_the_engine_is_known_to_be_quick(shared_bundle: Bundle) -> None:
+    async def body(watched: Watched) -> None:
+        first = await watched.ask(PNG, "first")
+        watched.decider.served.engine_seconds = 0.001
+        assert await watched.ask(PNG, "second") == first
+        watched.decider.served.engine_seconds = 0.1
+        assert await watched.ask(PNG, "third") == first
+        assert watched.here() == [False, True, False]
+        assert watched.heard == ["first", "second", "third"]
+
+    run(shared_bundle, body)
+
+
+def test_images_that_come_together_go_to_the_threads(shared_bundle: Bundle) -> None:
+    async def body(watched: Watched) -> None:
+        watched.decider.served.engine_seconds = 0.0
+        names = [str(i) for i in range(8)]
+        assert len(set(await asyncio.gather(*(watched.ask(PNG, name) for name in names)))) == 1
+        assert sum(watched.here()) == 1  # the first, which could not know
+        assert sorted(watched.heard) == names
+
+    run(shared_bundle, body)
+
+
+def test_a_large_image_goes_to_the_threads(shared_bundle: Bundle) -> None:
+    async def body(watched: Watched) -> None:
+        watched.decider.served.engine_seconds = 0.0
+        await watched.ask(LARGE)
+        assert watched.here() == [False]
+
+    run(shared_bundle, body)
+
+
+def test_what_goes_wrong_at_once_is_the_same_error(shared_bundle: Bundle) -> None:
+    async def body(watched: Watched) -> None:
+        watched.decider.served.engine_seconds = 0.0
+        with pytest.raises(ImageError):
+            await watched.ask(b"no image")
+        run = watched.decider.gate.engine.run
+
+        def fails(*_: Any, **__: Any) -> Any:
+            raise EngineError("broken")
+
+        watched.decider.gate.engine.run = fails  # type: ignore[method-assign]
+        with pytest.raises(EngineError):
+            await watched.ask(PNG)
+        watched.decider.gate.engine.run = run  # type: ignore[method-assign]
+        await watched.ask(PNG)
+
+    run(shared_bundle, body)
+
+
+def test_a_request_that_is_cancelled_leaves_the_way_open(shared_bundle: Bundle) -> None:
+    async def body(watched: Watched) -> None:
+        watched.decider.served.engine_seconds = 0.0
+        request = asyncio.ensure_future(watched.ask(PNG))
+        await asyncio.sleep(0)
+        request.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await request
+        await asyncio.sleep(0)
+        watched.decider.served.engine_seconds = 0.0
+        await watched.ask(PNG)
+        assert watched.here() == [True, True]
+
+    run(shared_bundle, body)

@@ -1,0 +1,242 @@
+"""The pipeline's promises, on a gate that can be held up."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from time import monotonic, sleep
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from runtime import Gate
+from runtime.exceptions import EngineError, NotAnImage
+from serving.deciding.pipeline import Expired, Job, Pipeline, Request, suitable_batch
+
+
+class SlowGate:
+    """Decides that an image is its first pixel; its engine waits for `go`, and records its batches."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.batches: list[list[int]] = []
+        self.fails = False
+
+    def preprocess(self, data: bytes) -> npt.NDArray[np.uint8]:
+        if data == b"bad":
+            raise NotAnImage("no")
+        return np.full((2, 2, 3), data[0], np.uint8)
+
+    def decide(self, images: npt.NDArray[np.uint8]) -> list[int]:
+        batch = images[:, 0, 0, 0].tolist()
+        self.batches.append(batch)
+        assert self.go.wait(10)
+        if self.fails:
+            raise EngineError("broken")
+        return cast("list[int]", batch)
+
+
+class Run:
+    """A pipeline and what it delivered."""
+
+    def __init__(self, **options: Any) -> None:
+        self.gate = SlowGate()
+        self.done: list[Job] = []
+        self.pipeline = Pipeline(self._deliver, **{"threads": 2, **options})
+
+    def _deliver(self, jobs: Sequence[Job]) -> None:
+        self.done += jobs
+
+    def submit(
+        self, *sources: Any, bulk: bool = False, deadline: float = 60, gate: SlowGate | None = None
+    ) -> list[Job]:
+        request = Request(monotonic() + deadline, bulk)
+        jobs = [Job(request, cast(Gate, gate or self.gate), source) for source in sources]
+        self.pipeline.submit(jobs)
+        return jobs
+
+    def until(self, condition: Callable[[], object]) -> None:
+        limit = monotonic() + 10
+        while not condition():
+            assert monotonic() < limit
+            sleep(0.002)
+
+
+@pytest.fixture
+def make() -> Iterator[Callable[..., Run]]:
+    runs: list[Run] = []
+
+    def start(**options: Any) -> Run:
+        runs.append(Run(**options))
+        return runs[-1]
+
+    yield start
+    for run in runs:
+        run.gate.go.set()
+        run.pipeline.close()
+
+
+def blocked(run: Run) -> None:
+    """The engine is busy with one image."""
+    run.submit(bytes([0]))
+    run.until(lambda: run.gate.batches)
+
+
+def outcomes(jobs: Sequence[Job]) -> list[Any]:
+    return [job.outcome for job in jobs]
+
+
+def test_an_idle_engine_does_not_wait_for_company(make: Callable[..., Run]) -> None:
+    run = make()
+    run.gate.go.set()
+    for value in range(5):
+        (job,) = run.submit(bytes([value]))
+        run.until(lambda job=job: job.finished)
+    assert run.gate.batches == [[0], [1], [2], [3], [4]]
+
+
+def test_a_busy_engine_gets_all_that_came_meanwhile(make: Callable[..., Run]) -> None:
+    run = make(max_batch=8)
+    blocked(run)
+    jobs = [job for value in range(1, 13) for job in run.submit(bytes([value]))]
+    run.until(lambda: all(job.ready for job in jobs))
+    assert run.pipeline.waiting(False) == 12
+    run.gate.go.set()
+    run.until(lambda: len(run.done) == 13)
+    assert [len(batch) for batch in run.gate.batches] == [1, 8, 4]
+    assert outcomes(jobs) == [[value] for value in range(1, 13)]
+    assert run.pipeline.waiting(False) == 0
+
+
+def test_a_bad_image_reaches_no_batch(make: Callable[..., Run]) -> None:
+    run = make()
+    blocked(run)
+    jobs = run.submit(b"\1", b"bad", b"\2", bulk=True)
+    run.until(lambda: jobs[1].finished)
+    assert isinstance(jobs[1].outcome, NotAnImage)
+    run.gate.go.set()
+    run.until(lambda: len(run.done) == 4)
+    assert sorted(run.gate.batches[1]) == [1, 2]
+    assert outcomes([jobs[0], jobs[2]]) == [[1], [2]]
+
+
+def test_an_array_s_decisions_are_its_own(make: Callable[..., Run]) -> None:
+    run = make()
+    blocked(run)
+    array = np.arange(5, 9, dtype=np.uint8)[:, None, None, None].repeat(2, 1).repeat(2, 2).repeat(3, 3)
+    jobs = [*run.submit(b"\1"), *run.submit(array, bulk=True), *run.submit(b"\2")]
+    run.until(lambda: all(job.ready for job in jobs))
+    run.gate.go.set()
+    run.until(lambda: len(run.done) == 4)
+    assert outcomes(jobs) == [[1], [5, 6, 7, 8], [2]]
+    assert len(run.gate.batches) == 2
+
+
+@pytest.mark.parametrize("abandoned", [False, True])
+def test_what_nobody_waits_for_is_not_inferred(make: Callable[..., Run], abandoned: bool) -> None:
+    run = make()
+    blocked(run)
+    (late,) = run.submit(b"\1", deadline=60 if abandoned else 0.05)
+    (good,) = run.submit(b"\2")
+    run.until(lambda: late.ready and good.ready)
+    late.request.abandoned = abandoned
+    sleep(0.06)
+    run.gate.go.set()
+    run.until(lambda: len(run.done) == 3)
+    assert run.gate.batches == [[0], [2]]
+    assert late.outcome is None if abandoned else isinstance(late.outcome, Expired)
+    assert good.outcome == [2]
+
+
+def test_a_batch_never_mixes_two_gates(make: Callable[..., Run]) -> None:
+    run = make()
+    blocked(run)
+    other = SlowGate()
+    other.go.set()
+    jobs = [*run.submit(b"\1"), *run.submit(b"\2", gate=other), *run.submit(b"\3", gate=other), *run.submit(b"\4")]
+    run.until(lambda: all(job.ready for job in jobs))
+    run.gate.go.set()
+    run.until(lambda: len(run.done) == 5)
+    assert sorted(chain(*run.gate.batches)) == [0, 1, 4]
+    assert sorted(chain(*other.batches)) == [2, 3]
+
+
+def test_a_failed_batch_fails_its_own_images_alone(make: Callable[..., Run]) -> None:
+    run = make()
+    run.gate.fails = True
+    run.gate.go.set()
+    (job,) = run.submit(b"\1")
+    run.until(lambda: job.finished)
+    assert isinstance(job.outcome, EngineError)
+    run.gate.fails = False
+    (job,) = run.submit(b"\2")
+    run.until(lambda: job.finished)
+    assert job.outcome == [2]
+
+
+def test_a_large_request_takes_every_second_turn_at_most(make: Callable[..., Run]) -> None:
+    run = make(threads=1)
+    decoded: list[int] = []
+    hold = threading.Event()
+
+    def preprocess(data: bytes) -> npt.NDArray[np.uint8]:
+        assert hold.wait(10)
+        decoded.append(data[0])
+        return np.full((2, 2, 3), data[0], np.uint8)
+
+    run.gate.preprocess = preprocess  # type: ignore[method-assign]
+    run.submit(*[bytes([value]) for value in range(100, 140)], bulk=True)
+    for value in range(1, 6):
+        run.submit(bytes([value]))
+    hold.set()
+    run.gate.go.set()
+    run.until(lambda: len(run.done) == 45)
+    assert max(decoded.index(value) for value in range(1, 6)) < 15
+
+
+def test_an_image_waits_for_company_as_long_as_it_is_told(make: Callable[..., Run]) -> None:
+    run = make(batch_wait=0.2, max_batch=3)
+    run.gate.go.set()
+    run.submit(b"\1")
+    run.submit(b"\2")
+    run.until(lambda: len(run.done) == 2)
+    assert sorted(run.gate.batches[0]) == [1, 2]
+    assert all(job.started - job.submitted >= 0.15 for job in run.done)
+    full = [job for value in (3, 4, 5) for job in run.submit(bytes([value]))]
+    run.until(lambda: len(run.done) == 5)
+    assert max(job.started - job.submitted for job in full) < 0.15
+
+
+def test_engine_calls_run_side_by_side(make: Callable[..., Run]) -> None:
+    run = make(engine_calls=2)
+    run.submit(b"\1")
+    run.until(lambda: len(run.gate.batches) == 1)
+    run.submit(b"\2")
+    run.until(lambda: len(run.gate.batches) == 2)
+
+
+def test_closing_finishes_what_is_queued(make: Callable[..., Run]) -> None:
+    run = make(threads=3, engine_calls=2)
+    run.gate.go.set()
+    jobs = run.submit(*[bytes([value]) for value in range(50)], bulk=True)
+    run.pipeline.close()
+    assert outcomes(jobs) == [[value] for value in range(50)]
+
+
+@pytest.mark.parametrize(
+    ("name", "batches", "asked", "expected"),
+    [
+        ("onnxruntime-cpu", (), 0, 16),
+        ("onnxruntime-cpu", (), 48, 48),
+        ("onnxruntime-cuda", (), 0, 64),
+        ("tensorrt", (1, 8, 32), 0, 32),
+        ("tensorrt", (1, 8, 32), 4, 4),
+    ],
+)
+def test_a_batch_suits_its_engine(name: str, batches: tuple[int, ...], asked: int, expected: int) -> None:
+    engine = SimpleNamespace(name=name, batches=batches)
+    assert suitable_batch(cast("Any", engine), asked) == expected

@@ -1,0 +1,181 @@
+"""Methods that learn from auxiliary outliers too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from train.distributed import process_count
+from train.exceptions import TrainingError
+from train.losses.gradient import Reduction, gradient_loss, gradient_norms
+from train.methods.base import Batch, Method, Step, at_least_float32, logits_of
+from train.methods.double_backward import twice_differentiable
+from train.methods.energy import energy, energy_loss
+from train.methods.outlier_exposure import uniform_cross_entropy
+from train.methods.sampling import Sample, energy_based_sample
+
+
+@dataclass(frozen=True)
+class Energy(Method):
+    """Cross-entropy plus `weight` times the energy loss (GReg eq. 1)."""
+
+    needs_outliers: ClassVar[bool] = True
+
+    weight: float = 0.1  # lambda_S
+    m_in: float = -23.0  # the margins of the energy code for CIFAR-10 (Liu et al. 2020)
+    m_aux: float = -5.0
+
+    def step(self, model: nn.Module, batch: Batch) -> Step:
+        known, outliers = _split(logits_of(model, torch.cat([batch.images, batch.outliers])), batch)
+        return Step(self._terms(known, outliers, batch.labels), known)
+
+    def _terms(self, known: Tensor, outliers: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        loss = energy_loss(energy(known), energy(outliers), self.m_in, self.m_aux)
+        return {"cross_entropy": F.cross_entropy(known, labels), "energy": self.weight * loss}
+
+
+@dataclass(frozen=True)
+class OutlierExposure(Method):
+    """Cross-entropy plus `weight` times the outliers' cross-entropy to the uniform distribution."""
+
+    needs_outliers: ClassVar[bool] = True
+
+    weight: float = 0.5
+
+    def step(self, model: nn.Module, batch: Batch) -> Step:
+        known, outliers = _split(logits_of(model, torch.cat([batch.images, batch.outliers])), batch)
+        return Step(self._terms(known, outliers, batch.labels), known)
+
+    def _terms(self, known: Tensor, outliers: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        loss = uniform_cross_entropy(outliers).mean()
+        return {"cross_entropy": F.cross_entropy(known, labels), "exposure": self.weight * loss}
+
+
+@dataclass(frozen=True)
+class GReg(Energy):
+    """The energy loss plus `gradient_weight` times the gradient loss of the energy (GReg eq. 3)."""
+
+    gradient_weight: float = 0.05  # lambda of the gradient loss, chosen in docs/greg_settings.md
+    reduction: Reduction = "sample"
+
+    def __post_init__(self) -> None:
+        _check_reduction(self.reduction)
+
+    def step(self, model: nn.Module, batch: Batch) -> Step:
+        return _step(self, model, batch, energy, self.m_in, self.m_aux)
+
+
+@dataclass(frozen=True)
+class GRegOutlierExposure(OutlierExposure):
+    """Outlier Exposure plus the gradient loss of the score it is detected by, S = -max softmax (GReg table 4).
+
+    The paper leaves the margins open: here an image is detected right when its confidence is at least `confident`,
+    an outlier when its confidence is at most `uncertain`.
+    """
+
+    gradient_weight: float = 0.1
+    reduction: Reduction = "sample"
+    confident: float = 0.9
+    uncertain: float = 0.2
+
+    def __post_init__(self) -> None:
+        _check_reduction(self.reduction)
+
+    def step(self, model: nn.Module, batch: Batch) -> Step:
+        return _step(self, model, batch, _negative_confidence, -self.confident, -self.uncertain)
+
+
+@dataclass(frozen=True)
+class GRegPlus(GReg):
+    """GReg on outliers chosen by energy-based sampling (GReg algorithm 1).
+
+    Of the candidates of a step, one cluster for each in-distribution image, those of least energy enter the energy
+    loss and those of most energy the gradient loss.
+    """
+
+    candidates: float = 4.0  # at least so many for each image; more where an epoch would not show every outlier
+
+    def outliers(self, batch_size: int, share: int) -> int:
+        return max(share, int(self.candidates * batch_size))
+
+    def step(self, model: nn.Module, batch: Batch) -> Step:
+        lowest, highest = self._sample(model, batch)
+        chosen = torch.cat([batch.images, batch.outliers[lowest], batch.outliers[highest]])
+        logits, images = _differentiable(model, chosen, twice=self.gradient_weight > 0)
+        sizes = [len(batch.images), len(lowest), len(highest)]
+        known, low, _ = torch.split(logits, sizes)
+        score = energy(logits)
+        inside, outside, far = torch.split(score, sizes)
+        detected = torch.cat([inside <= self.m_in, torch.zeros_like(outside, dtype=torch.bool), far >= self.m_aux])
+        norms = gradient_norms(score, images, detected, create_graph=self.gradient_weight > 0)
+        norms_in, _, norms_aux = torch.split(norms, sizes)
+        terms = self._terms(known, low, batch.labels)
+        return _regularised(terms, known, self.gradient_weight, self.reduction, norms_in, norms_aux)
+
+    @torch.no_grad()
+    def _sample(self, model: nn.Module, batch: Batch) -> Sample:
+        model.eval()  # neither ties candidates together nor counts them in the running statistics
+        logits, features = model(batch.outliers)
+        model.train()
+        return energy_based_sample(
+            features.float().cpu().numpy(), energy(logits.float()).cpu().numpy(), len(batch.images), batch.seed
+        )
+
+
+def _step(
+    method: GReg | GRegOutlierExposure,
+    model: nn.Module,
+    batch: Batch,
+    score_of: Callable[[Tensor], Tensor],
+    m_in: float,
+    m_aux: float,
+) -> Step:
+    """The method's own terms, and the gradient loss of a score where it is beyond its margin."""
+    weight = method.gradient_weight
+    logits, images = _differentiable(model, torch.cat([batch.images, batch.outliers]), twice=weight > 0)
+    known, outliers = _split(logits, batch)
+    score = score_of(logits)
+    inside, outside = _split(score, batch)
+    norms = gradient_norms(score, images, torch.cat([inside <= m_in, outside >= m_aux]), create_graph=weight > 0)
+    terms = method._terms(known, outliers, batch.labels)
+    return _regularised(terms, known, weight, method.reduction, *_split(norms, batch))
+
+
+def _negative_confidence(logits: Tensor) -> Tensor:
+    """-max softmax(f), (B, K) -> (B,); low means in-distribution, as of the energy."""
+    return -logits.softmax(dim=1).amax(dim=1)
+
+
+def _differentiable(model: nn.Module, images: Tensor, *, twice: bool) -> tuple[Tensor, Tensor]:
+    """Logits, and the images they can be differentiated by; quickly a second time, if asked for."""
+    images = images.requires_grad_()
+    logits, _ = twice_differentiable(model, images) if twice else model(images)
+    return at_least_float32(logits), images
+
+
+def _regularised(
+    terms: dict[str, Tensor], logits: Tensor, weight: float, reduction: Reduction, norms_in: Tensor, norms_aux: Tensor
+) -> Step:
+    """The step with the gradient loss among its terms, and the mean norm on each side as its figures.
+
+    With a weight of 0 the norms are watched and teach nothing.
+    """
+    loss = gradient_loss(norms_in, norms_aux, reduction, process_count())
+    figures = {"gradient_norm_in": norms_in.mean(), "gradient_norm_aux": norms_aux.mean()}
+    return Step({**terms, "gradient": weight * loss}, logits, figures)
+
+
+def _split(values: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """The rows of the images, and those of the outliers; one forward pass, so that batch normalisation sees both."""
+    known, outliers = torch.split(values, [len(batch.images), len(batch.outliers)])
+    return known, outliers
+
+
+def _check_reduction(reduction: str) -> None:
+    if reduction not in ("sample", "batch"):
+        raise TrainingError(f"reduction must be sample or batch, found {reduction!r}")

@@ -13,8 +13,7 @@ from export.exceptions import ExportError
 from export.inference import stream
 from runtime.engines.interface import Engine, Outputs
 from runtime.manifest import Manifest
-from train.data import ImageSet, short_name
-from train.data.labels import Labels
+from train.data import ImageSet, Labels, short_name
 
 _LOWEST = np.finfo(np.float32).min
 

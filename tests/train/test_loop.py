@@ -22,14 +22,13 @@ from runtime.manifest import InputSpec
 from tests.train.sets import CLASSES, SPEC, coloured, colours, noise
 from train import checkpoint, methods, models
 from train.checkpoint import Checkpoint, Header
-from train.config import Config
+from train.config import Config, learning_rate
 from train.data import ImageSet
 from train.distributed import World
 from train.exceptions import CheckpointError, TrainingError
 from train.loop import CHECKPOINT, train
 from train.methods import Batch, CrossEntropy, Step
 from train.normalize import Normalize, channel_statistics
-from train.schedule import learning_rate
 
 # Two epochs of four steps; dropout, crops and momentum make every step depend on the ones before.
 CONFIG = Config(

@@ -6,7 +6,7 @@ import itertools
 
 import torch
 
-from train.seeds import seed_of
+from train.feed import seed_of
 
 
 def test_every_number_counts() -> None:

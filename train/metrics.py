@@ -39,4 +39,5 @@ def mean_average_precision(scores: npt.NDArray[np.floating], labels: Labels) -> 
 
 def comparable(scores: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
     """Scores as finite numbers in the same order; one that is not a number is last, level with -inf."""
-    return np.nan_to_num(scores, nan=float(np.finfo(scores.dtype).min))
+    finite: npt.NDArray[np.floating] = np.nan_to_num(scores, nan=float(np.finfo(scores.dtype).min))
+    return finite

@@ -150,7 +150,7 @@ class Pipeline:
         self._deliver = deliver
         self._free_calls = engine_calls
         self._batch_wait = batch_wait
-        self._files: dict[bool, deque[Job]] = {False: deque(), True: deque()}  # by Request.bulk
+        self._files: dict[bool, deque[Job]] = {False: deque(), True: deque()}  # by Ticket.bulk
         self._bulk_is_next = False
         self._ready: deque[Job] = deque()
         self._waiting = {False: 0, True: 0}

@@ -34,7 +34,7 @@ from export.tensorrt.attach import add_engine
 from export.tensorrt.build import check_buildable
 from export.tensorrt.options import add_tensorrt_options, build_options
 from runtime import bundle
-from runtime.command import run
+from runtime.command import prog, run
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.gate import Gate
 from runtime.manifest import InputSpec, Interpolation, Manifest, Resize, Task
@@ -44,11 +44,11 @@ from train.data.options import add_strict_option
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m export",
+        prog=prog(__package__),
         description="Export a classifier as one ONNX file with preprocessing, out-of-distribution scores and the "
         "accept/reject decision inside, calibrate its threshold, verify it against torch and write a bundle. SOURCE is "
         "a directory or tar with one folder a class, WebDataset shards or an .npz; SOURCE@1/2 is half of it.",
-        epilog="Example: python -m export --checkpoint runs/first/checkpoint.safetensors --calibration val.tar@1/2 "
+        epilog="Example: %(prog)s --checkpoint runs/first/checkpoint.safetensors --calibration val.tar@1/2 "
         "--out bundles/first",
     )
     parser.add_argument("--checkpoint", required=True, type=Path, help="of python -m train; or weights, with --model")

@@ -15,7 +15,7 @@ from export.exceptions import ExportError
 from export.report.guarantee import gate_text
 from export.rewriting import rewrite
 from runtime import bundle
-from runtime.command import run
+from runtime.command import prog, run
 from runtime.gate import load_engine
 from runtime.manifest import Manifest
 from train.data.options import add_strict_option
@@ -23,12 +23,12 @@ from train.data.options import add_strict_option
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m export.calibrate",
+        prog=prog(__package__),
         description="Calibrate a bundle's gate by split conformal prediction on in-distribution images that the model was "
         "not trained on; without SOURCE, move the threshold to a stored operating point. The bundle is re-written: "
         "threshold and manifest are sealed into model.onnx too. Figures of an earlier evaluation and engines built from "
         "the earlier model.onnx no longer hold and are dropped; other files stay.",
-        epilog="Example: python -m export.calibrate bundles/cifar10 val.tar@1/2 --alpha 0.01",
+        epilog="Example: %(prog)s bundles/cifar10 val.tar@1/2 --alpha 0.01",
     )
     parser.add_argument("bundle", metavar="BUNDLE", type=Path)
     parser.add_argument(

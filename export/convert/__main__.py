@@ -17,7 +17,7 @@ from export.from_torch.artifact import seal
 from export.report.card import documents
 from export.report.guarantee import gate_text
 from runtime import bundle
-from runtime.command import run
+from runtime.command import prog, run
 from runtime.gate import load_engine
 from train.data import check
 from train.data.options import add_strict_option
@@ -25,11 +25,11 @@ from train.data.options import add_strict_option
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m export.convert",
+        prog=prog(__package__),
         description="Write a bundle of another precision: the layers before the penultimate activations in fp16 or int8, "
         "the normalisation of images, scores and gate in fp32 as before. A threshold belongs to one file, so the gate is "
         "calibrated anew, on the new file's own scores.",
-        epilog="Example: python -m export.convert bundles/cifar10 --precision int8 --calibration val.tar@1/2 "
+        epilog="Example: %(prog)s bundles/cifar10 --precision int8 --calibration val.tar@1/2 "
         "--out bundles/cifar10-int8",
     )
     parser.add_argument("bundle", metavar="BUNDLE", type=Path, help="of fp32")

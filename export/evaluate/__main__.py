@@ -16,7 +16,7 @@ from export.report.card import documents
 from export.report.evaluation import comparison, markdown, summary, table
 from export.report.plots import pictures
 from runtime.bundle import write_documents
-from runtime.command import run
+from runtime.command import prog, run
 from runtime.gate import Gate
 from runtime.manifest import InputSpec
 from train.data import ImageSet, check, read
@@ -25,13 +25,13 @@ from train.data.options import add_strict_option
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m export.evaluate",
+        prog=prog(__package__),
         description="Evaluate bundles as they are deployed: accuracy and acceptance on images of their own classes, risk "
         "against coverage, and for every score and OOD set AUROC, AUPR and FPR95, the last in both conventions in use: "
         "ID-positive (share of OOD images accepted where 95 %% of ID images are) and OOD-positive (share of ID images "
         "flagged where 95 %% of OOD images are); all with 95 %% intervals. Use images that were neither trained nor "
         "calibrated on: images that the bundle was calibrated or fitted on are recognised and refused.",
-        epilog="Example: python -m export.evaluate bundles/cifar10 --id val.tar@2/2 --ood textures=dtd/ --json out.json",
+        epilog="Example: %(prog)s bundles/cifar10 --id val.tar@2/2 --ood textures=dtd/ --json out.json",
     )
     parser.add_argument("bundles", metavar="BUNDLE", nargs="+", type=Path, help="several are compared")
     parser.add_argument(

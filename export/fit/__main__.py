@@ -21,7 +21,7 @@ from export.leakage import record
 from export.report.guarantee import gate_text
 from export.rewriting import rewrite
 from runtime import bundle
-from runtime.command import run
+from runtime.command import prog, run
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.gate import load_engine
 from runtime.manifest import Manifest
@@ -31,12 +31,12 @@ from train.data.options import add_strict_option
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m export.fit",
+        prog=prog(__package__),
         description="Fit detectors on the features that a bundle's own graph outputs for training images, and add them to "
         f"the graph as columns of its scores. The detectors: {', '.join(DETECTORS)}. One that the bundle has already is "
         "replaced. New scores have no calibration yet: without --calibration the bundle rejects everything until "
         "python -m export.calibrate is run.",
-        epilog="Example: python -m export.fit bundles/cifar10 train.tar --detectors react,knn --set knn.bank=0.1 "
+        epilog="Example: %(prog)s bundles/cifar10 train.tar --detectors react,knn --set knn.bank=0.1 "
         "--calibration val.tar@1/2",
     )
     parser.add_argument("bundle", metavar="BUNDLE", type=Path)

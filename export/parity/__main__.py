@@ -16,18 +16,18 @@ from export.parity.comparison import Artifact, check_comparable, compare_artifac
 from export.parity.plot import scatter
 from export.parity.report import report
 from export.parity.torch_engine import TorchEngine
-from runtime.command import run
+from runtime.command import prog, run
 from runtime.gate import Gate
 from train.data.options import add_strict_option
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m export.parity",
+        prog=prog(__package__),
         description="Compare two artifacts of one classifier image by image, such as its fp32 and its int8 bundle: logits, "
         "scores, predicted classes, and decisions, each at its own threshold and both at either's; and, with --ood, how "
         "well both detect.",
-        epilog="Example: python -m export.parity bundles/cifar10 bundles/cifar10-int8 val.tar@2/2 --ood textures=dtd/",
+        epilog="Example: %(prog)s bundles/cifar10 bundles/cifar10-int8 val.tar@2/2 --ood textures=dtd/",
     )
     parser.add_argument(
         "a",

@@ -11,14 +11,14 @@ from export.tensorrt.attach import add_engine
 from export.tensorrt.check import check_engines
 from export.tensorrt.options import add_tensorrt_options, build_options
 from runtime.bundle import Bundle
-from runtime.command import run
+from runtime.command import prog, run
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m export.tensorrt",
+        prog=prog(__package__),
         description="Build a TensorRT or TensorRT-RTX engine from a bundle's graph, check it, and put it into the bundle.",
-        epilog="Example: python -m export.tensorrt bundles/cifar10 --tensorrt rtx --sm 89,120",
+        epilog="Example: %(prog)s bundles/cifar10 --tensorrt rtx --sm 89,120",
     )
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="directory that python -m export wrote")
     what = parser.add_argument_group("engine")

@@ -98,7 +98,7 @@ def figures(modules: Mapping[str, Module], package: str = "") -> list[str]:
     lines = sorted(module.lines for module in own.values())
     longest = max(own, key=lambda name: own[name].lines)
     functions = [function for module in own.values() for function in module.functions] or [(0, True)]
-    length, typed = (statistics.median(f[0] for f in functions), statistics.mean(f[1] for f in functions))
+    length, typed = statistics.median(f[0] for f in functions), statistics.mean(f[1] for f in functions)
     return [
         *(package or "in all", f"{len(own)}", f"{sum(lines):,}", f"{statistics.median(lines):g}"),
         *(f"{lines[math.ceil(0.9 * len(lines)) - 1]}", f"{longest} {own[longest].lines}"),
@@ -114,7 +114,7 @@ def table(after: Mapping[str, Module], before: Mapping[str, Module] | None = Non
     for package in (*PACKAGES, ""):
         new = figures(after, package)
         old = figures(before, package) if before else new
-        cells = (now if now == was else f"{was or 'none'} → {now}" for was, now in zip(old, new, strict=True))
+        cells = (f"{was} → {now}" if was and was != now else now for was, now in zip(old, new, strict=True))
         rows.append(" | ".join(cells))
     return "".join(f"| {row} |\n" for row in rows)
 
@@ -144,7 +144,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     before = parse(read_revision(ROOT, args.rev)) if args.rev else None
     if args.write:
         head, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-        text = f"{BEGIN}\n{table(parse(read_tree(ROOT)), before)}{END}{rest.partition(END)[2]}"
+        text = f"{BEGIN}\n\n{table(parse(read_tree(ROOT)), before)}\n{END}{rest.partition(END)[2]}"
         PAGE.write_text(head + text, encoding="utf-8")
     else:
         print(table(before or parse(read_tree(ROOT))), end="")

@@ -142,7 +142,7 @@ def test_writing_replaces_what_is_between_the_marks(clone: Path, monkeypatch: py
         monkeypatch.setattr(structure, name, value)
     structure.main(["--rev", "HEAD", "--write"])
     written = page.read_text()
-    assert written.startswith(f"# House\n\n{structure.BEGIN}\n| package |")
+    assert written.startswith(f"# House\n\n{structure.BEGIN}\n\n| package |")
     assert "| runtime | 2 | 5 → 0 |" in written
-    assert written.endswith(f"|\n{structure.END}\n\nEnd.\n")
+    assert written.endswith(f"|\n\n{structure.END}\n\nEnd.\n")
     assert "old" not in written

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
 import venv
 import zipfile
 from collections.abc import Iterator
@@ -22,6 +20,7 @@ from runtime.bundle import Bundle
 from tests import images
 from tests.oodgate.folders import hostile
 from tests.oodgate.test_main import ORDER
+from tests.serving.conftest import serve
 
 pytest.importorskip("hatchling")
 
@@ -60,14 +59,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def _environment(**more: str) -> dict[str, str]:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "OODGATE_"))}
-    return {**inherited, "BENTOML_DO_NOT_TRACK": "True", **more}
-
-
 def _run(command: Path, *arguments: str, cwd: Path) -> str:
     run = [command, *arguments]
-    done = subprocess.run(run, cwd=cwd, env=_environment(), capture_output=True, text=True, check=False)
+    environment = {**os.environ, "PYTHONPATH": ""}
+    done = subprocess.run(run, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -117,37 +112,11 @@ def test_run(command: Path, folder: Path, shared_bundle: Bundle) -> None:
 
 
 @pytest.fixture(scope="module")
-def served(
-    command: Path, folder: Path, shared_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def served(command: Path, folder: Path, shared_bundle: Bundle) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """`oodgate serve BUNDLE`, the bundle named from where it is typed: its URL and process."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     bundle = os.path.relpath(shared_bundle.path, folder)
-    log = (folder / "serve.log").open("wb")
-    process = subprocess.Popen(
-        [command, "serve", bundle, "--host", "127.0.0.1", "--port", str(port)],
-        cwd=folder,
-        env=_environment(BENTOML_HOME=str(tmp_path_factory.mktemp("bentoml")), OODGATE_WORKERS="2"),
-        stdout=log,
-        stderr=subprocess.STDOUT,
-    )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(1200):
-            assert process.poll() is None, (folder / "serve.log").read_text()
-            try:
-                if httpx.get(f"{url}/readyz").status_code == 200:
-                    break
-            except httpx.TransportError:
-                pass
-            time.sleep(0.05)
-        yield url, process
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
-        log.close()
+    with serve(command, "serve", bundle, cwd=folder, PYTHONPATH="", OODGATE_WORKERS="2") as running:
+        yield running
 
 
 def test_the_service_decides(served: tuple[str, subprocess.Popen[bytes]], shared_bundle: Bundle) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 import oodgate
@@ -19,6 +21,11 @@ def test_a_name_is_the_runtimes_own(name: str) -> None:
 
 def test_version() -> None:
     assert oodgate.__version__ == runtime.__version__
+
+
+def test_the_citation_is_of_this_version() -> None:
+    citation = Path(__file__).resolve().parents[2] / "CITATION.cff"
+    assert f"\nversion: {runtime.__version__}\n" in citation.read_text(encoding="utf-8")
 
 
 def test_names_are_listed_before_they_are_loaded() -> None:

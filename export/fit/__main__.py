@@ -25,8 +25,7 @@ from runtime.command import prog, run
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.gate import load_engine
 from runtime.manifest import Manifest
-from train.data import check
-from train.data.options import add_strict_option
+from train.data import add_strict_option, check
 
 
 def _parser() -> argparse.ArgumentParser:

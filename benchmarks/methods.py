@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.methods_page import OOD, write
-from export.evaluate.__main__ import evaluate_sources
+from export.evaluate.bundles import evaluate_sources
 from runtime.gate import Gate
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"

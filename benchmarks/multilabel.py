@@ -19,7 +19,7 @@ from statistics import mean
 from typing import Any
 
 from benchmarks.methods import CHECKPOINT, DOCS, command, stored
-from export.evaluate.__main__ import evaluate_sources
+from export.evaluate.bundles import evaluate_sources
 from export.report.table import layout
 from runtime.gate import Gate
 

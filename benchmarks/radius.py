@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.gradient import SCORES, first_order_radius, gradient_norms
-from export.evaluate.__main__ import parse_ood
+from export.arguments import parse_ood
 from export.exceptions import ExportError
 from export.from_torch.classifier import Classifier, from_checkpoint
 from export.report.table import layout

@@ -10,6 +10,7 @@ from typing import Any
 
 import onnx
 
+from export.arguments import add_run_options
 from export.calibrate.gating import fit_gate, without_gate
 from export.calibrate.options import GateOptions
 from export.detectors import DETECTORS
@@ -26,7 +27,6 @@ from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.gate import load_engine
 from runtime.manifest import Manifest
 from train.data import check
-from train.data.options import add_strict_option
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -58,8 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--calibration", metavar="SOURCE", help="calibrate in the same go, with a gate as before")
     parser.add_argument("--out", type=Path, metavar="BUNDLE", help="directory to write (default: the bundle itself)")
-    add_strict_option(parser)
-    parser.add_argument("--threads", type=int, default=0, help="engine threads (default: one a physical core)")
+    add_run_options(parser)
     return parser
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from scipy.stats import betabinom
 
 from export import conformal
+from export.exceptions import ExportError
 from export.metrics.detection import Detection, DetectionIntervals, detection, detection_intervals
 from export.metrics.intervals import Interval, share
 from export.metrics.multilabel import MeanAveragePrecision, mean_average_precision
@@ -87,9 +88,14 @@ class Evaluation:
 
 
 def evaluate(manifest: Manifest, known: Observed, unknown: Mapping[str, Observed]) -> Evaluation:
-    """The figures of a calibrated bundle from what it made of in-distribution and, by name, other images."""
+    """The figures of a calibrated bundle from what it made of in-distribution and, by name, other images.
+
+    Raises:
+        ExportError: a bundle that is not calibrated.
+    """
     gate = manifest.gate
-    assert gate is not None, "evaluate needs a calibrated bundle"
+    if gate is None:
+        raise ExportError(f"{manifest.model.name} is not calibrated: without a threshold there is no gate to evaluate")
     return Evaluation(
         model=manifest.model.name,
         sha256=manifest.files[MODEL].sha256,

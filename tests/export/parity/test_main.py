@@ -17,8 +17,8 @@ from export.convert.__main__ import main as convert
 from export.exceptions import ExportError
 from export.from_torch.artifact import seal
 from export.from_torch.classifier import from_checkpoint
+from export.from_torch.engine import TorchEngine
 from export.parity.__main__ import main
-from export.parity.torch_engine import TorchEngine
 from runtime import Gate, bundle
 from runtime.bundle import Bundle
 from tests.export.conftest import Exported, Sources, call

@@ -33,6 +33,7 @@ from tqdm import tqdm
 
 from benchmarks.engine_report import Case, Findings, Row
 from benchmarks.machine import processor
+from benchmarks.paths import MEASURED
 from export import head
 from export.convert.half import to_half
 from export.convert.int8 import Int8Options, Target, quantise
@@ -61,7 +62,6 @@ Floats = npt.NDArray[np.float32]
 Run = Callable[[Images], tuple[Floats, Floats | None]]
 """From images to logits and scores; None where there are none."""
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
 BATCHES = (1, 4, 16, 64, 256)
 CPU_BATCHES = (1, 8)
 _CLASSES, _SECONDS, _CALLS, _CHECKED, _TOLERANCE = 10, 1.0, 100, 8, 0.1
@@ -387,7 +387,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=_SECONDS, help="for one timing (default: %(default)s)")
     parser.add_argument("--cpu", action="store_true", help="what needs no GPU")
     parser.add_argument(
-        "--out", type=Path, default=DOCS / "performance", help="without suffix (default: docs/performance)"
+        "--out", type=Path, default=MEASURED / "performance", help="without suffix (default: docs/measured/performance)"
     )
     args = parser.parse_args(argv)
     gpu = None

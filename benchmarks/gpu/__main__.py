@@ -33,7 +33,7 @@ from runtime.bundle import Bundle
 from runtime.command import run
 from runtime.engines import selection
 from runtime.engines.gpu import Gpu, find_gpu
-from runtime.engines.options import EngineName
+from runtime.engines.interface import EngineName
 from runtime.exceptions import EngineError
 from runtime.manifest import Precision
 

@@ -17,8 +17,7 @@ from export.tensorrt.options import BuildOptions
 from runtime.bundle import Bundle
 from runtime.engines import selection
 from runtime.engines.gpu import find_gpu
-from runtime.engines.interface import Engine
-from runtime.engines.options import EngineName, EngineOptions
+from runtime.engines.interface import Engine, EngineName, EngineOptions
 from runtime.manifest import NativeRuntime, Precision
 
 Floats = npt.NDArray[np.float32]

@@ -87,6 +87,6 @@ def without_scores(gated: Bundle, path: Path) -> Bundle:
     shape.dim[1].dim_value = width
     scores = tuple(f"logit {k}" for k in range(width))
     manifest = dataclasses.replace(
-        gated.manifest, scores=scores, score_parameters={}, gate=None, calibration=None, merged={}, files={}, engines={}
+        gated.manifest, scores=scores, score_parameters={}, gate=None, merged={}, files={}, engines={}
     )
     return bundle.write(path, manifest, {MODEL: seal(model, manifest)}, {})

@@ -114,7 +114,6 @@ def without_gate(model: onnx.ModelProto, manifest: Manifest) -> Manifest:
         scores=tuple(name for name in manifest.scores if name not in manifest.merged),
         merged={},
         gate=None,
-        calibration=None,
         confidence=None,
         parity=None,
     )

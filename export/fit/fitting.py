@@ -111,9 +111,7 @@ def attach(
         for kind in (type(detector), *detector.parts):
             own |= dataclasses.asdict(settings[kind]) if kind in settings else {}
         parameters |= {name: own} if own else {}
-    return dataclasses.replace(
-        manifest, scores=(*kept, *fitted), score_parameters=parameters, gate=None, calibration=None, parity=None
-    )
+    return dataclasses.replace(manifest, scores=(*kept, *fitted), score_parameters=parameters, gate=None, parity=None)
 
 
 def verify(

@@ -13,9 +13,9 @@ from export.detectors import merged as merge
 from export.exceptions import ExportError
 from export.from_torch.backbone import Backbone
 from export.inference import BATCH, collect
-from runtime import rule
 from runtime.engines.interface import Engine
 from runtime.manifest import Manifest
+from runtime.rule import Rule
 from train.data import Images, batches
 
 # A faithful export differs by the rounding of float32; beyond this share of the largest logit it is another model.
@@ -62,11 +62,10 @@ def verify(backbone: Backbone, engine: Engine, manifest: Manifest, images: Image
     relative = (difference / np.maximum(np.abs(reference), np.finfo(np.float32).tiny)).max(axis=0)
     flips = None
     if manifest.gate:
-        column = manifest.scores.index(manifest.gate.score)
-        classes = logits.argmax(axis=1)
-        threshold = rule.thresholds(manifest.labels, manifest.gate)[classes]
-        distance = np.abs(reference[:, column] - threshold)
-        differs = outputs.accept != (reference[:, column] >= threshold)
+        column, classes = manifest.scores.index(manifest.gate.score), logits.argmax(axis=1)
+        own = Rule.of(manifest)
+        distance = np.abs(reference[:, column] - own.thresholds(classes))
+        differs = own.verified(outputs) != own.accepts(logits, reference)
         if manifest.gate.classes:  # logits that differ by rounding alone may have another maximum
             differs &= outputs.logits.argmax(axis=1) == classes
         flips = int((differs & (distance > difference[:, column].max())).sum())

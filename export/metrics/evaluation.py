@@ -11,11 +11,10 @@ import numpy as np
 from scipy.stats import betabinom
 
 from export import conformal
-from export.exceptions import ExportError
 from export.metrics.detection import Detection, DetectionIntervals, detection, detection_intervals
 from export.metrics.intervals import Interval, share
 from export.metrics.multilabel import MeanAveragePrecision, mean_average_precision
-from export.metrics.observation import Observed
+from export.metrics.observation import Observed, gate_of
 from export.metrics.selective import RiskCoverage, risk_coverage
 from runtime.bundle import MODEL
 from runtime.manifest import GateSpec, Manifest
@@ -93,9 +92,7 @@ def evaluate(manifest: Manifest, known: Observed, unknown: Mapping[str, Observed
     Raises:
         ExportError: a bundle that is not calibrated.
     """
-    gate = manifest.gate
-    if gate is None:
-        raise ExportError(f"{manifest.model.name} is not calibrated: without a threshold there is no gate to evaluate")
+    gate = gate_of(manifest)
     return Evaluation(
         model=manifest.model.name,
         sha256=manifest.files[MODEL].sha256,

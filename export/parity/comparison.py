@@ -126,7 +126,8 @@ def _observe(artifact: Artifact, name: str, source: str, images: ImageSet) -> Ob
 
 
 def _outputs(observed: Observed) -> Outputs:
-    assert observed.logits is not None
+    if observed.logits is None:
+        raise ExportError(f"{observed.source}: its images were observed without their logits")
     return Outputs(observed.logits, observed.scores)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from export.metrics.observation import gate_of
 from export.parity.comparison import Artifact, Compared, Comparison
 from export.parity.difference import QUANTILES, Difference, Flips, Spread
 from export.report.table import layout
@@ -35,10 +36,8 @@ def scatter(a: Artifact, b: Artifact, compared: Compared) -> bytes:
 
     figure = Figure(figsize=(6, 6), layout="constrained")
     axes = figure.subplots()
-    gates = [each.manifest.gate for each in (a, b)]
-    assert gates[0] is not None
-    assert gates[1] is not None
-    columns = [each.manifest.scores.index(gate.score) for each, gate in zip((a, b), gates, strict=True) if gate]
+    gates = [gate_of(each.manifest) for each in (a, b)]
+    columns = [each.manifest.scores.index(gate.score) for each, gate in zip((a, b), gates, strict=True)]
     shown = []
     for name, pair in compared.observed.items():
         step = -(-len(pair[0]) // _POINTS)

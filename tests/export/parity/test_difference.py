@@ -90,3 +90,8 @@ def test_logits_that_are_not_finite() -> None:
     broken.logits[2, 1] = np.inf
     with pytest.raises(ExportError, match="logits of images of val are not finite"):
         compare("val", at(3.0), outputs(A, 3.0), at(3.0), broken)
+
+
+def test_an_artifact_without_a_threshold() -> None:
+    with pytest.raises(ExportError, match=r"has no threshold yet: run python -m export\.calibrate"):
+        compare("val", at(3.0), outputs(A, 3.0), replace(MANIFEST, gate=None), outputs(B, 3.0))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from export.exceptions import ExportError
-from train.data.options import add_strict_option
+from train.data import add_strict_option
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:

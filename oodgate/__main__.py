@@ -81,8 +81,7 @@ def _call(name: str, arguments: Sequence[str]) -> int:
         missing = (error.name or "").partition(".")[0]
         if missing in {"", "oodgate", *beside.PACKAGES}:
             raise
-        extra = "export" if missing == "torch" and command.extra == "calibrate" else command.extra
-        remedy = f"pip install 'oodgate[{extra}]'" if extra else "pip install oodgate"
+        remedy = f"pip install 'oodgate[{command.extra}]'" if command.extra else "pip install oodgate"
         raise OodgateError(f"oodgate {name} needs {missing}, which is not installed: {remedy}") from error
     return status
 

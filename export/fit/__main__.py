@@ -10,6 +10,7 @@ from typing import Any
 
 import onnx
 
+from export.arguments import add_run_options
 from export.calibrate.gating import fit_gate, without_gate
 from export.calibrate.options import GateOptions
 from export.detectors import DETECTORS
@@ -25,7 +26,7 @@ from runtime.command import prog, run
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.gate import load_engine
 from runtime.manifest import Manifest
-from train.data import add_strict_option, check
+from train.data import check
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -57,8 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--calibration", metavar="SOURCE", help="calibrate in the same go, with a gate as before")
     parser.add_argument("--out", type=Path, metavar="BUNDLE", help="directory to write (default: the bundle itself)")
-    add_strict_option(parser)
-    parser.add_argument("--threads", type=int, default=0, help="engine threads (default: one a physical core)")
+    add_run_options(parser)
     return parser
 
 

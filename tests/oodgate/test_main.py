@@ -112,14 +112,6 @@ def test_a_missing_extra_is_one_line(name: str, missing: str, extra: str) -> Non
     )
 
 
-def test_torch_where_a_command_needs_it_at_times_only(tmp_path: Path, shared_bundle: Bundle) -> None:
-    checkpoint = tmp_path / "checkpoint.safetensors"
-    checkpoint.touch()
-    arguments = ("parity", str(checkpoint), str(shared_bundle.path), "val.tar")
-    done = oodgate(*arguments, without="torch")
-    assert done.stderr == ("error: oodgate parity needs torch, which is not installed: pip install 'oodgate[export]'\n")
-
-
 def test_a_users_error_is_one_line(tmp_path: Path) -> None:
     done = oodgate("run", str(tmp_path / "none"), "photo.jpg")
     assert done.returncode == 1

@@ -37,9 +37,9 @@ from export import head
 from export.convert.half import to_half
 from export.convert.int8 import Int8Options, Target, quantise
 from export.exceptions import ExportError
-from export.from_torch.artifact import assemble, seal
-from export.from_torch.backbone import Backbone
+from export.from_torch.backbone import Backbone, assemble
 from export.from_torch.classifier import Classifier
+from export.graph import LOGITS
 from export.tensorrt.attach import attach
 from export.tensorrt.build import build
 from export.tensorrt.options import BuildOptions
@@ -104,7 +104,7 @@ def exported(arch: str, spec: InputSpec, folder: Path) -> tuple[torch.nn.Module,
         backbone(torch.from_numpy(pictures(32, spec)))
     backbone.eval()
     model, manifest = assemble(classifier, arch, {})
-    return backbone, bundle.write(folder / arch.replace(":", "-"), manifest, {MODEL: seal(model, manifest)}, {})
+    return backbone, bundle.write(folder / arch.replace(":", "-"), manifest, {MODEL: head.seal(model, manifest)}, {})
 
 
 def pictures(count: int, spec: InputSpec, seed: int = 0) -> Images:
@@ -127,13 +127,15 @@ def in_precision(of: Bundle, precision: Precision, target: Target) -> Bundle:
         quantise(model, some, some, Int8Options(target, "minmax"))
     spec = dataclasses.replace(of.manifest.model, precision=precision)
     manifest = dataclasses.replace(of.manifest, model=spec, files={}, engines={})
-    return bundle.write(of.path.with_name(f"{of.path.name}-{precision}"), manifest, {MODEL: seal(model, manifest)}, {})
+    return bundle.write(
+        of.path.with_name(f"{of.path.name}-{precision}"), manifest, {MODEL: head.seal(model, manifest)}, {}
+    )
 
 
 def without_scores(gated: Bundle, path: Path) -> Bundle:
     """A bundle whose scores are its logits: what an engine takes without the gate."""
     model = onnx.load_from_string(gated.model)
-    head.set_columns(model, [head.LOGITS])
+    head.set_columns(model, [LOGITS])
     width = len(gated.manifest.labels)
     shape = next(output for output in model.graph.output if output.name == "scores").type.tensor_type.shape
     shape.dim[1].dim_value = width
@@ -141,7 +143,7 @@ def without_scores(gated: Bundle, path: Path) -> Bundle:
     manifest = dataclasses.replace(
         gated.manifest, scores=scores, score_parameters={}, gate=None, calibration=None, merged={}, files={}, engines={}
     )
-    return bundle.write(path, manifest, {MODEL: seal(model, manifest)}, {})
+    return bundle.write(path, manifest, {MODEL: head.seal(model, manifest)}, {})
 
 
 # --- engines

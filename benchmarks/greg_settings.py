@@ -24,7 +24,7 @@ import numpy.typing as npt
 import torch
 
 from benchmarks.methods import AUX, CHECKPOINT, DOCS, command, curves, stored
-from export.detectors import base as scores
+from export.detectors.base import Energy
 from export.from_torch.classifier import from_checkpoint
 from export.metrics.detection import detection
 from export.report.table import layout
@@ -62,7 +62,7 @@ def measure(run: Path, known: str, unknown: Mapping[str, str]) -> dict[str, Any]
     fpr = {}
     for name, source in unknown.items():
         outside = logits(load(source, classifier.input))
-        found = detection(scores.energy(inside, inside), scores.energy(outside, outside))
+        found = detection(Energy().reference(inside, inside), Energy().reference(outside, outside))
         fpr[name] = 100 * found.fpr95_id_positive
     last = {tag: values[-1] for tag, values in curves(run).items()}
     return {

@@ -20,13 +20,13 @@ from export.convert.conversion import convert
 from export.convert.int8 import Int8Options
 from export.convert.options import add_precision_options, int8_options
 from export.convert.text import precision_text
+from export.detectors.base import BASE
 from export.evaluate.__main__ import evaluate_sources, parse_ood
 from export.exceptions import ExportError
-from export.from_torch.artifact import assemble, seal
-from export.from_torch.backbone import Backbone
+from export.from_torch.backbone import Backbone, assemble
 from export.from_torch.classifier import Classifier, from_checkpoint, from_factory
 from export.from_torch.verification import verify
-from export.head import SCORES
+from export.head import seal
 from export.report.card import documents
 from export.report.evaluation import summary, table
 from export.report.guarantee import gate_text
@@ -55,10 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", required=True, type=Path, metavar="BUNDLE", help="directory to write")
     parser.add_argument("--name", help="what decisions call the model (default: the directory's name)")
 
-    gate = parser.add_argument_group("gate")
-    gate.add_argument("--calibration", metavar="SOURCE", help="in-distribution images that were not trained on")
-    add_gate_options(gate, as_before=False)
-
+    add_gate_options(parser, as_before=False)
     add_precision_options(parser)
 
     evaluation = parser.add_argument_group("evaluation, into the card")
@@ -168,7 +165,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = GateOptions(
         args.score, args.alpha, args.temperature, args.merge, args.class_conditional, tuple(args.aux), args.strict
     )
-    options.check(tuple(SCORES))
+    options.check(tuple(BASE))
     engine = build_options(args)
     if engine:
         check_buildable(engine)

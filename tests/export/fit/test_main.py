@@ -15,8 +15,9 @@ from sklearn.preprocessing import normalize
 from export.calibrate.__main__ import main as calibrate
 from export.detectors import DETECTORS
 from export.fit.__main__ import main
-from export.from_torch.artifact import assemble, seal
+from export.from_torch.backbone import assemble
 from export.from_torch.classifier import Classifier
+from export.head import seal
 from export.leakage import hashes, leaks
 from runtime import Gate, bundle
 from runtime.bundle import Bundle

@@ -25,7 +25,7 @@ from runtime.command import run
 from runtime.engines.interface import Outputs
 from runtime.gate import load_engine
 from runtime.manifest import Manifest, MergeMethod
-from runtime.rule import thresholds
+from runtime.rule import Rule
 from train.data import load
 
 Scores = npt.NDArray[np.float32]
@@ -78,9 +78,10 @@ def row(values: Values, alpha: float, manifest: Manifest) -> list[str]:
     for classes in (None, values.known_classes):
         gate = calibrate(manifest, values.known[:, None], "score", alpha, classes=classes).gate
         assert gate is not None
-        below = values.new < thresholds(manifest.labels, gate)[values.new_classes]
-        rejected.append(below.mean())
-        worst.append(max(below[values.new_classes == index].mean() for index in np.unique(values.new_classes)))
+        predicted = np.eye(len(manifest.labels))[values.new_classes]
+        refused = ~Rule(manifest.labels, manifest.scores, gate).accepts(predicted, values.new[:, None])
+        rejected.append(refused.mean())
+        worst.append(max(refused[values.new_classes == index].mean() for index in np.unique(values.new_classes)))
     n, m = len(values.known), len(values.new)
     k = conformal.rank(n, alpha)
     low, high = np.array(betabinom.interval(0.95, m, k, n + 1 - k)) / m
@@ -100,7 +101,7 @@ def main() -> int:
         collect(engine, load(f"{args.source}@{half}/2", bundle.manifest.input).images, title=f"half {half}")
         for half in (1, 2)
     )
-    manifest = replace(bundle.manifest, scores=("score",), merged={}, gate=None, calibration=None)
+    manifest = replace(bundle.manifest, scores=("score",), merged={}, gate=None)
     print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
     for values in gates(bundle.manifest, known, new):
         for alpha in conformal.ALPHAS:

@@ -48,8 +48,7 @@ from runtime.bundle import MODEL, Bundle
 from runtime.command import run
 from runtime.engines import selection
 from runtime.engines.gpu import Gpu, find_gpu
-from runtime.engines.interface import Engine
-from runtime.engines.options import EngineName, EngineOptions
+from runtime.engines.interface import Engine, EngineName, EngineOptions
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.engines.trt.cuda import Cuda
 from runtime.exceptions import EngineError
@@ -141,7 +140,7 @@ def without_scores(gated: Bundle, path: Path) -> Bundle:
     shape.dim[1].dim_value = width
     scores = tuple(f"logit {k}" for k in range(width))
     manifest = dataclasses.replace(
-        gated.manifest, scores=scores, score_parameters={}, gate=None, calibration=None, merged={}, files={}, engines={}
+        gated.manifest, scores=scores, score_parameters={}, gate=None, merged={}, files={}, engines={}
     )
     return bundle.write(path, manifest, {MODEL: head.seal(model, manifest)}, {})
 

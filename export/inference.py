@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from runtime.engines.interface import Engine, Outputs
+from runtime.engines.interface import Engine, Outputs, joined
 from train.data import Images, batches
 
 BATCH = 64
@@ -34,11 +34,4 @@ def stream(
 def collect(engine: Engine, images: Images, *, penultimate: bool = False, title: str = "") -> Outputs:
     """Every image's outputs, in order; arguments as of :func:`stream`."""
     parts = [outputs for _, outputs in stream(engine, images, penultimate=penultimate, title=title)]
-    return Outputs(
-        logits=np.concatenate([part.logits for part in parts]),
-        scores=np.concatenate([part.scores for part in parts]),
-        accept=np.concatenate([part.accept for part in parts]),
-        penultimate=np.concatenate([part.penultimate for part in parts if part.penultimate is not None])
-        if penultimate
-        else None,
-    )
+    return joined(parts)

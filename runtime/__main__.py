@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 from runtime.command import run
 from runtime.decision import Decision
-from runtime.engines.options import EngineName
+from runtime.engines.interface import EngineName
 from runtime.exceptions import ImageError, OodgateError
 from runtime.gate import MAX_BATCH, Gate
 from runtime.preprocess import SUFFIXES

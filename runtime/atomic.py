@@ -1,8 +1,12 @@
-"""Files that change as a whole or not at all."""
+"""Files and directories that change as a whole or not at all, and one process at a time."""
 
 from __future__ import annotations
 
+import glob
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -12,10 +16,63 @@ def replace(file: Path, data: bytes) -> None:
     Raises:
         OSError: it can't be written.
     """
-    temporary = file.with_name(f".{file.name}.new-{os.getpid()}")
-    try:
+    with writing(file) as temporary:
         temporary.write_bytes(data)
-        temporary.replace(file)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """A temporary sibling to write a file or make a directory at, which is renamed into place when all went well.
+
+    A file is replaced in one step. What a directory replaces is renamed away first and deleted last: a process killed
+    between the two renames leaves it beside `path`, as ``.NAME.old-PID``. What a process of the same number has left
+    there is deleted first.
+
+    Raises:
+        OSError: it can't be written; what was there is still there.
+    """
+    temporary = path.with_name(f".{path.name}.new-{os.getpid()}")
+    replaced = path.with_name(f".{path.name}.old-{os.getpid()}")
+    _remove(temporary)
+    try:
+        yield temporary
+        if temporary.is_dir() and path.exists():
+            path.rename(replaced)
+        temporary.replace(path)
+    finally:
+        if replaced.exists() and not path.exists():
+            replaced.rename(path)
+        _remove(temporary)
+        _remove(replaced)
+
+
+@contextmanager
+def locked(file: Path) -> Iterator[None]:
+    """Wait for this process's, and this thread's, turn at what `file` stands for; it is made where it is missing.
+
+    On Windows nobody waits.
+
+    Raises:
+        OSError: the file can't be made.
+    """
+    with file.open("ab") as lock:
+        try:
+            import fcntl
+        except ImportError:
+            pass
+        else:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def tidy(path: Path) -> None:
+    """Delete what processes that were killed while :func:`writing` `path` have left; only where none can be at it now."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.new-*"):
+        _remove(left)
+
+
+def _remove(path: Path) -> None:
+    """Delete a file or a directory, if it is there and can be."""
+    shutil.rmtree(path, ignore_errors=True)
+    if path.is_file():
+        path.unlink()

@@ -5,20 +5,44 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from runtime import atomic
-from runtime.engines.interface import Signature, Tensor
 from runtime.exceptions import BundleError, BundleNotFound, FileDamaged, GraphMismatch, ManifestInvalid
 from runtime.manifest import FileEntry, Manifest
 
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 CARD = "card.md"
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """Element type in numpy's words, and shape; a dynamic dimension is None."""
+
+    dtype: str
+    shape: tuple[int | None, ...]
+
+    def __str__(self) -> str:
+        return f"{self.dtype} [{', '.join('N' if size is None else str(size) for size in self.shape)}]"
+
+
+@dataclass(frozen=True)
+class Signature:
+    """A graph's face.
+
+    Attributes:
+        inputs, outputs: by name.
+        manifest: what it carries; None if it carries none.
+        built: whether this is an engine built from the graph, in which thresholds are constants and no inputs.
+    """
+
+    inputs: Mapping[str, Tensor]
+    outputs: Mapping[str, Tensor]
+    manifest: str | None
+    built: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,9 +110,8 @@ class Bundle:
             embedded = Manifest.from_json(signature.manifest)
         except ValueError as error:
             raise self._mismatch(f"the manifest in the graph's metadata is invalid: {error}") from error
-        ours = dataclasses.asdict(manifest.embedded)
-        theirs = dataclasses.asdict(embedded)
-        for name, value in ours.items():
+        theirs = embedded.to_dict()
+        for name, value in manifest.embedded.to_dict().items():
             if theirs[name] != value:
                 raise self._mismatch(
                     f"{name} in the graph's metadata is not that of {MANIFEST}; one of them was edited"
@@ -124,8 +147,7 @@ def read_manifest(path: Path) -> Manifest:
 def write(path: Path, manifest: Manifest, files: Mapping[str, bytes], documents: Mapping[str, bytes]) -> Bundle:
     """Write a bundle to a temporary sibling and rename it into place, replacing the bundle that was there.
 
-    The old bundle is renamed away first and deleted last; a process killed between the two renames leaves it beside
-    `path`, as ``.NAME.old-PID``.
+    See :func:`runtime.atomic.writing` for what a killed process leaves.
 
     Args:
         path: the bundle's directory; must not exist, or be empty, or be a bundle.
@@ -141,23 +163,13 @@ def write(path: Path, manifest: Manifest, files: Mapping[str, bytes], documents:
         raise BundleError(path, "exists and is not a bundle; choose another directory")
     engines = {name: spec for name, spec in manifest.engines.items() if name in files}
     manifest = dataclasses.replace(manifest, files={name: entry(data) for name, data in files.items()}, engines=engines)
-    temporary = path.with_name(f".{path.name}.new-{os.getpid()}")
-    replaced = path.with_name(f".{path.name}.old-{os.getpid()}")
     try:
-        for name, data in {**documents, **files, MANIFEST: (manifest.to_json(indent=1) + "\n").encode()}.items():
-            file = temporary / name
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(data)
-        if path.exists():
-            path.rename(replaced)
-        temporary.rename(path)
+        with atomic.writing(path) as folder:
+            for name, data in {**documents, **files, MANIFEST: _document(manifest)}.items():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                (folder / name).write_bytes(data)
     except OSError as error:
         raise BundleError(path, f"can't be written ({error.strerror or error})") from error
-    finally:
-        if replaced.exists() and not path.exists():
-            replaced.rename(path)
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(replaced, ignore_errors=True)
     return Bundle(path, manifest, files[MODEL])
 
 
@@ -181,7 +193,7 @@ def update(bundle: Bundle, manifest: Manifest, added: Mapping[str, bytes]) -> Bu
     """
     for name, data in added.items():
         _replace(bundle.path / name, data)
-    _replace(bundle.path / MANIFEST, (manifest.to_json(indent=1) + "\n").encode())
+    _replace(bundle.path / MANIFEST, _document(manifest))
     for name in bundle.manifest.files.keys() - manifest.files.keys():
         (bundle.path / name).unlink(missing_ok=True)
     return dataclasses.replace(bundle, manifest=manifest)
@@ -195,6 +207,11 @@ def write_documents(path: Path, documents: Mapping[str, bytes]) -> None:
     """
     for name, data in documents.items():
         _replace(path / name, data)
+
+
+def _document(manifest: Manifest) -> bytes:
+    """The bytes of manifest.json."""
+    return (manifest.to_json(indent=1) + "\n").encode()
 
 
 def _replace(file: Path, data: bytes) -> None:

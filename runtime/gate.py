@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -14,14 +12,16 @@ import numpy.typing as npt
 from runtime.bundle import MANIFEST, MODEL, Bundle
 from runtime.decision import Decision, GateScore, ModelRef
 from runtime.engines import selection
-from runtime.engines.interface import Engine, Outputs
-from runtime.engines.options import EngineName, EngineOptions
+from runtime.engines.interface import Engine, EngineName, EngineOptions, Outputs
 from runtime.exceptions import ImageError, NotCalibrated
-from runtime.manifest import Manifest
+from runtime.manifest import GateSpec, Manifest
 from runtime.preprocess import Limits, preprocess
 from runtime.rule import Rule
 
 MAX_BATCH = 64
+
+# An operating point, or one for each image; None for the one in use.
+Alphas = float | Sequence[float | None] | None
 
 
 class Gate:
@@ -36,6 +36,9 @@ class Gate:
         limits: bounds on one image file.
         alpha: one of the bundle's operating points; its default one otherwise.
 
+    Attributes:
+        spec: the gate at the operating point in use.
+
     Raises:
         GraphMismatch: the engine's graph is not the one that the manifest describes.
         NotCalibrated: the bundle has no threshold.
@@ -46,20 +49,21 @@ class Gate:
         self, bundle: Bundle, engine: Engine, limits: Limits | None = None, *, alpha: float | None = None
     ) -> None:
         bundle.check_graph(engine.signature)
-        gate, calibration = bundle.manifest.gate, bundle.manifest.calibration
-        if gate is None or calibration is None:
+        manifest = bundle.manifest
+        if manifest.gate is None:
             raise NotCalibrated(
                 bundle.path / MANIFEST, "no threshold yet: run python -m export.calibrate BUNDLE DIR|TAR"
             )
         self.bundle = bundle
         self.engine = engine
         self.limits = limits or Limits()
-        self._gate = gate if alpha is None else gate.at(alpha)
-        self._rules = {point: Rule(bundle.manifest.labels, gate.at(point), calibration) for point in gate.alphas}
-        self._column = bundle.manifest.scores.index(gate.score)
-        self._temperature = bundle.manifest.confidence.temperature if bundle.manifest.confidence else 1.0
-        self._manifest = dataclasses.replace(bundle.manifest, gate=self._gate)
-        self._model = ModelRef(self.manifest.model.name, self.manifest.files[MODEL].sha256)
+        self.spec: GateSpec = manifest.gate if alpha is None else manifest.gate.at(alpha)
+        points = {point: manifest.gate.at(point) for point in manifest.gate.alphas}
+        self._rules = {point: Rule(manifest.labels, manifest.scores, gate) for point, gate in points.items()}
+        self._sealed = self._rules[manifest.gate.alpha]
+        self._temperature = manifest.confidence.temperature if manifest.confidence else 1.0
+        self._manifest = dataclasses.replace(manifest, gate=self.spec)
+        self._model = ModelRef(manifest.model.name, manifest.files[MODEL].sha256)
 
     @classmethod
     def load(
@@ -97,37 +101,24 @@ class Gate:
         """What the bundle says of itself, with the gate at the operating point in use."""
         return self._manifest
 
-    def at(self, alpha: float) -> Gate:
-        """The same gate with another of its operating points as the default, on the same engine.
+    @property
+    def rule(self) -> Rule:
+        """The decision at the operating point in use."""
+        return self._rules[self.spec.alpha]
 
-        Raises:
-            UnknownOperatingPoint: none is stored for `alpha`.
-        """
-        other = copy.copy(self)
-        other._gate = self._gate.at(alpha)
-        other._manifest = dataclasses.replace(self._manifest, gate=other._gate)
-        return other
-
-    def verdict(self, decision: Decision) -> tuple[bool, float]:
-        """What this gate says of an image that it decided on at another operating point: without the engine.
-
-        Returns:
-            whether the image is rejected, and its p-value.
-        """
-        rule = self._rules[self._gate.alpha]
-        value, classes = np.array([decision.score.value], np.float32), np.array([decision.class_index])
-        numbers = (decision.confidence, *decision.scores.values())
-        accept = bool(value[0] >= rule.thresholds(classes)[0]) and all(map(math.isfinite, numbers))
-        return not accept, rule.p_value(decision.score.value, decision.class_index)
+    @property
+    def alphas(self) -> tuple[float, ...]:
+        """The bundle's operating points, ascending."""
+        return self.spec.alphas
 
     def decide(
-        self, images: npt.NDArray[np.uint8] | Iterable[bytes | str | Path], *, alpha: float | None = None
+        self, images: npt.NDArray[np.uint8] | Iterable[bytes | str | Path], *, alpha: Alphas = None
     ) -> list[Decision]:
         """Decide on any number of images, in batches of at most 64.
 
         Args:
             images: uint8 [N, H, W, 3], RGB, at the model's size; or image files, as bytes or as paths.
-            alpha: the operating point of this call, one of the bundle's.
+            alpha: one of the bundle's operating points, or one for each image; None for the one in use.
 
         Returns:
             one decision an image, in order.
@@ -137,24 +128,34 @@ class Gate:
             EngineError: a batch failed.
             OSError: a path that can't be read.
             UnknownOperatingPoint: none is stored for `alpha`.
-            ValueError: an array of another shape or type.
+            ValueError: an array of another shape or type, or not one alpha an image.
         """
-        rule = self._rules[(self._gate if alpha is None else self._gate.at(alpha)).alpha]
-        spec = self._manifest.input
-        shape = (spec.height, spec.width, 3)
-        if isinstance(images, (bytes, str, Path)):
-            raise TypeError("decide takes a sequence of images: put the one image into a list")
-        if not isinstance(images, np.ndarray):
-            files = [item if isinstance(item, bytes) else Path(item).read_bytes() for item in images]
-            images = np.stack([self.preprocess(data) for data in files]) if files else np.empty((0, *shape), np.uint8)
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != shape:
-            raise ValueError(
-                f"expected images uint8 [N, {', '.join(map(str, shape))}], found {images.dtype} {list(images.shape)}"
-            )
-        batches = (images[start : start + MAX_BATCH] for start in range(0, len(images), MAX_BATCH))
-        return [
-            decision for batch in batches for decision in self._decide(self.engine.run(batch, rule.threshold), rule)
-        ]
+        pixels = self._pixels(images)
+        rules = self._asked(alpha, len(pixels))
+        decisions: list[Decision] = []
+        for start in range(0, len(pixels), MAX_BATCH):
+            batch = slice(start, start + MAX_BATCH)
+            decisions += self._decide(self.run(pixels[batch]), rules[batch])
+        return decisions
+
+    def run(self, images: npt.NDArray[np.uint8]) -> Outputs:
+        """Run one batch, and check that the graph decides as the bundle's rule does.
+
+        Args:
+            images: uint8 [N, H, W, 3], RGB, at the model's size.
+
+        Returns:
+            the engine's outputs, `accept` being what the rule says at the bundle's default operating point.
+
+        Raises:
+            EngineError: the batch failed, or the graph's ``accept`` is not what follows from its scores.
+        """
+        outputs = self.engine.run(images)
+        return dataclasses.replace(outputs, accept=self._sealed.verified(outputs))
+
+    def decisions(self, outputs: Outputs, *, alpha: Alphas = None) -> list[Decision]:
+        """The decisions that follow from the outputs of :meth:`run`; `alpha` and errors as of :meth:`decide`."""
+        return self._decide(outputs, self._asked(alpha, len(outputs.logits)))
 
     def decide_each(self, images: Sequence[bytes], *, alpha: float | None = None) -> list[Decision | ImageError]:
         """Decide on image files; one that is no usable image gets its error and spoils no other.
@@ -193,20 +194,48 @@ class Gate:
         spec = self.manifest.input
         self.decide(np.zeros((1, spec.height, spec.width, 3), dtype=np.uint8))
 
-    def _decide(self, outputs: Outputs, rule: Rule) -> list[Decision]:
+    def _pixels(self, images: npt.NDArray[np.uint8] | Iterable[bytes | str | Path]) -> npt.NDArray[np.uint8]:
+        """Images as an array at the model's size."""
+        spec = self._manifest.input
+        shape = (spec.height, spec.width, 3)
+        if isinstance(images, (bytes, str, Path)):
+            raise TypeError("decide takes a sequence of images: put the one image into a list")
+        if not isinstance(images, np.ndarray):
+            files = [item if isinstance(item, bytes) else Path(item).read_bytes() for item in images]
+            images = np.stack([self.preprocess(data) for data in files]) if files else np.empty((0, *shape), np.uint8)
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != shape:
+            raise ValueError(
+                f"expected images uint8 [N, {', '.join(map(str, shape))}], found {images.dtype} {list(images.shape)}"
+            )
+        return images
+
+    def _asked(self, alpha: Alphas, n: int) -> list[Rule]:
+        """The rule of each of n images."""
+        if alpha is None or isinstance(alpha, (int, float)):
+            return [self._rule(alpha)] * n
+        if len(alpha) != n:
+            raise ValueError(f"expected one alpha for each of {n} images, found {len(alpha)}")
+        return [self._rule(each) for each in alpha]
+
+    def _rule(self, alpha: float | None) -> Rule:
+        return self.rule if alpha is None else self._rules[self.spec.at(alpha).alpha]
+
+    def _decide(self, outputs: Outputs, rules: Sequence[Rule]) -> list[Decision]:
         probabilities = _probabilities(outputs.logits, self._temperature, self._manifest.task == "multilabel")
         classes = outputs.logits.argmax(axis=1)
-        numbers = (outputs.accept, classes, outputs.scores, rule.thresholds(classes))
+        accepts = {rule: self._accepts(rule, outputs).tolist() for rule in set(rules)}
+        limits = {rule: rule.thresholds(classes).tolist() for rule in accepts}
         decisions = []
-        for row, *image in zip(probabilities, *(array.tolist() for array in numbers), strict=True):
-            accept, top, scores, threshold = image
-            value = scores[self._column]
-            score = GateScore(self._gate.score, value, threshold, rule.p_value(value, top))
-            # The probability of the top class is NaN where any logit is NaN or the largest is infinite.
-            finite = math.isfinite(row[top]) and all(map(math.isfinite, scores))
-            accept = accept and value >= threshold and finite
-            decisions.append(self._decision(accept, top, row, scores, score))
+        for i, (rule, top, scores) in enumerate(zip(rules, classes.tolist(), outputs.scores.tolist(), strict=True)):
+            value = scores[rule.column]
+            score = GateScore(self.spec.score, value, limits[rule][i], rule.p_value(value, top))
+            decisions.append(self._decision(accepts[rule][i], top, probabilities[i], scores, score))
         return decisions
+
+    def _accepts(self, rule: Rule, outputs: Outputs) -> npt.NDArray[np.bool_]:
+        if rule is self._sealed and outputs.accept is not None:
+            return outputs.accept
+        return rule.accepts(outputs.logits, outputs.scores)
 
     def _decision(
         self, accept: bool, top: int, probabilities: npt.NDArray[np.float64], scores: list[float], score: GateScore

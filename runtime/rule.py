@@ -1,4 +1,4 @@
-"""The decision rule at one operating point: which threshold an image meets, and its p-value."""
+"""The rule: the one place that accepts. Which threshold an image meets, whether it does, and its p-value."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from runtime.engines.interface import Threshold
-from runtime.manifest import Calibration, GateSpec
+from runtime.engines.interface import Outputs
+from runtime.exceptions import CalibrationError, EngineError
+from runtime.manifest import GateSpec, Manifest
 
 Classes = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 
 
 class Rule:
-    """Thresholds and p-values by predicted class.
+    """The decision at one operating point, from logits and scores.
 
     A class with a threshold of its own also has its own p-values, of the calibration images predicted as it (Mondrian
     conformal prediction; Vovk, Gammerman & Shafer 2005, section 4.5); the others share those of all images. So a
@@ -24,18 +26,60 @@ class Rule:
 
     Args:
         labels: class names, in the order of the logits.
-        gate: at the operating point.
-        calibration: the order statistics.
+        scores: names of the scores, in the order of their columns.
+        gate: at the operating point; its score is one of `scores`.
     """
 
-    def __init__(self, labels: tuple[str, ...], gate: GateSpec, calibration: Calibration) -> None:
+    def __init__(self, labels: tuple[str, ...], scores: tuple[str, ...], gate: GateSpec) -> None:
+        calibration = gate.calibration
+        self.column = scores.index(gate.score)
         self._thresholds = thresholds(labels, gate)
-        self.threshold: Threshold = self._thresholds if gate.classes else gate.threshold
         self._all = _statistics(calibration.ranks, calibration.quantiles[gate.score])
         self._own = {
             labels.index(label): _statistics(calibration.classes[label].ranks, calibration.classes[label].quantiles)
             for label in gate.classes
         }
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Rule:
+        """The rule at the operating point in a manifest.
+
+        Raises:
+            CalibrationError: it has none.
+        """
+        if manifest.gate is None:
+            raise CalibrationError(f"{manifest.model.name} has no threshold yet: run python -m export.calibrate")
+        return cls(manifest.labels, manifest.scores, manifest.gate)
+
+    def accepts(self, logits: npt.NDArray[np.floating], scores: npt.NDArray[np.floating]) -> Flags:
+        """Whether each image is accepted, bool (N,).
+
+        It is when the gate's score reaches the threshold of the predicted class, every score is finite, and so is the
+        largest logit. (Then no logit is NaN.)
+
+        Args:
+            logits: (N, K).
+            scores: (N, S), higher is more in-distribution.
+        """
+        meets = scores[:, self.column] >= self.thresholds(logits.argmax(axis=1))
+        return np.asarray(meets & np.isfinite(scores).all(axis=1) & np.isfinite(logits.max(axis=1)))
+
+    def verified(self, outputs: Outputs) -> Flags:
+        """What :meth:`accepts` says of a batch, bool (N,), where the graph says the same at its default operating point.
+
+        Args:
+            outputs: of a graph that this rule is the default of.
+
+        Raises:
+            EngineError: the graph's ``accept`` is not what follows from its logits and scores.
+        """
+        accepts = self.accepts(outputs.logits, outputs.scores)
+        if outputs.accept is not None and not np.array_equal(outputs.accept, accepts):
+            raise EngineError(
+                f"the graph decides otherwise than the manifest's thresholds on {(outputs.accept != accepts).sum()} of "
+                f"{len(accepts)} images; export the bundle again"
+            )
+        return accepts
 
     def thresholds(self, classes: Classes) -> npt.NDArray[np.float32]:
         """The threshold of each image, by its predicted class (N,)."""
@@ -51,11 +95,6 @@ def thresholds(labels: tuple[str, ...], gate: GateSpec) -> npt.NDArray[np.float3
     return np.array(
         [gate.classes[label].threshold if label in gate.classes else gate.threshold for label in labels], np.float32
     )
-
-
-def _statistics(ranks: tuple[int, ...], quantiles: tuple[float, ...]) -> tuple[tuple[int, ...], list[float]]:
-    """Ranks and quantiles, these rounded as the scores are that they are compared with."""
-    return ranks, np.array(quantiles, dtype=np.float32).tolist()
 
 
 def p_value(score: float, ranks: Sequence[int], quantiles: Sequence[float]) -> float:
@@ -74,3 +113,8 @@ def p_value(score: float, ranks: Sequence[int], quantiles: Sequence[float]) -> f
     at = bisect_right(quantiles, score)
     below = ranks[at] - 1 if at < len(ranks) else ranks[-1]
     return (1 + below) / (ranks[-1] + 1)
+
+
+def _statistics(ranks: tuple[int, ...], quantiles: tuple[float, ...]) -> tuple[tuple[int, ...], list[float]]:
+    """Ranks and quantiles, these rounded as the scores are that they are compared with."""
+    return ranks, np.array(quantiles, dtype=np.float32).tolist()

@@ -17,7 +17,7 @@ def build(cls: type[T], value: Any, where: str = "") -> T:
     """Check `value` (parsed JSON) against the fields of dataclass `cls` and construct it.
 
     Handles nested dataclasses, ``str``, ``int``, ``float``, ``bool``, ``Any``, ``Literal``, ``X | None``,
-    ``tuple[X, ...]``, ``tuple[X, Y]`` and ``dict[str, X]``.
+    ``tuple[X, ...]``, ``tuple[X, Y]`` and ``dict[str, X]``. An instance of a dataclass that is built already stays.
 
     Raises:
         ValueError: with the path of the field, what was expected and what was found.
@@ -31,6 +31,8 @@ def _value(kind: Any, value: Any, where: str) -> Any:
     if kind is Any:
         return value
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        if isinstance(value, kind):
+            return value
         return _dataclass(kind, value, where)
     if origin in (typing.Union, types.UnionType):
         if value is None:

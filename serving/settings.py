@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runtime.engines.options import EngineName
+from runtime.engines.interface import EngineName
 from runtime.exceptions import OodgateError
 from runtime.preprocess import Limits
 from serving import cores

@@ -27,8 +27,7 @@ from runtime.preprocess import preprocess
 _bundle = Bundle.load(Path(os.environ["BUNDLE"]))
 _manifest, _gate = _bundle.manifest, _bundle.manifest.gate
 assert _gate is not None
-assert _manifest.calibration is not None
-_calibration = _manifest.calibration.quantiles[_gate.score]  # every score, as there are few enough
+_calibration = _gate.calibration.quantiles[_gate.score]  # every score, as there are few enough
 _temperature = _manifest.confidence.temperature if _manifest.confidence else 1.0
 _model = {"name": _manifest.model.name, "sha256": _manifest.files[MODEL].sha256}
 _options = ort.SessionOptions()

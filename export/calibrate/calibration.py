@@ -59,19 +59,6 @@ def calibrate(
     members = {} if classes is None else _by_class(own, classes, manifest.labels)
     points = {other: _point(own, members, other) for other in alphas}
     chosen = points.pop(alpha)
-    gate = GateSpec(
-        score=score,
-        threshold=chosen.threshold,
-        alpha=alpha,
-        tpr_target=1 - alpha,
-        n_calibration=n,
-        tpr_interval=chosen.tpr_interval,
-        max_rejection=chosen.max_rejection,
-        classes=chosen.classes,
-        class_conditional=classes is not None,
-        operating_points=tuple(points.values()),
-        choice=choice,
-    )
     ranks = _ranks(n, alphas)
     ordered = np.sort(scores, axis=0)[ranks - 1]
     calibration = Calibration(
@@ -84,7 +71,21 @@ def calibrate(
             if any(len(values) >= conformal.smallest(other) for other in alphas)
         },
     )
-    return dataclasses.replace(manifest, gate=gate, calibration=calibration)
+    gate = GateSpec(
+        score=score,
+        threshold=chosen.threshold,
+        alpha=alpha,
+        tpr_target=1 - alpha,
+        n_calibration=n,
+        tpr_interval=chosen.tpr_interval,
+        max_rejection=chosen.max_rejection,
+        calibration=calibration,
+        classes=chosen.classes,
+        class_conditional=classes is not None,
+        operating_points=tuple(points.values()),
+        choice=choice,
+    )
+    return dataclasses.replace(manifest, gate=gate)
 
 
 @cache

@@ -114,7 +114,6 @@ def without_gate(model: onnx.ModelProto, manifest: Manifest) -> Manifest:
         scores=kept,
         merged={},
         gate=None,
-        calibration=None,
         confidence=None,
         parity=None,
     )

@@ -15,9 +15,9 @@ from export.detectors.merged import MergedScore
 from export.exceptions import ExportError
 from export.from_torch.backbone import Backbone
 from export.inference import BATCH, collect
-from runtime import rule
 from runtime.engines.interface import Engine, Outputs
 from runtime.manifest import GateSpec, Manifest
+from runtime.rule import Rule
 from train.data import Images, batches
 
 # A faithful export differs by the rounding of float32; beyond this share of the largest logit it is another model.
@@ -72,10 +72,10 @@ def _flips(
     manifest: Manifest, gate: GateSpec, outputs: Outputs, logits: npt.NDArray[np.float32], expected: Array
 ) -> int:
     """How many decisions differ, as :class:`Verification` counts them."""
-    column, classes = manifest.scores.index(gate.score), logits.argmax(axis=1)
-    distance = np.abs(expected[:, column] - rule.thresholds(manifest.labels, gate)[classes])
-    explained = np.abs(outputs.scores - expected)[:, column].max()
-    differs = outputs.accept != (expected[:, column] >= rule.thresholds(manifest.labels, gate)[classes])
+    own, classes = Rule(manifest.labels, manifest.scores, gate), logits.argmax(axis=1)
+    distance = np.abs(expected[:, own.column] - own.thresholds(classes))
+    explained = np.abs(outputs.scores - expected)[:, own.column].max()
+    differs = own.verified(outputs) != own.accepts(logits, expected)
     if gate.classes:  # logits that differ by rounding alone may have another maximum
         differs &= outputs.logits.argmax(axis=1) == classes
     return int((differs & (distance > explained)).sum())

@@ -13,10 +13,11 @@ from export.exceptions import ExportError
 from export.inference import stream
 from runtime.engines.interface import Engine, Outputs
 from runtime.manifest import Manifest
+from runtime.rule import Rule
 from train.data import ImageSet, short_name
 from train.data.labels import Labels
 
-_LOWEST = np.finfo(np.float32).min
+LOWEST = np.finfo(np.float32).min
 
 
 @dataclass(frozen=True)
@@ -82,12 +83,12 @@ def _observe(
     labels: Labels | None = None,
     logits: bool,
 ) -> Observed:
-    temperature = manifest.confidence.temperature if manifest.confidence else 1.0
+    rule, temperature = Rule.of(manifest), manifest.confidence.temperature if manifest.confidence else 1.0
     parts: dict[str, list[npt.NDArray[np.generic]]] = {}
     for batch, outputs in stream(engine, images.images, title=title):
         kept: dict[str, npt.NDArray[np.generic]] = {
-            "scores": np.where(np.isfinite(outputs.scores), outputs.scores, _LOWEST),
-            "accept": outputs.accept,
+            "scores": np.where(np.isfinite(outputs.scores), outputs.scores, LOWEST),
+            "accept": rule.verified(outputs),
             "predicted": outputs.logits.argmax(axis=1),
             "confidence": _confidence(outputs, temperature),
             "hashes": leakage.hashes(batch),

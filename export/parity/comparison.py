@@ -115,7 +115,7 @@ def _observe(artifact: Artifact, name: str, source: str, images: ImageSet) -> Ob
 
 def _outputs(observed: Observed) -> Outputs:
     assert observed.logits is not None
-    return Outputs(observed.logits, observed.scores, observed.accept)
+    return Outputs(observed.logits, observed.scores)
 
 
 def _warnings(artifacts: tuple[Artifact, Artifact], known: Observed) -> Iterator[str]:

@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from export.exceptions import ExportError
-from runtime import rule
+from export.metrics.observation import LOWEST
 from runtime.engines.interface import Outputs
 from runtime.manifest import GateSpec, Manifest, Parity
+from runtime.rule import Rule
 
 QUANTILES = (0.5, 0.9, 0.99)
-_LOWEST = np.finfo(np.float32).min  # of an observation: not finite
 
 Flags = npt.NDArray[np.bool_]
 
@@ -103,24 +103,23 @@ def compare(source: str, a: Manifest, mine: Outputs, b: Manifest, others: Output
     shared = [name for name in a.scores if name in b.scores]
     columns = {name: (mine.scores[:, a.scores.index(name)], others.scores[:, b.scores.index(name)]) for name in shared}
     same = a.gate.score == b.gate.score
+    own = _accept(a, mine, a.gate), _accept(b, others, b.gate)
     return Difference(
         source=source,
-        images=len(mine.accept),
+        images=len(mine.logits),
         logits=_spread(mine.logits, others.logits),
         scores={name: _spread(*pair) for name, pair in columns.items()},
         label_agreement=float((mine.logits.argmax(axis=1) == others.logits.argmax(axis=1)).mean()),
-        flips=_flips(mine.accept, others.accept),
-        flips_with_a_threshold=_flips(mine.accept, _accept(b, others, a.gate)) if same else None,
-        flips_with_b_threshold=_flips(_accept(a, mine, b.gate), others.accept) if same else None,
+        flips=_flips(*own),
+        flips_with_a_threshold=_flips(own[0], _accept(b, others, a.gate)) if same else None,
+        flips_with_b_threshold=_flips(_accept(a, mine, b.gate), own[1]) if same else None,
     )
 
 
 def _accept(manifest: Manifest, outputs: Outputs, gate: GateSpec) -> Flags:
     """What the artifact of `manifest` would accept at the threshold, or thresholds by class, of another's gate."""
-    limits = rule.thresholds(manifest.labels, gate)[outputs.logits.argmax(axis=1)]
-    usable = (np.isfinite(outputs.scores) & (outputs.scores > _LOWEST)).all(axis=1)
-    accepted: Flags = usable & (outputs.scores[:, manifest.scores.index(gate.score)] >= limits)
-    return accepted
+    scores = np.where(outputs.scores > LOWEST, outputs.scores, np.float32(np.nan))  # as the graph output them
+    return Rule(manifest.labels, manifest.scores, gate).accepts(outputs.logits, scores)
 
 
 def _flips(mine: Flags, others: Flags) -> Flips:

@@ -13,7 +13,8 @@ from export.exceptions import ExportError
 from export.from_torch.backbone import Backbone
 from export.from_torch.classifier import Classifier
 from export.graph import LOGITS, PENULTIMATE, prune, remove_node
-from runtime.engines.interface import Outputs, Signature, Threshold, threshold_feeds
+from runtime.bundle import Signature
+from runtime.engines.interface import Outputs
 from runtime.manifest import Manifest
 
 
@@ -50,15 +51,12 @@ class TorchEngine:
         head = _head(model, len(manifest.labels), manifest.model.features)
         self._head = ort.InferenceSession(head.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
-    def run(
-        self, images: npt.NDArray[np.uint8], threshold: Threshold | None = None, *, penultimate: bool = False
-    ) -> Outputs:
+    def run(self, images: npt.NDArray[np.uint8], *, penultimate: bool = False) -> Outputs:
         """See :class:`runtime.engines.interface.Engine`."""
         logits, activations = self._activations(images)
-        feeds: dict[str, npt.NDArray[np.generic]] = {"images": images, LOGITS: logits, PENULTIMATE: activations}
-        if threshold is not None:
-            feeds.update(threshold_feeds(threshold))
-        scores, accept = self._head.run(["scores", "accept"], feeds)
+        scores, accept = self._head.run(
+            ["scores", "accept"], {"images": images, LOGITS: logits, PENULTIMATE: activations}
+        )
         return Outputs(logits, scores, accept, activations if penultimate else None)
 
     @torch.inference_mode()

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from export.graph import PREFIX
-from runtime.engines.interface import Signature, Tensor
+from runtime.bundle import Signature, Tensor
 
 _LAYER = re.compile(r"^Name: (?P<name>.+?), LayerType: (?P<kind>\w+),.*Metadata: (?P<metadata>.*)$", re.MULTILINE)
 _TENSOR = re.compile(

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from runtime import atomic
@@ -30,21 +28,18 @@ def filled(root: Path, parts: Mapping[str, str], fill: Callable[[Path], None]) -
         EngineError: it can't be written; or what `fill` raises.
     """
     name = key(parts)
-    folder, temporary = root / name, root / f".{name}.new"
+    folder = root / name
     try:
         if folder.is_dir():
             return folder
         root.mkdir(parents=True, exist_ok=True)
-        with _locked(root / f".{name}.lock"):
+        with atomic.locked(root / f".{name}.lock"):
             if not folder.is_dir():
-                shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
-                temporary.mkdir()
-                try:
-                    fill(temporary)
-                    (temporary / NOTE).write_text(json.dumps(dict(parts), indent=1, sort_keys=True) + "\n")
-                    temporary.rename(folder)
-                finally:
-                    shutil.rmtree(temporary, ignore_errors=True)
+                atomic.tidy(folder)
+                with atomic.writing(folder) as made:
+                    made.mkdir()
+                    fill(made)
+                    (made / NOTE).write_text(json.dumps(dict(parts), indent=1, sort_keys=True) + "\n")
     except OSError as error:
         raise _unwritable(folder, error) from error
     return folder
@@ -65,19 +60,6 @@ def write(file: Path, data: bytes) -> None:
         atomic.replace(file, data)
     except OSError as error:
         raise _unwritable(file, error) from error
-
-
-@contextmanager
-def _locked(file: Path) -> Iterator[None]:
-    """Wait for this process's, and this thread's, turn."""
-    with file.open("ab") as lock:
-        try:
-            import fcntl
-        except ImportError:  # Windows: several processes at their first start must not share a cache
-            pass
-        else:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _unwritable(path: Path, error: OSError) -> EngineError:

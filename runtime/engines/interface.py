@@ -1,40 +1,43 @@
-"""What the gate asks of an engine."""
+"""What the gate asks of an engine, and how one is chosen and made."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from runtime.bundle import Signature
+
+EngineName = Literal[
+    "auto",
+    "onnxruntime-cpu",
+    "onnxruntime-cuda",
+    "onnxruntime-tensorrt",
+    "onnxruntime-rtx",
+    "tensorrt",
+    "tensorrt-rtx",
+]
+
 
 @dataclass(frozen=True)
-class Tensor:
-    """Element type in numpy's words, and shape; a dynamic dimension is None."""
-
-    dtype: str
-    shape: tuple[int | None, ...]
-
-    def __str__(self) -> str:
-        return f"{self.dtype} [{', '.join('N' if size is None else str(size) for size in self.shape)}]"
-
-
-@dataclass(frozen=True)
-class Signature:
-    """A graph's face.
+class EngineOptions:
+    """How a bundle's engine is chosen and made.
 
     Attributes:
-        inputs, outputs: by name.
-        manifest: what it carries; None if it carries none.
-        built: whether this is an engine built from the graph, in which thresholds are constants and no inputs.
+        name: which engine; ``auto`` takes the best that works here.
+        threads: of one inference on the CPU; 0 takes one for each physical core.
+        cache: folder for what an engine builds at start-up, so that the next start finds it.
+        contexts: batches that a native engine runs at the same time.
     """
 
-    inputs: Mapping[str, Tensor]
-    outputs: Mapping[str, Tensor]
-    manifest: str | None
-    built: bool = False
+    name: EngineName = "auto"
+    threads: int = 0
+    cache: Path = field(default_factory=lambda: Path.home() / ".cache" / "oodgate")
+    contexts: int = 2
 
 
 @dataclass(frozen=True)
@@ -44,17 +47,15 @@ class Outputs:
     Attributes:
         logits: float32 [N, K].
         scores: float32 [N, S].
-        accept: bool [N], gate score >= threshold (of the predicted class if it has its own) and every score finite.
+        accept: bool [N], what the graph itself says at its default operating point; None from an engine that does not
+            output it. :meth:`runtime.rule.Rule.accepts` decides.
         penultimate: float32 [N, D], or None when it was not asked for.
     """
 
     logits: npt.NDArray[np.float32]
     scores: npt.NDArray[np.float32]
-    accept: npt.NDArray[np.bool_]
+    accept: npt.NDArray[np.bool_] | None = None
     penultimate: npt.NDArray[np.float32] | None = None
-
-
-Threshold = float | npt.NDArray[np.float32]
 
 
 class Engine(Protocol):
@@ -71,14 +72,11 @@ class Engine(Protocol):
     signature: Signature
     batches: tuple[int, ...]
 
-    def run(
-        self, images: npt.NDArray[np.uint8], threshold: Threshold | None = None, *, penultimate: bool = False
-    ) -> Outputs:
+    def run(self, images: npt.NDArray[np.uint8], *, penultimate: bool = False) -> Outputs:
         """Run one batch.
 
         Args:
             images: uint8 [N, H, W, 3].
-            threshold: overrides the graph's own: one for every class, or for a class-conditional gate (K,).
             penultimate: whether to fetch the activations too.
 
         Raises:
@@ -86,12 +84,20 @@ class Engine(Protocol):
         """
 
 
-def threshold_feeds(threshold: Threshold) -> dict[str, npt.NDArray[np.float32]]:
-    """The graph's inputs that a threshold goes to.
+def in_pieces(run: Callable[[npt.NDArray[np.uint8]], Outputs], images: npt.NDArray[np.uint8], largest: int) -> Outputs:
+    """Run a batch of any size in pieces of at most `largest`; an empty one is one piece."""
+    return joined([run(images[start : start + largest]) for start in range(0, max(len(images), 1), largest)])
 
-    ``threshold`` holds for every class; where it is NaN, a class-conditional graph takes those of ``class_thresholds``.
-    """
-    values = np.asarray(threshold, dtype=np.float32)
-    if values.ndim == 0:
-        return {"threshold": values}
-    return {"threshold": np.array(np.nan, dtype=np.float32), "class_thresholds": values}
+
+def joined(parts: list[Outputs]) -> Outputs:
+    """The outputs of several batches, at least one, as those of one batch, in order."""
+    if len(parts) == 1:
+        return parts[0]
+    accept = [part.accept for part in parts if part.accept is not None]
+    activations = [part.penultimate for part in parts if part.penultimate is not None]
+    return Outputs(
+        logits=np.concatenate([part.logits for part in parts]),
+        scores=np.concatenate([part.scores for part in parts]),
+        accept=np.concatenate(accept) if accept else None,
+        penultimate=np.concatenate(activations) if activations else None,
+    )

@@ -9,14 +9,13 @@ from typing import get_args
 import numpy as np
 
 from runtime.bundle import MODEL, Bundle
-from runtime.engines import onnxruntime_cuda, tensorrt_native
 from runtime.engines.gpu import find_gpu
-from runtime.engines.interface import Engine
-from runtime.engines.options import EngineName, EngineOptions
-from runtime.engines.ort import providers as onnxruntime_tensorrt
-from runtime.engines.ort import rtx as onnxruntime_rtx
+from runtime.engines.interface import Engine, EngineName, EngineOptions
+from runtime.engines.ort import providers
+from runtime.engines.ort import rtx as ort_rtx
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
-from runtime.engines.trt import rtx as tensorrt_rtx_native
+from runtime.engines.trt import engine as trt
+from runtime.engines.trt import rtx as trt_rtx
 from runtime.exceptions import BundleError, EngineError, GraphMismatch
 
 logger = logging.getLogger(__name__)
@@ -25,11 +24,11 @@ CPU = OnnxRuntimeCpu.name
 
 # Best first: engines built for this very model and GPU, then those that are built at start-up, then one that is not built.
 GPU_ENGINES: dict[EngineName, Callable[[Bundle, EngineOptions], Engine]] = {
-    "tensorrt": tensorrt_native.load,
-    "tensorrt-rtx": tensorrt_rtx_native.load,
-    "onnxruntime-tensorrt": onnxruntime_tensorrt.load,
-    "onnxruntime-rtx": onnxruntime_rtx.load,
-    "onnxruntime-cuda": onnxruntime_cuda.load,
+    "tensorrt": trt.load,
+    "tensorrt-rtx": trt_rtx.load,
+    "onnxruntime-tensorrt": providers.load_tensorrt,
+    "onnxruntime-rtx": ort_rtx.load,
+    "onnxruntime-cuda": providers.load_cuda,
 }
 
 _PROBES = 8  # images that an engine must answer as the CPU does

@@ -1,15 +1,32 @@
 """The manifest: what a bundle says of itself, as frozen dataclasses that read and write JSON."""
 
-from runtime.manifest.calibration import Calibration, OrderStatistics
-from runtime.manifest.confidence import Confidence
-from runtime.manifest.data import DataSpec
-from runtime.manifest.files import EngineSpec, FileEntry, NativeRuntime
-from runtime.manifest.gate import Choice, ClassPoint, GateSpec, OperatingPoint
-from runtime.manifest.input import InputSpec, Interpolation, Resize
-from runtime.manifest.manifest import SCHEMA_VERSION, Manifest
-from runtime.manifest.merged import Merged, MergeMethod, PValueCurve
-from runtime.manifest.model import ModelSpec, Precision, Task
-from runtime.manifest.parity import Parity
+from runtime.manifest.gate import (
+    Calibration,
+    Choice,
+    ClassPoint,
+    Confidence,
+    GateSpec,
+    Merged,
+    MergeMethod,
+    OperatingPoint,
+    OrderStatistics,
+    Parity,
+    PValueCurve,
+)
+from runtime.manifest.manifest import (
+    SCHEMA_VERSION,
+    DataSpec,
+    EngineSpec,
+    FileEntry,
+    InputSpec,
+    Interpolation,
+    Manifest,
+    ModelSpec,
+    NativeRuntime,
+    Precision,
+    Resize,
+    Task,
+)
 
 __all__ = [
     "SCHEMA_VERSION",

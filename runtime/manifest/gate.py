@@ -1,15 +1,62 @@
-"""The decision rule: its thresholds, and what they promise."""
+"""The decision rule: its thresholds, what they promise, and what is kept of the images that set them."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 
 from runtime.exceptions import UnknownOperatingPoint
 
 _LARGEST = float(np.finfo(np.float32).max)
+
+MergeMethod = Literal["min", "harmonic"]
+
+
+@dataclass(frozen=True)
+class OrderStatistics:
+    """Order statistics of the gate's score on the calibration images predicted as one class.
+
+    Attributes:
+        n, ranks: as in :class:`Calibration`.
+        quantiles: the order statistics at `ranks`.
+    """
+
+    n: int
+    ranks: tuple[int, ...]
+    quantiles: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        _check_ranks(self.n, self.ranks)
+        _check_quantiles("quantiles", self.ranks, self.quantiles)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Order statistics of every score on the calibration images.
+
+    Attributes:
+        n: number of calibration images.
+        ranks: 1-based ranks of the stored order statistics, ascending, ending with n; every rank up to n where
+            n is small enough, and that of every threshold.
+        quantiles: for each score, the order statistics at `ranks`, ascending, as the shortest decimals that read
+            back as the same float32.
+        classes: the same for each predicted class with a threshold of its own, by label.
+    """
+
+    n: int
+    ranks: tuple[int, ...]
+    quantiles: dict[str, tuple[float, ...]]
+    classes: dict[str, OrderStatistics] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_ranks(self.n, self.ranks)
+        for score, values in self.quantiles.items():
+            _check_quantiles(f"quantiles of {score}", self.ranks, values)
 
 
 @dataclass(frozen=True)
@@ -87,6 +134,7 @@ class GateSpec:
         n_calibration: number of calibration images.
         class_conditional: whether predicted classes have thresholds of their own.
         operating_points: the others that are stored, by ascending alpha; :meth:`at` changes to one.
+        calibration: order statistics of the images that set the thresholds, a key of its own in the manifest's JSON.
         choice: how the score was chosen; None where it was given.
     """
 
@@ -97,6 +145,7 @@ class GateSpec:
     n_calibration: int
     tpr_interval: tuple[float, float]
     max_rejection: float
+    calibration: Calibration
     classes: dict[str, ClassPoint] = field(default_factory=dict)
     class_conditional: bool = False
     operating_points: tuple[OperatingPoint, ...] = ()
@@ -107,6 +156,8 @@ class GateSpec:
             raise ValueError(f"operating_points must differ from each other and from alpha, found {list(self.alphas)}")
         if not self.class_conditional and any(point.classes for point in self.points):
             raise ValueError("classes must be empty where class_conditional is false")
+        if self.n_calibration != self.calibration.n:
+            raise ValueError(f"gate.n_calibration is {self.n_calibration}, calibration.n is {self.calibration.n}")
 
     @property
     def points(self) -> tuple[OperatingPoint, ...]:
@@ -139,6 +190,89 @@ class GateSpec:
         )
 
 
+@dataclass(frozen=True)
+class PValueCurve:
+    """A score's p-value as a continuous, increasing function of the score (:func:`export.detectors.merged.p_values`).
+
+    Attributes:
+        knots: scores, strictly ascending.
+        heights: the p-values at the knots, ascending, in (0, 1].
+        tail: the distance below the first knot at which the p-value is half of the first height.
+    """
+
+    knots: tuple[float, ...]
+    heights: tuple[float, ...]
+    tail: float
+
+    def __post_init__(self) -> None:
+        ascending = all(a < b for values in (self.knots, self.heights) for a, b in pairwise(values))
+        if not self.knots or len(self.knots) != len(self.heights) or not ascending:
+            raise ValueError("knots and heights must ascend, and be as many")
+        if not all(map(math.isfinite, self.knots)) or not 0 < self.heights[0] <= self.heights[-1] <= 1:
+            raise ValueError("knots must be finite, and heights in (0, 1]")
+        if not 0 < self.tail <= _LARGEST:
+            raise ValueError(f"tail must be positive, found {self.tail}")
+
+
+@dataclass(frozen=True)
+class Merged:
+    """A score made of others: their p-values, merged (:func:`export.detectors.merged.merge`).
+
+    Attributes:
+        method: ``min`` or ``harmonic``.
+        n: number of in-distribution images behind the curves; none of them set the threshold.
+        parts: the p-value curve of each score that is merged.
+    """
+
+    method: MergeMethod
+    n: int
+    parts: dict[str, PValueCurve]
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """How the reported confidence was calibrated.
+
+    Attributes:
+        temperature: T of the reported probabilities, softmax(f / T) or sigmoid(f / T).
+        n: number of labelled images that it was fitted on.
+        ece_before, ece_after: expected calibration error on these images, with 15 bins
+            (:func:`export.calibrate.confidence.expected_calibration_error`), at T = 1 and at `temperature`.
+    """
+
+    temperature: float
+    n: int
+    ece_before: float
+    ece_after: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"temperature must be positive, found {self.temperature}")
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How a bundle of another precision differs from the fp32 one it was made of, on the images of its calibration.
+
+    Attributes:
+        source, images: which, and how many.
+        label_agreement: share of images that both predict as the same class.
+        mean_logit_difference, max_logit_difference: of the absolute differences of all logits.
+        newly_rejected, newly_accepted: images whose decision differs, each bundle at its own threshold.
+        flips_with_fp32_threshold: images whose decision would differ, had the threshold of the fp32 bundle been kept; None
+            where the two gates have different scores.
+    """
+
+    source: str
+    images: int
+    label_agreement: float
+    mean_logit_difference: float
+    max_logit_difference: float
+    newly_rejected: int
+    newly_accepted: int
+    flips_with_fp32_threshold: int | None
+
+
 def _check_point(threshold: float, tpr_interval: tuple[float, float], max_rejection: float) -> None:
     if not abs(threshold) <= _LARGEST:
         raise ValueError(f"threshold must be a finite float32, found {threshold}")
@@ -146,3 +280,14 @@ def _check_point(threshold: float, tpr_interval: tuple[float, float], max_reject
         raise ValueError(f"tpr_interval must ascend within [0, 1], found {list(tpr_interval)}")
     if not 0 <= max_rejection <= 1:
         raise ValueError(f"max_rejection must be in [0, 1], found {max_rejection}")
+
+
+def _check_ranks(n: int, ranks: tuple[int, ...]) -> None:
+    if not ranks or ranks[-1] != n or any(b <= a for a, b in pairwise((0, *ranks))):
+        raise ValueError(f"ranks must ascend from at least 1 and end with n = {n}")
+
+
+def _check_quantiles(name: str, ranks: tuple[int, ...], values: tuple[float, ...]) -> None:
+    ascending = all(a <= b for a, b in pairwise(values))
+    if len(values) != len(ranks) or not ascending or not all(map(math.isfinite, values)):
+        raise ValueError(f"{name} must be {len(ranks)} finite ascending numbers")

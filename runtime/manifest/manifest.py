@@ -1,28 +1,143 @@
-"""The manifest itself, and its JSON."""
+"""The manifest: what a bundle says of itself, and its JSON."""
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
+import math
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from runtime import schema
-from runtime.manifest.calibration import Calibration
-from runtime.manifest.confidence import Confidence
-from runtime.manifest.data import DataSpec
-from runtime.manifest.files import EngineSpec, FileEntry
-from runtime.manifest.gate import GateSpec
-from runtime.manifest.input import InputSpec
-from runtime.manifest.merged import Merged
-from runtime.manifest.model import ModelSpec, Task
-from runtime.manifest.parity import Parity
+from runtime.manifest.gate import Calibration, Confidence, GateSpec, Merged, Parity
 
 SCHEMA_VERSION = 1
 
 # A string, which stays as it is, or an innermost list of numbers, which an indented document keeps on one line.
 _STRING_OR_NUMBERS = re.compile(r'"(?:[^"\\]|\\.)*"|\[[^\[\]{}"]*\]')
+
+Task = Literal["multiclass", "multilabel"]
+Precision = Literal["fp32", "fp16", "int8"]
+Resize = Literal["center", "squash", "border"]
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+NativeRuntime = Literal["tensorrt", "tensorrt-rtx"]
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Which network it is.
+
+    Attributes:
+        name: what decisions and metrics call it.
+        arch, method: the architecture and the training method.
+        parameters: number of learned weights.
+        features: D, the width of the penultimate layer.
+        precision: of the layers before the penultimate activations; normalisation, scores and gate are always fp32.
+    """
+
+    name: str
+    arch: str
+    method: str
+    parameters: int
+    features: int
+    precision: Precision = "fp32"
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """How an image becomes the model's input.
+
+    Attributes:
+        height, width: the graph's image size in pixels.
+        mean, std: per RGB channel, of pixels scaled to [0, 1]; applied inside the graph as ``(x / 255 - mean) / std``.
+        resize: ``center`` (largest centred box), ``squash`` (stretch) or ``border`` (fit, pad with white).
+        crop_fraction: with ``center``, the share of the box's side that is kept; 0.875 is the ImageNet habit
+            "resize to 256, crop 224".
+        interpolation: Pillow's antialiased resampling filter.
+    """
+
+    height: int
+    width: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    resize: Resize = "center"
+    crop_fraction: float = 1.0
+    interpolation: Interpolation = "bilinear"
+
+    def __post_init__(self) -> None:
+        if self.height < 1 or self.width < 1:
+            raise ValueError(f"input size must be positive, found {self.height} x {self.width}")
+        if not 0 < self.crop_fraction <= 1:
+            raise ValueError(f"crop_fraction must be in (0, 1], found {self.crop_fraction}")
+        if not all(map(math.isfinite, self.mean + self.std)) or min(self.std) <= 0:
+            raise ValueError(f"mean must be finite and std positive, found {self.mean} and {self.std}")
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """A file of the bundle as it was written."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """An engine that was built from the bundle's graph.
+
+    Attributes:
+        runtime: what runs it.
+        release: of the runtime that built it.
+        targets: the compute capabilities that it was built for, 89 for 8.9.
+        version_compatible: whether later releases of the runtime run it too.
+        hardware_compatible: whether it runs on any GPU of Ampere or later, and not on `targets` alone.
+        precision: of the graph that it was built from.
+        batches: the smallest batch that it takes, the one it was optimised for, and the largest.
+        model: SHA-256 of the model.onnx that it was built from.
+        kernels: number of its layers after fusion; each is a kernel or a library call.
+        head_kernels: how many of them compute scores and the decision.
+    """
+
+    runtime: NativeRuntime
+    release: str
+    targets: tuple[int, ...]
+    precision: Precision
+    batches: tuple[int, int, int]
+    model: str
+    kernels: int
+    head_kernels: int
+    version_compatible: bool = False
+    hardware_compatible: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.targets or min(self.targets) < 1:
+            raise ValueError(f"targets must be compute capabilities, found {list(self.targets)}")
+        if not 1 <= self.batches[0] <= self.batches[1] <= self.batches[2]:
+            raise ValueError(f"batches must ascend from at least 1, found {list(self.batches)}")
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """A set of images that the bundle was made with.
+
+    Attributes:
+        source, images: which, and how many.
+        sketch: base64 of little-endian uint64: the smallest hashes of the images' pixels (:mod:`export.leakage`).
+    """
+
+    source: str
+    images: int
+    sketch: str
+
+    def __post_init__(self) -> None:
+        try:
+            size = len(base64.b64decode(self.sketch, validate=True))
+        except ValueError:
+            size = -1
+        if size < 0 or size % 8:
+            raise ValueError("sketch must be base64 of 64-bit hashes")
 
 
 @dataclass(frozen=True)
@@ -35,7 +150,7 @@ class Manifest:
         scores: the columns of the graph's `scores` output, in order.
         score_parameters: what a score's formula was parametrised with, such as ``{"energy": {"temperature": 1.0}}``.
         merged: for each score that is made of others, how; its key names them, joined by ``+``.
-        gate, calibration: None until the bundle is calibrated.
+        gate: the decision rule and its calibration; None until the bundle is calibrated.
         confidence: None where the reported probabilities are the model's own.
         parity: None for an fp32 bundle, and once another gate was calibrated than the one it tells of.
         data: the sets that it was made with, by what for: ``calibration``, ``fit, knn``, ``quantisation``. Evaluation refuses
@@ -54,7 +169,6 @@ class Manifest:
     score_parameters: dict[str, dict[str, float]] = field(default_factory=dict)
     merged: dict[str, Merged] = field(default_factory=dict)
     gate: GateSpec | None = None
-    calibration: Calibration | None = None
     confidence: Confidence | None = None
     parity: Parity | None = None
     data: dict[str, DataSpec] = field(default_factory=dict)
@@ -75,23 +189,20 @@ class Manifest:
         for name, merged in self.merged.items():
             if name not in self.scores or name != "+".join(merged.parts) or set(merged.parts) - set(self.scores):
                 raise ValueError(f"merged: {name!r} and what it is made of must be scores, of {list(self.scores)}")
-        if (self.gate is None) != (self.calibration is None):
-            raise ValueError("gate and calibration must be given together")
-        if self.gate and self.calibration:
-            self._check_gate(self.gate, self.calibration)
+        if self.gate:
+            self._check_gate(self.gate)
 
-    def _check_gate(self, gate: GateSpec, calibration: Calibration) -> None:
-        if gate.n_calibration != calibration.n:
-            raise ValueError(f"gate.n_calibration is {gate.n_calibration}, calibration.n is {calibration.n}")
+    def _check_gate(self, gate: GateSpec) -> None:
         if gate.score not in self.scores:
             raise ValueError(f"gate.score is {gate.score!r}, not one of the scores {list(self.scores)}")
-        if set(calibration.quantiles) != set(self.scores):
+        if set(gate.calibration.quantiles) != set(self.scores):
             raise ValueError(f"calibration.quantiles must have the scores {list(self.scores)}")
         for point in gate.points:
             for label, own in point.classes.items():
                 if label not in self.labels:
                     raise ValueError(f"gate.classes: {label!r} is not one of the labels")
-                if label not in calibration.classes or calibration.classes[label].n != own.n:
+                known = gate.calibration.classes
+                if label not in known or known[label].n != own.n:
                     raise ValueError(f"calibration.classes must have the {own.n} images of {label!r}")
 
     @property
@@ -99,10 +210,18 @@ class Manifest:
         """The copy inside the graph: all but `files` and `engines`, which are made from it."""
         return dataclasses.replace(self, files={}, engines={})
 
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON document, in which the gate's calibration stands beside the gate."""
+        document: dict[str, Any] = {"schema_version": self.schema_version}
+        for name, value in dataclasses.asdict(self).items():
+            document[name] = value
+            if name == "gate":
+                document["calibration"] = value.pop("calibration") if value else None
+        return document
+
     def to_json(self, *, indent: int | None = None) -> str:
         """The manifest as JSON text; numbers survive the round trip exactly."""
-        document = {"schema_version": self.schema_version, **dataclasses.asdict(self)}
-        text = json.dumps(document, indent=indent, allow_nan=False)
+        text = json.dumps(self.to_dict(), indent=indent, allow_nan=False)
         if not indent:
             return text
         return _STRING_OR_NUMBERS.sub(lambda m: m[0] if m[0].startswith('"') else " ".join(m[0].split()), text)
@@ -123,4 +242,11 @@ class Manifest:
         version = document.get("schema_version")
         if version != SCHEMA_VERSION:
             raise ValueError(f"schema_version: expected {SCHEMA_VERSION}, found {version!r}; export the bundle again")
+        gate, calibration = document.get("gate"), document.pop("calibration", None)
+        if (gate is None) != (calibration is None):
+            raise ValueError("gate and calibration must be given together")
+        if isinstance(gate, dict):
+            if "calibration" in gate:
+                raise ValueError("gate.calibration: unknown field; calibration stands beside the gate")
+            document["gate"] = {**gate, "calibration": schema.build(Calibration, calibration, "calibration")}
         return schema.build(cls, document)

@@ -109,7 +109,7 @@ def test_an_engine_that_is_not_there_is_left_out_with_the_reason(
     def none() -> None:
         raise EngineError("no NVIDIA GPU here: made up")
 
-    for module in (gpu, gpu.selection.onnxruntime_cuda):
+    for module in (gpu, gpu.selection.providers):
         monkeypatch.setattr(module, "find_gpu", none)
     findings = Findings(tmp_path / "gpu", {"cpu": "made up"})
     names = ("onnxruntime-cuda", "onnxruntime-cpu")

@@ -85,7 +85,7 @@ def exported_copy(exported: Exported, tmp_path: Path) -> Path:
 def uncalibrated(exported_copy: Path) -> Path:
     """The copy without its threshold."""
     loaded = bundle.Bundle.load(exported_copy)
-    manifest = replace(loaded.manifest, gate=None, calibration=None)
+    manifest = replace(loaded.manifest, gate=None)
     model = seal(onnx.load_from_string(loaded.model), manifest)
     return bundle.write(exported_copy, manifest, {bundle.MODEL: model}, {}).path
 

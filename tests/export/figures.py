@@ -19,10 +19,10 @@ UNCALIBRATED = Manifest(
     scores=("msp", "energy"),
     provenance={"versions": {"torch": "1.2.3"}},
 )
+CALIBRATION = Calibration(1000, (1000,), {"msp": (0.5,), "energy": (4.25,)})
 MANIFEST = replace(
     UNCALIBRATED,
-    gate=GateSpec("energy", 4.25, 0.05, 0.95, 1000, (0.9355, 0.9621), 0.0618),
-    calibration=Calibration(1000, (1000,), {"msp": (0.5,), "energy": (4.25,)}),
+    gate=GateSpec("energy", 4.25, 0.05, 0.95, 1000, (0.9355, 0.9621), 0.0618, CALIBRATION),
 )
 
 

@@ -14,8 +14,7 @@ import onnx
 import pytest
 
 from runtime import Gate, bundle
-from runtime.bundle import CARD, MANIFEST, MODEL, Bundle
-from runtime.engines.interface import Signature, Tensor
+from runtime.bundle import CARD, MANIFEST, MODEL, Bundle, Signature, Tensor
 from runtime.exceptions import (
     BundleError,
     BundleNotFound,
@@ -421,14 +420,14 @@ def test_a_rename_that_fails_puts_the_old_bundle_back(
 ) -> None:
     bundle.write(tmp_path / "b", manifest, {MODEL: b"old"}, {})
     before = entries(tmp_path)
-    rename = Path.rename
+    replace = Path.replace
 
     def fail_for_the_new_one(self: Path, target: Path) -> Path:
         if (self / MODEL).read_bytes() == b"new":
             raise OSError("no space")
-        return rename(self, target)
+        return replace(self, target)
 
-    monkeypatch.setattr(Path, "rename", fail_for_the_new_one)
+    monkeypatch.setattr(Path, "replace", fail_for_the_new_one)
     with pytest.raises(BundleError, match="no space"):
         bundle.write(tmp_path / "b", manifest, {MODEL: b"new"}, {})
     assert entries(tmp_path) == before

@@ -36,11 +36,11 @@ from runtime.manifest import Confidence, Manifest
 from tests.small import ALPHA, LABELS, calibration_images, encode
 
 Images = npt.NDArray[np.uint8]
-Answer = Callable[[Images, float | None], Outputs]
+Answer = Callable[[Images], Outputs]
 
 
 class FakeEngine:
-    """An engine of any signature that answers by a function of images and threshold."""
+    """An engine of any signature that answers by a function of images."""
 
     name = "fake"
 
@@ -48,9 +48,9 @@ class FakeEngine:
         self.signature = signature
         self._answer = answer
 
-    def run(self, images: Images, threshold: float | None = None, *, penultimate: bool = False) -> Outputs:
+    def run(self, images: Images, *, penultimate: bool = False) -> Outputs:
         assert not penultimate
-        return self._answer(images, threshold)
+        return self._answer(images)
 
 
 def gate_of(original: Gate, answer: Answer, **changes: Any) -> Gate:
@@ -61,35 +61,36 @@ def gate_of(original: Gate, answer: Answer, **changes: Any) -> Gate:
     return Gate(dataclasses.replace(original.bundle, manifest=manifest), FakeEngine(signature, answer))
 
 
-def answering(scores: Any, logits: Any = (2.0, 1.0, 0.0), accept: bool = True) -> Answer:
-    """Gives every image these scores and logits."""
+def answering(scores: Any, logits: Any = (2.0, 1.0, 0.0), accept: bool | None = None) -> Answer:
+    """Gives every image these scores and logits; whether the graph accepts is not said unless it is given."""
 
-    def answer(images: Images, _: float | None = None) -> Outputs:
+    def answer(images: Images) -> Outputs:
         count = len(images)
         return Outputs(
             np.tile(np.asarray(logits, np.float32), (count, 1)),
             np.tile(np.asarray(scores, np.float32), (count, 1)),
-            np.full(count, accept),
+            None if accept is None else np.full(count, accept),
         )
 
     return answer
 
 
-def recording(seen: list[tuple[Images, float | None]]) -> Answer:
+def recording(seen: list[Images]) -> Answer:
     """Accepts everything, and keeps what it was asked."""
 
-    def answer(images: Images, threshold: float | None) -> Outputs:
-        seen.append((images, threshold))
-        return answering(SCORES)(images, threshold)
+    def answer(images: Images) -> Outputs:
+        seen.append(images)
+        return answering(SCORES)(images)
 
     return answer
 
 
-def failing(_images: Images, _threshold: float | None) -> Outputs:
+def failing(_images: Images) -> Outputs:
     raise EngineError("out of order")
 
 
 SCORES = (0.5, 1.0, 9.0, 3.0, 0.2, 1.5)  # msp .. feature_norm; energy is far above the threshold
+REJECTED = (0.5, 1.0, -1e6, 3.0, 0.2, 1.5)
 ENERGY = 2
 ONE = np.zeros((1, 16, 16, 3), np.uint8)
 
@@ -123,6 +124,7 @@ def manifest_gate(manifest: Manifest, **changes: Any) -> Any:
 
 
 def test_decides_as_the_graph_says(decisions: list[Decision], outputs: Outputs) -> None:
+    assert outputs.accept is not None
     assert [d.decision == "accept" for d in decisions] == outputs.accept.tolist()
     assert 0.8 < np.mean(outputs.accept) < 1
 
@@ -195,9 +197,7 @@ def test_p_value_counts_the_calibration_scores_up_to_the_images(gate: Gate, deci
 
 def test_a_calibration_score_counts_itself(gate: Gate) -> None:
     """The quantiles in the manifest are decimals, and read back as the float32 scores they came from."""
-    calibration = gate.engine.run(calibration_images())
-    again = gate_of(gate, lambda _images, _threshold: calibration)
-    p_values = sorted(d.score.p_value for d in again.decide(ONE))
+    p_values = sorted(d.score.p_value for d in gate.decisions(gate.run(calibration_images())))
     np.testing.assert_array_equal(p_values, np.arange(2, 101) / 100)
 
 
@@ -221,14 +221,9 @@ def test_a_score_at_the_threshold_is_accepted(gate: Gate, steps: int, decision: 
     image = calibration_images(1, seed=9)
     score = gate.engine.run(image).scores[0, ENERGY]
     threshold = score if not steps else np.nextafter(score, np.float32(steps * np.inf))
-    moved = gate_of(gate, gate.engine.run, gate=manifest_gate(gate.manifest, threshold=float(threshold)))
+    found = dataclasses.replace(gate.engine.run(image), accept=None)
+    moved = gate_of(gate, lambda _: found, gate=manifest_gate(gate.manifest, threshold=float(threshold)))
     assert moved.decide(image)[0].decision == decision
-
-
-def test_the_manifests_threshold_is_what_the_engine_gets(gate: Gate) -> None:
-    seen: list[tuple[Images, float | None]] = []
-    gate_of(gate, recording(seen), gate=manifest_gate(gate.manifest, threshold=-7.5)).decide(ONE)
-    assert [threshold for _, threshold in seen] == [-7.5]
 
 
 @pytest.mark.parametrize("quantile", [None, 0.2, 0.8])
@@ -295,8 +290,8 @@ def test_a_confidence_that_is_not_finite_serialises_to_null(gate: Gate, logits: 
 
 
 def test_one_bad_image_rejects_itself_alone(gate: Gate) -> None:
-    def answer(images: Images, _: float | None) -> Outputs:
-        outputs = answering(SCORES)(images, None)
+    def answer(images: Images) -> Outputs:
+        outputs = answering(SCORES)(images)
         outputs.scores[1] = np.nan
         return outputs
 
@@ -304,9 +299,27 @@ def test_one_bad_image_rejects_itself_alone(gate: Gate) -> None:
     assert [d.is_ood for d in decisions] == [False, True, False]
 
 
-def test_what_the_graph_rejects_is_rejected(gate: Gate) -> None:
-    (decision,) = gate_of(gate, answering(SCORES, accept=False)).decide(ONE)
-    assert decision.is_ood
+@pytest.mark.parametrize(
+    ("energy", "says"), [(9.0, False), (-1e6, True), (np.nan, True)], ids=["rejects", "accepts", "not finite"]
+)
+@pytest.mark.parametrize("alpha", [None, 0.01, 0.1])
+def test_a_graph_that_lies_about_its_scores_decides_nothing(
+    gate: Gate, energy: float, says: bool, alpha: float | None
+) -> None:
+    """Whatever a request asks for, the graph's accept is held against the bundle's default operating point."""
+    lying = gate_of(gate, answering([0.5, 1.0, energy, 3.0, 0.2, 1.5], accept=says))
+    with pytest.raises(EngineError, match="decides otherwise than the manifest's thresholds on 2 of 2 images"):
+        lying.decide(np.repeat(ONE, 2, axis=0), alpha=alpha)
+
+
+def test_a_graph_whose_threshold_was_edited_decides_nothing(gate: Gate, images: Images, shared_bundle: Bundle) -> None:
+    """Not a made-up engine: the sealed graph with another constant."""
+    model = onnx.load_from_string(shared_bundle.model)
+    (constant,) = (tensor for tensor in model.graph.initializer if tensor.name == "threshold")
+    constant.CopyFrom(onnx.numpy_helper.from_array(np.array(-1e30, np.float32), "threshold"))
+    edited = OnnxRuntimeCpu(model.SerializeToString(), threads=1)
+    with pytest.raises(EngineError, match="decides otherwise"):
+        Gate(gate.bundle, edited).decide(images)
 
 
 def test_an_engine_that_fails_raises(gate: Gate) -> None:
@@ -315,8 +328,8 @@ def test_an_engine_that_fails_raises(gate: Gate) -> None:
 
 
 def test_an_engine_that_fails_later_gives_no_decisions_at_all(gate: Gate) -> None:
-    def answer(images: Images, threshold: float | None) -> Outputs:
-        return (answering(SCORES) if len(images) == MAX_BATCH else failing)(images, threshold)
+    def answer(images: Images) -> Outputs:
+        return (answering(SCORES) if len(images) == MAX_BATCH else failing)(images)
 
     with pytest.raises(EngineError):
         gate_of(gate, answer).decide(np.repeat(ONE, MAX_BATCH + 1, axis=0))
@@ -328,19 +341,19 @@ def test_warm_up_raises_where_the_engine_fails(gate: Gate) -> None:
 
 
 def test_warm_up_runs_one_image(gate: Gate) -> None:
-    seen: list[tuple[Images, float | None]] = []
+    seen: list[Images] = []
     gate_of(gate, recording(seen)).warm_up()
-    assert [images.shape for images, _ in seen] == [(1, 16, 16, 3)]
+    assert [images.shape for images in seen] == [(1, 16, 16, 3)]
 
 
 def test_a_bundle_without_a_threshold_is_no_gate(gate: Gate) -> None:
     with pytest.raises(NotCalibrated, match=r"python -m export\.calibrate") as caught:
-        gate_of(gate, answering(SCORES), gate=None, calibration=None)
+        gate_of(gate, answering(SCORES), gate=None)
     assert caught.value.path == gate.bundle.path / MANIFEST
 
 
 def test_a_bundle_on_disk_without_a_threshold_does_not_load(shared_bundle: Bundle, tmp_path: Path) -> None:
-    manifest = dataclasses.replace(shared_bundle.manifest, gate=None, calibration=None)
+    manifest = dataclasses.replace(shared_bundle.manifest, gate=None)
     model = onnx.load_from_string(shared_bundle.model)
     set_metadata(model, dataclasses.replace(manifest, files={}).to_json())
     bundle.write(tmp_path / "new", manifest, {MODEL: model.SerializeToString()}, {})
@@ -385,7 +398,7 @@ def test_confidence_of_a_multilabel_model_is_the_sigmoid(gate: Gate, logits: tup
 
 
 def test_a_rejected_multilabel_image_has_an_empty_list(gate: Gate) -> None:
-    (decision,) = gate_of(gate, answering(SCORES, (3.0, 2.0, 1.0), accept=False), task="multilabel").decide(ONE)
+    (decision,) = gate_of(gate, answering(REJECTED, (3.0, 2.0, 1.0)), task="multilabel").decide(ONE)
     assert (decision.label, decision.to_dict()["labels"]) == (None, [])
 
 
@@ -399,9 +412,9 @@ def test_every_image_gets_its_own_decision_in_order(gate: Gate, images: Images, 
 
 
 def test_batches_hold_at_most_64(gate: Gate, images: Images) -> None:
-    seen: list[tuple[Images, float | None]] = []
+    seen: list[Images] = []
     assert len(gate_of(gate, recording(seen)).decide(images[:150])) == 150
-    assert [len(batch) for batch, _ in seen] == [64, 64, 22]
+    assert [len(batch) for batch in seen] == [64, 64, 22]
 
 
 @pytest.mark.parametrize(
@@ -531,32 +544,57 @@ def test_an_operating_point_that_is_not_stored(gate: Gate, shared_bundle: Bundle
         gate.decide(ONE[:0], alpha=alpha)
 
 
-def test_a_gate_at_another_point_has_it_as_its_default(gate: Gate, images: Images) -> None:
-    strict = gate.at(0.01)
-    assert strict.decide(images) == gate.decide(images, alpha=0.01)
-    assert strict.manifest.gate == at(gate, 0.01)
-    assert strict.engine is gate.engine
-    assert gate.manifest.gate is not None
-    assert gate.manifest.gate.alpha == ALPHA
-    with pytest.raises(UnknownOperatingPoint, match=r"stored are 0\.01, 0\.05, 0\.1"):
-        gate.at(0.02)
-
-
 @pytest.mark.parametrize("kind", ["gate", "conditional"])
-@pytest.mark.parametrize("alpha", [0.01, 0.05, 0.1])
-def test_the_verdict_at_one_point_follows_from_a_decision_at_another(
-    request: pytest.FixtureRequest, kind: str, images: Images, alpha: float
+def test_images_with_alphas_of_their_own_share_a_batch(
+    request: pytest.FixtureRequest, kind: str, images: Images
 ) -> None:
     gate: Gate = request.getfixturevalue(kind)
-    other = gate.at(alpha)
-    found = [other.verdict(decision) for decision in gate.decide(images)]
-    assert found == [(decision.is_ood, decision.score.p_value) for decision in other.decide(images)]
+    seen: list[int] = []
+
+    def counting(batch: Images) -> Outputs:
+        seen.append(len(batch))
+        return gate.engine.run(batch)
+
+    alphas = [(0.01, 0.05, 0.1, None)[i % 4] for i in range(60)]
+    found = gate_of(gate, counting).decide(images[:60], alpha=alphas)
+    assert seen == [60]
+    single = [gate.decide(images[:60], alpha=alpha) for alpha in (0.01, 0.05, 0.1, None)]
+    for i, decision in enumerate(found):
+        alone = single[i % 4][i]
+        assert (decision.decision, decision.label, decision.score) == (alone.decision, alone.label, alone.score)
+    assert len({decision.score.threshold for decision in found}) > 2
 
 
+def test_outputs_of_one_run_are_decided_on_at_any_operating_point(gate: Gate, images: Images) -> None:
+    outputs = gate.run(images)
+    for alpha in (None, 0.01, 0.1):
+        assert gate.decisions(outputs, alpha=alpha) == gate.decisions(outputs, alpha=[alpha] * len(images))
+        expected = outputs.scores[:, ENERGY] >= np.float32(at(gate, alpha or ALPHA).threshold)
+        assert [not d.is_ood for d in gate.decisions(outputs, alpha=alpha)] == expected.tolist()
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_not_one_alpha_for_each_image(gate: Gate, images: Images, count: int) -> None:
+    with pytest.raises(ValueError, match=f"expected one alpha for each of 2 images, found {count}"):
+        gate.decide(images[:2], alpha=[0.05] * count)
+
+
+def test_one_of_several_operating_points_that_is_not_stored(gate: Gate, images: Images) -> None:
+    with pytest.raises(UnknownOperatingPoint, match=r"stored are 0\.01, 0\.05, 0\.1\."):
+        gate.decide(images[:2], alpha=[0.05, 0.02])
+
+
+def test_the_operating_point_in_use(gate: Gate, shared_bundle: Bundle) -> None:
+    strict = Gate.load(shared_bundle.path, threads=1, alpha=0.01)
+    assert strict.spec == at(gate, 0.01)
+    assert (gate.spec.alpha, gate.alphas, strict.alphas) == (ALPHA, (0.01, 0.05, 0.1), (0.01, 0.05, 0.1))
+
+
+@pytest.mark.parametrize("alpha", [0.01, 0.05, 0.1])
 @pytest.mark.parametrize("broken", [{"scores": (0.5, 1.0, 9.0, np.nan, 0.2, 1.5)}, {"logits": (np.inf, 1.0, 0.0)}])
-def test_what_is_not_finite_is_rejected_at_every_point(gate: Gate, broken: dict[str, Any]) -> None:
-    (decision,) = gate_of(gate, answering(**{"scores": SCORES, **broken})).decide(ONE)
-    assert gate.at(0.01).verdict(decision)[0]
+def test_what_is_not_finite_is_rejected_at_every_point(gate: Gate, broken: dict[str, Any], alpha: float) -> None:
+    (decision,) = gate_of(gate, answering(**{"scores": SCORES, **broken})).decide(ONE, alpha=alpha)
+    assert decision.is_ood
 
 
 # --- thresholds by predicted class
@@ -585,6 +623,7 @@ def test_a_class_conditional_gate_decides_by_predicted_class(conditional: Gate, 
     assert len({d.score.threshold for d in decisions}) > (alpha > 0.01)
     if alpha == ALPHA:
         accept = conditional.engine.run(images).accept
+        assert accept is not None
         assert [not d.is_ood for d in decisions] == accept.tolist()
         assert 0 < accept.sum() < len(images)
 

@@ -55,6 +55,12 @@ FULL = Manifest(
         3,
         (0.8, 0.95),
         0.25,
+        calibration=Calibration(
+            3,
+            (1, 2, 3),
+            {"msp": (0.1, 0.1, 0.9), "energy": (-1.0, 1.25, 1e30), "msp+energy": (0.1, 0.2, 0.3)},
+            {"cat": OrderStatistics(2, (1, 2), (0.75, 1.0))},
+        ),
         classes={"cat": ClassPoint(2, 0.75, (0.7, 1.0), 0.5)},
         class_conditional=True,
         operating_points=(
@@ -62,12 +68,6 @@ FULL = Manifest(
             OperatingPoint(0.5, 2.5, (0.25, 0.75), 0.875, {"cat": ClassPoint(2, 1.0, (0.1, 0.9), 0.95)}),
         ),
         choice=Choice(7, {"noise": 9}, {"noise": {"msp": 0.5, "energy": 0.75}}, {"0.1": 0.75, "1": 0.5}),
-    ),
-    calibration=Calibration(
-        3,
-        (1, 2, 3),
-        {"msp": (0.1, 0.1, 0.9), "energy": (-1.0, 1.25, 1e30), "msp+energy": (0.1, 0.2, 0.3)},
-        {"cat": OrderStatistics(2, (1, 2), (0.75, 1.0))},
     ),
     confidence=Confidence(1.5, 3, 0.25, 0.125),
     parity=Parity("val.tar@1/2", 3, 0.75, 0.01, 0.25, 1, 0, None),
@@ -134,12 +134,11 @@ def test_json_may_be_bytes() -> None:
 def test_numbers_survive_exactly(indent: int | None, rng: np.random.Generator) -> None:
     values = tuple(np.sort(rng.normal(size=1000) * 10.0 ** rng.integers(-300, 300, 1000)).tolist())
     assert FULL.gate is not None
-    assert FULL.calibration is not None
     quantiles = dict.fromkeys(FULL.scores, values)
-    calibration = Calibration(1000, tuple(range(1, 1001)), quantiles, FULL.calibration.classes)
-    gate = dataclasses.replace(FULL.gate, n_calibration=1000)
-    manifest = dataclasses.replace(FULL, gate=gate, calibration=calibration)
-    assert Manifest.from_json(manifest.to_json(indent=indent)).calibration == calibration
+    calibration = Calibration(1000, tuple(range(1, 1001)), quantiles, FULL.gate.calibration.classes)
+    gate = dataclasses.replace(FULL.gate, n_calibration=1000, calibration=calibration)
+    manifest = dataclasses.replace(FULL, gate=gate)
+    assert Manifest.from_json(manifest.to_json(indent=indent)).gate == gate
 
 
 @pytest.mark.parametrize(
@@ -181,6 +180,16 @@ def test_fields_are_those_of_the_design() -> None:
     }
 
 
+def test_the_calibration_stands_beside_the_gate() -> None:
+    value = json.loads(FULL.to_json())
+    assert value == json.loads(json.dumps(FULL.to_dict()))
+    assert list(value)[list(value).index("gate") + 1] == "calibration"
+    assert "calibration" not in value["gate"]
+    value["gate"]["calibration"] = value["calibration"]
+    with pytest.raises(ValueError, match=r"gate\.calibration: unknown field"):
+        Manifest.from_json(json.dumps(value))
+
+
 def test_a_number_that_json_lacks_is_not_written() -> None:
     with pytest.raises(ValueError, match="JSON compliant"):
         dataclasses.replace(FULL, provenance={"loss": math.nan}).to_json()
@@ -198,7 +207,7 @@ def test_optional_fields_may_be_left_out(name: str) -> None:
     value = json.loads(FULL.to_json())
     for absent in {"gate", "calibration"} if name in ("gate", "calibration") else {name}:
         del value[absent]
-    assert not getattr(Manifest.from_json(json.dumps(value)), name)
+    assert not getattr(Manifest.from_json(json.dumps(value)), "gate" if name == "calibration" else name)
 
 
 # --- operating points

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from export.calibrate.calibration import calibrate
-from runtime.manifest import Calibration, GateSpec, Manifest, ModelSpec
+from runtime.exceptions import CalibrationError
+from runtime.manifest import GateSpec, Manifest, ModelSpec
 from runtime.rule import Rule, thresholds
 from tests.small import LABELS, SPEC
 
@@ -22,15 +25,16 @@ def drawn() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     return (rng.normal(classes, 1).round(2) + 0.1).astype(np.float32), classes
 
 
-def calibrated(
-    drawn: tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]], *, conditional: bool
-) -> tuple[GateSpec, Calibration]:
+def calibrated(drawn: tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]], *, conditional: bool) -> GateSpec:
     scores, classes = drawn
     manifest = Manifest(ModelSpec("small", "net", "none", 10, 8), "multiclass", LABELS, SPEC, ("energy",))
     fitted = calibrate(manifest, scores[:, None], "energy", 0.45, classes=classes if conditional else None)
     assert fitted.gate is not None
-    assert fitted.calibration is not None
-    return fitted.gate, fitted.calibration
+    return fitted.gate
+
+
+def rule_of(gate: GateSpec) -> Rule:
+    return Rule(LABELS, ("energy",), gate)
 
 
 def p_values(rule: Rule, scores: npt.NDArray[np.float32], classes: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
@@ -42,8 +46,8 @@ def p_values(rule: Rule, scores: npt.NDArray[np.float32], classes: npt.NDArray[n
 def test_a_rejection_is_a_p_value_of_at_most_alpha(
     drawn: tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]], conditional: bool, alpha: float
 ) -> None:
-    gate, calibration = calibrated(drawn, conditional=conditional)
-    rule = Rule(LABELS, gate.at(alpha), calibration)
+    gate = calibrated(drawn, conditional=conditional)
+    rule = rule_of(gate.at(alpha))
     scores, classes = drawn
     scores = np.concatenate([scores, scores - np.float32(0.005), np.array([-1e30, 1e30], np.float32)])
     classes = np.concatenate([classes, classes, [0, 2]])
@@ -56,9 +60,9 @@ def test_a_rejection_is_a_p_value_of_at_most_alpha(
 def test_p_values_are_among_the_images_predicted_as_the_same_class(
     drawn: tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]],
 ) -> None:
-    gate, calibration = calibrated(drawn, conditional=True)
+    gate = calibrated(drawn, conditional=True)
     scores, classes = drawn
-    p = p_values(Rule(LABELS, gate, calibration), scores, classes)
+    p = p_values(rule_of(gate), scores, classes)
     own = np.sort(scores[classes == 1])
     expected = (1 + np.searchsorted(own, scores, side="right")) / (len(own) + 1)
     np.testing.assert_array_equal(p[classes == 1], expected[classes == 1])
@@ -67,12 +71,12 @@ def test_p_values_are_among_the_images_predicted_as_the_same_class(
 def test_a_class_that_fell_back_has_the_threshold_and_p_values_of_all_images(
     drawn: tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]],
 ) -> None:
-    gate, calibration = calibrated(drawn, conditional=True)
+    gate = calibrated(drawn, conditional=True)
     rare = int((drawn[1] == 2).sum())
     assert 1 < rare < 19
-    strict, loose = Rule(LABELS, gate.at(0.05), calibration), Rule(LABELS, gate.at(0.45), calibration)
+    strict, loose = rule_of(gate.at(0.05)), rule_of(gate.at(0.45))
     probe = (np.array([0.5], np.float32), np.array([2]))
-    whole = Rule(LABELS, *calibrated(drawn, conditional=False))
+    whole = rule_of(calibrated(drawn, conditional=False))
     assert gate.at(0.05).classes.keys() == {"cat", "dog"}
     assert p_values(strict, *probe) == p_values(whole, *probe)
     assert strict.thresholds(probe[1]) == np.float32(gate.at(0.05).threshold)
@@ -80,12 +84,38 @@ def test_a_class_that_fell_back_has_the_threshold_and_p_values_of_all_images(
     assert p_values(loose, *probe) == (1 + (drawn[0][drawn[1] == 2] <= 0.5).sum()) / (rare + 1)
 
 
-def test_what_the_engine_gets(drawn: tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]) -> None:
-    gate, calibration = calibrated(drawn, conditional=True)
-    own = Rule(LABELS, gate, calibration).threshold
-    assert isinstance(own, np.ndarray)
+def test_the_thresholds_are_float32_by_class(drawn: tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]) -> None:
+    gate = calibrated(drawn, conditional=True)
+    own = thresholds(LABELS, gate)
     assert own.dtype == np.float32
     assert own.tolist() == [gate.classes[label].threshold for label in LABELS]
-    gate, calibration = calibrated(drawn, conditional=False)
-    assert Rule(LABELS, gate, calibration).threshold == gate.threshold
+    gate = calibrated(drawn, conditional=False)
     assert thresholds(LABELS, gate).tolist() == [gate.threshold] * 3
+
+
+@pytest.mark.parametrize("conditional", [False, True])
+@pytest.mark.parametrize("alpha", [0.01, 0.05, 0.1])
+def test_accepts_by_brute_force(
+    drawn: tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]], conditional: bool, alpha: float
+) -> None:
+    """One image after another, with values that are not finite strewn among logits and scores."""
+    gate = calibrated(drawn, conditional=conditional).at(alpha)
+    rng = np.random.default_rng(6)
+    logits = rng.normal(size=(2000, 3)).astype(np.float32)
+    scores = rng.normal(0.2, 1.5, (2000, 2)).astype(np.float32)
+    for values in (logits, scores):
+        hit = rng.random(values.shape) < 0.02
+        values[hit] = rng.choice([np.nan, np.inf, -np.inf], hit.sum())
+    found = Rule(LABELS, ("other", "energy"), gate).accepts(logits, scores)
+    for f, (other, energy), accepted in zip(logits.tolist(), scores.tolist(), found.tolist(), strict=True):
+        usable = math.isfinite(other) and math.isfinite(energy) and not any(map(math.isnan, f)) and max(f) < math.inf
+        label = LABELS[f.index(max(f))] if usable else ""
+        threshold = gate.classes[label].threshold if label in gate.classes else gate.threshold
+        assert accepted == (usable and energy >= np.float32(threshold))
+    assert 100 < found.sum() < 1900
+
+
+def test_no_rule_without_a_threshold() -> None:
+    manifest = Manifest(ModelSpec("small", "net", "none", 10, 8), "multiclass", LABELS, SPEC, ("energy",))
+    with pytest.raises(CalibrationError, match=r"small has no threshold yet: run python -m export\.calibrate"):
+        Rule.of(manifest)

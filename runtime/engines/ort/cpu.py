@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from runtime.engines.interface import Outputs, Threshold, threshold_feeds
+from runtime.engines.interface import Outputs
 from runtime.engines.ort.session import read_signature
 from runtime.exceptions import EngineError
 
@@ -35,15 +35,10 @@ class OnnxRuntimeCpu:
             raise EngineError(f"ONNX Runtime can't load the graph: {error}") from error
         self.signature = read_signature(self._session)
 
-    def run(
-        self, images: npt.NDArray[np.uint8], threshold: Threshold | None = None, *, penultimate: bool = False
-    ) -> Outputs:
+    def run(self, images: npt.NDArray[np.uint8], *, penultimate: bool = False) -> Outputs:
         """See :class:`runtime.engines.interface.Engine`."""
-        feeds: dict[str, npt.NDArray[np.generic]] = {"images": images}
-        if threshold is not None:
-            feeds.update(threshold_feeds(threshold))
         names = ["logits", "scores", "accept"] + ["penultimate"] * penultimate
         try:
-            return Outputs(*self._session.run(names, feeds))
+            return Outputs(*self._session.run(names, {"images": images}))
         except Exception as error:  # ONNX Runtime's exceptions share no public base
             raise EngineError(f"ONNX Runtime failed on a batch of {len(images)}: {error}") from error

@@ -1,4 +1,4 @@
-"""ONNX Runtime's TensorRT execution provider; its engine and timings are built at the first start and cached."""
+"""ONNX Runtime's own execution providers for NVIDIA GPUs: CUDA, and TensorRT with what it builds kept in a cache."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import onnxruntime as ort
 from runtime.bundle import Bundle
 from runtime.engines import cache
 from runtime.engines.gpu import find_gpu
-from runtime.engines.interface import Engine
-from runtime.engines.options import EngineOptions
+from runtime.engines.interface import Engine, EngineOptions
 from runtime.engines.ort.session import (
     PROFILE,
     GpuSession,
@@ -22,11 +21,22 @@ from runtime.engines.ort.session import (
     read_signature,
 )
 
-NAME = "onnxruntime-tensorrt"
+CUDA, TENSORRT = "onnxruntime-cuda", "onnxruntime-tensorrt"
 logger = logging.getLogger(__name__)
 
 
-def load(bundle: Bundle, options: EngineOptions) -> Engine:
+def load_cuda(bundle: Bundle, options: EngineOptions) -> Engine:  # noqa: ARG001  # nothing to choose, and nothing to cache
+    """The bundle's graph on CUDA; batches of any size.
+
+    Raises:
+        EngineError: no GPU, or no ONNX Runtime for it.
+    """
+    find_gpu()
+    session = gpu_session(bundle.model, gpu_options(), [("CUDAExecutionProvider", {"device_id": "0"})])
+    return GpuSession(CUDA, session, read_signature(session), None)
+
+
+def load_tensorrt(bundle: Bundle, options: EngineOptions) -> Engine:
     """The bundle's graph on TensorRT, built now if the cache does not have it.
 
     Raises:
@@ -35,11 +45,11 @@ def load(bundle: Bundle, options: EngineOptions) -> Engine:
     gpu = find_gpu()
 
     def fill(folder: Path) -> None:
-        logger.info("%s: building an engine for %s; it is kept in %s", NAME, gpu.name, options.cache)
+        logger.info("%s: building an engine for %s; it is kept in %s", TENSORRT, gpu.name, options.cache)
         _session(bundle, folder)
 
-    session = _session(bundle, cache.filled(options.cache, cache_parts(NAME, bundle, gpu), fill))
-    return GpuSession(NAME, session, read_signature(session), bundle.manifest, PROFILE[-1])
+    session = _session(bundle, cache.filled(options.cache, cache_parts(TENSORRT, bundle, gpu), fill))
+    return GpuSession(TENSORRT, session, read_signature(session), PROFILE[-1])
 
 
 def _session(bundle: Bundle, folder: Path) -> ort.InferenceSession:

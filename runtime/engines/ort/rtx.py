@@ -9,11 +9,10 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from runtime.bundle import Bundle
+from runtime.bundle import Bundle, Signature
 from runtime.engines import cache
 from runtime.engines.gpu import find_gpu
-from runtime.engines.interface import Engine, Signature
-from runtime.engines.options import EngineOptions
+from runtime.engines.interface import Engine, EngineOptions
 from runtime.engines.ort.session import (
     PROFILE,
     GpuSession,
@@ -62,7 +61,7 @@ def load(bundle: Bundle, options: EngineOptions) -> Engine:
     session = gpu_session(str(folder / _CONTEXT), compiling(folder))
     found = read_signature(session)
     signature = Signature({"images": found.inputs["images"]}, found.outputs, None, built=True)
-    return GpuSession(NAME, session, signature, bundle.manifest, PROFILE[-1])
+    return GpuSession(NAME, session, signature, PROFILE[-1])
 
 
 def _devices() -> tuple[list[ort.OrtEpDevice], str]:

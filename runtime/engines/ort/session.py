@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from runtime.bundle import MODEL, Bundle
+from runtime.bundle import MODEL, Bundle, Signature, Tensor
 from runtime.engines.gpu import Gpu
-from runtime.engines.host import HostGate, in_pieces
-from runtime.engines.interface import Outputs, Signature, Tensor, Threshold
+from runtime.engines.interface import Outputs, in_pieces
 from runtime.exceptions import EngineError
 from runtime.manifest import Manifest
 
@@ -76,40 +75,33 @@ def gpu_session(
 
 
 class GpuSession:
-    """A session on the GPU, with the decision on the host.
+    """A session on the GPU; the decision is the host's.
 
     Args:
         name: of the engine.
         session: loaded.
         signature: of the graph.
-        manifest: of the bundle.
         largest: the largest batch in one run; None for any.
     """
 
-    def __init__(
-        self, name: str, session: ort.InferenceSession, signature: Signature, manifest: Manifest, largest: int | None
-    ) -> None:
+    def __init__(self, name: str, session: ort.InferenceSession, signature: Signature, largest: int | None) -> None:
         self.name = name
         self.signature = signature
         self.batches: tuple[int, ...] = tuple(range(1, largest + 1)) if largest else ()
         self._session = session
-        self._gate = HostGate(manifest)
 
-    def run(
-        self, images: npt.NDArray[np.uint8], threshold: Threshold | None = None, *, penultimate: bool = False
-    ) -> Outputs:
+    def run(self, images: npt.NDArray[np.uint8], *, penultimate: bool = False) -> Outputs:
         """See :class:`runtime.engines.interface.Engine`."""
-        piece = partial(self._run, threshold=threshold, penultimate=penultimate)
+        piece = partial(self._run, penultimate=penultimate)
         return in_pieces(piece, images, self.batches[-1] if self.batches else max(len(images), 1))
 
-    def _run(self, images: npt.NDArray[np.uint8], threshold: Threshold | None, penultimate: bool) -> Outputs:
+    def _run(self, images: npt.NDArray[np.uint8], penultimate: bool) -> Outputs:
+        names = ["logits", "scores"] + ["penultimate"] * penultimate
         try:
-            logits, scores, *rest = self._session.run(
-                ["logits", "scores"] + ["penultimate"] * penultimate, {"images": images}
-            )
+            logits, scores, *rest = self._session.run(names, {"images": images})
         except Exception as error:  # ONNX Runtime's exceptions share no public base
             raise EngineError(f"ONNX Runtime failed on a batch of {len(images)}: {error}") from error
-        return Outputs(logits, scores, self._gate.accept(logits, scores, threshold), *rest)
+        return Outputs(logits, scores, None, *rest)
 
 
 def _tensor(item: Any) -> Tensor:

@@ -1,4 +1,4 @@
-"""A built engine on its own runtime: what TensorRT and TensorRT-RTX have in common."""
+"""A built engine on its own runtime: TensorRT, and what TensorRT-RTX has in common with it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from runtime.bundle import MODEL, Bundle
-from runtime.engines.gpu import Gpu
-from runtime.engines.host import HostGate, in_pieces
-from runtime.engines.interface import Outputs, Signature, Tensor, Threshold
-from runtime.engines.layout import sizes
+from runtime.bundle import MODEL, Bundle, Signature, Tensor
+from runtime.engines.gpu import Gpu, find_gpu
+from runtime.engines.interface import Engine, EngineOptions, Outputs, in_pieces
 from runtime.engines.trt.cuda import Cuda
-from runtime.engines.trt.lane import Lane
+from runtime.engines.trt.lane import Lane, sizes
 from runtime.engines.trt.library import check_release, check_validity, load_library
 from runtime.exceptions import EngineError
 from runtime.manifest import EngineSpec, Manifest, NativeRuntime
@@ -59,30 +57,38 @@ class NativeEngine:
         self.loaded = loaded
         self.signature = signature
         self.batches = batches
-        self._gate = HostGate(manifest)
         self._shape = (manifest.input.height, manifest.input.width, 3)
         self._free: SimpleQueue[Lane] = SimpleQueue()
         for lane in lanes:
             self._free.put(lane)
 
-    def run(
-        self, images: npt.NDArray[np.uint8], threshold: Threshold | None = None, *, penultimate: bool = False
-    ) -> Outputs:
+    def run(self, images: npt.NDArray[np.uint8], *, penultimate: bool = False) -> Outputs:
         """See :class:`runtime.engines.interface.Engine`."""
         if images.dtype != np.uint8 or images.shape[1:] != self._shape:
             raise EngineError(
                 f"{self.name} failed on a batch of {len(images)}: expected uint8 [N, "
                 f"{', '.join(map(str, self._shape))}], found {images.dtype} {list(images.shape)}"
             )
-        return in_pieces(partial(self._run, threshold=threshold, penultimate=penultimate), images, self.batches[-1])
+        return in_pieces(partial(self._run, penultimate=penultimate), images, self.batches[-1])
 
-    def _run(self, images: npt.NDArray[np.uint8], threshold: Threshold | None, penultimate: bool) -> Outputs:
+    def _run(self, images: npt.NDArray[np.uint8], penultimate: bool) -> Outputs:
         lane = self._free.get()
         try:
             logits, scores, activations = lane.run(images, penultimate=penultimate)
         finally:
             self._free.put(lane)
-        return Outputs(logits, scores, self._gate.accept(logits, scores, threshold), activations)
+        return Outputs(logits, scores, penultimate=activations)
+
+
+def load(bundle: Bundle, options: EngineOptions) -> Engine:
+    """The bundle's TensorRT engine, ready to run.
+
+    Raises:
+        EngineError: no GPU, no TensorRT, or no engine for them in the bundle.
+    """
+    loaded = deserialise(bundle, "tensorrt", find_gpu())
+    strategy = loaded.library.ExecutionContextAllocationStrategy.USER_MANAGED
+    return prepare(bundle, loaded, lambda: loaded.engine.create_execution_context(strategy), options.contexts, Cuda())
 
 
 def choose(bundle: Bundle, runtime: NativeRuntime, gpu: Gpu) -> tuple[str, EngineSpec]:
@@ -109,7 +115,7 @@ def choose(bundle: Bundle, runtime: NativeRuntime, gpu: Gpu) -> tuple[str, Engin
     )
 
 
-def load(bundle: Bundle, runtime: NativeRuntime, gpu: Gpu) -> Loaded:
+def deserialise(bundle: Bundle, runtime: NativeRuntime, gpu: Gpu) -> Loaded:
     """The bundle's engine for a runtime and a GPU, deserialised.
 
     Raises:

@@ -1,4 +1,7 @@
-"""One batch at a time on the GPU: buffers, a stream, and a captured CUDA graph for each batch size."""
+"""One batch at a time on the GPU: buffers, a stream, and a captured CUDA graph for each batch size.
+
+The outputs of a batch lie in one piece of memory, so that one copy brings them to the host.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,28 @@ from weakref import finalize
 import numpy as np
 import numpy.typing as npt
 
-from runtime.engines.layout import Place, places, view
 from runtime.engines.trt.cuda import Cuda
 from runtime.exceptions import EngineError
 from runtime.manifest import Manifest
 
+_ALIGNMENT = 256
+
 Floats = npt.NDArray[np.float32]
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Place:
+    """An output's offset in bytes, element type and shape."""
+
+    offset: int
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def end(self) -> int:
+        """The first byte after it."""
+        return self.offset + int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize
 
 
 @dataclass(frozen=True)
@@ -125,6 +143,33 @@ class Lane:
         if not context.execute_async_v3(self._stream):
             raise EngineError(f"the engine failed on a batch of {batch}")
         self._cuda.to_host(self._host_out, self._device_out, outputs["scores"].end, self._stream)
+
+
+def places(manifest: Manifest, batch: int) -> dict[str, Place]:
+    """The outputs of a batch: logits and scores first, which every caller wants."""
+    shapes = {
+        "logits": ("float32", (batch, len(manifest.labels))),
+        "scores": ("float32", (batch, len(manifest.scores))),
+        "penultimate": ("float32", (batch, manifest.model.features)),
+        "accept": ("bool", (batch,)),
+    }
+    found: dict[str, Place] = {}
+    offset = 0
+    for name, (dtype, shape) in shapes.items():
+        found[name] = Place(offset, dtype, shape)
+        offset = -(-found[name].end // _ALIGNMENT) * _ALIGNMENT
+    return found
+
+
+def view(memory: npt.NDArray[np.uint8], place: Place) -> npt.NDArray[np.float32]:
+    """An output in host memory, as an array."""
+    return memory[place.offset : place.end].view(place.dtype).reshape(place.shape)
+
+
+def sizes(smallest: int, largest: int) -> tuple[int, ...]:
+    """The batch sizes that are prepared: the powers of two between `smallest` and `largest`, and both."""
+    powers = [1 << bit for bit in range(largest.bit_length()) if smallest < 1 << bit < largest]
+    return tuple(sorted({smallest, *powers, largest}))
 
 
 def _bytes_at(address: int, size: int) -> npt.NDArray[np.uint8]:

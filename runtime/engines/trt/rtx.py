@@ -8,10 +8,9 @@ from typing import Any
 from runtime.bundle import MODEL, Bundle
 from runtime.engines import cache
 from runtime.engines.gpu import Gpu, find_gpu
-from runtime.engines.interface import Engine
-from runtime.engines.options import EngineOptions
-from runtime.engines.trt import engine as native
+from runtime.engines.interface import Engine, EngineOptions
 from runtime.engines.trt.cuda import Cuda
+from runtime.engines.trt.engine import Loaded, deserialise, prepare
 
 _KERNELS = "kernels"
 
@@ -23,7 +22,7 @@ def load(bundle: Bundle, options: EngineOptions) -> Engine:
         EngineError: no GPU, no TensorRT-RTX, or no engine for them in the bundle.
     """
     gpu = find_gpu()
-    loaded = native.load(bundle, "tensorrt-rtx", gpu)
+    loaded = deserialise(bundle, "tensorrt-rtx", gpu)
     library, cuda = loaded.library, Cuda()
     folder = _folder(bundle, loaded, gpu, options.cache)
     config = loaded.engine.create_runtime_config()
@@ -32,16 +31,14 @@ def load(bundle: Bundle, options: EngineOptions) -> Engine:
     kernels = config.create_runtime_cache()
     known = _read(kernels, folder / _KERNELS)
     config.set_runtime_cache(kernels)
-    engine = native.prepare(
-        bundle, loaded, lambda: loaded.engine.create_execution_context(config), options.contexts, cuda
-    )
+    engine = prepare(bundle, loaded, lambda: loaded.engine.create_execution_context(config), options.contexts, cuda)
     compiled = bytes(kernels.serialize())
     if compiled != known:
         cache.write(folder / _KERNELS, compiled)
     return engine
 
 
-def _folder(bundle: Bundle, loaded: native.Loaded, gpu: Gpu, root: Path) -> Path:
+def _folder(bundle: Bundle, loaded: Loaded, gpu: Gpu, root: Path) -> Path:
     """Where the kernels compiled for this engine, GPU, driver and release are kept."""
     parts = {
         "engine": bundle.manifest.files[loaded.name].sha256,

@@ -86,8 +86,9 @@ def test_the_interval_is_in_the_manifest(rng: np.random.Generator) -> None:
 
 def test_quantiles_are_all_scores_of_every_column_in_order(rng: np.random.Generator) -> None:
     scores = scores_of(rng, 99)
-    calibration = calibrate(MANIFEST, scores, "energy", 0.1).calibration
-    assert calibration is not None
+    gate = calibrate(MANIFEST, scores, "energy", 0.1).gate
+    assert gate is not None
+    calibration = gate.calibration
     assert (calibration.n, calibration.ranks) == (99, tuple(range(1, 100)))
     for column, name in enumerate(SCORES):
         assert [np.float32(q) for q in calibration.quantiles[name]] == sorted(scores[:, column])
@@ -98,22 +99,23 @@ def test_quantiles_and_threshold_survive_json_to_the_bit(rng: np.random.Generato
     manifest = calibrate(MANIFEST, scores, "energy", 0.1)
     read = Manifest.from_json(manifest.to_json())
     assert read == manifest
-    assert read.calibration is not None
+    assert read.gate is not None
     for column, name in enumerate(SCORES):
-        stored = np.array(read.calibration.quantiles[name], dtype=np.float32)
+        stored = np.array(read.gate.calibration.quantiles[name], dtype=np.float32)
         assert stored.tobytes() == np.sort(scores[:, column]).tobytes()
 
 
 def test_quantiles_are_written_short() -> None:
     manifest = calibrate(MANIFEST, np.full((9, 2), 0.1, np.float32), "msp", 0.1)
-    assert manifest.calibration is not None
-    assert str(manifest.calibration.quantiles["msp"][0]) == "0.1"
+    assert manifest.gate is not None
+    assert str(manifest.gate.calibration.quantiles["msp"][0]) == "0.1"
 
 
 def test_a_large_set_keeps_the_low_ranks_and_some_of_the_others(rng: np.random.Generator) -> None:
     scores = scores_of(rng, 20_000)
-    calibration = calibrate(MANIFEST, scores, "msp", 0.05).calibration
-    assert calibration is not None
+    gate = calibrate(MANIFEST, scores, "msp", 0.05).gate
+    assert gate is not None
+    calibration = gate.calibration
     assert len(calibration.ranks) <= 4096
     assert calibration.ranks[:2048] == tuple(range(1, 2049))
     assert calibration.ranks[-1] == calibration.n == 20_000
@@ -210,19 +212,18 @@ def test_operating_points_that_there_are_images_for(
 def test_class_thresholds_are_those_of_the_classes_own_images(rng: np.random.Generator) -> None:
     scores, classes = scores_of(rng, 200), rng.choice(3, 200, p=(0.7, 0.26, 0.04))
     manifest = calibrate(MANIFEST, scores, "energy", 0.05, classes=classes)
-    gate, calibration = manifest.gate, manifest.calibration
+    gate = manifest.gate
     assert gate is not None
-    assert calibration is not None
+    calibration = gate.calibration
     assert set(gate.classes) == {"cat", "dog"}
     for index, label in enumerate(("cat", "dog")):
         members = scores[classes == index]
         alone = calibrate(MANIFEST, members, "energy", 0.05)
         assert alone.gate is not None
-        assert alone.calibration is not None
         own = gate.classes[label]
         assert (own.n, own.threshold) == (len(members), alone.gate.threshold)
         assert (own.tpr_interval, own.max_rejection) == (alone.gate.tpr_interval, alone.gate.max_rejection)
-        assert calibration.classes[label].quantiles == alone.calibration.quantiles["energy"]
+        assert calibration.classes[label].quantiles == alone.gate.calibration.quantiles["energy"]
     whole = calibrate(MANIFEST, scores, "energy", 0.05).gate
     assert whole is not None
     assert (gate.threshold, gate.n_calibration) == (whole.threshold, 200)
@@ -239,9 +240,8 @@ def test_a_class_may_have_enough_images_for_some_operating_points_only(rng: np.r
 def test_no_class_has_enough_images(rng: np.random.Generator) -> None:
     manifest = calibrate(MANIFEST, scores_of(rng, 21), "msp", 0.1, classes=np.arange(21) % 3)
     assert manifest.gate is not None
-    assert manifest.calibration is not None
     assert manifest.gate.class_conditional
-    assert (manifest.gate.classes, manifest.calibration.classes) == ({}, {})
+    assert (manifest.gate.classes, manifest.gate.calibration.classes) == ({}, {})
 
 
 def test_a_conditional_gate_survives_json(rng: np.random.Generator) -> None:

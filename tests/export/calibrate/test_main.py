@@ -146,7 +146,9 @@ def test_the_threshold_moves_to_a_stored_operating_point(exported_copy: Path, so
     after = Bundle.load(exported_copy).manifest
     assert before.gate is not None
     assert after.gate == before.gate.at(float(alpha))
-    assert (after.calibration, after.confidence) == (before.calibration, before.confidence)
+    assert after.gate is not None
+    assert before.gate is not None
+    assert (after.gate.calibration, after.confidence) == (before.gate.calibration, before.confidence)
     assert f"rejected with probability at most {alpha}" in output
     scores, accept = scores_and_default_decisions(exported_copy, str(sources.val))
     own = scores[:, after.scores.index(after.gate.score)]

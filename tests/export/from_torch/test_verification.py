@@ -69,7 +69,7 @@ def test_a_faithful_export_differs_by_rounding(exported: Exported) -> None:
 
 def test_without_a_threshold_there_are_no_decisions_to_differ(exported: Exported) -> None:
     backbone, model, manifest = exported
-    manifest = replace(manifest, gate=None, calibration=None)
+    manifest = replace(manifest, gate=None)
     engine = OnnxRuntimeCpu(model.SerializeToString(), threads=1)
     assert verify(backbone, engine, manifest, IMAGES).decision_flips is None
 

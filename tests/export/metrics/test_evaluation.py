@@ -13,20 +13,21 @@ from scipy.stats import binom
 
 from export.metrics.evaluation import Evaluation, evaluate
 from export.metrics.observation import observe, observe_known
-from runtime.engines.interface import Outputs, Signature
+from runtime.bundle import Signature
+from runtime.engines.interface import Outputs
 from runtime.manifest import Calibration, FileEntry, GateSpec, Manifest, ModelSpec
 from tests.small import SPEC
 from train.data import ImageSet
 
 CLASSES = ("cat", "dog")
+CALIBRATION = Calibration(99, (99,), {"msp": (0.5,), "energy": (5.0,)})
 MANIFEST = Manifest(
     model=ModelSpec("mine", "net", "none", 10, 8),
     task="multiclass",
     labels=CLASSES,
     input=SPEC,
     scores=("msp", "energy"),
-    gate=GateSpec("energy", 5.0, 0.1, 0.9, 99, (0.83, 0.95), 0.15),
-    calibration=Calibration(99, (99,), {"msp": (0.5,), "energy": (5.0,)}),
+    gate=GateSpec("energy", 5.0, 0.1, 0.9, 99, (0.83, 0.95), 0.15, CALIBRATION),
     files={"model.onnx": FileEntry("abc", 3)},
 )
 
@@ -35,12 +36,10 @@ class Fake:
     """Reads the answers from the pixels: the class from red, energy from green (255: not a number), msp from blue."""
 
     name = "fake"
+    batches = ()
     signature = Signature({}, {}, None)
 
-    def run(
-        self, images: npt.NDArray[np.uint8], threshold: float | None = None, *, penultimate: bool = False
-    ) -> Outputs:
-        assert threshold is None
+    def run(self, images: npt.NDArray[np.uint8], *, penultimate: bool = False) -> Outputs:
         assert not penultimate
         red, green, blue = images[:, 0, 0].astype(np.float32).T
         energy = np.where(green == 255, np.float32(np.nan), green)

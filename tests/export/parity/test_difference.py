@@ -63,7 +63,7 @@ def test_thresholds_by_class() -> None:
     own = ClassPoint(n=100, threshold=6.2, tpr_interval=(0.9, 1.0), max_rejection=0.1)
     gate = GateSpec("energy", 3.0, 0.05, 0.95, 1000, (0.9, 1.0), 0.1, classes={"dog": own}, class_conditional=True)
     classes = (0, 0, 0, 1, 1, 1)
-    a, b = replace(MANIFEST, gate=None, calibration=None), at(3.0)
+    a, b = replace(MANIFEST, gate=None), at(3.0)
     object.__setattr__(a, "gate", gate)  # without the order statistics that no comparison reads
     mine = replace(outputs(A, 3.0, classes), accept=np.array([0, 0, 1, 0, 0, 0], bool))
     found = compare("val", a, mine, b, outputs(B, 3.0, classes))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from export.tensorrt.report import read_report
-from runtime.engines.interface import Signature, Tensor
+from runtime.bundle import Signature, Tensor
 
 ACCOUNT = """Layers:
 Name: shapes, LayerType: shape_call, Inputs: [], Constants: [], Outputs: [], TacticName: , StreamId: 0, Metadata: \n\

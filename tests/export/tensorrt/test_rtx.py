@@ -88,9 +88,7 @@ def all_detectors(
     training = Training(layers(features).astype(np.float32), features, labels, layers)
     missing = {name: kind for name, kind in DETECTORS.items() if name not in manifest.scores}
     added = with_detectors(model, *(training.fit(kind) for kind in missing.values()))
-    return added, dataclasses.replace(
-        manifest, scores=(*manifest.scores, *missing), gate=None, calibration=None, files={}, engines={}
-    )
+    return added, dataclasses.replace(manifest, scores=(*manifest.scores, *missing), gate=None, files={}, engines={})
 
 
 def test_what_was_in_the_bundle_stays(built: Bundle, shared_bundle: Bundle) -> None:

@@ -10,9 +10,8 @@ import pytest
 
 from runtime import bundle
 from runtime.bundle import MODEL, Bundle
-from runtime.engines import tensorrt_native
 from runtime.engines.gpu import Gpu
-from runtime.engines.trt import rtx as tensorrt_rtx_native
+from runtime.engines.trt import engine, rtx
 from runtime.manifest import EngineSpec, NativeRuntime
 from tests.runtime.engines.fake_gpu import FakeCuda, FakeTensorrt
 
@@ -45,6 +44,6 @@ def library(monkeypatch: pytest.MonkeyPatch) -> FakeTensorrt:
     fake = FakeTensorrt(cuda)
     for name, module in (("tensorrt", fake), ("tensorrt_rtx", fake), ("cuda.bindings.runtime", cuda)):
         monkeypatch.setitem(sys.modules, name, module)  # type: ignore[arg-type]
-    for module in (tensorrt_native, tensorrt_rtx_native):
+    for module in (engine, rtx):
         monkeypatch.setattr(module, "find_gpu", lambda: Gpu("Made-up 4090", 89, "13.0"))
     return fake

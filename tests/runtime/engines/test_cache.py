@@ -96,7 +96,7 @@ def test_a_killed_process_leaves_no_half_of_it(tmp_path: Path) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == b"filling\n"
         os.kill(process.pid, signal.SIGKILL)
-    assert folders(tmp_path) == [f".{cache.key(PARTS)}.new"]
+    assert folders(tmp_path) == [f".{cache.key(PARTS)}.new-{process.pid}"]
     folder = cache.filled(tmp_path, PARTS, lambda new: cache.write(new / "engine", b"whole"))
     assert sorted(file.name for file in folder.iterdir()) == ["engine", "key.json"]
     assert folders(tmp_path) == [folder.name]

@@ -12,9 +12,10 @@ import pytest
 from runtime import Gate
 from runtime.bundle import Bundle
 from runtime.engines import selection
-from runtime.engines.options import EngineName, EngineOptions
+from runtime.engines.interface import EngineName, EngineOptions
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.exceptions import EngineError
+from runtime.rule import Rule
 from tests.runtime.engines.conftest import with_engine
 from tests.runtime.test_main import command
 from tests.small import calibration_images, encode
@@ -29,12 +30,12 @@ def no_gpu() -> None:
 @pytest.fixture
 def without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """No GPU, wherever the tests run."""
-    from runtime.engines import onnxruntime_cuda, tensorrt_native
-    from runtime.engines.ort import providers as onnxruntime_tensorrt
-    from runtime.engines.ort import rtx as onnxruntime_rtx
-    from runtime.engines.trt import rtx as tensorrt_rtx_native
+    from runtime.engines.ort import providers
+    from runtime.engines.ort import rtx as ort_rtx
+    from runtime.engines.trt import engine
+    from runtime.engines.trt import rtx as trt_rtx
 
-    for module in (onnxruntime_cuda, onnxruntime_rtx, onnxruntime_tensorrt, tensorrt_native, tensorrt_rtx_native):
+    for module in (providers, ort_rtx, engine, trt_rtx):
         monkeypatch.setattr(module, "find_gpu", no_gpu)
 
 
@@ -116,14 +117,12 @@ def test_onnxruntime_on_the_gpu_never_falls_back(
     loaded: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """With a GPU but an ONNX Runtime without its provider."""
-    from runtime.engines import onnxruntime_cuda
     from runtime.engines.gpu import Gpu
-    from runtime.engines.ort import providers as onnxruntime_tensorrt
-    from runtime.engines.ort import session as onnxruntime_session
+    from runtime.engines.ort import providers, session
 
-    monkeypatch.setattr(onnxruntime_session.ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
-    for module, name in ((onnxruntime_cuda, "onnxruntime-cuda"), (onnxruntime_tensorrt, "onnxruntime-tensorrt")):
-        monkeypatch.setattr(module, "find_gpu", lambda: Gpu("Made-up", 89, "13.0"))
+    monkeypatch.setattr(session.ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    monkeypatch.setattr(providers, "find_gpu", lambda: Gpu("Made-up", 89, "13.0"))
+    for name in (providers.CUDA, providers.TENSORRT):
         with pytest.raises(EngineError, match=r"has no .*ExecutionProvider; install onnxruntime-gpu in place of"):
             selection.load(loaded, EngineOptions(name, cache=tmp_path / "cache"))  # type: ignore[arg-type]
     assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".lock"]
@@ -136,19 +135,20 @@ def test_a_session_that_may_not_use_the_cpu_does_not(loaded: Bundle) -> None:
         gpu_session(loaded.model, gpu_options(), [("CPUExecutionProvider", {})])
 
 
-def test_the_gpu_session_decides_on_the_host(loaded: Bundle) -> None:
+def test_the_gpu_session_leaves_the_decision_to_the_rule(loaded: Bundle) -> None:
     """On a session of the CPU: the decision does not depend on where the scores come from."""
     import onnxruntime as ort
 
     from runtime.engines.ort.session import GpuSession, read_signature
 
     session = ort.InferenceSession(loaded.model, providers=["CPUExecutionProvider"])
-    engine = GpuSession("made-up", session, read_signature(session), loaded.manifest, 8)
+    engine = GpuSession("made-up", session, read_signature(session), 8)
     images = calibration_images(21, seed=6)
-    expected = OnnxRuntimeCpu(loaded.model, 1).run(images, 0.5, penultimate=True)
-    found = engine.run(images, 0.5, penultimate=True)
+    expected = OnnxRuntimeCpu(loaded.model, 1).run(images, penultimate=True)
+    found = engine.run(images, penultimate=True)
     np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-5, atol=1e-6)
-    np.testing.assert_array_equal(found.accept, expected.accept)
+    assert found.accept is None
+    np.testing.assert_array_equal(Rule.of(loaded.manifest).verified(found), expected.accept)
     assert found.penultimate is not None
     assert found.penultimate.shape == (21, 8)
     assert engine.run(images[:0]).logits.shape == (0, 3)

@@ -63,4 +63,4 @@ def test_scores_that_are_all_the_same(shared_bundle: Bundle) -> None:
 
 
 def test_no_gate(shared_bundle: Bundle) -> None:
-    assert calibration_histogram(replace(shared_bundle.manifest, gate=None, calibration=None)) is None
+    assert calibration_histogram(replace(shared_bundle.manifest, gate=None)) is None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,10 +14,10 @@ import pytest
 
 from runtime.bundle import Bundle
 from runtime.engines.gpu import Gpu
-from runtime.engines.options import EngineOptions
-from runtime.engines.ort import providers as onnxruntime_tensorrt
-from runtime.engines.ort import rtx as onnxruntime_rtx
+from runtime.engines.interface import Engine, EngineName, EngineOptions
+from runtime.engines.ort import providers, rtx
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
+from runtime.rule import Rule
 from tests.small import calibration_images
 
 Providers = Sequence[tuple[str, dict[str, str]]] | None
@@ -53,42 +54,55 @@ class Options:
             self.files[value] = b"context"
 
 
-@pytest.fixture(params=[onnxruntime_tensorrt, onnxruntime_rtx], ids=lambda module: str(module.NAME))
-def module(request: pytest.FixtureRequest, loaded: Bundle, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    engine: ModuleType = request.param
-    monkeypatch.setattr(engine, "find_gpu", lambda: Gpu("Made-up", 89, "13.0"))
-    monkeypatch.setattr(engine, "gpu_session", Sessions(loaded))
-    if engine is onnxruntime_rtx:
-        monkeypatch.setattr(engine, "gpu_options", Options)
-        monkeypatch.setattr(engine, "_devices", lambda: ([], "0.5"))
-    return engine
+@dataclass
+class Built:
+    """An engine that builds at start-up, and the module that it is in."""
+
+    name: EngineName
+    module: ModuleType
+    make: Callable[[Bundle, EngineOptions], Engine]
+    sessions: Sessions
+    cache: Path
+
+    def load(self, bundle: Bundle) -> Engine:
+        return self.make(bundle, EngineOptions(self.name, cache=self.cache))
+
+    def folders(self) -> list[Path]:
+        return [path for path in self.cache.iterdir() if path.is_dir()]
 
 
-def test_builds_at_the_first_start_and_never_again(loaded: Bundle, module: ModuleType, tmp_path: Path) -> None:
-    options = EngineOptions(module.NAME, cache=tmp_path / "cache")
+@pytest.fixture(params=["onnxruntime-tensorrt", "onnxruntime-rtx"])
+def built(request: pytest.FixtureRequest, loaded: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Built:
+    sessions = Sessions(loaded)
+    module, make = (rtx, rtx.load) if request.param == rtx.NAME else (providers, providers.load_tensorrt)
+    monkeypatch.setattr(module, "find_gpu", lambda: Gpu("Made-up", 89, "13.0"))
+    monkeypatch.setattr(module, "gpu_session", sessions)
+    monkeypatch.setattr(rtx, "gpu_options", Options)
+    monkeypatch.setattr(rtx, "_devices", lambda: ([], "0.5"))
+    return Built(request.param, module, make, sessions, tmp_path / "cache")
+
+
+def test_builds_at_the_first_start_and_never_again(loaded: Bundle, built: Built) -> None:
     for start in (1, 2):
-        module.load(loaded, options)
-        assert len(module.gpu_session.models) == start + 1  # the first start builds, then loads what was built
-    (folder,) = (path for path in (tmp_path / "cache").iterdir() if path.is_dir())
+        built.load(loaded)
+        assert len(built.sessions.models) == start + 1  # the first start builds, then loads what was built
+    (folder,) = built.folders()
     assert '"gpu": "Made-up 89"' in (folder / "key.json").read_text()
 
 
-def test_another_driver_builds_anew(
-    loaded: Bundle, module: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    options = EngineOptions(module.NAME, cache=tmp_path / "cache")
-    module.load(loaded, options)
-    monkeypatch.setattr(module, "find_gpu", lambda: Gpu("Made-up", 89, "13.1"))
-    module.load(loaded, options)
-    assert len([path for path in (tmp_path / "cache").iterdir() if path.is_dir()]) == 2
+def test_another_driver_builds_anew(loaded: Bundle, built: Built, monkeypatch: pytest.MonkeyPatch) -> None:
+    built.load(loaded)
+    monkeypatch.setattr(built.module, "find_gpu", lambda: Gpu("Made-up", 89, "13.1"))
+    built.load(loaded)
+    assert len(built.folders()) == 2
 
 
-def test_decides_as_the_cpu_does(loaded: Bundle, module: ModuleType, tmp_path: Path) -> None:
-    engine = module.load(loaded, EngineOptions(module.NAME, cache=tmp_path / "cache"))
+def test_decides_as_the_cpu_does(loaded: Bundle, built: Built) -> None:
+    engine = built.load(loaded)
     loaded.check_graph(engine.signature)
     images = calibration_images(70, seed=4)
     expected, found = OnnxRuntimeCpu(loaded.model, 1).run(images), engine.run(images)
-    np.testing.assert_array_equal(found.accept, expected.accept)
+    np.testing.assert_array_equal(Rule.of(loaded.manifest).verified(found), expected.accept)
     np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-5, atol=1e-6)
 
 
@@ -96,9 +110,9 @@ def test_the_profile_has_the_image_size_of_the_bundle(
     loaded: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sessions = Sessions(loaded)
-    monkeypatch.setattr(onnxruntime_tensorrt, "find_gpu", lambda: Gpu("Made-up", 89, "13.0"))
-    monkeypatch.setattr(onnxruntime_tensorrt, "gpu_session", sessions)
-    onnxruntime_tensorrt.load(loaded, EngineOptions("onnxruntime-tensorrt", cache=tmp_path / "cache"))
+    monkeypatch.setattr(providers, "find_gpu", lambda: Gpu("Made-up", 89, "13.0"))
+    monkeypatch.setattr(providers, "gpu_session", sessions)
+    providers.load_tensorrt(loaded, EngineOptions("onnxruntime-tensorrt", cache=tmp_path / "cache"))
     built, used = sessions.providers
     assert built is not None
     assert used is not None

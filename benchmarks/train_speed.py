@@ -29,10 +29,10 @@ from tqdm import tqdm
 from runtime.manifest import InputSpec
 from train import checkpoint, methods, models
 from train.data import load
-from train.losses.gradient import gradient_loss, gradient_norms
 from train.methods import Batch
 from train.methods.double_backward import twice_differentiable
 from train.methods.energy import energy
+from train.methods.greg import gradient_loss, gradient_norms
 from train.methods.sampling import energy_based_sample
 from train.normalize import Normalize
 

@@ -38,8 +38,7 @@ from runtime.command import run
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.gate import Gate
 from runtime.manifest import InputSpec, Interpolation, Manifest, Resize, Task
-from train.data import Images, check
-from train.data.options import add_strict_option
+from train.data import Images, add_strict_option, check
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -13,8 +13,7 @@ from runtime.manifest import InputSpec
 from train import checkpoint, methods, models
 from train.checkpoint import Checkpoint
 from train.config import Config, Optimizer, Precision, Schedule
-from train.data import check, concatenate, read, short_name
-from train.data.options import add_strict_option
+from train.data import add_strict_option, check, concatenate, read, short_name
 from train.distributed import World, join
 from train.exceptions import DataError, TrainingError
 from train.loop import CHECKPOINT, train

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from runtime import schema
+from runtime.atomic import writing
 from runtime.manifest import InputSpec, Task
 from train import methods, models
 from train.exceptions import CheckpointError
@@ -89,12 +89,8 @@ def save(path: Path, header: Header, weights: dict[str, Tensor], optimizer: dict
     """Write to a temporary sibling, then rename: a reader sees the old file or the new one, never half of one."""
     tensors = {_WEIGHTS + name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     tensors |= {_OPTIMIZER + name: tensor.detach().cpu().contiguous() for name, tensor in optimizer.items()}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with writing(path) as temporary:
         save_file(tensors, temporary, metadata={_KEY: json.dumps(dataclasses.asdict(header))})
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load(path: Path) -> Checkpoint:

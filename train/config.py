@@ -1,7 +1,8 @@
-"""The settings of one training run."""
+"""The settings of one training run, and the learning rate that they make."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -46,3 +47,14 @@ class Config:
         ):
             if not holds:
                 raise TrainingError(problem)
+
+
+def learning_rate(epoch: float, config: Config) -> float:
+    """The rate at a fractional epoch: a linear warm-up, times half a cosine or a tenth after each milestone."""
+    progress = epoch / config.epochs
+    if config.schedule == "cosine":
+        factor = 0.5 * (1 + math.cos(math.pi * progress))
+    else:
+        factor = 0.1 ** sum(progress >= milestone for milestone in config.milestones)
+    warmup = min(1.0, epoch / config.warmup) if config.warmup else 1.0
+    return config.learning_rate * factor * warmup

@@ -16,7 +16,6 @@ from train.config import Config
 from train.data import ImageSet, prefetch
 from train.exceptions import TrainingError
 from train.methods import Method
-from train.seeds import seed_of
 
 # More than the passes over the outliers in an epoch can be.
 _PASSES = 1 << 20
@@ -96,6 +95,11 @@ class Feed:
         mine = slice(self._rank * count, (self._rank + 1) * count)
         chosen = _take(len(data), self._config.seed, number, position * total, total, stream)[mine]
         return Part(torch.from_numpy(data.images[chosen]), torch.from_numpy(data.labels[chosen]), crops.part(mine))
+
+
+def seed_of(*numbers: int) -> int:
+    """32 bits that depend on every one of the numbers; torch's generator on a CPU looks at no more bits of a seed."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 def _take(length: int, seed: int, number: int, start: int, count: int, stream: int) -> npt.NDArray[np.int64]:

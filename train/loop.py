@@ -20,11 +20,10 @@ from tqdm import tqdm
 from runtime.manifest import InputSpec
 from train import checkpoint
 from train.checkpoint import Checkpoint, Header
-from train.config import Config
+from train.config import Config, learning_rate
 from train.data import ImageSet
 from train.distributed import World
 from train.exceptions import CheckpointError, TrainingError
-from train.schedule import learning_rate
 from train.trainer import Trainer
 
 CHECKPOINT = "checkpoint.safetensors"

@@ -6,18 +6,23 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import average_precision_score
 
-from train.data.labels import Labels
+from train.data import Labels
 from train.exceptions import DataError
 
 
 def mean_average_precision(scores: npt.NDArray[np.floating], labels: Labels) -> float:
-    """The mean over labels of the average precision with which a label's scores find the images that have it.
+    """The mean over labels of the average precision (AP) with which a label's scores find the images that have it.
 
-    A label that no image has is left out, since nothing can be found.
+        AP = sum_n (R_n - R_{n-1}) P_n
+
+    over the distinct scores in descending order, P_n and R_n being precision and recall among all images that score at
+    least as high: no interpolation, as scikit-learn's ``average_precision_score`` has it. Of a label that every image has
+    AP is 1, whatever the order, and counts. Of a label that no image has recall is 0 / 0, and it is left out. So do
+    torchmetrics' ``MultilabelAveragePrecision`` and COCO's evaluation; on VOC every class occurs.
 
     Args:
-        scores: float32 (N, K), logits or probabilities: a monotone function makes no difference. One that is not a
-            number ranks last.
+        scores: (N, K), logits or probabilities: a strictly monotone function makes no difference. One that is not a number
+            ranks last.
         labels: multi-hot (N, K).
 
     Returns:
@@ -27,7 +32,12 @@ def mean_average_precision(scores: npt.NDArray[np.floating], labels: Labels) -> 
         DataError: no image has a label.
     """
     present = labels.any(axis=0)
-    ranked = np.nan_to_num(scores[:, present], nan=float(np.finfo(np.float32).min))
     if not present.any():
         raise DataError("none of the images has a label, so that there is no average precision")
-    return float(average_precision_score(labels[:, present], ranked, average="macro"))
+    return float(average_precision_score(labels[:, present], comparable(scores[:, present]), average="macro"))
+
+
+def comparable(scores: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    """Scores as finite numbers in the same order; one that is not a number is last, level with -inf."""
+    finite: npt.NDArray[np.floating] = np.nan_to_num(scores, nan=float(np.finfo(scores.dtype).min))
+    return finite

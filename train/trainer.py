@@ -11,16 +11,14 @@ from torch import Tensor, nn
 from runtime.manifest import InputSpec
 from train import methods, models
 from train.checkpoint import Checkpoint
-from train.config import Config
+from train.config import Config, learning_rate
 from train.data import ImageSet
 from train.distributed import World
 from train.exceptions import CheckpointError, TrainingError
-from train.feed import Fed, Feed, Part
+from train.feed import Fed, Feed, Part, seed_of
 from train.methods import Batch
 from train.metrics import mean_average_precision
 from train.normalize import Normalize
-from train.schedule import learning_rate
-from train.seeds import seed_of
 
 
 class Trainer:

@@ -18,7 +18,7 @@ from runtime import bundle
 from runtime.command import run
 from runtime.gate import load_engine
 from runtime.manifest import Manifest
-from train.data.options import add_strict_option
+from train.data import add_strict_option
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -10,7 +10,7 @@ from scipy.optimize import brentq
 from scipy.special import expit, softmax
 
 from runtime.manifest import Confidence, Task
-from train.data.labels import Labels
+from train.data import Labels
 
 Array = npt.NDArray[np.float64]
 BINS = 15

@@ -19,8 +19,7 @@ from export.report.guarantee import gate_text
 from runtime import bundle
 from runtime.command import run
 from runtime.gate import load_engine
-from train.data import check
-from train.data.options import add_strict_option
+from train.data import add_strict_option, check
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from export.graph import Graph
 from export.last_layers import LastLayers
-from train.data.labels import Labels
+from train.data import Labels
 
 Array = npt.NDArray[np.float64]
 Features = npt.NDArray[np.floating]

@@ -19,8 +19,7 @@ from runtime.bundle import write_documents
 from runtime.command import run
 from runtime.gate import Gate
 from runtime.manifest import InputSpec
-from train.data import ImageSet, check, read
-from train.data.options import add_strict_option
+from train.data import ImageSet, add_strict_option, check, read
 
 
 def _parser() -> argparse.ArgumentParser:

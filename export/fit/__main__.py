@@ -22,8 +22,7 @@ from runtime import bundle
 from runtime.command import run
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.gate import load_engine
-from train.data import check
-from train.data.options import add_strict_option
+from train.data import add_strict_option, check
 
 
 def _parser() -> argparse.ArgumentParser:

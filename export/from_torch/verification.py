@@ -75,7 +75,8 @@ def _flips(
     own, classes = Rule(manifest.labels, manifest.scores, gate), logits.argmax(axis=1)
     distance = np.abs(expected[:, own.column] - own.thresholds(classes))
     explained = np.abs(outputs.scores - expected)[:, own.column].max()
-    differs = own.verified(outputs) != own.accepts(logits, expected)
+    accepted = own.accepts(outputs.logits, outputs.scores) if outputs.accept is None else outputs.accept
+    differs = accepted != own.accepts(logits, expected)
     if gate.classes:  # logits that differ by rounding alone may have another maximum
         differs &= outputs.logits.argmax(axis=1) == classes
     return int((differs & (distance > explained)).sum())

@@ -1,4 +1,4 @@
-"""Mean average precision of a multi-label classifier."""
+"""Mean average precision of a multi-label classifier, :func:`train.metrics.mean_average_precision`, with its interval."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import average_precision_score
 
 from export.metrics.intervals import Interval, from_influence
+from train import metrics
 
 
 @dataclass(frozen=True)
 class MeanAveragePrecision:
-    """Average precision of each label's logit, averaged over the labels that some image has and some has not.
+    """Average precision of each label's logit, averaged over the labels that some image has.
 
     Attributes:
         value, interval: the mean, and its 95 % interval over images.
@@ -28,16 +28,14 @@ class MeanAveragePrecision:
 def mean_average_precision(
     logits: npt.NDArray[np.floating], labels: npt.NDArray[np.bool_]
 ) -> MeanAveragePrecision | None:
-    """From logits and multi-hot labels, both (N, K); None where no label divides the images."""
-    varying = np.flatnonzero(labels.any(axis=0) & ~labels.all(axis=0))
-    if not len(varying):
+    """From logits and multi-hot labels, both (N, K); None where no image has a label."""
+    present = np.flatnonzero(labels.any(axis=0))
+    if not len(present):
         return None
-    precisions = [average_precision_score(labels[:, k], logits[:, k]) for k in varying]
-    by_image = np.zeros(len(labels))
-    for k in varying:
-        by_image += influence(logits[:, k], labels[:, k]) / len(varying)
-    value = float(np.mean(precisions))
-    return MeanAveragePrecision(value, from_influence(value, by_image), len(varying))
+    value = metrics.mean_average_precision(logits, labels)
+    ranked = metrics.comparable(logits)
+    by_image = np.mean([influence(ranked[:, k], labels[:, k]) for k in present], axis=0)
+    return MeanAveragePrecision(value, from_influence(value, by_image), len(present))
 
 
 def influence(scores: npt.NDArray[np.floating], positive: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:

@@ -14,8 +14,7 @@ from export.inference import stream
 from runtime.engines.interface import Engine, Outputs
 from runtime.manifest import Manifest
 from runtime.rule import Rule
-from train.data import ImageSet, short_name
-from train.data.labels import Labels
+from train.data import ImageSet, Labels, short_name
 
 LOWEST = np.finfo(np.float32).min
 

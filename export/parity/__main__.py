@@ -18,7 +18,7 @@ from export.parity.report import report
 from export.parity.torch_engine import TorchEngine
 from runtime.command import run
 from runtime.gate import Gate
-from train.data.options import add_strict_option
+from train.data import add_strict_option
 
 
 def _parser() -> argparse.ArgumentParser:

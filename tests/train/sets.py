@@ -67,3 +67,12 @@ def add_member(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     member = tarfile.TarInfo(name)
     member.size = len(content)
     tar.addfile(member, io.BytesIO(content))
+
+
+def check_equal(found: ImageSet, expected: ImageSet) -> None:
+    np.testing.assert_array_equal(found.images, expected.images)
+    np.testing.assert_array_equal(found.labels, expected.labels)
+    assert found.images.dtype == np.uint8
+    assert found.labels.dtype == np.int64
+    assert found.classes == expected.classes
+    assert len(found) == len(expected)

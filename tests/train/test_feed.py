@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from train import methods
 from train.config import Config
 from train.data import ImageSet, load
 from train.exceptions import TrainingError
-from train.feed import Fed, Feed
+from train.feed import Fed, Feed, seed_of
 
 CONFIG = Config(method="energy", arch="resnet20", epochs=3, batch_size=4, padding=2, seed=5)
 
@@ -146,3 +147,23 @@ def test_fewer_images_than_a_step_takes(counts: tuple[int, int], size: int, name
         TrainingError, match=rf"{named} images are fewer than a batch of {4 * size}; lower --batch-size"
     ):
         feed(*counts, size=size)
+
+
+def test_every_number_counts() -> None:
+    several = list(itertools.product((0, 1, 2, 2**31 - 1), (0, 1, 2, 10**6), (0, 1)))
+    seeds = [seed_of(*numbers) for numbers in several]
+    assert len(set(seeds)) == len(several)
+    assert all(0 <= seed < 2**32 for seed in seeds)
+
+
+def test_draws_of_torch_depend_on_every_number() -> None:
+    draws = {
+        tuple(torch.rand(4, generator=torch.Generator().manual_seed(seed_of(a, b))).tolist())
+        for a in (0, 1)
+        for b in (0, 1)
+    }
+    assert len(draws) == 4
+
+
+def test_the_same_numbers_give_the_same_seed() -> None:
+    assert seed_of(3, 4) == seed_of(3, 4) != seed_of(4, 3)

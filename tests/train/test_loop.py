@@ -28,8 +28,7 @@ from train.distributed import World
 from train.exceptions import CheckpointError, TrainingError
 from train.loop import CHECKPOINT, train
 from train.methods import Batch, CrossEntropy, Step
-from train.normalize import Normalize, channel_statistics
-from train.schedule import learning_rate
+from train.normalize import Normalize
 
 # Two epochs of four steps; dropout, crops and momentum make every step depend on the ones before.
 CONFIG = Config(
@@ -400,28 +399,6 @@ def test_unknown_names(tmp_path: Path, field: str, value: str) -> None:
 
 # --- the schedule
 
-COSINE = Config(method="", arch="", epochs=200, learning_rate=0.1, warmup=0.0)
-MULTISTEP = replace(COSINE, schedule="multistep")
-
-
-@pytest.mark.parametrize(("epoch", "rate"), [(0, 0.1), (50, 0.1 * (2 + math.sqrt(2)) / 4), (100, 0.05), (200, 0)])
-def test_cosine(epoch: float, rate: float) -> None:
-    assert learning_rate(epoch, COSINE) == pytest.approx(rate, abs=1e-15)
-
-
-@pytest.mark.parametrize(
-    ("epoch", "rate"), [(0, 0.1), (79.99, 0.1), (80, 0.01), (139.99, 0.01), (140, 0.001), (199, 0.001)]
-)
-def test_multistep(epoch: float, rate: float) -> None:
-    assert learning_rate(epoch, MULTISTEP) == pytest.approx(rate)
-
-
-@pytest.mark.parametrize(("epoch", "share"), [(0, 0), (1, 0.25), (3, 0.75), (4, 1), (5, 1)])
-@pytest.mark.parametrize("config", [COSINE, MULTISTEP], ids=["cosine", "multistep"])
-def test_warmup_is_linear(config: Config, epoch: float, share: float) -> None:
-    rate = learning_rate(epoch, replace(config, warmup=4.0))
-    assert rate == pytest.approx(share * learning_rate(epoch, config))
-
 
 def test_the_rate_in_the_curves_is_that_of_the_epochs_end(completed: Path) -> None:
     curves = EventAccumulator(str(completed)).Reload()
@@ -433,21 +410,3 @@ def test_the_first_step_of_a_warmup_has_the_rate_zero(tmp_path: Path) -> None:
     torch.manual_seed(CONFIG.seed)
     initial = models.make(CONFIG.arch, len(CLASSES))
     assert all(torch.equal(saved(tmp_path).weights[name], value) for name, value in initial.named_parameters())
-
-
-# --- channel statistics
-
-
-def test_channel_statistics_are_those_of_numpy(rng: np.random.Generator) -> None:
-    images = rng.integers((0, 100, 50), (256, 200, 51), (20, 5, 7, 3)).astype(np.uint8)
-    images[0, 0, 0, 2] = 77  # a deviation of zero is tested elsewhere
-    mean, std = channel_statistics(images)
-    scaled = images / 255.0
-    assert mean == pytest.approx(scaled.mean(axis=(0, 1, 2)).tolist(), rel=1e-12)
-    assert std == pytest.approx(scaled.std(axis=(0, 1, 2)).tolist(), rel=1e-9)
-
-
-def test_channel_statistics_of_constant_channels() -> None:
-    mean, std = channel_statistics(np.full((2, 4, 4, 3), (0, 128, 255), dtype=np.uint8))
-    assert mean == pytest.approx((0, 128 / 255, 1))
-    assert std == pytest.approx((0, 0, 0), abs=1e-9)

@@ -62,3 +62,18 @@ def test_of_a_large_set_images_evenly_apart_count(rng: np.random.Generator, monk
     monkeypatch.setattr(normalize, "_SAMPLE", 5)
     check_statistics(JoinedImages([images[:20], images[20:]]), images[[0, 10, 20, 30, 40]])
     check_statistics(images, images)
+
+
+def test_channel_statistics_are_those_of_numpy(rng: np.random.Generator) -> None:
+    images = rng.integers((0, 100, 50), (256, 200, 51), (20, 5, 7, 3)).astype(np.uint8)
+    images[0, 0, 0, 2] = 77  # a deviation of zero is tested elsewhere
+    mean, std = channel_statistics(images)
+    scaled = images / 255.0
+    assert mean == pytest.approx(scaled.mean(axis=(0, 1, 2)).tolist(), rel=1e-12)
+    assert std == pytest.approx(scaled.std(axis=(0, 1, 2)).tolist(), rel=1e-9)
+
+
+def test_channel_statistics_of_constant_channels() -> None:
+    mean, std = channel_statistics(np.full((2, 4, 4, 3), (0, 128, 255), dtype=np.uint8))
+    assert mean == pytest.approx((0, 128 / 255, 1))
+    assert std == pytest.approx((0, 0, 0), abs=1e-9)

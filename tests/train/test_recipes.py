@@ -11,10 +11,9 @@ import pytest
 from tests.train.commands import failure
 from train import __main__ as command
 from train import methods, models
-from train.config import Config
+from train.config import Config, learning_rate
 from train.exceptions import TrainingError
 from train.recipes import RECIPES
-from train.schedule import learning_rate
 
 SOURCES = ["--data=data", "--val=val", "--out=run"]
 MISSING = {"arch": "resnet20", "epochs": "7"}  # what a recipe may leave to the user

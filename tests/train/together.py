@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from tests.train.sets import SPEC, colours, noise
 from train.config import Config
 from train.data import ImageSet
-from train.distributed import World, join
-from train.global_batch_norm import use_global_batch_norm
+from train.distributed import World, join, use_global_batch_norm
 from train.trainer import Trainer
 
 BATCH = 8  # of all processes

@@ -19,15 +19,18 @@ from __future__ import annotations
 
 from train.data.image_set import ImageSet, concatenate
 from train.data.images import Images, LazyImages, SelectedImages, batches
-from train.data.loading import load, read
-from train.data.prefetch import prefetch
+from train.data.index import Labels
+from train.data.loading import add_strict_option, load, read
+from train.data.parallel import prefetch
 from train.data.source import check, short_name
 
 __all__ = [
     "ImageSet",
     "Images",
+    "Labels",
     "LazyImages",
     "SelectedImages",
+    "add_strict_option",
     "batches",
     "check",
     "concatenate",

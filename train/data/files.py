@@ -89,8 +89,9 @@ def in_tar(path: Path, limit: int) -> dict[str, File]:
     files: dict[str, File] = {}
     try:
         with tarfile.open(path) as tar:
-            assert tar.fileobj is not None
-            compressed = not isinstance(tar.fileobj, io.BufferedReader)
+            if (stream := tar.fileobj) is None:
+                raise tarfile.ReadError("it has no bytes")
+            compressed = not isinstance(stream, io.BufferedReader)
             held = 0
             while (member := tar.next()) is not None:
                 tar.members.clear()  # type: ignore[attr-defined]  # a million of them would take gigabytes
@@ -107,11 +108,11 @@ def in_tar(path: Path, limit: int) -> dict[str, File]:
                         f"{path}: a compressed tar can't be read image by image, and its files take more than "
                         f"{limit / 1e9:.3g} GB of memory; decompress it to an uncompressed tar"
                     )
-                content = tar.extractfile(member)
-                assert content is not None  # only regular files are listed
+                if (content := tar.extractfile(member)) is None:
+                    raise tarfile.ReadError(f"{name} has no bytes")
                 files[name] = Contents(content.read())
-            tar.fileobj.seek(tar.offset)  # a tar ends with a block of zeros; tarfile itself does not miss it
-            if not tar.fileobj.read(_TAR_BLOCK) == bytes(_TAR_BLOCK):
+            stream.seek(tar.offset)  # a tar ends with a block of zeros; tarfile itself does not miss it
+            if stream.read(_TAR_BLOCK) != bytes(_TAR_BLOCK):
                 raise DataError(f"{path}: not a readable tar (truncated after {len(files)} files)")
     except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
         raise DataError(f"{path}: not a readable tar ({error})") from error

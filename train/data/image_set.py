@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from runtime.manifest import Task
 from train.data.images import Images, batches, join
-from train.data.labels import Labels, task_of
+from train.data.index import Labels, task_of
 from train.exceptions import DataError
 
 

@@ -11,8 +11,7 @@ import numpy.typing as npt
 from runtime.manifest import InputSpec
 from runtime.preprocess import preprocess
 from train.data.files import File
-from train.data.parallel import each
-from train.data.prefetch import prefetch
+from train.data.parallel import each, prefetch
 from train.exceptions import DataError
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
@@ -14,15 +15,13 @@ from PIL import Image
 from runtime.exceptions import EmptyImage, NotAnImage
 from runtime.manifest import InputSpec
 from runtime.preprocess import FORMATS, fit, preprocess
-from train.data import npz
-from train.data.discovery import discover
-from train.data.files import File
+from train.data import npz, webdataset
+from train.data.files import File, in_folder, in_tar, is_image
 from train.data.image_set import ImageSet
 from train.data.images import LazyImages
-from train.data.index import Index
+from train.data.index import LABELS_CSV, Index, by_folder, by_labels_csv
 from train.data.parallel import Failure, each
-from train.data.parts import part
-from train.data.source import Source, parse
+from train.data.source import Source, parse, part
 from train.exceptions import DataError
 
 # What the decoded images of one set, or the files of a compressed tar, may take. CIFAR-10's training set takes 0.15 GB
@@ -54,7 +53,7 @@ def load(source: str, spec: InputSpec, *, strict: bool = False, in_memory: bool 
     wanted = parse(source)
     if wanted.path.suffix == ".npz":
         return _from_arrays(source, wanted, spec)
-    index = discover(wanted.path, MEMORY)
+    index = _discover(wanted.path, MEMORY)
     index = index.select(_part(source, wanted, index))
     if in_memory is None:
         in_memory = len(index) * spec.height * spec.width * 3 <= MEMORY
@@ -72,6 +71,48 @@ def read(source: str, spec: InputSpec, *, strict: bool = False) -> ImageSet:
             file=sys.stderr,
         )
     return data
+
+
+def add_strict_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--strict``, the option of every command that reads images."""
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="one image that can't be read is an error (default: it is left out and named; more than a tenth are an error)",
+    )
+
+
+def _discover(path: Path, memory: int) -> Index:
+    """List the images at a path and label them in the way that its files call for.
+
+    Args:
+        path: a directory, a tar, or a pattern of shards.
+        memory: how many bytes of a compressed tar may be held.
+
+    Raises:
+        DataError: nothing there, no images, or labels that can't be understood.
+    """
+    shards = webdataset.shards(path)
+    if path.is_dir():
+        files = in_folder(path)
+        shards = [] if any(map(is_image, files)) else shards
+    elif path.is_file():
+        files = in_tar(path, memory)
+        if webdataset.has_labels(files):
+            return webdataset.index(path, files)
+    elif not shards:
+        raise DataError(f"{path}: no such directory, tar or .npz file")
+    if shards:
+        return webdataset.index(path, _in_shards(shards, memory))
+    if LABELS_CSV in files:
+        return by_labels_csv(path, files)
+    if astray := [name for name in files if PurePosixPath(name).name == LABELS_CSV]:
+        raise DataError(f"{path}: {astray[0]} must lie at the root, and name the images from there")
+    return by_folder(path, files)
+
+
+def _in_shards(shards: list[Path], memory: int) -> dict[str, File]:
+    return {f"{shard.name}/{name}": file for shard in shards for name, file in in_tar(shard, memory).items()}
 
 
 def _part(source: str, wanted: Source, whole: Index | ImageSet) -> npt.NDArray[np.intp]:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from train.data.image_set import ImageSet
-from train.data.labels import Labels
+from train.data.index import Labels
 from train.exceptions import DataError
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 from tqdm import tqdm
 
 from runtime.exceptions import ImageError
+
+Item = TypeVar("Item")
 
 _RUN = 16  # images a task: for 32 x 32 pixels a task of one would cost a tenth of the decoding
 
@@ -44,3 +47,14 @@ def each(work: Callable[[int], None], count: int, title: str = "") -> list[Failu
             failures += found
             bar.update(min(_RUN, count - bar.n))
     return failures
+
+
+def prefetch(items: Iterable[Item]) -> Iterator[Item]:
+    """The same items in the same order, one of them ahead; an error of `items` comes where its item would."""
+    iterator = iter(items)
+    end = object()
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        following = thread.submit(next, iterator, end)
+        while (item := following.result()) is not end:
+            following = thread.submit(next, iterator, end)
+            yield item  # type: ignore[misc]

@@ -1,12 +1,18 @@
-"""What a source's name says: ``PATH`` or ``PATH@i/n``."""
+"""What a source's name says, ``PATH`` or ``PATH@i/n``, and which images are its i-th part."""
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import numpy.typing as npt
 
 from train.data import webdataset
+from train.data.index import Labels
 from train.exceptions import DataError
 
 _PART = re.compile(r"^(?P<path>.+)@(?P<index>\d+)/(?P<count>\d+)$")
@@ -52,3 +58,26 @@ def short_name(source: str) -> str:
     parsed = parse(source)
     name = parsed.path.name
     return name if parsed.count == 1 else f"{name}@{parsed.index}/{parsed.count}"
+
+
+def part(names: Sequence[str], labels: Labels, index: int, count: int) -> npt.NDArray[np.intp]:
+    """Positions, ascending, of the `index`-th (from 1) of `count` parts.
+
+    Args:
+        names: N image names, whose SHA-256 decides.
+        labels: int64 [N]: the parts are of every class; bool [N, K]: of all images.
+        index, count: which part, of how many.
+    """
+    if count == 1:
+        return np.arange(len(names))
+    shuffled = np.array(sorted(range(len(names)), key=lambda i: _lot(names[i])), dtype=np.intp)
+    groups = labels[shuffled] if labels.ndim == 1 else np.zeros(len(names), dtype=np.int64)
+    by_group = np.argsort(groups, kind="stable")
+    groups = groups[by_group]
+    rank = np.arange(len(names)) - np.searchsorted(groups, groups)
+    return np.sort(shuffled[by_group][rank % count == index - 1])
+
+
+def _lot(name: str) -> bytes:
+    """What an image's place in the shuffled order comes from: its folder's and its own name, wherever the set lies."""
+    return hashlib.sha256("/".join(PurePosixPath(name).parts[-2:]).encode(errors="surrogateescape")).digest()

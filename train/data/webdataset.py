@@ -11,8 +11,7 @@ import re
 from pathlib import Path
 
 from train.data.files import File, is_image
-from train.data.index import Index
-from train.data.labels import one_class
+from train.data.index import Index, one_class
 from train.exceptions import DataError
 
 CLASSES = "classes.txt"

@@ -8,9 +8,13 @@ from collections.abc import Mapping
 
 from train.exceptions import TrainingError
 from train.methods.base import Batch, Method, Step
-from train.methods.cross_entropy import CrossEntropy, LogitNorm, LogitPenalty
-from train.methods.greg import Energy, GReg, GRegOutlierExposure, GRegPlus, OutlierExposure
+from train.methods.cross_entropy import CrossEntropy
+from train.methods.energy import Energy
+from train.methods.greg import GReg, GRegOutlierExposure, GRegPlus
+from train.methods.logit_penalty import LogitPenalty
+from train.methods.logitnorm import LogitNorm
 from train.methods.multilabel import BinaryCrossEntropy, SNoJoE
+from train.methods.outlier_exposure import OutlierExposure
 
 __all__ = ["METHODS", "Batch", "Method", "Step", "make"]
 

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import ClassVar, cast
 
+import torch
 from torch import Tensor, nn
 
 from runtime.manifest import Task
@@ -26,6 +27,11 @@ class Batch:
     labels: Tensor
     outliers: Tensor
     seed: int = 0
+
+    def split(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Of the rows of images followed by outliers, those of the images and those of the outliers."""
+        known, outliers = torch.split(values, [len(self.images), len(self.outliers)])
+        return known, outliers
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,22 @@ class Method(ABC):
     @abstractmethod
     def step(self, model: nn.Module, batch: Batch) -> Step:
         """Forward pass and loss of one batch."""
+
+
+@dataclass(frozen=True)
+class OutlierMethod(Method):
+    """A method that learns from auxiliary outliers too, by terms of their logits."""
+
+    needs_outliers: ClassVar[bool] = True
+
+    def step(self, model: nn.Module, batch: Batch) -> Step:
+        # One forward pass over both, so that batch normalisation sees both.
+        known, outliers = batch.split(logits_of(model, torch.cat([batch.images, batch.outliers])))
+        return Step(self.terms(known, outliers, batch.labels), known)
+
+    @abstractmethod
+    def terms(self, known: Tensor, outliers: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """The terms of the loss, from the logits of the images (B, K) and of the outliers (A, K)."""
 
 
 def logits_of(model: nn.Module, images: Tensor) -> Tensor:

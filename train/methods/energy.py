@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from torch import Tensor
+from torch.nn import functional as F
+
+from train.methods.base import OutlierMethod
 
 
 def energy(logits: Tensor) -> Tensor:
@@ -24,3 +29,16 @@ def energy_loss(energy_in: Tensor, energy_aux: Tensor, m_in: float, m_aux: float
         a scalar.
     """
     return (energy_in - m_in).relu().square().mean() + (m_aux - energy_aux).relu().square().mean()
+
+
+@dataclass(frozen=True)
+class Energy(OutlierMethod):
+    """Cross-entropy plus `weight` times the energy loss (GReg eq. 1)."""
+
+    weight: float = 0.1  # lambda_S
+    m_in: float = -23.0  # the margins of the energy code for CIFAR-10 (Liu et al. 2020)
+    m_aux: float = -5.0
+
+    def terms(self, known: Tensor, outliers: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        loss = energy_loss(energy(known), energy(outliers), self.m_in, self.m_aux)
+        return {"cross_entropy": F.cross_entropy(known, labels), "energy": self.weight * loss}

@@ -1,59 +1,65 @@
-"""Methods that learn from auxiliary outliers too."""
+"""Gradient regularisation: a flat score around images that are already detected right (GReg)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from train.distributed import process_count
 from train.exceptions import TrainingError
-from train.losses.gradient import Reduction, gradient_loss, gradient_norms
-from train.methods.base import Batch, Method, Step, at_least_float32, logits_of
+from train.methods.base import Batch, Step, at_least_float32
 from train.methods.double_backward import twice_differentiable
-from train.methods.energy import energy, energy_loss
-from train.methods.outlier_exposure import uniform_cross_entropy
+from train.methods.energy import Energy, energy
+from train.methods.outlier_exposure import OutlierExposure
 from train.methods.sampling import Sample, energy_based_sample
 
-
-@dataclass(frozen=True)
-class Energy(Method):
-    """Cross-entropy plus `weight` times the energy loss (GReg eq. 1)."""
-
-    needs_outliers: ClassVar[bool] = True
-
-    weight: float = 0.1  # lambda_S
-    m_in: float = -23.0  # the margins of the energy code for CIFAR-10 (Liu et al. 2020)
-    m_aux: float = -5.0
-
-    def step(self, model: nn.Module, batch: Batch) -> Step:
-        known, outliers = _split(logits_of(model, torch.cat([batch.images, batch.outliers])), batch)
-        return Step(self._terms(known, outliers, batch.labels), known)
-
-    def _terms(self, known: Tensor, outliers: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        loss = energy_loss(energy(known), energy(outliers), self.m_in, self.m_aux)
-        return {"cross_entropy": F.cross_entropy(known, labels), "energy": self.weight * loss}
+# What the norms are averaged over; see gradient_loss.
+Reduction = Literal["sample", "batch"]
 
 
-@dataclass(frozen=True)
-class OutlierExposure(Method):
-    """Cross-entropy plus `weight` times the outliers' cross-entropy to the uniform distribution."""
+def gradient_norms(score: Tensor, images: Tensor, detected: Tensor, *, create_graph: bool = True) -> Tensor:
+    """||1[detected] grad_x S||_2 of each image, differentiable with respect to the weights.
 
-    needs_outliers: ClassVar[bool] = True
+    In training mode batch normalisation ties the images of a batch together; grad_x S is then the gradient of the
+    detected images' summed score, as automatic differentiation has it.
 
-    weight: float = 0.5
+    Args:
+        score: S, (B,), a function of `images`.
+        images: (B, C, H, W), requiring grad.
+        detected: bool (B,), the images whose score is already on its side of the margin.
+        create_graph: whether the norms shall be differentiable; to watch them only costs a third.
 
-    def step(self, model: nn.Module, batch: Batch) -> Step:
-        known, outliers = _split(logits_of(model, torch.cat([batch.images, batch.outliers])), batch)
-        return Step(self._terms(known, outliers, batch.labels), known)
+    Returns:
+        (B,), at least 0, in units of the score over those of `images`; 0 where not detected. At a gradient of
+        exactly zero the derivative is taken as zero.
+    """
+    total = (score * detected).sum()
+    (gradient,) = torch.autograd.grad(total, images, retain_graph=True, create_graph=create_graph)
+    norms: Tensor = torch.linalg.vector_norm(gradient.flatten(1), dim=1)
+    return norms * detected
 
-    def _terms(self, known: Tensor, outliers: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        loss = uniform_cross_entropy(outliers).mean()
-        return {"cross_entropy": F.cross_entropy(known, labels), "exposure": self.weight * loss}
+
+def gradient_loss(norms_in: Tensor, norms_aux: Tensor, reduction: Reduction = "sample", processes: int = 1) -> Tensor:
+    """The gradient loss (GReg eq. 3) from the norms of :func:`gradient_norms`.
+
+        L = E_in ||1[S <= m_in] grad_x S|| + E_aux ||1[S >= m_aux] grad_x S||
+
+    Args:
+        norms_in, norms_aux: of in-distribution images (B,) and of outliers (A,).
+        reduction: ``sample`` is the equation. ``batch`` divides it by the number of images, B + A, as the authors'
+            released code does: it differentiates the mean of the batch's hinges, so that every image's gradient
+            carries a factor 1 / B or 1 / A, and then averages the norms over the joint batch.
+        processes: how many processes hold as many images each.
+
+    Returns:
+        a scalar.
+    """
+    loss = norms_in.mean() + norms_aux.mean()
+    return loss if reduction == "sample" else loss / (processes * (len(norms_in) + len(norms_aux)))
 
 
 @dataclass(frozen=True)
@@ -114,7 +120,7 @@ class GRegPlus(GReg):
         detected = torch.cat([inside <= self.m_in, torch.zeros_like(outside, dtype=torch.bool), far >= self.m_aux])
         norms = gradient_norms(score, images, detected, create_graph=self.gradient_weight > 0)
         norms_in, _, norms_aux = torch.split(norms, sizes)
-        terms = self._terms(known, low, batch.labels)
+        terms = self.terms(known, low, batch.labels)
         return _regularised(terms, known, self.gradient_weight, self.reduction, norms_in, norms_aux)
 
     @torch.no_grad()
@@ -138,12 +144,12 @@ def _step(
     """The method's own terms, and the gradient loss of a score where it is beyond its margin."""
     weight = method.gradient_weight
     logits, images = _differentiable(model, torch.cat([batch.images, batch.outliers]), twice=weight > 0)
-    known, outliers = _split(logits, batch)
+    known, outliers = batch.split(logits)
     score = score_of(logits)
-    inside, outside = _split(score, batch)
+    inside, outside = batch.split(score)
     norms = gradient_norms(score, images, torch.cat([inside <= m_in, outside >= m_aux]), create_graph=weight > 0)
-    terms = method._terms(known, outliers, batch.labels)
-    return _regularised(terms, known, weight, method.reduction, *_split(norms, batch))
+    terms = method.terms(known, outliers, batch.labels)
+    return _regularised(terms, known, weight, method.reduction, *batch.split(norms))
 
 
 def _negative_confidence(logits: Tensor) -> Tensor:
@@ -168,12 +174,6 @@ def _regularised(
     loss = gradient_loss(norms_in, norms_aux, reduction, process_count())
     figures = {"gradient_norm_in": norms_in.mean(), "gradient_norm_aux": norms_aux.mean()}
     return Step({**terms, "gradient": weight * loss}, logits, figures)
-
-
-def _split(values: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-    """The rows of the images, and those of the outliers; one forward pass, so that batch normalisation sees both."""
-    known, outliers = torch.split(values, [len(batch.images), len(batch.outliers)])
-    return known, outliers
 
 
 def _check_reduction(reduction: str) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from dataclasses import dataclass
+
+from torch import Tensor, nn
 from torch.nn import functional as F
+
+from train.methods.base import Batch, Method, Step, logits_of
 
 
 def logit_penalty(logits: Tensor, labels: Tensor, weight: float = 0.05) -> Tensor:
@@ -16,3 +20,14 @@ def logit_penalty(logits: Tensor, labels: Tensor, weight: float = 0.05) -> Tenso
     """
     norm: Tensor = logits.norm(p=2, dim=1)
     return F.cross_entropy(logits, labels) + weight * norm.mean()
+
+
+@dataclass(frozen=True)
+class LogitPenalty(Method):
+    """Cross-entropy plus a penalty on the logits' norm, LogitNorm's ablation."""
+
+    weight: float = 0.05
+
+    def step(self, model: nn.Module, batch: Batch) -> Step:
+        logits = logits_of(model, batch.images)
+        return Step({"logit_penalty": logit_penalty(logits, batch.labels, self.weight)}, logits)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from dataclasses import dataclass
+
+from torch import Tensor, nn
 from torch.nn import functional as F
+
+from train.methods.base import Batch, Method, Step, logits_of
 
 
 def logit_norm(logits: Tensor, labels: Tensor, tau: float = 0.04, epsilon: float = 1e-7) -> Tensor:
@@ -22,3 +26,14 @@ def logit_norm(logits: Tensor, labels: Tensor, tau: float = 0.04, epsilon: float
     """
     norm = logits.norm(p=2, dim=1, keepdim=True) + epsilon
     return F.cross_entropy(logits / norm / tau, labels)
+
+
+@dataclass(frozen=True)
+class LogitNorm(Method):
+    """Logit normalisation: cross-entropy of logits of norm 1 / tau."""
+
+    tau: float = 0.04
+
+    def step(self, model: nn.Module, batch: Batch) -> Step:
+        logits = logits_of(model, batch.images)
+        return Step({"logit_norm": logit_norm(logits, batch.labels, self.tau)}, logits)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -198,11 +198,11 @@ def test_rejects_everything_until_it_is_calibrated(artifact: Artifact) -> None:
 def test_sealing_sets_the_gate(artifact: Artifact) -> None:
     scores = artifact.run(calibration_images(20))["scores"]
     threshold = float(np.sort(scores[:, 5])[8])
-    gate = GateSpec("feature_norm", threshold, 0.1, 0.9, 1, (0.8, 0.95), 0.25)
     calibration = Calibration(1, (1,), dict.fromkeys(SCORES, (0.0,)))
+    gate = GateSpec("feature_norm", threshold, 0.1, 0.9, 1, (0.8, 0.95), 0.25, calibration)
     model = onnx.ModelProto()
     model.CopyFrom(artifact.model)
-    manifest = Manifest(**{**vars(artifact.manifest), "gate": gate, "calibration": calibration})
+    manifest = replace(artifact.manifest, gate=gate)
     session = ort.InferenceSession(seal(model, manifest), providers=["CPUExecutionProvider"])
     (accept,) = session.run(["accept"], {"images": calibration_images(20)})
     np.testing.assert_array_equal(accept, scores[:, 5] >= np.float32(threshold))

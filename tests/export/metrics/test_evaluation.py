@@ -44,7 +44,7 @@ class Fake:
         red, green, blue = images[:, 0, 0].astype(np.float32).T
         energy = np.where(green == 255, np.float32(np.nan), green)
         logits = np.stack([1 - red, np.where(red == 2, np.float32(np.inf), red)], axis=1)
-        return Outputs(logits, np.stack([blue, energy], axis=1), energy >= 5)
+        return Outputs(logits, np.stack([blue, energy], axis=1), (energy >= 5) & (red != 2))
 
 
 def pictures(rows: list[tuple[int, int, int]]) -> npt.NDArray[np.uint8]:

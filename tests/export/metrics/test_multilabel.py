@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
+import train.metrics
 from export.metrics.multilabel import influence, mean_average_precision
 
 
@@ -17,13 +18,30 @@ def test_equals_scikit_learn(rng: np.random.Generator) -> None:
     assert found.labels == 4
 
 
-def test_labels_that_do_not_divide_the_images_are_left_out(rng: np.random.Generator) -> None:
-    logits, labels = rng.normal(size=(60, 4)), rng.random((60, 4)) < 0.3
+def test_the_one_definition_of_training_and_evaluation(rng: np.random.Generator) -> None:
+    """A label that every image has counts with a precision of 1, one that no image has is left out; by brute force."""
+    logits, labels = rng.normal(size=(60, 4)).round(1), rng.random((60, 4)) < 0.3
     labels[:, 0], labels[:, 2] = False, True
+    logits[5, 1] = logits[7, 2] = np.nan
     found = mean_average_precision(logits, labels)
     assert found is not None
-    assert found.labels == 2
-    assert found.value == pytest.approx(average_precision_score(labels[:, [1, 3]], logits[:, [1, 3]], average="macro"))
+    assert found.labels == 3
+    precisions = []
+    for scores, having in zip(np.where(np.isnan(logits), -1e9, logits).T[1:], labels.T[1:], strict=True):
+        precisions.append(np.mean([having[scores >= score].mean() for score in scores[having]]))
+    assert precisions[1] == 1
+    assert found.value == train.metrics.mean_average_precision(logits, labels) == pytest.approx(np.mean(precisions))
+
+
+def test_a_label_that_every_image_has_narrows_the_interval(rng: np.random.Generator) -> None:
+    """Its precision of 1 does not vary: the spread of the mean over two labels is half that of the other."""
+    logits, labels = rng.normal(size=(400, 2)), rng.random((400, 2)) < 0.3
+    labels[:, 1] = True
+    both, one = mean_average_precision(logits, labels), mean_average_precision(logits[:, :1], labels[:, :1])
+    assert both is not None
+    assert one is not None
+    assert both.value == pytest.approx((one.value + 1) / 2)
+    assert np.ptp(both.interval) == pytest.approx(np.ptp(one.interval) / 2, rel=0.05)
 
 
 def test_no_label_at_all() -> None:

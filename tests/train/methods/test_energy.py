@@ -9,6 +9,8 @@ import pytest
 import torch
 from scipy.special import logsumexp
 
+from tests.train.methods.examples import BATCH, LOGITS, Fixed, mean_loss
+from train import methods
 from train.methods.energy import energy, energy_loss
 
 
@@ -48,3 +50,12 @@ def test_gradient_is_that_of_the_squared_hinges() -> None:
 
 def test_energy_of_uniform_logits() -> None:
     assert energy(torch.zeros(1, 10)).item() == pytest.approx(-math.log(10))
+
+
+def test_energy() -> None:
+    """Images and outliers get the same logits here, so both hinges see the same energies."""
+    step = methods.make("energy", {"weight": 2.0, "m_in": -3.0, "m_aux": -1.0}).step(Fixed(), BATCH)
+    energies = [-float(logsumexp(row)) for row in LOGITS]
+    both = [max(0, e + 3) ** 2 + max(0, -1 - e) ** 2 for e in energies]
+    assert step.loss.item() == pytest.approx(mean_loss(lambda _: 1) + 2 * sum(both) / 2, rel=1e-6)
+    assert step.logits.tolist() == LOGITS

@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.train.methods.examples import BATCH, LOGITS, Fixed, mean_loss
+from train import methods
 from train.methods.logitnorm import logit_norm
 
 
@@ -81,3 +83,10 @@ def test_gradient_is_orthogonal_to_the_logits() -> None:
     logit_norm(logits, labels, tau=1.0, epsilon=0.0).backward()
     assert logits.grad is not None
     assert (logits.grad * logits).sum(dim=1).abs().max().item() < 1e-12
+
+
+@pytest.mark.parametrize(("options", "tau"), [({}, 0.04), ({"tau": 1}, 1), ({"tau": 0.5}, 0.5)])
+def test_logitnorm(options: dict[str, float], tau: float) -> None:
+    step = methods.make("logitnorm", options).step(Fixed(), BATCH)
+    assert step.loss.item() == pytest.approx(mean_loss(lambda row: 1 / (tau * math.hypot(*row))), rel=1e-5)
+    assert step.logits.tolist() == LOGITS

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pytest
 import torch
-from scipy.special import log_softmax
+from scipy.special import log_softmax, logsumexp
 
+from tests.train.methods.examples import BATCH, LOGITS, Fixed, mean_loss
+from train import methods
 from train.methods.outlier_exposure import uniform_cross_entropy
 
 
@@ -24,3 +27,9 @@ def test_is_least_for_uniform_logits() -> None:
 
 def test_huge_logits_are_finite() -> None:
     assert uniform_cross_entropy(torch.tensor([[1e4, -1e4]])).item() == 1e4
+
+
+def test_outlier_exposure() -> None:
+    step = methods.make("oe", {"weight": 0.25}).step(Fixed(), BATCH)
+    uniform = sum(float(logsumexp(row)) - sum(row) / 3 for row in LOGITS) / 2
+    assert step.loss.item() == pytest.approx(mean_loss(lambda _: 1) + 0.25 * uniform, rel=1e-6)

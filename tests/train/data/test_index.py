@@ -1,4 +1,4 @@
-"""Multi-label sets: what labels.csv says, its parts, and every line that can be wrong."""
+"""Labels by folders and by labels.csv: what they say, their parts, and every line that can be wrong."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.small import encode
-from tests.train.sets import SPEC, noise
+from tests.train.sets import CLASSES, SPEC, colours, noise, write_folder
 from train.data import ImageSet, load
 from train.exceptions import DataError
 
@@ -34,6 +34,22 @@ def check(found: ImageSet) -> None:
     assert found.labels.dtype == np.bool_
     assert found.labels.tolist() == HOT
     np.testing.assert_array_equal(found.images[:], noise(3))
+
+
+def test_flat_folder_is_one_class(tmp_path: Path) -> None:
+    flat = tmp_path / "textures"
+    flat.mkdir()
+    for i, image in enumerate(noise(3)):
+        (flat / f"{i}.png").write_bytes(encode(image))
+    found = load(str(flat), SPEC)
+    assert found.classes == ("textures",)
+    assert found.labels.tolist() == [0, 0, 0]
+
+
+def test_the_class_is_the_innermost_folder(tmp_path: Path) -> None:
+    data = colours(6)
+    write_folder(tmp_path / "a" / "b", data)
+    assert load(str(tmp_path), SPEC).classes == CLASSES
 
 
 @pytest.mark.parametrize(
@@ -122,29 +138,6 @@ def test_parts_are_random_halves_of_all_images(tmp_path: Path) -> None:
         assert half.labels[:, 0].tolist() == [int(name[:3]) < 9 for name in half.names]
     with pytest.raises(DataError, match=r"no images in this part; 101 are too few for 102 parts$"):
         load(f"{source}@102/102", SPEC)
-
-
-def test_npz(tmp_path: Path) -> None:
-    np.savez(tmp_path / "set.npz", images=noise(3), labels=np.array(HOT)[:, ::-1].astype(int), classes=["dog", "cat"])
-    found = load(str(tmp_path / "set.npz"), SPEC)
-    assert found.classes == ("cat", "dog")
-    assert found.labels.tolist() == HOT
-    assert found.task == "multilabel"
-
-
-@pytest.mark.parametrize(
-    ("labels", "classes", "message"),
-    [
-        ([[0, 2], [1, 1]], ["cat", "dog"], r"must be zeros and ones, found 0 to 2"),
-        ([[0, 1], [1, 1]], ["cat", "cat"], r"classes must be distinct"),
-        ([[0, 1], [1, 1]], ["cat"], r"found \[2, 2\] for 2 images; .* of K names, found \[1\]"),
-        ([[0, 1], [1, 1], [0, 0]], ["cat", "dog"], r"found \[3, 2\] for 2 images"),
-    ],
-)
-def test_npz_with_other_labels(tmp_path: Path, labels: list[list[int]], classes: list[str], message: str) -> None:
-    np.savez(tmp_path / "set.npz", images=noise(2), labels=labels, classes=classes)
-    with pytest.raises(DataError, match=rf"set\.npz: .*{message}"):
-        load(str(tmp_path / "set.npz"), SPEC)
 
 
 def test_with_classes_moves_the_columns(tmp_path: Path) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from scipy.special import softmax
+from scipy.special import log_softmax, softmax
+from sklearn.cluster import KMeans
 from torch import Tensor
 
-from train.losses.gradient import gradient_loss, gradient_norms
+from tests.train.methods.examples import Linear, Numbers, check_terms, cross_entropy, hinges, random_batch
+from train import methods
 from train.methods.energy import energy
+from train.methods.greg import gradient_loss, gradient_norms
 
 ALL = torch.ones(7, dtype=torch.bool)
 
@@ -138,3 +141,110 @@ def test_an_image_not_detected_counts_nothing_where_the_images_are_tied_together
     gradients = (softmax(x @ w.T, axis=1) @ w)[:3]
     expected = np.linalg.norm(gradients - gradients.sum(axis=0) / 7, axis=1)
     np.testing.assert_allclose(found.detach(), [*expected, 0, 0, 0, 0], rtol=1e-12)
+
+
+@pytest.mark.parametrize(("reduction", "divisor"), [("sample", 1), ("batch", 11)])
+def test_greg(reduction: str, divisor: int) -> None:
+    batch, model = random_batch(), Linear()
+    options = {"weight": 0.3, "m_in": -2.5, "m_aux": -2.5, "gradient_weight": 0.7, "reduction": reduction}
+    step = methods.make("greg", options).step(model, batch)
+    known, aux = Numbers.of(batch.images), Numbers.of(batch.outliers)
+    inside, outside = known.energies <= -2.5, aux.energies >= -2.5
+    assert 0 < inside.sum() < 6
+    assert 0 < outside.sum() < 5
+    gradient = (known.energy_gradients * inside).mean() + (aux.energy_gradients * outside).mean()
+    check_terms(
+        step,
+        {
+            "cross_entropy": cross_entropy(known.logits, batch.labels),
+            "energy": 0.3 * hinges(known.energies, aux.energies, -2.5, -2.5),
+            "gradient": 0.7 * gradient / divisor,
+        },
+    )
+    np.testing.assert_allclose(step.logits.detach(), known.logits)
+    assert model.calls == [(11, True)]  # one forward pass over both
+
+
+@pytest.mark.parametrize(("reduction", "divisor"), [("sample", 1), ("batch", 11)])
+def test_greg_with_outlier_exposure(reduction: str, divisor: int) -> None:
+    batch, model = random_batch(), Linear()
+    options = {"weight": 0.3, "confident": 0.8, "uncertain": 0.9, "gradient_weight": 0.7, "reduction": reduction}
+    step = methods.make("greg-oe", options).step(model, batch)
+    known, aux = Numbers.of(batch.images), Numbers.of(batch.outliers)
+    inside, outside = known.confidences >= 0.8, aux.confidences <= 0.9
+    assert 0 < inside.sum() < 6
+    assert 0 < outside.sum() < 5
+    gradient = (known.confidence_gradients * inside).mean() + (aux.confidence_gradients * outside).mean()
+    uniform = -log_softmax(aux.logits, axis=1).mean()
+    check_terms(
+        step,
+        {
+            "cross_entropy": cross_entropy(known.logits, batch.labels),
+            "exposure": 0.3 * uniform,
+            "gradient": 0.7 * gradient / divisor,
+        },
+    )
+    assert model.calls == [(11, True)]
+
+
+@pytest.mark.parametrize(("reduction", "divisor"), [("sample", 1), ("batch", 12)])
+def test_greg_plus(reduction: str, divisor: int) -> None:
+    """Of each cluster the lowest energy is in the energy loss, the highest in the gradient loss."""
+    batch, model = random_batch(known=6, outliers=40), Linear()
+    options = {"weight": 0.3, "m_in": -2.5, "m_aux": -2.0, "gradient_weight": 0.7, "reduction": reduction}
+    step = methods.make("greg+", options).step(model, batch)
+    known, aux = Numbers.of(batch.images), Numbers.of(batch.outliers)
+    unit = aux.features / np.linalg.norm(aux.features, axis=1, keepdims=True)
+    clusters = KMeans(6, n_init=1, random_state=7).fit_predict(unit)
+    members = [np.flatnonzero(clusters == j) for j in range(6)]
+    lowest = [of[aux.energies[of].argmin()] for of in members]
+    highest = [of[aux.energies[of].argmax()] for of in members]
+    inside, outside = known.energies <= -2.5, aux.energies[highest] >= -2
+    assert 0 < inside.sum() < 6
+    assert 0 < outside.sum() < 6
+    gradient = (known.energy_gradients * inside).mean() + (aux.energy_gradients[highest] * outside).mean()
+    check_terms(
+        step,
+        {
+            "cross_entropy": cross_entropy(known.logits, batch.labels),
+            "energy": 0.3 * hinges(known.energies, aux.energies[lowest], -2.5, -2),
+            "gradient": 0.7 * gradient / divisor,
+        },
+    )
+    assert model.calls == [(40, False), (18, True)]  # the candidates, then what is trained on
+
+
+def test_greg_plus_with_fewer_candidates_than_images() -> None:
+    batch, model = random_batch(known=6, outliers=2), Linear()
+    step = methods.make("greg+", {"m_in": -2.5, "m_aux": -20.0, "gradient_weight": 0.7}).step(model, batch)
+    known, aux = Numbers.of(batch.images), Numbers.of(batch.outliers)
+    gradient = (known.energy_gradients * (known.energies <= -2.5)).mean() + aux.energy_gradients.mean()
+    assert step.terms["gradient"].item() == pytest.approx(0.7 * gradient, rel=1e-10)
+    assert model.calls == [(2, False), (10, True)]
+
+
+@pytest.mark.parametrize(("share", "count"), [(1, 32), (32, 32), (33, 33)])
+def test_greg_plus_draws_candidates(share: int, count: int) -> None:
+    assert methods.make("greg+", {}).outliers(8, share) == count
+    assert methods.make("greg+", {"candidates": 2.5}).outliers(8, 1) == 20
+
+
+@pytest.mark.parametrize("name", ["greg", "greg-oe", "greg+"])
+def test_the_gradient_term_reaches_the_weights(name: str) -> None:
+    margins = {"m_in": 0.0, "m_aux": -20.0} if name != "greg-oe" else {"confident": 0.0, "uncertain": 1.0}
+    model = Linear()
+    step = methods.make(name, {**margins, "gradient_weight": 1.0}).step(model, random_batch())
+    (gradient,) = torch.autograd.grad(step.terms["gradient"], model.w)
+    assert gradient.any()
+
+
+@pytest.mark.parametrize(("name", "plain"), [("greg", "energy"), ("greg-oe", "oe")])
+def test_a_weight_of_zero_watches_the_norms_and_teaches_nothing(name: str, plain: str) -> None:
+    margins = {"m_in": 0.0, "m_aux": -20.0} if name == "greg" else {"confident": 0.0, "uncertain": 1.0}
+    model = Linear()
+    steps = [methods.make(name, {**margins, "gradient_weight": w}).step(model, random_batch()) for w in (0.0, 1.0)]
+    assert {k: v.item() for k, v in steps[0].figures.items()} == {k: v.item() for k, v in steps[1].figures.items()}
+    shared = {key: value for key, value in margins.items() if key.startswith("m_")}
+    (expected,) = torch.autograd.grad(methods.make(plain, shared).step(model, random_batch()).loss, model.w)
+    (found,) = torch.autograd.grad(steps[0].loss, model.w)
+    assert torch.equal(found, expected)

@@ -1,0 +1,82 @@
+"""Parts of a source, and its name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.train.sets import CLASSES, SPEC, check_equal, colours, noise, write_folder, write_tar
+from train.data import load, short_name
+from train.exceptions import DataError
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_parts_are_disjoint_complete_and_stratified(tmp_path: Path, count: int) -> None:
+    data = colours(40)
+    source = str(write_folder(tmp_path / "set", data))
+    parts = [load(f"{source}@{i}/{count}", SPEC) for i in range(1, count + 1)]
+    names = [name for part in parts for name in part.names]
+    assert sorted(names) == sorted(data.names)
+    for label in range(len(CLASSES)):
+        sizes = [(part.labels == label).sum() for part in parts]
+        assert max(sizes) - min(sizes) <= 1
+    assert all(part.classes == CLASSES for part in parts)
+
+
+def test_a_part_keeps_image_label_and_name_together(tmp_path: Path) -> None:
+    data = colours(40)
+    part = load(f"{write_tar(tmp_path / 'set.tar', data)}@2/3", SPEC)
+    whole = {name: (image, label) for name, image, label in zip(data.names, data.images, data.labels, strict=True)}
+    for name, image, label in zip(part.names, part.images, part.labels, strict=True):
+        np.testing.assert_array_equal(image, whole[name][0])
+        assert label == whole[name][1]
+
+
+def test_parts_of_a_tar_are_those_of_its_folder(tmp_path: Path) -> None:
+    data = colours(40)
+    folder, tar = write_folder(tmp_path / "set", data), write_tar(tmp_path / "other.tar", data)
+    for part in ("@1/2", "@2/2"):
+        check_equal(load(f"{folder}{part}", SPEC), load(f"{tar}{part}", SPEC))
+
+
+def test_parts_are_drawn_without_regard_to_the_order_of_the_names(tmp_path: Path) -> None:
+    """A half holds neither the first images nor every other one: its ranks have no mean and no parity of their own."""
+    write_folder(tmp_path / "set", colours(300))
+    ranks = np.array([int(name[-8:-4]) for name in load(f"{tmp_path / 'set'}@1/2", SPEC).names])
+    assert ranks.mean() == pytest.approx(149.5, abs=4 * 5)  # standard error of 150 of 300 drawn: 5
+    assert (ranks % 2).mean() == pytest.approx(0.5, abs=4 * 0.03)
+
+
+def test_parts_of_an_npz_are_stratified_whatever_the_order(tmp_path: Path) -> None:
+    np.savez(tmp_path / "set.npz", images=noise(8), labels=[0, 1, 0, 0, 1, 1, 0, 1])
+    halves = [load(f"{tmp_path / 'set.npz'}@{i}/2", SPEC) for i in (1, 2)]
+    assert [np.bincount(half.labels).tolist() for half in halves] == [[2, 2], [2, 2]]
+    assert {*halves[0].names} & {*halves[1].names} == set()
+
+
+def test_one_part_of_one_is_everything(tmp_path: Path) -> None:
+    data = colours(6)
+    check_equal(load(f"{write_folder(tmp_path / 'set', data)}@1/1", SPEC), data)
+
+
+@pytest.mark.parametrize("part", ["@0/2", "@3/2", "@1/0"])
+def test_a_part_that_does_not_exist(tmp_path: Path, part: str) -> None:
+    write_folder(tmp_path / "set", colours(6))
+    with pytest.raises(DataError, match=part):
+        load(f"{tmp_path / 'set'}{part}", SPEC)
+
+
+def test_a_part_without_images(tmp_path: Path) -> None:
+    write_folder(tmp_path / "set", colours(3))
+    with pytest.raises(DataError, match="no images"):
+        load(f"{tmp_path / 'set'}@2/2", SPEC)
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [("/data/val.tar@1/2", "val.tar@1/2"), ("some/where/dtd/", "dtd"), ("set.npz", "set.npz"), ("a/set@1/1", "set")],
+)
+def test_short_name(source: str, name: str) -> None:
+    assert short_name(source) == name

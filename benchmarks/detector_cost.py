@@ -5,7 +5,7 @@
 ResNet-18 at batch 32 on ONNX Runtime. Everything is timed in one process in turns: after a warm-up, each of many rounds
 times the backbone once and each score for as long as it takes to time it well; ratios are medians over the rounds. All
 closed forms are also timed within the whole graph. Then how the cost grows: of the closed forms with the number of
-classes, of KNN with its bank. Writes docs/detector_cost.md and docs/detector_cost.json.
+classes, of KNN with its bank. Writes docs/measured/detector_cost.md and docs/measured/detector_cost.json.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import json
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,7 @@ from onnx import TensorProto, helper
 from tqdm import tqdm
 
 from benchmarks.gate_overhead import SPEC, session
+from benchmarks.paths import MEASURED
 from export import head
 from export.detectors import DETECTORS
 from export.detectors.base import BASE, base_scores
@@ -41,7 +41,6 @@ from export.graph import LOGITS, PENULTIMATE, prune
 from export.last_layers import LastLayers
 from train import models
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
 ARCHITECTURE, CLASSES, FEATURES, BATCH = "resnet18", 10, 512, 32
 BANK, FITTED_ON = 50_000, 5_000
 ALL_CLASSES = (10, 100, 1_000, 5_000, 21_000)
@@ -207,7 +206,7 @@ def growth(costs: Mapping[int, float]) -> str:
 
 
 def report(figures: Mapping[str, Any]) -> str:
-    """docs/detector_cost.md."""
+    """docs/measured/detector_cost.md."""
     each = figures["each"]
     rows = [
         f"| `{name}` | {cost['microseconds']:.2f} | {100 * cost['ratio']:.3f} % |"
@@ -269,8 +268,8 @@ def main() -> None:
         "classes": by_classes(args.rounds, args.threads),
         "banks": by_bank(args.rounds, args.threads),
     }
-    (DOCS / "detector_cost.json").write_text(json.dumps(figures, indent=1) + "\n")
-    (DOCS / "detector_cost.md").write_text(report(figures))
+    (MEASURED / "detector_cost.json").write_text(json.dumps(figures, indent=1) + "\n")
+    (MEASURED / "detector_cost.md").write_text(report(figures))
     print(report(figures))
 
 

@@ -4,7 +4,8 @@
 
 Fits every detector that the bundle's last layers admit on DATA/cifar10-train.tar, in a temporary copy, calibrates on one
 half of DATA/cifar10-val.tar, evaluates on the other half against each DATA/ood-*.tar, times each score alone on the
-bundle's own features, and writes docs/detectors.md. Nothing is tuned: hyperparameters are the defaults, unless given.
+bundle's own features, and writes docs/measured/detectors.md. Nothing is tuned: hyperparameters are the defaults, unless
+given.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from typing import Any
 import numpy as np
 import onnx
 
-from benchmarks.detector_cost import BATCH, DOCS, alone, contestant, in_turns
+from benchmarks.detector_cost import BATCH, alone, contestant, in_turns
+from benchmarks.paths import BUNDLE, MEASURED
 from export import head
 from export.detectors import DETECTORS
 from export.detectors.base import BASE
@@ -32,7 +34,6 @@ from runtime.command import run
 from runtime.exceptions import OodgateError
 from train.data import load
 
-BUNDLE = DOCS.parent / "bundles" / "cifar10"
 TRAIN, VALIDATION = "cifar10-train.tar", "cifar10-val.tar"
 
 
@@ -106,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("data", type=Path, metavar="DATA")
     parser.add_argument("--bundle", type=Path, default=BUNDLE, help="default: the shipped one")
     parser.add_argument("--set", action="append", default=[], metavar="DETECTOR.SETTING=VALUE", help="as of export.fit")
-    parser.add_argument("--out", type=Path, default=DOCS / "detectors.md", metavar="FILE")
+    parser.add_argument("--out", type=Path, default=MEASURED / "detectors.md", metavar="FILE")
     parser.add_argument("--rounds", type=int, default=15, help="of timing")
     parser.add_argument("--threads", type=int, default=0, help="engine threads, but for timing")
     return parser

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from benchmarks.paths import DOCS
 from export import conformal
 from serving.drift.detector import Detector
 from serving.drift.reference import Reference
@@ -36,7 +37,6 @@ LONG = 100_000  # in-distribution images of a stream
 BEFORE = 10_000  # in-distribution images before other images are mixed in
 PATIENCE = 20_000  # images after which an alarm that did not ring is given up
 WINDOW = 2000  # images of the windowed tests, looked at as often as the others
-DOCS = Path(__file__).resolve().parent.parent / "docs"
 BEGIN, END = "<!-- python -m benchmarks.drift -->\n", "<!-- end -->\n"
 
 

@@ -13,8 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from export.arguments import check_writable, parse_ood
 from export.detectors.base import base_scores
-from export.evaluate.__main__ import parse_ood
 from export.exceptions import ExportError
 from export.from_torch.classifier import Classifier, from_checkpoint
 from export.report.table import layout
@@ -156,8 +156,7 @@ def _gate_score(manifest: Manifest, path: Path) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     sources = parse_ood(args.ood)
-    if args.json and not args.json.parent.is_dir():
-        raise ExportError(f"--json {args.json}: there is no directory {args.json.parent}")
+    check_writable({"--json": args.json})
     alpha = 0.05 if args.alpha is None else args.alpha
     if not 0 < alpha < 1:
         raise ExportError(f"--alpha must be between 0 and 1, found {alpha}")

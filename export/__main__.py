@@ -14,20 +14,20 @@ import numpy as np
 import numpy.typing as npt
 
 import runtime
+from export.arguments import parse_ood
 from export.calibrate.gating import fit_gate
 from export.calibrate.options import AUTO, GateOptions, add_gate_options
 from export.convert.conversion import convert
 from export.convert.int8 import Int8Options
 from export.convert.options import add_precision_options, int8_options
-from export.convert.text import precision_text
 from export.detectors.base import BASE
-from export.evaluate.__main__ import evaluate_sources, parse_ood
+from export.evaluate.bundles import evaluate_sources
 from export.exceptions import ExportError
 from export.from_torch.backbone import Backbone, assemble
 from export.from_torch.classifier import Classifier, from_checkpoint, from_factory
 from export.from_torch.verification import verify
 from export.head import seal
-from export.report.card import documents
+from export.report.card import documents, precision_text
 from export.report.evaluation import summary, table
 from export.report.guarantee import gate_text
 from export.tensorrt.attach import add_engine
@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     add_strict_option(parser)
-    add_tensorrt_options(parser.add_argument_group("TensorRT engine"))
+    add_tensorrt_options(parser)
 
     foreign = parser.add_argument_group("any torch classifier")
     foreign.add_argument("--model", metavar="PACKAGE.MODULE:FACTORY", help="called without arguments for an nn.Module")

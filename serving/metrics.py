@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections import deque
 from collections.abc import Sequence
@@ -10,22 +9,13 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
-from runtime import Decision, Gate
-from runtime.bundle import MODEL
+from serving.internals import live_gauge_processes
 
 if TYPE_CHECKING:
     from prometheus_client import Gauge, Histogram
 
-    from serving.deciding.pipeline import Job
-    from serving.deciding.shadow import Comparison
-    from serving.drift.monitor import Report
-    from serving.rejects.writer import Outcome
-
 _SECONDS = (0.00025, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048, 8.192)
 _BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-_SCORE_QUANTILES = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 
 _ROW = 64  # observations at a time
 
@@ -79,9 +69,9 @@ class Metrics:
             multiprocess_mode="livesum",
         )
         self._shadow = Counter("oodgate_shadow", "Images that the shadow bundle was asked about", ["outcome"])
-        self._scores: dict[str, Histogram] = {}  # by the SHA-256 of the model
+        self._scores: dict[str, Histogram] = {}  # by model
         stages = Histogram("oodgate_stage_seconds", "Time of a stage of the work", ["stage"], buckets=_SECONDS)
-        self._read, self._decode, self._wait, self._infer = map(stages.labels, ("read", "decode", "queue", "infer"))
+        self._stages = {stage: stages.labels(stage) for stage in ("read", "decode", "queue", "infer")}
 
     def settle(self) -> None:
         """Enter what was observed since the last time; on the event loop, four times a second and before a scrape too."""
@@ -103,66 +93,54 @@ class Metrics:
         """How many images wait for the engine now."""
         self._queue.set(images)
 
-    def read(self, seconds: float) -> None:
-        """A request's body is there."""
-        self._observe(self._read, seconds)
+    def stage(self, name: Literal["read", "decode", "queue", "infer"], seconds: float) -> None:
+        """How long a stage of the work took: reading a body, decoding an image, waiting for the engine, its call."""
+        self._observe(self._stages[name], seconds)
 
-    def jobs(self, jobs: Sequence[Job]) -> None:
-        """A batch has its decisions, or jobs were ended without the engine."""
-        images = 0
-        for job in jobs:
-            if job.started:
-                images += job.size
-                self._observe(self._decode, job.ready - job.decoding)
-                self._observe(self._wait, job.started - job.submitted - (job.ready - job.decoding))
-            elif not isinstance(job.outcome, Exception) or job.is_late:
-                self._dropped.labels("abandoned" if job.request.abandoned else "late").inc(job.size)
-        if images:
-            self._observe(self._batch, images)
-            started = next(job for job in jobs if job.started)
-            self._observe(self._infer, started.finished - started.started)
+    def batch(self, images: int, seconds: float) -> None:
+        """An engine call."""
+        self._observe(self._batch, images)
+        self.stage("infer", seconds)
 
-    def decision(self, decision: Decision, gate: Gate) -> None:
-        """One image accepted or rejected, by its predicted class whatever the verdict.
+    def dropped(self, reason: Literal["abandoned", "late"], images: int) -> None:
+        """Images whose decision would be of no use."""
+        self._dropped.labels(reason).inc(images)
+
+    def decision(self, decision: str, label: str) -> None:
+        """One image accepted or rejected, by its predicted class whatever the verdict."""
+        self._decisions(decision, label).inc()
+
+    def score(self, name: str, model: str, buckets: Sequence[float], value: float) -> None:
+        """One image's gate score.
 
         Args:
-            decision: the verdict.
-            gate: of the bundle that decided, at its default operating point, whose threshold is one of the buckets'.
+            name: of the score.
+            model: which computed it.
+            buckets: upper bounds, always the same for a model.
+            value: the score.
         """
-        self._decisions(decision.decision, gate.manifest.labels[decision.class_index]).inc()
-        histogram = self._scores.get(decision.model.sha256)
+        histogram = self._scores.get(model)
         if histogram is None:
-            histogram = self._scores[decision.model.sha256] = _score_histogram(gate)
-        self._observe(histogram, decision.score.value)
+            histogram = self._scores[model] = _score_histogram(name, model, buckets)
+        self._observe(histogram, value)
 
-    def drift(self, report: Report) -> None:
-        """What the stream of all workers looks like now."""
-        low, high = report.rejection_interval
-        for name, value in (
-            ("images", report.images),
-            ("rejection_rate", report.rejection_rate),
-            ("rejection_rate_low", low),
-            ("rejection_rate_high", high),
-            ("uniformity_p_value", report.uniformity.p_value),
-            ("change", report.change),
-            ("mismatch", report.mismatch),
-            ("alarm", report.alarm),
-        ):
-            self._drift[name].set(math.nan if value is None else value)
+    def drift(self, name: str, value: float) -> None:
+        """One figure of the stream of all workers, as it is now."""
+        self._drift[name].set(value)
 
-    def reject(self, outcome: Outcome) -> None:
+    def reject(self, outcome: str) -> None:
         """What became of a rejected image that was to be kept."""
         self._rejects.labels(outcome).inc()
 
-    def bundle(self, role: Literal["served", "shadow"], gate: Gate, workers: int) -> None:
+    def bundle(self, role: Literal["served", "shadow"], model: str, sha256: str, workers: int) -> None:
         """This worker has a bundle in service (1), or no longer (0)."""
-        self._bundles.labels(role, gate.manifest.model.name, gate.manifest.files[MODEL].sha256).set(workers)
+        self._bundles.labels(role, model, sha256).set(workers)
 
     def reload(self, outcome: Literal["swapped", "refused"]) -> None:
         """What became of a bundle that replaced another on disk."""
         self._reloads.labels(outcome).inc()
 
-    def shadow(self, outcome: Comparison) -> None:
+    def shadow(self, outcome: str) -> None:
         """What the shadow bundle said of an image, beside the bundle in service."""
         self._shadow.labels(outcome).inc()
 
@@ -196,20 +174,13 @@ def _latest(name: str, text: str) -> Gauge:
     return Gauge(name, text, multiprocess_mode="mostrecent")
 
 
-def _score_histogram(gate: Gate) -> Histogram:
-    """Of the gate's score, in buckets between quantiles of its calibration scores and at its threshold."""
+def _score_histogram(name: str, model: str, buckets: Sequence[float]) -> Histogram:
     from prometheus_client import Histogram
 
-    spec, calibration = gate.manifest.gate, gate.manifest.calibration
-    assert spec is not None
-    assert calibration is not None
-    at = np.multiply(_SCORE_QUANTILES, calibration.n)
-    quantiles = np.interp(at, calibration.ranks, calibration.quantiles[spec.score])
-    bounds = sorted({*np.float32(quantiles).tolist(), spec.threshold})
     # Each gate has buckets of its own under the same name, which the workers' shared directory takes and a registry
     # would not; so in a process by itself this histogram is not shown.
-    histogram = Histogram("oodgate_score", "Gate scores", ["score", "model"], buckets=bounds, registry=None)
-    return histogram.labels(spec.score, gate.manifest.files[MODEL].sha256[:12])
+    histogram = Histogram("oodgate_score", "Gate scores", ["score", "model"], buckets=buckets, registry=None)
+    return histogram.labels(name, model)
 
 
 def _bury_dead_workers() -> None:
@@ -217,8 +188,7 @@ def _bury_dead_workers() -> None:
     from prometheus_client.multiprocess import mark_process_dead
 
     directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-    for file in Path(directory).glob("gauge_live*_*.db") if directory else ():
-        pid = file.stem.rpartition("_")[2]
+    for pid in live_gauge_processes(Path(directory)) if directory else ():
         try:
             os.kill(int(pid), 0)
         except ProcessLookupError:

@@ -66,22 +66,12 @@ class Switch:
         await (self._own if ours else self._bentoml)(scope, receive, send)
 
 
-def _traced(asgi_app: ASGIApp) -> ASGIApp:
-    """With an OpenTelemetry span for each request, exported as BentoML's configuration says."""
-    from bentoml._internal.configuration.containers import BentoMLContainer
-    from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
-
-    traced: ASGIApp = OpenTelemetryMiddleware(asgi_app, tracer_provider=BentoMLContainer.tracer_provider.get())
-    return traced
-
-
 class Guarded(bentoml.Service[Any]):  # type: ignore[misc]
     """A BentoML service whose requests are ours first."""
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
         """What uvicorn runs."""
-        inner: ASGIApp = Switch(super().to_asgi(is_main), app)
-        return guarded(_traced(inner) if settings.tracing else inner, settings, partial(is_full, app))
+        return guarded(Switch(super().to_asgi(is_main), app), settings, partial(is_full, app))
 
 
 @bentoml.service(

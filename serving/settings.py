@@ -15,23 +15,31 @@ from pathlib import Path
 from typing import Any
 
 from runtime.engines.interface import EngineName
-from runtime.exceptions import OodgateError
 from runtime.preprocess import Limits
-from serving import cores
+from serving.exceptions import SettingsError
 
 _ROOT = Path(__file__).resolve().parent.parent
 _DEFAULTS = Limits()
-_CORES = cores.available()
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+
+
+def cores(quota: Path = _QUOTA) -> int:
+    """The cores that the scheduler allows, or fewer where a container's quota (cgroup v2) is less; at least one."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        limit, period = quota.read_text().split()
+        return max(1, min(allowed, int(limit) // int(period)))
+    except (OSError, ValueError):  # no cgroup v2, or no limit, which reads "max"
+        return allowed
+
+
+_CORES = cores()
 _WORKERS = max(1, _CORES // 4)
 
 # What Kubernetes sets in every pod beside a Service that is called oodgate.
 _KUBERNETES = re.compile(r"OODGATE_(SERVICE_|PORT($|_))")
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-
-
-class SettingsError(OodgateError):
-    """An environment variable that can't be used."""
 
 
 def _at_least_zero(default: int) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import onnx
 
+from export.arguments import add_run_options
 from export.calibrate.gating import fit_gate
 from export.calibrate.options import GateOptions, add_gate_options
 from export.exceptions import ExportError
@@ -18,7 +19,6 @@ from runtime import bundle
 from runtime.command import run
 from runtime.gate import load_engine
 from runtime.manifest import Manifest
-from train.data import add_strict_option
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -35,8 +35,7 @@ def _parser() -> argparse.ArgumentParser:
         "source", metavar="SOURCE", nargs="?", help="images: DIR, TAR or .npz; SOURCE@1/2 is half of them"
     )
     add_gate_options(parser, as_before=True)
-    add_strict_option(parser)
-    parser.add_argument("--threads", type=int, default=0, help="engine threads (default: one a physical core)")
+    add_run_options(parser)
     return parser
 
 

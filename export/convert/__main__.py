@@ -9,17 +9,17 @@ from pathlib import Path
 
 import onnx
 
+from export.arguments import add_run_options
 from export.calibrate.options import GateOptions
 from export.convert.conversion import convert
 from export.convert.options import add_precision_options, int8_options
-from export.convert.text import precision_text
 from export.head import seal
-from export.report.card import documents
+from export.report.card import documents, precision_text
 from export.report.guarantee import gate_text
 from runtime import bundle
 from runtime.command import run
 from runtime.gate import load_engine
-from train.data import add_strict_option, check
+from train.data import check
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -37,8 +37,7 @@ def _parser() -> argparse.ArgumentParser:
         "--calibration", metavar="SOURCE", help="in-distribution images; without any, fp16 rejects everything"
     )
     add_precision_options(parser, ("fp16", "int8"))
-    add_strict_option(parser)
-    parser.add_argument("--threads", type=int, default=0, help="engine threads (default: one a physical core)")
+    add_run_options(parser)
     return parser
 
 

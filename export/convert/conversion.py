@@ -60,7 +60,7 @@ def convert(
         threads: of the engine.
 
     Raises:
-        ExportError: a graph that is not fp32 or can't be converted.
+        ExportError: a graph that is not fp32 or can't be converted; int8 without a source.
         DataError, CalibrationError: as :func:`export.calibrate.gating.fit_gate`.
     """
     if manifest.model.precision != "fp32":
@@ -70,7 +70,8 @@ def convert(
     result = without_gate(converted, manifest)
     result = dataclasses.replace(result, model=dataclasses.replace(result.model, precision=precision))
     if precision == "int8":
-        assert source is not None, "int8 learns ranges from images"
+        if source is None:
+            raise ExportError("int8 learns the ranges of activations from images: a source is needed")
         result = _quantise(converted, result, source, options, int8)
     else:
         to_half(converted)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import onnx
 
+from export.arguments import add_run_options
 from export.calibrate.gating import fit_gate, without_gate
 from export.calibrate.options import GateOptions
 from export.detectors import DETECTORS
@@ -22,7 +23,7 @@ from runtime import bundle
 from runtime.command import run
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.gate import load_engine
-from train.data import add_strict_option, check
+from train.data import check
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -54,8 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--calibration", metavar="SOURCE", help="calibrate in the same go, with a gate as before")
     parser.add_argument("--out", type=Path, metavar="BUNDLE", help="directory to write (default: the bundle itself)")
-    add_strict_option(parser)
-    parser.add_argument("--threads", type=int, default=0, help="engine threads (default: one a physical core)")
+    add_run_options(parser)
     return parser
 
 

@@ -12,11 +12,11 @@ from export.detectors.base import Msp
 from export.exceptions import ExportError
 from export.inference import stream
 from runtime.engines.interface import Engine, Outputs
-from runtime.manifest import Manifest
+from runtime.manifest import GateSpec, Manifest
 from runtime.rule import Rule
 from train.data import ImageSet, Labels, short_name
 
-LOWEST = np.finfo(np.float32).min
+LOWEST = np.finfo(np.float32).min  # stands for a score that is not finite
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,17 @@ class Observed:
 
     def __len__(self) -> int:
         return len(self.accept)
+
+
+def gate_of(manifest: Manifest) -> GateSpec:
+    """The gate of a bundle that is evaluated.
+
+    Raises:
+        ExportError: it is not calibrated.
+    """
+    if manifest.gate is None:
+        raise ExportError(f"{manifest.model.name} has no threshold yet: run python -m export.calibrate BUNDLE SOURCE")
+    return manifest.gate
 
 
 def observe(

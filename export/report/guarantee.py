@@ -14,7 +14,7 @@ def gate_text(manifest: Manifest, *, markdown: bool = False) -> str:
     gate = manifest.gate
     if gate is None:
         return "Not calibrated: the file rejects everything. Run `python -m export.calibrate BUNDLE DIR|TAR`."
-    paragraphs = [_promise(gate), _operating_points(gate)]
+    paragraphs = [_guarantee(gate), _operating_points(gate)]
     if gate.class_conditional:
         paragraphs += _classes_text(gate, manifest.labels, markdown)
     if gate.score in manifest.merged:
@@ -31,7 +31,7 @@ def gate_text(manifest: Manifest, *, markdown: bool = False) -> str:
     return "\n\n".join(paragraphs)
 
 
-def _promise(gate: GateSpec) -> str:
+def _guarantee(gate: GateSpec) -> str:
     low, high = gate.tpr_interval
     if gate.class_conditional:
         return (

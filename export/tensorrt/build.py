@@ -8,9 +8,8 @@ from typing import Any
 
 from export.exceptions import ExportError
 from export.leakage import QUANTISATION
-from export.tensorrt.log import recorder
+from export.tensorrt.log import monitor, recorder
 from export.tensorrt.options import BuildOptions
-from export.tensorrt.progress import monitor
 from export.tensorrt.report import Report, read_report
 from runtime import atomic
 from runtime.bundle import MODEL, Bundle

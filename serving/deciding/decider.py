@@ -14,9 +14,9 @@ import numpy as np
 
 from runtime import Decision, Gate, ImageError
 from runtime.preprocess import preprocess
-from serving.deciding.pipeline import Expired, Images, Job, Pipeline, Request, infer, suitable_batch
+from serving.deciding.pipeline import Images, Job, Pipeline, Ticket, infer, suitable_batch
 from serving.deciding.served import Decided, Served, Use
-from serving.http.errors import OVERLOADED, ClientGone, RequestError
+from serving.exceptions import OVERLOADED, ClientGone, Expired, RequestError
 from serving.metrics import metrics
 from serving.settings import Settings
 
@@ -57,7 +57,7 @@ class Decider:
         self._timeout = settings.timeout
         self._max_queue = settings.max_queue
         self._loop = asyncio.get_running_loop()
-        self._waits: dict[Request, _Wait] = {}
+        self._waits: dict[Ticket, _Wait] = {}
         self._worked = False
         self._in_hand = {False: 0, True: 0}  # images of requests of one, and of several
         self._pipeline = Pipeline(
@@ -85,7 +85,7 @@ class Decider:
         """
         served = self.served
         with served.used():
-            yield Use(served.at(alpha), served)
+            yield Use(served, served.point(alpha))
 
     async def decide(self, image: bytes, caller: Caller, use: Use) -> Decision:
         """Decide on one image file.
@@ -143,7 +143,8 @@ class Decider:
         if self._waits or self._worked or use.served.engine_seconds > _MOMENT:
             return None
         submitted = monotonic()
-        job = Job(Request(submitted + self._timeout), use.gate, image, submitted=submitted, decoding=submitted)
+        ticket = Ticket(submitted + self._timeout)
+        job = Job(ticket, use.gate, image, use.alpha, submitted=submitted, decoding=submitted)
         try:
             job.images = preprocess(image, use.gate.manifest.input, use.served.small)[np.newaxis]
         except ImageError:  # too large for here, or its sender's fault
@@ -160,7 +161,7 @@ class Decider:
 
     def _after_answer(self, job: Job, caller: Caller, served: Served) -> None:
         self._worked = False
-        metrics().jobs([job])
+        _measure([job])
         self._heard([job], job, caller, served)
 
     async def _outcomes(self, sources: Sequence[bytes | Images], caller: Caller, use: Use, bulk: bool) -> list[Job]:
@@ -168,11 +169,11 @@ class Decider:
         if not sources:
             return []
         if self.is_full(bulk):
-            raise OVERLOADED
-        request = Request(monotonic() + self._timeout, bulk)
-        jobs = [Job(request, use.gate, source) for source in sources]
-        wait = self._waits[request] = _Wait(self._loop.create_future(), len(jobs), caller, use.served)
-        watch = self._loop.call_later(_PATIENCE, self._watch, request)
+            raise OVERLOADED.with_traceback(None)  # or it would grow with every request, and hold its images
+        ticket = Ticket(monotonic() + self._timeout, bulk)
+        jobs = [Job(ticket, use.gate, source, use.alpha) for source in sources]
+        wait = self._waits[ticket] = _Wait(self._loop.create_future(), len(jobs), caller, use.served)
+        watch = self._loop.call_later(_PATIENCE, self._watch, ticket)
         images = sum(job.size for job in jobs)
         self._in_hand[bulk] += images
         try:
@@ -181,8 +182,8 @@ class Decider:
         finally:
             self._in_hand[bulk] -= images
             watch.cancel()
-            request.abandoned = True
-            del self._waits[request]
+            ticket.abandoned = True
+            del self._waits[ticket]
             if wait.watcher is not None:
                 wait.watcher.cancel()
         return jobs
@@ -192,9 +193,9 @@ class Decider:
 
     def _deliver(self, jobs: Sequence[Job]) -> None:
         """On the event loop: tell the listeners, and wake the requests whose last job this was."""
-        metrics().jobs(jobs)
+        _measure(jobs)
         for job in jobs:
-            wait = self._waits.get(job.request)
+            wait = self._waits.get(job.ticket)
             if wait is None:
                 continue
             self._heard(jobs, job, wait.caller, wait.served)
@@ -209,16 +210,16 @@ class Decider:
         if not isinstance(job.outcome, list):
             return
         images = [job.source] if isinstance(job.source, bytes) else job.source
-        for decision, image in zip(job.outcome, images, strict=True):
-            decided = Decided(decision, image, caller.request_id, job.gate, served.gate)
+        for decision, standard, image in zip(job.outcome, job.standard, images, strict=True):
+            decided = Decided(decision, standard, image, caller.request_id)
             for listener in served.listeners:
                 try:
                     listener(decided)
                 except Exception:  # an answer never depends on who listens
                     logger.exception("a listener failed on request %s", caller.request_id)
 
-    def _watch(self, request: Request) -> None:
-        wait = self._waits[request]
+    def _watch(self, ticket: Ticket) -> None:
+        wait = self._waits[ticket]
 
         def on_gone(_: asyncio.Future[None]) -> None:
             if not wait.future.done():
@@ -239,6 +240,21 @@ class _Wait:
         self.caller = caller
         self.served = served
         self.watcher: asyncio.Future[None] | None = None
+
+
+def _measure(jobs: Sequence[Job]) -> None:
+    """Enter into the metrics a batch that has its decisions, or jobs that were ended without the engine."""
+    images = 0
+    for job in jobs:
+        if job.started:
+            images += job.size
+            metrics().stage("decode", job.ready - job.decoding)
+            metrics().stage("queue", job.started - job.submitted - (job.ready - job.decoding))
+        elif not isinstance(job.outcome, Exception) or job.is_late:
+            metrics().dropped("abandoned" if job.ticket.abandoned else "late", job.size)
+    if images:
+        started = next(job for job in jobs if job.started)
+        metrics().batch(images, started.finished - started.started)
 
 
 def _decisions(*jobs: Job) -> list[Decision]:

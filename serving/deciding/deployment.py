@@ -12,7 +12,7 @@ from runtime import Gate
 from runtime.bundle import MANIFEST, MODEL
 from runtime.exceptions import OodgateError
 from serving.deciding.decider import Decider
-from serving.deciding.listeners import Watching
+from serving.deciding.listeners import Listeners
 from serving.deciding.served import Served
 from serving.deciding.shadow import Shadow
 from serving.metrics import metrics
@@ -33,7 +33,7 @@ class Deployment:
 
     Attributes:
         decider: decides with the bundle in service.
-        watching: hears of its decisions.
+        listeners: hear of its decisions.
 
     Raises:
         OodgateError: the bundle must not be served, or the settings ask for what can't be had.
@@ -44,12 +44,12 @@ class Deployment:
         self._seen = fingerprint(settings.bundle)
         self._shadow = Shadow(_load(Path(settings.shadow), settings, alpha=None), settings) if settings.shadow else None
         gate = _load(settings.bundle, settings, settings.alpha)
-        self.watching = Watching.start(gate, settings)
-        self.decider = Decider(self._served(gate, self.watching), settings)
+        self.listeners = Listeners.start(gate, settings)
+        self.decider = Decider(self._served(gate, self.listeners), settings)
         self._retiring: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
         self._looking = asyncio.ensure_future(self._look_on())
-        metrics().bundle("served", gate, 1)
+        _count(gate, 1)
         logger.info("serving %s on %s", settings.bundle, gate.engine.name)
 
     async def look(self) -> None:
@@ -62,7 +62,7 @@ class Deployment:
             if _sha256(gate) == _sha256(self.decider.gate):
                 self._seen = seen  # written again, and the same
                 return
-            watching = await to_thread.run_sync(Watching.start, gate, self._settings)
+            listeners = await to_thread.run_sync(Listeners.start, gate, self._settings)
         except Exception as error:  # whatever is wrong with the new bundle, the old one serves on
             if await to_thread.run_sync(fingerprint, self._settings.bundle) == seen:  # else it was replaced meanwhile
                 self._seen = seen
@@ -74,7 +74,7 @@ class Deployment:
                 )
             return
         self._seen = seen
-        self._swap(gate, watching)
+        self._swap(gate, listeners)
 
     async def close(self) -> None:
         """Finish what is queued, write down what is still to be written, and end the threads."""
@@ -82,21 +82,21 @@ class Deployment:
         await self._looking
         await self.decider.close()
         await asyncio.gather(*self._retiring)
-        await to_thread.run_sync(self.watching.close)
+        await to_thread.run_sync(self.listeners.close)
         if self._shadow:
             await to_thread.run_sync(self._shadow.close)
 
-    def _served(self, gate: Gate, watching: Watching) -> Served:
-        return Served(gate, (*watching.listeners, self._shadow) if self._shadow else watching.listeners)
+    def _served(self, gate: Gate, listeners: Listeners) -> Served:
+        return Served(gate, (*listeners.each, self._shadow) if self._shadow else listeners.each)
 
-    def _swap(self, gate: Gate, watching: Watching) -> None:
+    def _swap(self, gate: Gate, listeners: Listeners) -> None:
         """For all requests from now on; in one turn of the event loop."""
-        old = asyncio.ensure_future(_retire(self.decider.served, self.watching))
+        old = asyncio.ensure_future(_retire(self.decider.served, self.listeners))
         self._retiring.add(old)
         old.add_done_callback(self._retiring.discard)
-        metrics().bundle("served", self.decider.gate, 0)
-        metrics().bundle("served", gate, 1)
-        self.decider.served, self.watching = self._served(gate, watching), watching
+        _count(self.decider.gate, 0)
+        _count(gate, 1)
+        self.decider.served, self.listeners = self._served(gate, listeners), listeners
         metrics().reload("swapped")
         logger.info("serving %s, model %s", self._settings.bundle, _sha256(gate))
 
@@ -130,12 +130,16 @@ def _load(bundle: Path, settings: Settings, alpha: float | None) -> Gate:
     return gate
 
 
+def _count(gate: Gate, workers: int) -> None:
+    metrics().bundle("served", gate.manifest.model.name, _sha256(gate), workers)
+
+
 def _sha256(gate: Gate) -> str:
     """Of the model, which has the manifest inside."""
     return gate.manifest.files[MODEL].sha256
 
 
-async def _retire(served: Served, watching: Watching) -> None:
+async def _retire(served: Served, listeners: Listeners) -> None:
     """Stop to listen when the last request that came before the swap has its answer."""
     await served.unused()
-    await to_thread.run_sync(watching.close)
+    await to_thread.run_sync(listeners.close)

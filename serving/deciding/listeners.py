@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from runtime import Gate
+from runtime.bundle import MODEL
+from runtime.manifest import GateSpec
 from serving.deciding.served import Decided, Listener
-from serving.drift.monitor import DriftSettings
+from serving.drift.monitor import DriftSettings, Report
 from serving.drift.watch import DriftWatch
 from serving.drift.window import WindowSize
 from serving.metrics import metrics
@@ -17,57 +22,54 @@ from serving.rejects.store import RejectStore, StoreLimits
 from serving.rejects.writer import RejectWriter
 from serving.settings import Settings
 
+_SCORE_QUANTILES = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
+
 
 @dataclass(frozen=True)
-class Watching:
+class Listeners:
     """What listens, from its start to :meth:`close`.
 
     Attributes:
-        listeners: to be called with each decision.
+        each: to be called with each decision.
         drift: the stream of p-values, of all workers.
         rejects: the store of rejected images; None where none is kept.
     """
 
-    listeners: tuple[Listener, ...]
+    each: tuple[Listener, ...]
     drift: DriftWatch
     rejects: RejectStore | None
     _writer: RejectWriter | None
 
     @classmethod
-    def start(cls, gate: Gate, settings: Settings) -> Watching:
+    def start(cls, gate: Gate, settings: Settings) -> Listeners:
         """Begin to listen to the decisions of a gate.
 
         Raises:
             StoreUnusable: rejected images can't be kept where the settings say.
         """
         window = WindowSize(settings.drift_images, settings.drift_seconds)
-        drift = DriftWatch.of_bundle(
-            gate.manifest,
+        drift = DriftWatch.of_gate(
+            gate.spec,
+            gate.manifest.files[MODEL].sha256,
             DriftSettings(window, settings.drift_false_alarm),
             _shared_by_workers(),
-            on_report=metrics().drift,
+            on_report=show_drift,
         )
 
-        def observe(decided: Decided) -> None:
-            decision = decided.decision
-            rejected, p_value = decision.is_ood, decision.score.p_value
-            if decided.gate is not decided.standard:
-                rejected, p_value = decided.standard.verdict(decision)
-            drift.observe(p_value, rejected)
+        def watch(decided: Decided) -> None:
+            drift.observe(decided.standard.score.p_value, decided.standard.is_ood)
 
-        listeners: list[Listener] = [_count, observe]
+        each: list[Listener] = [counter(gate), watch]
         if settings.monitor:
-            from serving.monitor import log_decision
-
-            listeners.append(log_decision)
+            each.append(log_decision)
         rejects = writer = None
         if settings.rejects:
             limits = StoreLimits(settings.rejects_bytes, settings.rejects_days * 86_400.0)
             rejects = RejectStore(open_files(settings.rejects), limits)
             writer = RejectWriter(rejects, settings.rejects_percent / 100, on_outcome=metrics().reject)
-            listeners.append(_Keeper(writer))
+            each.append(keeper(gate, writer))
         drift.start()
-        return cls(tuple(listeners), drift, rejects, writer)
+        return cls(tuple(each), drift, rejects, writer)
 
     def close(self) -> None:
         """Write down what is still to be written; waits for the disk."""
@@ -76,21 +78,69 @@ class Watching:
             self._writer.close()
 
 
-class _Keeper:
+def counter(gate: Gate) -> Listener:
+    """Counts decisions in the metrics, by predicted class whatever the verdict, and enters their scores."""
+    labels, name, buckets = gate.manifest.labels, gate.spec.score, score_buckets(gate.spec)
+    model = gate.manifest.files[MODEL].sha256[:12]
+
+    def count(decided: Decided) -> None:
+        decision = decided.decision
+        metrics().decision(decision.decision, labels[decision.class_index])
+        metrics().score(name, model, buckets, decision.score.value)
+
+    return count
+
+
+def score_buckets(gate: GateSpec) -> list[float]:
+    """Bounds for a histogram of the gate's score: quantiles of its calibration scores, and its threshold."""
+    calibration = gate.calibration
+    at = np.multiply(_SCORE_QUANTILES, calibration.n)
+    quantiles = np.interp(at, calibration.ranks, calibration.quantiles[gate.score])
+    return sorted({*np.float32(quantiles).tolist(), gate.threshold})
+
+
+def keeper(gate: Gate, writer: RejectWriter) -> Listener:
     """Offers what is rejected to the store."""
+    labels = gate.manifest.labels
 
-    def __init__(self, writer: RejectWriter) -> None:
-        self._writer = writer
-
-    def __call__(self, decided: Decided) -> None:
+    def keep(decided: Decided) -> None:
         decision = decided.decision
         if decision.is_ood:
-            predicted = decided.gate.manifest.labels[decision.class_index]
-            self._writer.offer(decided.image, decision.to_dict(), predicted, decided.request_id)
+            writer.offer(decided.image, decision.to_dict(), labels[decision.class_index], decided.request_id)
+
+    return keep
 
 
-def _count(decided: Decided) -> None:
-    metrics().decision(decided.decision, decided.standard)
+def log_decision(decided: Decided) -> None:
+    """One record of ``bentoml.monitor``, for use offline: verdict, predicted class, scores and request; never an image."""
+    import bentoml  # which takes seconds to load, and is loaded where it serves
+
+    decision = decided.decision
+    with bentoml.monitor("oodgate") as monitor:
+        monitor.log(decided.request_id, "request", "feature", "categorical")
+        monitor.log(decision.model.sha256, "model", "feature", "categorical")
+        monitor.log(decision.decision, "decision", "prediction", "categorical")
+        monitor.log(decision.class_index, "class_index", "prediction", "categorical")
+        monitor.log(decision.confidence, "confidence", "prediction", "numerical")
+        monitor.log(decision.score.p_value, "p_value", "prediction", "numerical")
+        for name, value in decision.scores.items():
+            monitor.log(value, f"score_{name}", "prediction", "numerical")
+
+
+def show_drift(report: Report) -> None:
+    """Set the metrics to what the stream of all workers looks like now."""
+    low, high = report.rejection_interval
+    for name, value in (
+        ("images", report.images),
+        ("rejection_rate", report.rejection_rate),
+        ("rejection_rate_low", low),
+        ("rejection_rate_high", high),
+        ("uniformity_p_value", report.uniformity.p_value),
+        ("change", report.change),
+        ("mismatch", report.mismatch),
+        ("alarm", report.alarm),
+    ):
+        metrics().drift(name, math.nan if value is None else value)
 
 
 def _shared_by_workers() -> Path | None:

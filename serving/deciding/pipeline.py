@@ -20,6 +20,7 @@ import numpy.typing as npt
 from runtime import Decision, Gate
 from runtime.engines.interface import Engine
 from runtime.gate import MAX_BATCH
+from serving.exceptions import Expired
 
 logger = logging.getLogger("oodgate")
 
@@ -28,11 +29,7 @@ Images = npt.NDArray[np.uint8]
 _ON_CPU = 16
 
 
-class Expired(Exception):
-    """A job whose deadline passed before the engine had it."""
-
-
-class Request:
+class Ticket:
     """What the jobs of one request share.
 
     Args:
@@ -53,19 +50,23 @@ class Job:
     """One image file, or one array of images, on its way to its decisions.
 
     Attributes:
-        request: the one it belongs to.
+        ticket: the request's.
         gate: decodes and decides; a batch is of one gate's jobs.
         source: the bytes of one image file, or uint8 [n, H, W, 3] at the model's size.
+        alpha: the operating point to decide at; None for the gate's default one.
         images: `source`, decoded.
         outcome: one decision an image, or what went wrong; None when the request was abandoned.
+        standard: one decision an image at the gate's default operating point, once the engine ran.
         submitted, decoding, ready, started, finished: on the monotonic clock; 0 until then.
     """
 
-    request: Request
+    ticket: Ticket
     gate: Gate
     source: bytes | Images
+    alpha: float | None = None
     images: Images | None = None
     outcome: list[Decision] | Exception | None = None
+    standard: Sequence[Decision] = ()
     submitted: float = 0.0
     decoding: float = 0.0
     ready: float = 0.0
@@ -77,24 +78,37 @@ class Job:
         """How many images it has."""
         return 1 if isinstance(self.source, bytes) else len(self.source)
 
+    def decoded(self) -> Images:
+        """`source` as uint8 [n, H, W, 3].
+
+        Raises:
+            ImageError: no usable image.
+        """
+        return self.gate.preprocess(self.source)[np.newaxis] if isinstance(self.source, bytes) else self.source
+
     @property
     def is_late(self) -> bool:
         """Whether its answer would be of no use."""
-        return self.request.abandoned or monotonic() > self.request.deadline
+        return self.ticket.abandoned or monotonic() > self.ticket.deadline
 
 
 def infer(jobs: Sequence[Job]) -> None:
-    """Run the engine once on decoded jobs of one gate, and give each its outcome; never raises."""
+    """Run the engine once on decoded jobs of one gate, and give each its outcome, at its own alpha; never raises."""
     images = [job.images for job in jobs if job.images is not None]
     started = monotonic()
     for job in jobs:
         job.started = started
     try:
-        decisions = jobs[0].gate.decide(images[0] if len(images) == 1 else np.concatenate(images))
+        gate = jobs[0].gate
+        outputs = gate.run(images[0] if len(images) == 1 else np.concatenate(images))
+        asked = standard = gate.decisions(outputs)
+        if any(job.alpha is not None for job in jobs):
+            asked = gate.decisions(outputs, alpha=[job.alpha for job in jobs for _ in range(job.size)])
         start = 0
         for job in jobs:
-            job.outcome = decisions[start : start + job.size]
-            start += job.size
+            rows = slice(start, start := start + job.size)
+            job.standard = standard[rows]
+            job.outcome = standard[rows] if job.alpha is None else asked[rows]
     except Exception as error:  # the batch has no decisions, and nothing was accepted
         logger.exception("a batch of %d failed", sum(job.size for job in jobs))
         for job in jobs:
@@ -136,7 +150,7 @@ class Pipeline:
         self._deliver = deliver
         self._free_calls = engine_calls
         self._batch_wait = batch_wait
-        self._files: dict[bool, deque[Job]] = {False: deque(), True: deque()}  # by Request.bulk
+        self._files: dict[bool, deque[Job]] = {False: deque(), True: deque()}  # by Ticket.bulk
         self._bulk_is_next = False
         self._ready: deque[Job] = deque()
         self._waiting = {False: 0, True: 0}
@@ -159,9 +173,9 @@ class Pipeline:
         with self._lock:
             for job in jobs:
                 job.submitted = now
-                self._waiting[job.request.bulk] += job.size
+                self._waiting[job.ticket.bulk] += job.size
                 if isinstance(job.source, bytes):
-                    self._files[job.request.bulk].append(job)
+                    self._files[job.ticket.bulk].append(job)
                 else:
                     job.images, job.decoding, job.ready = job.source, now, now
                     self._ready.append(job)
@@ -237,17 +251,16 @@ class Pipeline:
         batch = []
         while self._ready and self._ready[0].gate is gate and size + self._ready[0].size <= self.max_batch:
             job = self._ready.popleft()
-            self._waiting[job.request.bulk] -= job.size
+            self._waiting[job.ticket.bulk] -= job.size
             size += job.size
             batch.append(job)
         return batch
 
     def _decode(self, job: Job) -> None:
-        assert isinstance(job.source, bytes)
         job.decoding = monotonic()
         if not job.is_late:
             try:
-                job.images = job.gate.preprocess(job.source)[np.newaxis]
+                job.images = job.decoded()
             except Exception as error:  # the image's own fault, or memory; either way this image's alone
                 job.outcome = error.with_traceback(None)  # its frames hold the job, and the job the error
         job.ready = monotonic()
@@ -256,7 +269,7 @@ class Pipeline:
                 self._ready.append(job)
             return
         with self._lock:
-            self._waiting[job.request.bulk] -= 1
+            self._waiting[job.ticket.bulk] -= 1
         self._finish([job])
 
     def _infer(self, batch: list[Job]) -> None:
@@ -273,6 +286,6 @@ class Pipeline:
         now = monotonic()
         for job in jobs:
             job.finished = now
-            if job.outcome is None and not job.request.abandoned:
+            if job.outcome is None and not job.ticket.abandoned:
                 job.outcome = Expired()
         self._deliver(jobs)

@@ -1,4 +1,4 @@
-"""A bundle in service: its gate at every operating point, who hears its decisions, and how many requests use it."""
+"""A bundle in service: its gate, who hears its decisions, and how many requests use it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import NamedTuple
 from runtime import Decision, Gate
 from runtime.preprocess import Limits
 from serving.deciding.pipeline import Images
-from serving.http.errors import RequestError
+from serving.exceptions import RequestError
 
 # Bounds on an image that is decoded in a moment.
 _SMALL = Limits(max_bytes=64 * 1024, max_pixels=256 * 256)
@@ -22,25 +22,23 @@ class Decided(NamedTuple):
 
     Attributes:
         decision: the verdict.
+        standard: the verdict at the default operating point; `decision` itself, but for requests with an alpha of their
+            own.
         image: the bytes of the image file, or uint8 [H, W, 3] where an array was sent.
         request_id: the caller's.
-        gate: which decided.
-        standard: the same bundle's gate at the default operating point; `gate` itself, but for requests with an alpha of
-            their own.
     """
 
     decision: Decision
+    standard: Decision
     image: bytes | Images
     request_id: str
-    gate: Gate
-    standard: Gate
 
 
 Listener = Callable[[Decided], None]
 
 
 class Served:
-    """A bundle in service: its gate at every operating point, who listens, and how many requests use it.
+    """A bundle in service: its gate, who listens, and how many requests use it.
 
     Args:
         gate: loaded, verified and warmed up; at the default operating point.
@@ -52,30 +50,25 @@ class Served:
     """
 
     def __init__(self, gate: Gate, listeners: Sequence[Listener] = ()) -> None:
-        spec = gate.manifest.gate
-        assert spec is not None
         self.gate = gate
         self.listeners = listeners
         self.engine_seconds = math.inf
         limits = gate.limits
         self.small = Limits(min(limits.max_bytes, _SMALL.max_bytes), min(limits.max_pixels, _SMALL.max_pixels))
-        self._points = {alpha: gate if alpha == spec.alpha else gate.at(alpha) for alpha in spec.alphas}
         self._uses = 0
         self._unused = asyncio.Event()
         self._unused.set()
 
-    def at(self, alpha: float | None) -> Gate:
-        """The gate at the operating point `alpha`, the default one for None; the same object each time.
+    def point(self, alpha: float | None) -> float | None:
+        """The operating point `alpha`; None for the default one, whether it was named or not.
 
         Raises:
             RequestError: 400, none is stored for `alpha`.
         """
-        if alpha is None:
-            return self.gate
-        if alpha not in self._points:
-            stored = ", ".join(f"{point:g}" for point in self._points)
+        if alpha is not None and alpha not in self.gate.alphas:
+            stored = ", ".join(f"{point:g}" for point in self.gate.alphas)
             raise RequestError(400, "unknown_alpha", f"alpha must be one of those stored: {stored}")
-        return self._points[alpha]
+        return None if alpha == self.gate.spec.alpha else alpha
 
     @contextmanager
     def used(self) -> Iterator[None]:
@@ -98,9 +91,14 @@ class Use(NamedTuple):
     """What decides on one request, whatever is swapped meanwhile.
 
     Attributes:
-        gate: at the request's operating point.
-        served: whose gate it is.
+        served: the bundle.
+        alpha: the request's operating point; None for the default one.
     """
 
-    gate: Gate
     served: Served
+    alpha: float | None
+
+    @property
+    def gate(self) -> Gate:
+        """What decides, at the default operating point."""
+        return self.served.gate

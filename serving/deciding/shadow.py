@@ -9,8 +9,10 @@ from typing import Literal
 import numpy as np
 
 from runtime import Decision, Gate
-from serving.deciding.pipeline import Expired, Job, Pipeline, Request, suitable_batch
+from runtime.bundle import MODEL
+from serving.deciding.pipeline import Job, Pipeline, Ticket, suitable_batch
 from serving.deciding.served import Decided
+from serving.exceptions import Expired
 from serving.metrics import metrics
 from serving.settings import Settings
 
@@ -36,12 +38,12 @@ class Shadow:
         self._timeout = settings.timeout
         self._served: dict[Job, Decision] = {}
         self._pipeline = Pipeline(self._compare, threads=1, max_batch=suitable_batch(gate.engine, settings.max_batch))
-        metrics().bundle("shadow", gate, 1)
+        metrics().bundle("shadow", gate.manifest.model.name, gate.manifest.files[MODEL].sha256, 1)
 
     def __call__(self, decided: Decided) -> None:
         """Ask about the image of a decision; returns at once."""
         image = decided.image
-        if decided.gate is not decided.standard:
+        if decided.decision is not decided.standard:
             return
         if not isinstance(image, bytes) and image.shape != self._shape:
             metrics().shadow("failed")  # an array at the size of the bundle in service, which is not the shadow's
@@ -50,7 +52,7 @@ class Shadow:
             metrics().shadow("dropped")
             return
         source = image if isinstance(image, bytes) else image[np.newaxis]
-        job = Job(Request(monotonic() + self._timeout), self._gate, source)
+        job = Job(Ticket(monotonic() + self._timeout), self._gate, source)
         self._served[job] = decided.decision
         self._pipeline.submit([job])
 

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import orjson
 
-from runtime.bundle import MODEL
-from runtime.manifest import Manifest
+from runtime import atomic
+from runtime.manifest import GateSpec
 from serving.drift.monitor import DriftSettings, Monitor, Report, State
 from serving.drift.reference import Reference
-from serving.drift.state_file import StateFile
 
 logger = logging.getLogger("oodgate")
 
@@ -27,8 +27,8 @@ class DriftWatch:
 
     Args:
         monitor: what to make of the counts.
-        path: the file through which workers share the stream, the same for all of them, and another for another bundle;
-            None keeps the stream in this process.
+        path: the JSON file on a local disk through which workers share the stream, the same for all of them, and another
+            for another bundle; its directory is made. None keeps the stream in this process.
         clock: seconds since the epoch.
         on_report: called after every flush, from the thread that flushed; sets gauges.
     """
@@ -41,7 +41,7 @@ class DriftWatch:
         on_report: Callable[[Report], None] = lambda _: None,
     ) -> None:
         self._monitor = monitor
-        self._file = StateFile(path) if path else None
+        self._path = path
         self._clock = clock
         self._on_report = on_report
         self._bin_of = monitor.reference.locator()
@@ -54,9 +54,10 @@ class DriftWatch:
         self._thread: threading.Thread | None = None
 
     @classmethod
-    def of_bundle(
+    def of_gate(
         cls,
-        manifest: Manifest,
+        gate: GateSpec,
+        model: str,
         settings: DriftSettings | None = None,
         directory: Path | None = None,
         on_report: Callable[[Report], None] = lambda _: None,
@@ -64,17 +65,15 @@ class DriftWatch:
         """A watch for a bundle's gate.
 
         Args:
-            manifest: of a calibrated bundle.
+            gate: at its default operating point.
+            model: the SHA-256 of the bundle's model.
             settings: window and false alarms.
             directory: on a local disk, the same for all workers; each gate has a file of its own in it. None keeps the
                 stream in this process.
             on_report: as above.
         """
-        gate, calibration = manifest.gate, manifest.calibration
-        assert gate is not None
-        assert calibration is not None  # the runtime refuses a bundle that is not calibrated
-        reference = Reference.from_calibration(calibration.ranks, calibration.quantiles[gate.score])
-        path = directory / f"drift-{manifest.files[MODEL].sha256[:16]}-{gate.score}.json" if directory else None
+        reference = Reference.from_calibration(gate.calibration.ranks, gate.calibration.quantiles[gate.score])
+        path = directory / f"drift-{model[:16]}-{gate.score}.json" if directory else None
         return cls(Monitor(reference, gate.alpha, settings), path, on_report=on_report)
 
     def observe(self, p_value: float, rejected: bool) -> None:
@@ -131,20 +130,21 @@ class DriftWatch:
 
     def _merged(self, now: float, counts: list[int], rejected: int) -> State:
         block = np.array(counts, dtype=np.int64)
-        if self._file is None:
+        if self._path is None:
             return self._monitor.after(self._state, now, block, rejected)
-        with self._file.locked():
-            state = self._shared()
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic.locked(self._path.with_name(f".{self._path.name}.lock")):
+            state = self._shared(self._path)
             if block.any():
                 state = self._monitor.after(state, now, block, rejected)
-                self._file.write(state.to_dict())
+                atomic.replace(self._path, orjson.dumps(state.to_dict()))
             return state
 
-    def _shared(self) -> State:
-        assert self._file
+    def _shared(self, path: Path) -> State:
         try:
-            document = self._file.read()
-            return self._monitor.start() if document is None else self._monitor.read(document)
+            return self._monitor.read(orjson.loads(path.read_bytes()))
+        except FileNotFoundError:
+            return self._monitor.start()
         except ValueError as error:
             logger.error("the drift state is unusable and starts afresh: %s", error)
             return self._monitor.start()

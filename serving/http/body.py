@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import io
+from functools import partial
+from typing import cast
+
 import numpy as np
+from numpy.lib import format as npy
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive
 
-from serving import npy
+from serving.deciding.decider import Caller
 from serving.deciding.pipeline import Images
-from serving.http.errors import RequestError
+from serving.exceptions import RequestError
+from serving.internals import is_too_many_files
 
 # Boundaries and part headers of a multipart body, beside the image itself.
 _OVERHEAD = 64 * 1024
+
+_NPY_HEADER = 4096  # bytes at most; numpy itself writes 128 for such an array
 
 
 async def read_image(request: Request, max_bytes: int) -> bytes:
@@ -56,9 +64,9 @@ async def read_images(
     """
     kind = _content_type(request)
     if kind == "application/x-npy":
-        limit = min(max_body, npy.MAX_HEADER + max_images * int(np.prod(shape)))
+        limit = min(max_body, _NPY_HEADER + max_images * int(np.prod(shape)))
         try:
-            return npy.parse(await read_body(request, limit), shape, max_images)
+            return parse_npy(await read_body(request, limit), shape, max_images)
         except ValueError as error:
             raise RequestError(422, "unusable_array", str(error)) from error
     if kind != "multipart/form-data":
@@ -93,6 +101,51 @@ async def read_body(request: Request, limit: int) -> bytes:
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
+def parse_npy(data: bytes, shape: tuple[int, int, int], max_images: int) -> Images:
+    """The images of a file in numpy's .npy format, a read-only view of `data`.
+
+    The sender is never trusted: no pickle, no other type, no surprise in size.
+
+    Args:
+        data: the file's bytes.
+        shape: (height, width, 3) that every image must have.
+        max_images: bound on their number.
+
+    Returns:
+        uint8 [N, height, width, 3], 1 <= N <= max_images.
+
+    Raises:
+        ValueError: anything else.
+    """
+    expected = (
+        f"expected a C-ordered uint8 array [1..{max_images}, {', '.join(map(str, shape))}] as numpy.save writes it"
+    )
+    file = io.BytesIO(data[:_NPY_HEADER])
+    try:
+        version = npy.read_magic(file)
+        read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[version]
+        found, fortran, dtype = read(file, max_header_size=_NPY_HEADER)
+    except Exception as error:  # the header is a Python literal, whose parser may raise anything
+        raise ValueError(f"{expected}; the .npy header can't be read ({type(error).__name__})") from error
+    wanted = len(found) == 4 and found[1:] == shape and 1 <= found[0] <= max_images
+    if not wanted or dtype != np.uint8 or fortran:
+        raise ValueError(f"{expected}; found {dtype} {list(found)}{' in Fortran order' if fortran else ''}")
+    pixels = np.frombuffer(data, np.uint8, offset=file.tell())
+    if pixels.size != np.prod(found):
+        raise ValueError(f"{expected}; {list(found)} has {int(np.prod(found)):,} bytes, found {pixels.size:,}")
+    return cast("Images", pixels.reshape(found))
+
+
+def caller(request: Request) -> Caller:
+    """The caller of a request whose body has been read."""
+    return Caller(request.scope.get("oodgate.request_id", ""), partial(_gone, request))
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
 def _content_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
@@ -124,7 +177,7 @@ async def _form(request: Request, limit: int, max_files: int) -> FormData:
     try:
         return await Request(request.scope, _bounded(request, limit)).form(max_files=max_files, max_fields=16)
     except HTTPException as error:  # how Starlette reports what its parser refuses
-        if error.detail.startswith("Too many files"):
+        if is_too_many_files(error):
             raise RequestError(413, "too_many_images", f"at most {max_files} image(s) a request") from error
         raise RequestError(400, "malformed_multipart", f"the multipart body is malformed: {error.detail}") from error
     except (UnicodeError, LookupError) as error:  # names in an encoding that its header does not keep to

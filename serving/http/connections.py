@@ -10,10 +10,9 @@ import asyncio
 from collections.abc import Callable
 from typing import ClassVar
 
-import uvicorn.config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
-from serving.http.errors import TOO_MANY_CONNECTIONS, Refusal
+from serving.exceptions import TOO_MANY_CONNECTIONS
+from serving.http.errors import Refusal
+from serving.internals import HttpProtocol, use_http_protocol
 from serving.metrics import metrics
 from serving.settings import Settings
 
@@ -24,7 +23,7 @@ _TOO_SLOW = (
 )
 
 
-class BoundedProtocol(HttpToolsProtocol):
+class BoundedProtocol(HttpProtocol):
     """Refuses connections beyond a number, and ends those whose request does not arrive in time."""
 
     settings: ClassVar[Settings] = Settings()
@@ -38,7 +37,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def install(cls, settings: Settings) -> None:
         """Make it the protocol of the uvicorn servers that this process configures from now on."""
         cls.settings = settings
-        uvicorn.config.HTTP_PROTOCOLS["auto"] = f"{cls.__module__}:{cls.__name__}"
+        use_http_protocol(cls)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)

@@ -1,15 +1,16 @@
-"""Errors over HTTP: ``{"error": {"code": ..., "message": ...}}`` with a status, never a traceback."""
+"""Answers in JSON; errors are ``{"error": {"code": ..., "message": ...}}`` with a status, never a traceback."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+import orjson
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import ExceptionHandler, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from runtime.exceptions import (
     EmptyImage,
@@ -20,7 +21,7 @@ from runtime.exceptions import (
     UndecodableImage,
     UnsupportedImage,
 )
-from serving.json_response import JsonResponse
+from serving.exceptions import ClientGone, RejectNotFound, RequestError
 from serving.metrics import metrics
 
 logger = logging.getLogger("oodgate")
@@ -40,28 +41,13 @@ _PROTOCOL = "/v2/"
 _CLIENT_GONE = 499
 
 
-class RequestError(Exception):
-    """A request that can't be answered, for a reason beyond its images.
+class JsonResponse(Response):
+    """Content encoded once, by orjson."""
 
-    Args:
-        status, code, message: of the answer.
-        headers: what the answer has beside its body.
-    """
+    media_type = "application/json"
 
-    def __init__(self, status: int, code: str, message: str, **headers: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
-
-
-TOO_MANY_REQUESTS = RequestError(
-    429, "too_many_requests", "too many requests are in progress; try again in a moment", retry_after="1"
-)
-OVERLOADED = RequestError(503, "overloaded", "too many images are waiting; try again in a moment", retry_after="1")
-TOO_MANY_CONNECTIONS = RequestError(
-    503, "too_many_connections", "too many connections; try again in a moment", retry_after="1", connection="close"
-)
+    def render(self, content: Any) -> bytes:
+        return orjson.dumps(content)
 
 
 class Refusal:
@@ -78,10 +64,6 @@ class Refusal:
         response = self._protocol_response if scope["path"].startswith(_PROTOCOL) else self._response
         await send({"type": "http.response.start", "status": self._status, "headers": response.raw_headers})
         await send({"type": "http.response.body", "body": response.body})
-
-
-class ClientGone(Exception):
-    """The client closed the connection before it had its answer."""
 
 
 def error_body(code: str, message: str) -> dict[str, Any]:
@@ -112,18 +94,15 @@ def _answer(path: str, error: dict[str, Any], status: int, headers: Mapping[str,
     return JsonResponse(error, status, headers)
 
 
-async def _on_image_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, ImageError)
+async def _on_image_error(_: Request, error: ImageError) -> Response:
     return JsonResponse(image_error(error), _IMAGE_STATUS[type(error)])
 
 
-async def _on_request_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestError)
+async def _on_request_error(request: Request, error: RequestError) -> Response:
     return error_response(request.scope["path"], error)
 
 
-async def _on_http_exception(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
+async def _on_http_exception(request: Request, error: HTTPException) -> Response:
     code, message = {
         404: ("not_found", f"there is no {request.url.path}; POST an image to /classify, or open / in a browser"),
         405: ("method_not_allowed", f"{request.url.path} does not take {request.method}"),
@@ -131,18 +110,20 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     return _answer(request.scope["path"], error_body(code, message), error.status_code, error.headers)
 
 
-async def _on_engine_error(request: Request, error: Exception) -> Response:
+async def _on_engine_error(request: Request, error: EngineError) -> Response:
     logger.error("%s", error)
-    return _answer(
-        request.scope["path"], error_body("engine_failed", "the model could not answer; nothing was accepted"), 503
-    )
+    answer = RequestError(503, "engine_failed", "the model could not answer; nothing was accepted")
+    return error_response(request.scope["path"], answer)
 
 
-async def _on_memory(request: Request, _: Exception) -> Response:
+async def _on_memory(request: Request, _: MemoryError) -> Response:
     logger.error("out of memory while decoding an image")
-    return _answer(
-        request.scope["path"], error_body("out_of_memory", "the service is short of memory; nothing was accepted"), 503
-    )
+    answer = RequestError(503, "out_of_memory", "the service is short of memory; nothing was accepted")
+    return error_response(request.scope["path"], answer)
+
+
+async def _on_no_reject(_: Request, error: RejectNotFound) -> Response:
+    return JsonResponse(_error_json("not_found", str(error)), 404)
 
 
 async def _on_client_gone(_: Request, __: Exception) -> Response:
@@ -154,12 +135,13 @@ async def _on_unexpected(request: Request, _: Exception) -> Response:
     return error_response(request.scope["path"], error)
 
 
-HANDLERS: dict[Any, ExceptionHandler] = {
+HANDLERS: dict[Any, Callable[[Request, Any], Awaitable[Response]]] = {
     ImageError: _on_image_error,
     RequestError: _on_request_error,
     HTTPException: _on_http_exception,
     EngineError: _on_engine_error,
     MemoryError: _on_memory,
+    RejectNotFound: _on_no_reject,
     ClientDisconnect: _on_client_gone,
     ClientGone: _on_client_gone,
     Exception: _on_unexpected,

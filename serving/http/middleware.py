@@ -1,4 +1,4 @@
-"""What every request passes on its way in and out: an id, the metrics, the log line, the keys and the limits."""
+"""What every request passes on its way in and out: an id, the metrics, the log line, the keys, the limits and the span."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ import orjson
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.http.errors import OVERLOADED, TOO_MANY_REQUESTS, Refusal, RequestError, error_response
+from serving.exceptions import OVERLOADED, TOO_MANY_REQUESTS, RequestError
+from serving.http.errors import Refusal, error_response
+from serving.internals import route_template, tracer_provider
 from serving.keys import Keys
 from serving.metrics import metrics
 from serving.settings import Settings
@@ -43,7 +45,7 @@ def guarded(app: ASGIApp, settings: Settings, is_full: Callable[[bool], bool]) -
         settings: of the limits, the keys and the log.
         is_full: whether too many single images are in hand, for a crowd or else.
     """
-    app = Admission(app, settings.max_concurrency, is_full)
+    app = Admission(_traced(app) if settings.tracing else app, settings.max_concurrency, is_full)
     if settings.api_keys:
         app = Locked(app, Keys(settings.api_keys))
     if settings.cors_origins:
@@ -89,7 +91,7 @@ class Observed:
             await self._app(scope, receive, observed)
         finally:
             seconds = perf_counter() - start
-            metrics().request(_template(scope), status, seconds)
+            metrics().request(route_template(scope), status, seconds)
             if self._access_log:
                 self._log(scope, status, seconds)
 
@@ -99,7 +101,7 @@ class Observed:
             "time": round(time(), 3),
             "request_id": scope["oodgate.request_id"],
             "method": scope["method"],
-            "route": _template(scope),
+            "route": route_template(scope),
             "path": scope["path"][:256],
             "status": status,
             "seconds": round(seconds, 6),
@@ -181,13 +183,16 @@ class Admission:
             await asyncio.sleep(uniform(_SHORTEST_PAUSE, _LONGEST_PAUSE))
 
 
+def _traced(app: ASGIApp) -> ASGIApp:
+    """With an OpenTelemetry span for each request, exported as BentoML's configuration says."""
+    from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
+
+    traced: ASGIApp = OpenTelemetryMiddleware(app, tracer_provider=tracer_provider())
+    return traced
+
+
 def _request_id(scope: Scope) -> bytes:
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
             return bytes(value)
     return os.urandom(16).hex().encode()
-
-
-def _template(scope: Scope) -> str:
-    """The route's own path, with its parameters' names in place of their values."""
-    return getattr(scope.get("route"), "path", "unmatched")

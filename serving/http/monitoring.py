@@ -1,4 +1,4 @@
-"""The routes of what is watched: drift, and the rejected images that are kept."""
+"""The routes of what is monitored: drift, and the rejected images that are kept."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from serving.http.errors import RequestError
-from serving.json_response import JsonResponse
-from serving.rejects.exceptions import RejectNotFound
+from serving.exceptions import RequestError
+from serving.http.errors import JsonResponse
 from serving.rejects.image_type import media_type_of
 from serving.rejects.store import RejectStore
 
@@ -23,7 +22,7 @@ _IMAGE_HEADERS = {"content-security-policy": "default-src 'none'; sandbox", "cac
 
 
 async def _drift(request: Request) -> Response:
-    return JsonResponse(request.app.state.deployment.watching.drift.report().to_dict())
+    return JsonResponse(request.app.state.deployment.listeners.drift.report().to_dict())
 
 
 async def _list(request: Request) -> Response:
@@ -48,18 +47,11 @@ async def _delete(request: Request) -> Response:
 
 
 def _store(request: Request) -> RejectStore:
-    store: RejectStore | None = request.app.state.deployment.watching.rejects
+    store: RejectStore | None = request.app.state.deployment.listeners.rejects
     if store is None:
         raise RequestError(404, "not_found", "rejected images are not kept; OODGATE_REJECTS says where to")
     return store
 
-
-async def not_found(_: Request, error: Exception) -> Response:
-    """The answer to an id that is none, or no longer."""
-    return JsonResponse({"error": {"code": "not_found", "message": str(error)}}, 404)
-
-
-HANDLERS = {RejectNotFound: not_found}
 
 ROUTES: list[BaseRoute] = [
     Route("/drift", _drift),

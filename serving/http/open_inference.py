@@ -10,17 +10,33 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import orjson
+from anyio import to_thread
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
 
+import runtime
 from runtime import Decision, Gate
+from serving.deciding.decider import Decider
+from serving.exceptions import ProtocolError, RequestError
+from serving.http.body import caller, read_body
+from serving.http.errors import JsonResponse
+from serving.http.query import asked_alpha
+from serving.metrics import metrics
+from serving.settings import Settings
 
 INPUT = "images"
 HEADER_LENGTH = "inference-header-content-length"
 EXTENSIONS = ["binary_tensor_data"]
+
+# JSON spends up to four characters and some space on a byte; the rest is for the document around it.
+_PER_BYTE, _DOCUMENT = 6, 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -44,10 +60,6 @@ OUTPUTS = {
     "p_value": Output("FP64", "<f8", lambda ds: [d.score.p_value for d in ds]),
     "scores": Output("FP32", "<f4", lambda ds: [list(d.scores.values()) for d in ds]),
 }
-
-
-class ProtocolError(ValueError):
-    """A request that does not keep to the protocol, or to the model's signature."""
 
 
 @dataclass(frozen=True)
@@ -204,3 +216,75 @@ def _list(value: Any, what: str) -> list[Any]:
 
 def _name(item: Any) -> str:
     return str(_object(item, "a tensor").get("name"))[:60]
+
+
+async def _live(_: Request) -> Response:
+    return JsonResponse({"live": True})
+
+
+async def _ready(request: Request) -> Response:
+    ready = request.app.state.decider is not None
+    return JsonResponse({"ready": ready}, 200 if ready else 503)
+
+
+async def _server(_: Request) -> Response:
+    return JsonResponse(server_metadata(runtime.__version__))
+
+
+async def _model(request: Request) -> Response:
+    return JsonResponse(model_metadata(_gate(request)))
+
+
+async def _model_ready(request: Request) -> Response:
+    return JsonResponse({"name": _gate(request).manifest.model.name, "ready": True})
+
+
+async def _infer(request: Request) -> Response:
+    decider: Decider = request.app.state.decider
+    settings: Settings = request.app.state.settings
+    with decider.using(asked_alpha(request)) as use:
+        _check_name(request, use.gate)
+        if "content-encoding" in request.headers:
+            raise RequestError(415, "content_encoding", "send the body uncompressed")
+        spec = use.gate.manifest.input
+        shape = (spec.height, spec.width, 3)
+        start = perf_counter()
+        body = await read_body(request, settings.max_images * int(np.prod(shape)) * _PER_BYTE + _DOCUMENT)
+        header_length = request.headers.get(HEADER_LENGTH)
+        metrics().stage("read", perf_counter() - start)
+        asked = await to_thread.run_sync(read_request, body, header_length, shape, settings.max_images)
+        decisions = await decider.decide_array(asked.images, caller(request), use)
+    content, json_length = write_response(asked, decisions, use.gate.manifest.model.name)
+    if json_length is None:
+        return Response(content, media_type="application/json")
+    headers = {HEADER_LENGTH: str(json_length)}
+    return Response(content, headers=headers, media_type="application/octet-stream")
+
+
+def _gate(request: Request) -> Gate:
+    """The gate, when the model of the request's path is its own."""
+    gate: Gate = request.app.state.decider.gate
+    _check_name(request, gate)
+    return gate
+
+
+def _check_name(request: Request, gate: Gate) -> None:
+    asked = (request.path_params["name"], request.path_params.get("version", "1"))
+    if asked != (gate.manifest.model.name, "1"):
+        raise RequestError(404, "unknown_model", f"the model is {gate.manifest.model.name}, version 1")
+
+
+ROUTES: list[BaseRoute] = [
+    Route("/v2", _server),
+    Route("/v2/health/live", _live),
+    Route("/v2/health/ready", _ready),
+    *(
+        route
+        for model in ("/v2/models/{name}", "/v2/models/{name}/versions/{version}")
+        for route in (
+            Route(model, _model),
+            Route(f"{model}/ready", _model_ready),
+            Route(f"{model}/infer", _infer, methods=["POST"]),
+        )
+    ),
+]

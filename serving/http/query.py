@@ -1,16 +1,30 @@
-"""The most probable classes, for who asks: ``?top=5``."""
+"""What a request may ask in its query: an operating point, ``?alpha=0.01``, and the most probable classes, ``?top=5``."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from starlette.requests import Request
 
 from runtime import Decision
-from serving.http.errors import RequestError
+from serving.exceptions import RequestError
 
 MOST = 100
+
+
+def asked_alpha(request: Request) -> float | None:
+    """The alpha of the query; None without one, and NaN, for which nothing is stored, where it is no number."""
+    if not request.scope["query_string"]:
+        return None
+    text = request.query_params.get("alpha")
+    if text is None:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def asked_top(request: Request) -> int:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from runtime.command import run
+from serving.exceptions import StoreUnusable
 from serving.rejects.archive import UNLABELLED, export
-from serving.rejects.exceptions import StoreUnusable
 from serving.rejects.files import open_files
 from serving.rejects.store import RejectStore
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-import os
 import re
 import tarfile
 from pathlib import Path
 
-from serving.rejects.exceptions import RejectNotFound, StoreUnusable
+from runtime import atomic
+from serving.exceptions import RejectNotFound, StoreUnusable
 from serving.rejects.store import RejectStore
 
 UNLABELLED = "unlabelled"
@@ -28,10 +28,9 @@ def export(store: RejectStore, out: Path, *, by_prediction: bool = False) -> int
     Raises:
         StoreUnusable: it holds no rejects, or `out` can't be written.
     """
-    temporary = out.with_name(f".{out.name}.new-{os.getpid()}")
     count = 0
     try:
-        with tarfile.open(temporary, "w") as tar:
+        with atomic.writing(out) as temporary, tarfile.open(temporary, "w") as tar:
             for reject in store:
                 try:
                     image = store.image(reject)
@@ -42,13 +41,10 @@ def export(store: RejectStore, out: Path, *, by_prediction: bool = False) -> int
                 member.size, member.mtime = len(image), int(reject.time)
                 tar.addfile(member, io.BytesIO(image))
                 count += 1
-        if not count:
-            raise StoreUnusable("the store holds no rejected images; is it the right one?")
-        temporary.replace(out)
+            if not count:
+                raise StoreUnusable("the store holds no rejected images; is it the right one?")
     except OSError as error:
         raise StoreUnusable(f"the rejects can't be exported to {out}: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return count
 
 

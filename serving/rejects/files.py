@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from serving.rejects.exceptions import StoreUnusable
-
-TEMPORARY = ".new"
+from runtime import atomic
+from serving.exceptions import StoreUnusable
 
 
 @dataclass(frozen=True)
@@ -25,8 +24,8 @@ class FileInfo:
 class Files(Protocol):
     """One level of folders with files in them. Every method may raise OSError.
 
-    A file is whole or not there, whenever the process dies; what a dead process left half written has a name that ends
-    with :data:`TEMPORARY`, if it has one at all.
+    A file is whole or not there, whenever the process dies; what a dead process left half written has the file's name
+    behind a dot, or before one, if it has one at all.
     """
 
     def folders(self) -> list[str]:
@@ -69,13 +68,7 @@ class LocalFiles:
     def write(self, folder: str, name: str, data: bytes) -> None:
         directory = self._root / folder
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        temporary = directory / (name + TEMPORARY)
-        try:
-            temporary.write_bytes(data)
-            temporary.replace(directory / name)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
+        atomic.replace(directory / name, data)
 
     def read(self, folder: str, name: str) -> bytes:
         return (self._root / folder / name).read_bytes()

@@ -15,8 +15,8 @@ from typing import Any
 import orjson
 
 from runtime import schema
-from serving.rejects.exceptions import RejectNotFound
-from serving.rejects.files import TEMPORARY, FileInfo, Files
+from serving.exceptions import RejectNotFound
+from serving.rejects.files import FileInfo, Files
 from serving.rejects.image_type import suffix_of
 
 _ID = re.compile(r"[0-9]{13}-[0-9a-f]{12}")
@@ -174,14 +174,14 @@ class RejectStore:
         for folder in self._folders():
             by_id: dict[str, list[FileInfo]] = {}
             for file in self._files.files(folder):
-                id_ = file.name.partition(".")[0]
+                id_ = file.name.removeprefix(".").partition(".")[0]  # a file half written may be a hidden one
                 if _ID.fullmatch(id_):
                     by_id.setdefault(id_, []).append(file)
             groups += sorted(by_id.items())
         total = sum(file.bytes for _, files in groups for file in files)
         for id_, files in groups:
             age = now - _seconds(id_)
-            whole = len(files) == 2 and not any(file.name.endswith(TEMPORARY) for file in files)
+            whole = len(files) == 2 and any(file.name == id_ + _RECORD for file in files)
             if age > self._limits.max_age or total > self._limits.max_bytes or (not whole and age > _ABANDONED):
                 for file in sorted(files, key=lambda file: not file.name.endswith(_RECORD)):
                     self._files.delete(_folder(id_), file.name)

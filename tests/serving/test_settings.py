@@ -12,8 +12,11 @@ from typing import Any
 import pytest
 
 from runtime.bundle import Bundle
-from serving.settings import Settings, SettingsError
+from serving.exceptions import SettingsError
+from serving.settings import Settings, cores
 from tests.serving.conftest import ROOT
+
+ALLOWED = len(os.sched_getaffinity(0))
 
 
 def test_variables_set_fields() -> None:
@@ -111,3 +114,23 @@ def test_an_operating_point_that_the_bundle_lacks_ends_the_service_before_it_sta
     )
     assert run.returncode != 0
     assert "no operating point for alpha = 0.02; stored are 0.01, 0.05, 0.1." in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("max 100000\n", ALLOWED),
+        ("100000 100000\n", 1),
+        ("50000 100000\n", 1),
+        ("6400000 100000\n", min(ALLOWED, 64)),
+        ("", ALLOWED),
+        ("nonsense", ALLOWED),
+    ],
+)
+def test_a_container_s_quota_counts(tmp_path: Path, content: str, expected: int) -> None:
+    (tmp_path / "cpu.max").write_text(content)
+    assert cores(tmp_path / "cpu.max") == expected
+
+
+def test_cores_without_a_quota(tmp_path: Path) -> None:
+    assert cores(tmp_path / "none") == ALLOWED

@@ -15,6 +15,7 @@ from runtime.bundle import Bundle
 from runtime.exceptions import EngineError, ImageError
 from serving.deciding.decider import Caller, Decider
 from serving.deciding.served import Served
+from serving.exceptions import RequestError
 from serving.settings import Settings
 from tests.small import calibration_images, encode
 
@@ -107,6 +108,20 @@ def test_what_goes_wrong_at_once_is_the_same_error(shared_bundle: Bundle) -> Non
             await watched.ask(PNG)
         watched.decider.gate.engine.run = run  # type: ignore[method-assign]
         await watched.ask(PNG)
+
+    run(shared_bundle, body)
+
+
+def test_refusals_leave_nothing_behind(shared_bundle: Bundle) -> None:
+    async def body(watched: Watched) -> None:
+        watched.decider._max_queue = 0
+        depths = set()
+        for _ in range(20):
+            with pytest.raises(RequestError) as caught:
+                await watched.ask(PNG)
+            depths.add(len(caught.traceback))
+        assert len(depths) == 1
+        watched.decider._max_queue = 64
 
     run(shared_bundle, body)
 

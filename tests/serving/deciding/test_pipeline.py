@@ -1,4 +1,4 @@
-"""The pipeline's promises, on a gate that can be held up."""
+"""What the pipeline guarantees, on a gate that can be held up."""
 
 from __future__ import annotations
 
@@ -14,8 +14,12 @@ import numpy.typing as npt
 import pytest
 
 from runtime import Gate
+from runtime.bundle import Bundle
 from runtime.exceptions import EngineError, NotAnImage
-from serving.deciding.pipeline import Expired, Job, Pipeline, Request, suitable_batch
+from serving.deciding.pipeline import Job, Pipeline, Ticket, infer, suitable_batch
+from serving.exceptions import Expired
+from tests.serving.decisions import assert_same
+from tests.small import calibration_images, encode
 
 
 class SlowGate:
@@ -31,13 +35,16 @@ class SlowGate:
             raise NotAnImage("no")
         return np.full((2, 2, 3), data[0], np.uint8)
 
-    def decide(self, images: npt.NDArray[np.uint8]) -> list[int]:
+    def run(self, images: npt.NDArray[np.uint8]) -> list[int]:
         batch = images[:, 0, 0, 0].tolist()
         self.batches.append(batch)
         assert self.go.wait(10)
         if self.fails:
             raise EngineError("broken")
         return cast("list[int]", batch)
+
+    def decisions(self, outputs: list[int]) -> list[int]:
+        return outputs
 
 
 class Run:
@@ -54,8 +61,8 @@ class Run:
     def submit(
         self, *sources: Any, bulk: bool = False, deadline: float = 60, gate: SlowGate | None = None
     ) -> list[Job]:
-        request = Request(monotonic() + deadline, bulk)
-        jobs = [Job(request, cast(Gate, gate or self.gate), source) for source in sources]
+        ticket = Ticket(monotonic() + deadline, bulk)
+        jobs = [Job(ticket, cast(Gate, gate or self.gate), source) for source in sources]
         self.pipeline.submit(jobs)
         return jobs
 
@@ -143,7 +150,7 @@ def test_what_nobody_waits_for_is_not_inferred(make: Callable[..., Run], abandon
     (late,) = run.submit(b"\1", deadline=60 if abandoned else 0.05)
     (good,) = run.submit(b"\2")
     run.until(lambda: late.ready and good.ready)
-    late.request.abandoned = abandoned
+    late.ticket.abandoned = abandoned
     sleep(0.06)
     run.gate.go.set()
     run.until(lambda: len(run.done) == 3)
@@ -225,6 +232,40 @@ def test_closing_finishes_what_is_queued(make: Callable[..., Run]) -> None:
     jobs = run.submit(*[bytes([value]) for value in range(50)], bulk=True)
     run.pipeline.close()
     assert outcomes(jobs) == [[value] for value in range(50)]
+
+
+def test_jobs_of_any_alpha_share_an_engine_call(shared_bundle: Bundle) -> None:
+    """Each gets the decisions of a call of its own, beside those at the gate's default operating point."""
+    gate = Gate.load(shared_bundle.path, threads=1)
+    pixels = calibration_images(60, seed=3)
+    alphas = (0.01, None, 0.05, 0.1)
+    ticket = Ticket(monotonic() + 60, bulk=True)
+    arrays = [pixels[start : start + 20] for start in (0, 20, 40)]
+    sources = [*arrays, *map(encode, pixels[:20])]
+    jobs = [Job(ticket, gate, source, alphas[i % 4]) for i, source in enumerate(sources)]
+    single = [gate.decide(arrays[i] if i < 3 else pixels[i - 3 : i - 2], alpha=job.alpha) for i, job in enumerate(jobs)]
+    standard = [gate.decide(arrays[i] if i < 3 else pixels[i - 3 : i - 2]) for i in range(len(jobs))]
+    sizes = []
+    engine = gate.engine.run
+
+    def counted(images: Any, **options: Any) -> Any:
+        sizes.append(len(images))
+        return engine(images, **options)
+
+    gate.engine.run = counted  # type: ignore[method-assign]
+    for job in jobs:
+        job.images = job.decoded()
+    infer(jobs)
+    assert sizes == [80]
+    verdicts = set()
+    for job, alone, usual in zip(jobs, single, standard, strict=True):
+        assert isinstance(job.outcome, list)
+        for found, expected in zip([*job.outcome, *job.standard], [*alone, *usual], strict=True):
+            assert_same(found.to_dict(), expected.to_dict())
+        verdicts |= {(a.is_ood, b.is_ood) for a, b in zip(job.outcome, job.standard, strict=True)}
+        if job.alpha is None:
+            assert all(a is b for a, b in zip(job.outcome, job.standard, strict=True))
+    assert verdicts == {(False, False), (True, True), (False, True)}  # the default alpha is the largest
 
 
 @pytest.mark.parametrize(

@@ -192,7 +192,7 @@ def test_a_bundle_without_the_service_s_operating_point_is_refused(
 def test_a_request_in_progress_keeps_its_bundle(shared_bundle: Bundle, other: Bundle, bundle_dir: Path) -> None:
     async def body(client: httpx.AsyncClient, app: Starlette, path: Path) -> None:
         deployment: Deployment = app.state.deployment
-        old, watching = deployment.decider.gate, deployment.watching
+        old, listeners = deployment.decider.gate, deployment.listeners
         go, engine = threading.Event(), old.engine.run
 
         def slow(*args: Any) -> Any:
@@ -211,7 +211,7 @@ def test_a_request_in_progress_keeps_its_bundle(shared_bundle: Bundle, other: Bu
         assert (await first).json()["model"]["sha256"] == sha256(shared_bundle)
         while deployment._retiring:
             await asyncio.sleep(0.01)
-        assert watching.drift.report().images == 1  # nothing that it heard is lost
+        assert listeners.drift.report().images == 1  # nothing that it heard is lost
         assert (await client.get("/model")).json()["labels"] == list(other.manifest.labels)
 
     run(bundle_dir, body, engine_calls=2)

@@ -113,8 +113,9 @@ def test_a_damaged_file_starts_afresh(left: bytes, tmp_path: Path, caplog: pytes
     assert json.loads(path.read_bytes())["images"] == 1
 
 
-def test_what_a_killed_writer_left_is_ignored(tmp_path: Path) -> None:
-    (tmp_path / ".drift.json.new").write_bytes(b"{torn")
+@pytest.mark.parametrize("left", [".drift.json.new", ".drift.json.new-1"])
+def test_what_a_killed_writer_left_is_ignored(left: str, tmp_path: Path) -> None:
+    (tmp_path / left).write_bytes(b"{torn")
     one = watch(tmp_path / "drift.json")
     one.observe(0.5, False)
     one.flush()
@@ -150,9 +151,10 @@ def test_the_thread_flushes_and_reports() -> None:
     assert reports[-1].images == 1
 
 
-def test_of_a_bundle(shared_bundle: Bundle, tmp_path: Path) -> None:
+def test_of_a_gate(shared_bundle: Bundle, tmp_path: Path) -> None:
     manifest = shared_bundle.manifest
-    one = DriftWatch.of_bundle(manifest, directory=tmp_path)
+    assert manifest.gate
+    one = DriftWatch.of_gate(manifest.gate, manifest.files["model.onnx"].sha256, directory=tmp_path)
     one.observe(1.0, False)
     one.observe(1 / 100, True)
     one.close()

@@ -1,12 +1,17 @@
-"""`?top=`: the most probable classes beside a decision."""
+"""What a request may ask in its query: `?alpha=`, an operating point of those that the bundle has, and `?top=`."""
 
 from __future__ import annotations
 
 import asyncio
+import io
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import httpx
 import numpy as np
 import pytest
+from starlette.applications import Starlette
 
 from runtime import Gate
 from runtime.bundle import Bundle
@@ -14,22 +19,145 @@ from tests.serving.decisions import assert_same
 from tests.serving.inside import application
 from tests.small import LABELS, calibration_images, encode
 
-PIXELS = calibration_images(6, seed=3)
+PIXELS = calibration_images(60, seed=3)
 IMAGES = [encode(image) for image in PIXELS]
+ALPHAS = (0.01, 0.05, 0.1)
+INFER = {"inputs": [{"name": "images", "datatype": "UINT8", "shape": [8, 16, 16, 3], "data": PIXELS[:8].tolist()}]}
+
+
+def run(bundle: Bundle, body: Callable[[httpx.AsyncClient], Awaitable[None]], **settings: Any) -> None:
+    async def inside() -> None:
+        async with application(bundle, **settings) as (client, _):
+            await body(client)
+
+    asyncio.run(inside())
+
+
+def test_every_stored_point_decides_by_its_own_threshold(shared_bundle: Bundle) -> None:
+    gate = Gate.load(shared_bundle.path, threads=1)
+    npy = io.BytesIO()
+    np.save(npy, PIXELS[:8])
+
+    async def body(client: httpx.AsyncClient) -> None:
+        for alpha in ALPHAS:
+            expected = [decision.to_dict() for decision in gate.decide(PIXELS, alpha=alpha)]
+            query = f"?alpha={alpha}"
+            answers = await asyncio.gather(*(client.post(f"/classify{query}", content=image) for image in IMAGES))
+            for answer, decision in zip(answers, expected, strict=True):
+                assert_same(answer.json(), decision)
+            files = [("images", image) for image in IMAGES[:8]]
+            kind = {"content-type": "application/x-npy"}
+            for answer in (
+                await client.post(f"/classify_batch{query}", files=files),
+                await client.post(f"/classify_batch{query}", content=npy.getvalue(), headers=kind),
+            ):
+                for found, decision in zip(answer.json()["results"], expected, strict=False):
+                    assert_same(found, decision)
+            answer = await client.post(f"/v2/models/small/infer{query}", json=INFER)
+            assert answer.json()["outputs"][0]["data"] == [not decision["is_ood"] for decision in expected[:8]]
+            assert answer.json()["parameters"] == {"sha256": expected[0]["model"]["sha256"]}
+
+    run(shared_bundle, body)
+    rejected = {alpha: sum(decision.is_ood for decision in gate.decide(PIXELS, alpha=alpha)) for alpha in ALPHAS}
+    assert rejected[0.01] < rejected[0.1]
+
+
+def test_requests_at_once_keep_their_points(shared_bundle: Bundle) -> None:
+    gate = Gate.load(shared_bundle.path, threads=1)
+    expected = {alpha: gate.decide(PIXELS, alpha=alpha) for alpha in ALPHAS}
+
+    async def body(client: httpx.AsyncClient) -> None:
+        asked = [(i, ALPHAS[i % 3]) for i in range(len(IMAGES))]
+        answers = await asyncio.gather(*(client.post(f"/classify?alpha={a}", content=IMAGES[i]) for i, a in asked))
+        for answer, (i, alpha) in zip(answers, asked, strict=True):
+            assert_same(answer.json(), expected[alpha][i].to_dict())
+
+    run(shared_bundle, body)
+
+
+def test_points_share_a_batch(shared_bundle: Bundle) -> None:
+    """While the engine is held up by one image, requests with each alpha and with none come, and are decided in one go."""
+    gate = Gate.load(shared_bundle.path, threads=1)
+    asked = [(i, (*ALPHAS, None)[i % 4]) for i in range(1, 13)]
+    sizes: list[int] = []
+    go = threading.Event()
+
+    async def held(client: httpx.AsyncClient, app: Starlette) -> None:
+        decider = app.state.decider
+        engine = decider.gate.engine.run
+
+        def slow(images: Any, **options: Any) -> Any:
+            sizes.append(len(images))
+            assert go.wait(10)
+            return engine(images, **options)
+
+        decider.gate.engine.run = slow
+        first = asyncio.ensure_future(client.post("/classify", content=IMAGES[0]))
+        while not sizes:
+            await asyncio.sleep(0.01)
+        queries = [{} if alpha is None else {"alpha": alpha} for _, alpha in asked]
+        requests = [
+            asyncio.ensure_future(client.post("/classify", params=query, content=IMAGES[i]))
+            for query, (i, _) in zip(queries, asked, strict=True)
+        ]
+        while len(decider._pipeline._ready) < len(asked):
+            await asyncio.sleep(0.01)
+        go.set()
+        assert_same((await first).json(), gate.decide(IMAGES[:1])[0].to_dict())
+        for request, (i, alpha) in zip(requests, asked, strict=True):
+            assert_same((await request).json(), gate.decide([IMAGES[i]], alpha=alpha)[0].to_dict())
+
+    async def inside() -> None:
+        async with application(shared_bundle, engine_calls=1) as (client, app):
+            await held(client, app)
+
+    asyncio.run(inside())
+    assert sizes == [1, len(asked)]
+
+
+@pytest.mark.parametrize("alpha", ["0.02", "0", "nan", "inf", "-0.1", "much", "", "0.1x"])
+@pytest.mark.parametrize("route", ["/classify", "/classify_batch", "/v2/models/small/infer"])
+def test_any_other_is_refused_with_those_stored(shared_bundle: Bundle, route: str, alpha: str) -> None:
+    async def body(client: httpx.AsyncClient) -> None:
+        answer = await client.post(route, params={"alpha": alpha}, content=IMAGES[0])
+        assert answer.status_code == 400
+        message = "alpha must be one of those stored: 0.01, 0.05, 0.1"
+        error = answer.json()["error"]
+        assert error == (message if route.startswith("/v2/") else {"code": "unknown_alpha", "message": message})
+
+    run(shared_bundle, body)
+
+
+def test_drift_is_watched_at_the_default_point(shared_bundle: Bundle) -> None:
+    standard = Gate.load(shared_bundle.path, threads=1).decide(PIXELS)
+
+    async def body(client: httpx.AsyncClient) -> None:
+        await asyncio.gather(*(client.post("/classify?alpha=0.01", content=image) for image in IMAGES))
+        for _ in range(100):
+            report = (await client.get("/drift")).json()
+            if report["images"] == len(IMAGES):
+                break
+            await asyncio.sleep(0.05)
+        assert report["rejected"] == sum(decision.is_ood for decision in standard)
+        assert report["alpha"] == 0.1
+
+    run(shared_bundle, body)
 
 
 def test_the_most_probable_classes_come_first_and_the_rest_stays_as_it_was(shared_bundle: Bundle) -> None:
     gate = Gate.load(shared_bundle.path, threads=1)
-    logits = gate.engine.run(PIXELS).logits.astype(np.float64)
+    logits = gate.engine.run(PIXELS[:6]).logits.astype(np.float64)
     temperature = shared_bundle.manifest.confidence.temperature if shared_bundle.manifest.confidence else 1.0
     expected = np.exp(logits / temperature) / np.exp(logits / temperature).sum(axis=1, keepdims=True)
 
     async def body() -> None:
         async with application(shared_bundle) as (client, _):
-            single = [(await client.post("/classify?top=2", content=image)).json() for image in IMAGES]
-            files = [("images", image) for image in IMAGES]
+            single = [(await client.post("/classify?top=2", content=image)).json() for image in IMAGES[:6]]
+            files = [("images", image) for image in IMAGES[:6]]
             batch = (await client.post("/classify_batch?top=2", files=files)).json()["results"]
-            for found, other, probabilities, decision in zip(single, batch, expected, gate.decide(PIXELS), strict=True):
+            for found, other, probabilities, decision in zip(
+                single, batch, expected, gate.decide(PIXELS[:6]), strict=True
+            ):
                 top = found.pop("top")
                 assert [row["class_index"] for row in top] == np.argsort(-probabilities)[:2].tolist()
                 assert [row["label"] for row in top] == [LABELS[row["class_index"]] for row in top]

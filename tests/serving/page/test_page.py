@@ -16,7 +16,7 @@ import pytest
 
 from runtime import Gate
 from runtime.bundle import Bundle
-from serving.histogram import calibration_histogram
+from serving.http.model import calibration_histogram
 from tests.serving.conftest import serve
 from tests.small import calibration_images, encode
 
@@ -132,8 +132,7 @@ def test_the_score_stands_on_the_calibration_histogram(open_page: Any, files: di
     page.set_input_files("#files", str(files["reject"]))
     shown = card(page, "reject.png", "reject")
     page.wait_for_selector(".histogram .above[d^=M]")
-    histogram = calibration_histogram(gate.manifest)
-    assert histogram
+    histogram = calibration_histogram(gate.spec)
     paths = [shown.locator(f".histogram .{side}").get_attribute("d") for side in ("below", "above")]
     bars = [bar.split("V") for path in paths for bar in path.split("M")[1:]]
     left = min(float(bar[0].split()[0]) for bar in bars)

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from serving.rejects.exceptions import StoreUnusable
+from serving.exceptions import StoreUnusable
 from serving.rejects.files import FileInfo, Files, LocalFiles, open_files
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from serving.exceptions import StoreUnusable
 from serving.rejects.__main__ import main
-from serving.rejects.exceptions import StoreUnusable
 from serving.rejects.files import LocalFiles
 from serving.rejects.store import RejectStore
 from tests.small import calibration_images, encode

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from serving.rejects.exceptions import RejectNotFound
+from serving.exceptions import RejectNotFound
 from serving.rejects.files import Files, LocalFiles, open_files
 from serving.rejects.store import Reject, RejectStore, StoreLimits
 from tests.small import calibration_images, encode
@@ -156,13 +156,13 @@ def test_no_limits(max_bytes: int, max_age: float) -> None:
 class Dying:
     """Files of a process that dies before its n-th write."""
 
-    def __init__(self, files: Files, n: int) -> None:
-        self._files, self._left = files, n
+    def __init__(self, files: Files, n: int, torn: str) -> None:
+        self._files, self._left, self._torn = files, n, torn
 
     def write(self, folder: str, name: str, data: bytes) -> None:
         self._left -= 1
         if not self._left:
-            self._files.write(folder, name + ".new", data[: len(data) // 2])
+            self._files.write(folder, self._torn.format(name), data[: len(data) // 2])
             raise KeyboardInterrupt
         self._files.write(folder, name, data)
 
@@ -170,10 +170,13 @@ class Dying:
         return getattr(self._files, name)
 
 
+@pytest.mark.parametrize("torn", [".{}.new-1", "{}.new"])
 @pytest.mark.parametrize("write", [1, 2])
-def test_a_reject_torn_by_a_crash_is_ignored_and_later_cleaned(write: int, tmp_path: Path, clock: Clock) -> None:
+def test_a_reject_torn_by_a_crash_is_ignored_and_later_cleaned(
+    write: int, torn: str, tmp_path: Path, clock: Clock
+) -> None:
     with pytest.raises(KeyboardInterrupt):
-        save(RejectStore(Dying(LocalFiles(tmp_path), write), clock=clock))
+        save(RejectStore(Dying(LocalFiles(tmp_path), write, torn), clock=clock))
     store = RejectStore(LocalFiles(tmp_path), clock=clock)
     (saved,) = save(store)
     assert kept(store) == [saved.id]

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from serving.npy import parse
+from serving.http.body import parse_npy
 from tests.small import calibration_images
 
 SHAPE = (16, 16, 3)
@@ -23,13 +23,13 @@ GOOD = saved(calibration_images(3))
 
 
 def test_an_array_as_numpy_writes_it() -> None:
-    np.testing.assert_array_equal(parse(GOOD, SHAPE, 3), calibration_images(3))
+    np.testing.assert_array_equal(parse_npy(GOOD, SHAPE, 3), calibration_images(3))
 
 
 def test_the_second_version_of_the_format() -> None:
     buffer = io.BytesIO()
     np.lib.format.write_array(buffer, calibration_images(3), version=(2, 0))
-    np.testing.assert_array_equal(parse(buffer.getvalue(), SHAPE, 3), calibration_images(3))
+    np.testing.assert_array_equal(parse_npy(buffer.getvalue(), SHAPE, 3), calibration_images(3))
 
 
 @pytest.mark.parametrize(
@@ -57,4 +57,4 @@ def test_the_second_version_of_the_format() -> None:
 )
 def test_anything_else_is_refused(data: bytes, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        parse(data, SHAPE, 3)
+        parse_npy(data, SHAPE, 3)

@@ -1,4 +1,4 @@
-"""Draw the sample pictures of the page: ``python docs/samples.py`` rewrites them and their list, samples.json.
+"""Draw the sample pictures of the page: ``python -m benchmarks.samples`` rewrites them and their list, samples.json.
 
 Six that a classifier of everyday things may know, six that it should not. They are drawn at four times their size
 in float RGB, in the coordinates of the finished 192 x 192 image; an outline is written "x,y x,y ...".
@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
-FOLDER = Path(__file__).resolve().parent.parent / "serving" / "page" / "samples"
+from benchmarks.paths import SAMPLES
+
 SIDE = 192
 SCALE = 4
 LARGE = SIDE * SCALE
@@ -287,12 +287,12 @@ PICTURES = {
 
 def main() -> None:
     """Write every picture and the list of them."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
+    SAMPLES.mkdir(parents=True, exist_ok=True)
     for draw in PICTURES.values():
         image = Image.fromarray(draw().clip(0, 255).astype(np.uint8)).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
-        image.quantize(256, dither=Image.Dither.NONE).save(FOLDER / f"{draw.__name__}.png", optimize=True)
+        image.quantize(256, dither=Image.Dither.NONE).save(SAMPLES / f"{draw.__name__}.png", optimize=True)
     listing = [{"file": f"{draw.__name__}.png", "title": title} for title, draw in PICTURES.items()]
-    (FOLDER.parent / "samples.json").write_text(json.dumps(listing, indent=2) + "\n", encoding="utf-8")
+    (SAMPLES.parent / "samples.json").write_text(json.dumps(listing, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,59 @@
+"""What the service leans on of its libraries beyond what they document: all of it, each with the reason.
+
+tests/serving/test_internals.py tells by name what is gone when a library has moved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import uvicorn.config
+from starlette.exceptions import HTTPException
+from starlette.types import Scope
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+# uvicorn documents no way to bound connections, or how long a client may take to send; an application only hears of a
+# request when its headers are complete. :mod:`serving.http.connections` extends this class.
+HttpProtocol = HttpToolsProtocol
+
+
+def use_http_protocol(protocol: type[HttpToolsProtocol]) -> None:
+    """Make it the HTTP protocol of the uvicorn servers that this process configures from now on.
+
+    BentoML makes uvicorn's configuration itself and leaves the protocol at "auto", which this table resolves; no option of
+    BentoML's and no variable of uvicorn's reaches it.
+    """
+    uvicorn.config.HTTP_PROTOCOLS["auto"] = f"{protocol.__module__}:{protocol.__name__}"
+
+
+def tracer_provider() -> Any:
+    """OpenTelemetry's tracer provider, as BentoML's configuration describes it.
+
+    BentoML neither hands it out nor makes it OpenTelemetry's global one.
+    """
+    from bentoml._internal.configuration.containers import BentoMLContainer
+
+    return BentoMLContainer.tracer_provider.get()
+
+
+def route_template(scope: Scope) -> str:
+    """The path of the route that answers a request, with its parameters' names in place of their values.
+
+    Starlette's router leaves the route in the scope, for which it has no documented name.
+    """
+    return getattr(scope.get("route"), "path", "unmatched")
+
+
+def is_too_many_files(error: HTTPException) -> bool:
+    """Whether Starlette's multipart parser refused a form for its number of files, which its text alone says."""
+    return error.detail.startswith("Too many files")
+
+
+def live_gauge_processes(directory: Path) -> Iterator[str]:
+    """The numbers of the processes that left live gauges in prometheus_client's directory, with repetition.
+
+    The library leaves it to a parent process to say who died, and BentoML's does not.
+    """
+    return (file.stem.rpartition("_")[2] for file in directory.glob("gauge_live*_*.db"))

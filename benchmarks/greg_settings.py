@@ -25,7 +25,7 @@ import torch
 
 from benchmarks.methods import AUX, CHECKPOINT, command, curves, stored
 from benchmarks.paths import MEASURED
-from export.detectors import base as scores
+from export.detectors.base import Energy
 from export.from_torch.classifier import from_checkpoint
 from export.metrics.detection import detection
 from export.report.table import layout
@@ -63,7 +63,7 @@ def measure(run: Path, known: str, unknown: Mapping[str, str]) -> dict[str, Any]
     fpr = {}
     for name, source in unknown.items():
         outside = logits(load(source, classifier.input))
-        found = detection(scores.energy(inside, inside), scores.energy(outside, outside))
+        found = detection(Energy().reference(inside, inside), Energy().reference(outside, outside))
         fpr[name] = 100 * found.fpr95_id_positive
     last = {tag: values[-1] for tag, values in curves(run).items()}
     return {

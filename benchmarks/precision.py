@@ -27,12 +27,14 @@ import onnxruntime as ort
 from benchmarks.detector_cost import contestant, in_turns
 from benchmarks.machine import processor
 from benchmarks.paths import MEASURED
-from export.calibrate.gating import QUANTISATION, fit_gate
+from export.calibrate.gating import fit_gate
 from export.calibrate.options import GateOptions
 from export.convert.conversion import convert
 from export.convert.int8 import Int8Options
-from export.from_torch.artifact import assemble, seal
+from export.from_torch.backbone import assemble
 from export.from_torch.classifier import from_checkpoint
+from export.head import seal
+from export.leakage import QUANTISATION
 from export.parity.comparison import Artifact, compare_artifacts
 from runtime import Bundle, bundle
 from runtime.command import run

@@ -20,13 +20,13 @@ from export.calibrate.options import AUTO, GateOptions, add_gate_options
 from export.convert.conversion import convert
 from export.convert.int8 import Int8Options
 from export.convert.options import add_precision_options, int8_options
+from export.detectors.base import BASE
 from export.evaluate.bundles import evaluate_sources
 from export.exceptions import ExportError
-from export.from_torch.artifact import assemble, seal
-from export.from_torch.backbone import Backbone
+from export.from_torch.backbone import Backbone, assemble
 from export.from_torch.classifier import Classifier, from_checkpoint, from_factory
 from export.from_torch.verification import verify
-from export.head import SCORES
+from export.head import seal
 from export.report.card import documents, precision_text
 from export.report.evaluation import summary, table
 from export.report.guarantee import gate_text
@@ -54,10 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", required=True, type=Path, metavar="BUNDLE", help="directory to write")
     parser.add_argument("--name", help="what decisions call the model (default: the directory's name)")
 
-    gate = parser.add_argument_group("gate")
-    gate.add_argument("--calibration", metavar="SOURCE", help="in-distribution images that were not trained on")
-    add_gate_options(gate, as_before=False)
-
+    add_gate_options(parser, as_before=False)
     add_precision_options(parser)
 
     evaluation = parser.add_argument_group("evaluation, into the card")
@@ -167,7 +164,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = GateOptions(
         args.score, args.alpha, args.temperature, args.merge, args.class_conditional, tuple(args.aux), args.strict
     )
-    options.check(tuple(SCORES))
+    options.check(tuple(BASE))
     engine = build_options(args)
     if engine:
         check_buildable(engine)

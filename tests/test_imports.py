@@ -1,4 +1,4 @@
-"""Imports run one way: serving -> runtime, export -> train -> runtime; the runtime and the facade stay light."""
+"""Imports run one way: serving -> runtime, export -> train -> runtime; what must stay light does, and torch in its place."""
 
 from __future__ import annotations
 
@@ -77,6 +77,11 @@ def test_the_runtime_needs_its_three_dependencies_alone(module: str) -> None:
 @pytest.mark.parametrize("module", [module for module in RUNTIME if not module.startswith("runtime/engines/")])
 def test_only_an_engine_imports_its_backend(module: str) -> None:
     assert "onnxruntime" not in imports_of(module)
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module.startswith(("export/", "train/data/"))])
+def test_only_export_from_torch_imports_torch(module: str) -> None:
+    assert "torch" not in imports_of(module) or module.startswith("export/from_torch/")
 
 
 def loaded_by(statement: str, **environment: str) -> set[str]:

@@ -15,9 +15,10 @@ from tqdm import tqdm
 from export import head
 from export.convert.half import to_half
 from export.convert.int8 import Int8Options, Target, quantise
-from export.from_torch.artifact import assemble, seal
-from export.from_torch.backbone import Backbone
+from export.from_torch.backbone import Backbone, assemble
 from export.from_torch.classifier import Classifier
+from export.graph import LOGITS
+from export.head import seal
 from runtime import bundle
 from runtime.bundle import MODEL, Bundle
 from runtime.manifest import InputSpec, Precision
@@ -81,7 +82,7 @@ def in_precision(of: Bundle, precision: Precision, target: Target) -> Bundle:
 def without_scores(gated: Bundle, path: Path) -> Bundle:
     """A bundle whose scores are its logits: what an engine takes without the gate."""
     model = onnx.load_from_string(gated.model)
-    head.set_columns(model, [head.LOGITS])
+    head.set_columns(model, [LOGITS])
     width = len(gated.manifest.labels)
     shape = next(output for output in model.graph.output if output.name == "scores").type.tensor_type.shape
     shape.dim[1].dim_value = width

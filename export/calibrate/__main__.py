@@ -34,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "source", metavar="SOURCE", nargs="?", help="images: DIR, TAR or .npz; SOURCE@1/2 is half of them"
     )
-    add_gate_options(parser.add_argument_group("gate"), as_before=True)
+    add_gate_options(parser, as_before=True)
     add_run_options(parser)
     return parser
 

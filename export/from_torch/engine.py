@@ -12,8 +12,7 @@ from onnx import TensorProto, helper
 from export.exceptions import ExportError
 from export.from_torch.backbone import Backbone
 from export.from_torch.classifier import Classifier
-from export.graph import prune, remove_node
-from export.head import LOGITS, PENULTIMATE
+from export.graph import LOGITS, PENULTIMATE, prune, remove_node
 from runtime.bundle import Signature
 from runtime.engines.interface import Outputs
 from runtime.manifest import Manifest

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from export import leakage
-from export.detectors import base as scores
+from export.detectors.base import Msp
 from export.exceptions import ExportError
 from export.inference import stream
 from runtime.engines.interface import Engine, Outputs
@@ -113,5 +113,5 @@ def _observe(
 
 def _confidence(outputs: Outputs, temperature: float) -> npt.NDArray[np.float64]:
     with np.errstate(invalid="ignore"):
-        largest = scores.msp(outputs.logits / temperature, outputs.scores)
+        largest = Msp().reference(outputs.logits / temperature, outputs.scores)
     return np.where(np.isfinite(largest), largest, 0.0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from export import conformal
-from export.calibrate.calibration import ALPHAS
 from export.report.table import layout
 from runtime.manifest import Choice, Confidence, GateSpec, Manifest, Task
 
@@ -56,7 +55,7 @@ def _operating_points(gate: GateSpec) -> str:
     text = (
         f"Operating points: alpha = {', '.join(f'{alpha:g}' for alpha in gate.alphas)}; {gate.alpha:g} is the default."
     )
-    if missing := sorted(set(ALPHAS) - set(gate.alphas)):
+    if missing := sorted(set(conformal.ALPHAS) - set(gate.alphas)):
         needs = ", ".join(f"{alpha:g} (needs {conformal.smallest(alpha)} images)" for alpha in missing)
         text += f" Left out, for want of calibration images: {needs}."
     return text

@@ -16,9 +16,9 @@ from PIL import Image
 
 from export.convert.__main__ import main as convert
 from export.exceptions import ExportError
-from export.from_torch.artifact import seal
 from export.from_torch.classifier import from_checkpoint
 from export.from_torch.engine import TorchEngine
+from export.head import seal
 from export.parity.__main__ import main
 from runtime import Gate, bundle
 from runtime.bundle import Bundle

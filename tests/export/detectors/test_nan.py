@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from export.detectors import DETECTORS
-from export.detectors import base as scores
-from export.detectors.interface import Detector
+from export.detectors.base import Nan
+from export.detectors.interface import Fitted
 from export.detectors.knn import Knn
 from export.detectors.react import React
 from export.detectors.ssd import Ssd
@@ -15,13 +15,13 @@ from tests.export.detectors.graphs import Example, digits
 
 
 @pytest.mark.parametrize(("name", "distance"), [("nan_knn", Knn), ("nan_ssd", Ssd)])
-def test_a_distance_divided_by_nan(name: str, distance: type[Detector]) -> None:
+def test_a_distance_divided_by_nan(name: str, distance: type[Fitted]) -> None:
     """Eq. 49: d / ||a||_NAN, negated."""
     example = digits()
     training = example.training()
     d = -training.fit(distance).reference(example.scored, example.scored)
     found = training.fit(DETECTORS[name]).reference(example.scored, example.scored)
-    np.testing.assert_allclose(found, -d / scores.nan(example.scored, example.scored), rtol=1e-12)
+    np.testing.assert_allclose(found, -d / Nan().reference(example.scored, example.scored), rtol=1e-12)
 
 
 @pytest.mark.parametrize(("name", "plain"), [("nan_react_knn", "nan_knn"), ("nan_react_ssd", "nan_ssd")])

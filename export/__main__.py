@@ -162,7 +162,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ExportError("--ood needs --calibration: without a threshold there is no gate to evaluate")
     int8 = int8_options(args, tensorrt=args.tensorrt is not None)
     options = GateOptions(
-        args.score, args.alpha, args.temperature, args.merge, args.class_conditional, tuple(args.aux), args.strict
+        args.score,
+        args.alpha,
+        args.temperature,
+        args.merge,
+        args.class_conditional,
+        tuple(args.aux),
+        args.strict,
+        args.allow_leakage,
     )
     options.check(tuple(BASE))
     engine = build_options(args)
@@ -176,7 +183,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(gate_text(manifest))
     if ood:
         (evaluated,) = evaluate_sources(
-            [Gate.load(args.out, engine="onnxruntime-cpu")], args.id, ood, strict=args.strict
+            [Gate.load(args.out, engine="onnxruntime-cpu")],
+            args.id,
+            ood,
+            allow_leakage=args.allow_leakage,
+            strict=args.strict,
         )
         bundle.write_documents(args.out, evaluated.documents())
         print(summary(evaluated.figures))

@@ -43,7 +43,8 @@ def _options(args: argparse.Namespace, manifest: Manifest) -> GateOptions:
     """The options given, and what the bundle has for those that were not."""
     names = ("score", "alpha", "temperature", "merge", "class_conditional")
     given = {name: value for name in names if (value := getattr(args, name)) is not None}
-    return dataclasses.replace(GateOptions.of(manifest), **given, aux=tuple(args.aux), strict=args.strict)
+    fixed = {"aux": tuple(args.aux), "strict": args.strict, "allow_leakage": args.allow_leakage}
+    return dataclasses.replace(GateOptions.of(manifest), **given, **fixed)
 
 
 def _moved(manifest: Manifest, args: argparse.Namespace) -> Manifest:

@@ -45,7 +45,8 @@ class Gated:
     Attributes:
         manifest: of the graph, which was edited in place.
         images: those that set the threshold.
-        warning: why the reported confidence could not be calibrated, if it could not.
+        warning: why the reported confidence could not be calibrated, if it could not, and which of the images were
+            learned from, if that is allowed.
     """
 
     manifest: Manifest
@@ -66,7 +67,7 @@ def fit_gate(
         threads: of the engine.
 
     Raises:
-        ExportError: options that don't fit.
+        ExportError: options that don't fit, or images that the model learned from.
         DataError: a source that can't be read.
         CalibrationError: too few images for alpha, or scores that are not finite.
     """
@@ -77,7 +78,9 @@ def fit_gate(
     for needed in (source, *options.aux):
         check(needed)
     images = read(source, manifest.input, strict=options.strict)
-    manifest = leakage.record(manifest, "calibration", source, images.images)
+    found = leakage.Fingerprints.of(images.images)
+    leaking = _leaking(manifest, source, found, options.allow_leakage)
+    manifest = leakage.record(manifest, "calibration", source, found)
     score, chosen = options.score, None
     rest = np.arange(len(images))
     if options.merges or options.chooses:
@@ -94,7 +97,8 @@ def fit_gate(
     classes = outputs.logits.argmax(axis=1) if options.class_conditional else None
     manifest = calibrate(manifest, outputs.scores, score, options.alpha, classes=classes, choice=chosen)
     fitted, warning = _confidence(manifest, outputs, images, rest, source)
-    return Gated(dataclasses.replace(manifest, confidence=fitted), calibrating, warning)
+    warned = "; ".join([*leaking, *filter(None, [warning])])
+    return Gated(dataclasses.replace(manifest, confidence=fitted), calibrating, warned or None)
 
 
 def split(n: int, seed: int = 0) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -117,6 +121,17 @@ def without_gate(model: onnx.ModelProto, manifest: Manifest) -> Manifest:
         confidence=None,
         parity=None,
     )
+
+
+def _leaking(manifest: Manifest, source: str, found: leakage.Fingerprints, allow: bool) -> list[str]:
+    """A line for each set that was learned from and is among the images that are to calibrate."""
+    learned = leakage.learned_from(manifest)
+    messages = list(leakage.warnings(learned, manifest.model.name, short_name(source), found.exact, found.looks))
+    if messages and not allow:
+        raise ExportError(f"{messages[0]}; calibrate on images that it did not learn from, or pass --allow-leakage")
+    return [
+        f"{message}: they look more typical than new images, of which more will be rejected" for message in messages
+    ]
 
 
 def _unseen(manifest: Manifest, images: Images, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

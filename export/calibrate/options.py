@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from export.arguments import add_leakage_option
 from export.exceptions import ExportError
 from runtime.manifest import Manifest, MergeMethod
 
@@ -26,6 +27,7 @@ class GateOptions:
         class_conditional: whether every predicted class gets a threshold of its own.
         aux: sources of auxiliary outliers to choose by; none stands for synthetic ones.
         strict: whether one image that can't be read is an error.
+        allow_leakage: whether images that the model learned from may calibrate it.
     """
 
     score: str
@@ -35,6 +37,7 @@ class GateOptions:
     class_conditional: bool = False
     aux: tuple[str, ...] = ()
     strict: bool = False
+    allow_leakage: bool = False
 
     @classmethod
     def of(cls, manifest: Manifest) -> GateOptions:
@@ -131,6 +134,7 @@ def add_gate_options(parser: argparse.ArgumentParser, *, as_before: bool) -> Non
         metavar="SOURCE",
         help="auxiliary outliers for auto, repeatable (default: synthetic ones); never those of an evaluation",
     )
+    add_leakage_option(group)
 
 
 def temperature(text: str) -> float | Literal["auto"]:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 import runtime
-from export.arguments import parse_ood
+from export.arguments import add_leakage_option, parse_ood
 from export.calibrate.gating import fit_gate
 from export.calibrate.options import AUTO, GateOptions, add_gate_options
 from export.convert.conversion import convert
@@ -63,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
         "--ood", action="append", default=[], metavar="NAME=SOURCE", help="other images; repeatable"
     )
 
+    add_leakage_option(parser)
     add_strict_option(parser)
     add_tensorrt_options(parser)
 
@@ -120,10 +121,10 @@ def _export(classifier: Classifier, args: argparse.Namespace, options: GateOptio
     temperature = options.temperature if isinstance(options.temperature, float) else 1.0
     model, manifest = assemble(classifier, name, {"energy": {"temperature": temperature}})
     images: Images = _noise(classifier.input)
-    warning = None
+    warning = note = None
     if args.calibration:
         gated = fit_gate(model, manifest, args.calibration, options)
-        manifest, images, warning = gated.manifest, gated.images, gated.warning
+        manifest, images, warning, note = gated.manifest, gated.images, gated.warning, gated.note
     sealed = OnnxRuntimeCpu(seal(model, manifest))
     verification = verify(Backbone(classifier.module, classifier.input), sealed, manifest, images)
     provenance = {
@@ -143,6 +144,8 @@ def _export(classifier: Classifier, args: argparse.Namespace, options: GateOptio
     )
     if args.precision != "fp32":
         print(precision_text(manifest))
+    if note:
+        print(f"note: {note}")
     if warning:
         print(f"warning: {warning}")
     return manifest

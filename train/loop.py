@@ -151,12 +151,12 @@ def _sketches(
     sources: Mapping[str, Any], data: ImageSet, outliers: ImageSet | None, init: Checkpoint | None
 ) -> dict[str, DataSpec]:
     """What the run learns from, and what it starts from did, so that nobody evaluates or calibrates on it."""
-    found = {"training": Fingerprints.of(data.images).describe(sources.get("data", ""))}
+    found = {"training": Fingerprints.of(data.images).describe(sources.get("data", ""), exact=False)}
     if outliers:
-        found["auxiliary"] = Fingerprints.of(outliers.images).describe(", ".join(sources.get("aux", ())))
+        found["auxiliary"] = Fingerprints.of(outliers.images).describe(", ".join(sources.get("aux", ())), exact=False)
     before = init.header.data if init else {}
-    known = {spec.sketch for spec in found.values()}
-    return found | {f"init, {role}": spec for role, spec in before.items() if spec.sketch not in known}
+    known = {spec.looks for spec in found.values()}
+    return found | {f"init, {role}": spec for role, spec in before.items() if spec.looks not in known}
 
 
 class _Means:

@@ -36,6 +36,8 @@ from train.exceptions import DataError
 
 # Of a larger outlier set so many random images: the standard error of an AUROC is then about 0.01.
 MAX_OUTLIERS = 2000
+# Scores of this correlation order images alike.
+ALIKE = 0.999
 
 
 @dataclass(frozen=True)
@@ -47,11 +49,13 @@ class Gated:
         images: those that set the threshold.
         warning: why the reported confidence could not be calibrated, if it could not, and which of the images were
             learned from, if that is allowed.
+        note: which of the scores is none of its own for this model, if one is.
     """
 
     manifest: Manifest
     images: Images
     warning: str | None
+    note: str | None = None
 
 
 def fit_gate(
@@ -98,7 +102,9 @@ def fit_gate(
     manifest = calibrate(manifest, outputs.scores, score, options.alpha, classes=classes, choice=chosen)
     fitted, warning = _confidence(manifest, outputs, images, rest, source)
     warned = "; ".join([*leaking, *filter(None, [warning])])
-    return Gated(dataclasses.replace(manifest, confidence=fitted), calibrating, warned or None)
+    return Gated(
+        dataclasses.replace(manifest, confidence=fitted), calibrating, warned or None, _note(manifest, outputs)
+    )
 
 
 def split(n: int, seed: int = 0) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -213,10 +219,28 @@ def _confidence(
         )
     if images.task == "multilabel" and manifest.task == "multiclass":
         return None, f"{own}: {short_name(source)} has any number of labels an image"
-    fitted = confidence.fit(outputs.logits, labels, manifest.task)
+    fitted = confidence.choose(outputs.logits, labels, manifest.task)
     if fitted is None:
         return None, f"{own}: no temperature is the most likely for these images"
+    if fitted.temperature == 1:
+        return fitted, f"{own}: a temperature makes it no better on images that did not set it"
     return fitted, None
+
+
+def _note(manifest: Manifest, outputs: Outputs) -> str | None:
+    """That `nan` is `feature_norm` but for a factor, where nearly every unit is active or features are normalised."""
+    if not {"nan", "feature_norm"} <= set(manifest.scores):
+        return None
+    pair = [outputs.scores[:, manifest.scores.index(name)].astype(np.float64) for name in ("nan", "feature_norm")]
+    if len(outputs.scores) < 2 or not all(scores.std() > 0 for scores in pair):
+        return None
+    correlation = float(np.corrcoef(pair[0], pair[1])[0, 1])
+    if correlation < ALIKE:
+        return None
+    return (
+        f"nan says no more than feature_norm does of these images (correlation {correlation:.5f}): nearly as many units are "
+        "active in each of them"
+    )
 
 
 def _run(model: onnx.ModelProto, images: Images, threads: int, title: str) -> Outputs:

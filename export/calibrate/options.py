@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from export.arguments import add_leakage_option
 from export.exceptions import ExportError
 from runtime.manifest import Manifest, MergeMethod
 
@@ -134,7 +133,6 @@ def add_gate_options(parser: argparse.ArgumentParser, *, as_before: bool) -> Non
         metavar="SOURCE",
         help="auxiliary outliers for auto, repeatable (default: synthetic ones); never those of an evaluation",
     )
-    add_leakage_option(group)
 
 
 def temperature(text: str) -> float | Literal["auto"]:

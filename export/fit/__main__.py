@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for source in filter(None, (args.source, args.calibration)):
         check(source)
     loaded = bundle.Bundle.load(args.bundle)
-    manifest, warning = loaded.manifest, None
+    manifest, warning, note = loaded.manifest, None, None
     settings = parse_settings(args.set, manifest)
     engine = load_engine(loaded, threads=args.threads)
     loaded.check_graph(engine.signature)
@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             GateOptions.of(loaded.manifest), strict=args.strict, allow_leakage=args.allow_leakage
         )
         gated = fit_gate(model, manifest, args.calibration, options, threads=args.threads)
-        manifest, warning = gated.manifest, gated.warning
+        manifest, warning, note = gated.manifest, gated.warning, gated.note
     out = args.out or args.bundle
     dropped = rewrite(args.bundle, loaded.manifest, model, manifest, out)
     print(
@@ -103,6 +103,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"the gate before: --score {gate.score} --alpha {gate.alpha:g}; name it again, or --calibration keeps it")
     if dropped:
         print(f"dropped, as made for the scores before: {', '.join(dropped)}")
+    if note:
+        print(f"note: {note}")
     if warning:
         print(f"warning: {warning}")
     return 0

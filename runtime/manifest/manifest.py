@@ -124,7 +124,8 @@ class DataSpec:
 
     Attributes:
         source, images: which, and how many.
-        sketch: base64 of little-endian uint64: the smallest hashes of the images' pixels (:mod:`train.data.sketches`).
+        sketch: base64 of little-endian uint64: the smallest hashes of the images' pixels (:mod:`train.data.sketches`);
+            none where `looks` alone tell.
         looks: base64 of the smallest hashes of what the images look like, packed; empty where an earlier version made it.
     """
 

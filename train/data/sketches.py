@@ -57,10 +57,16 @@ class Fingerprints:
         parts = [(exact := hashes(batch), looks(batch, exact)) for batch in batches(images, _BATCH)]
         return cls(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
-    def describe(self, source: str) -> DataSpec:
-        """The record of the set, for a manifest or a checkpoint."""
-        exact = base64.b64encode(sketch([self.exact]).astype("<u8").tobytes()).decode()
-        return DataSpec(short_name(source), len(self.exact), exact, _packed(smallest(self.looks)))
+    def describe(self, source: str, *, exact: bool = True) -> DataSpec:
+        """The record of the set, for a manifest or a checkpoint.
+
+        Args:
+            source: where the images came from.
+            exact: whether exact hashes are kept beside the looks, which know the same images; without, it is a third smaller.
+        """
+        hashed = sketch([self.exact]) if exact else self.exact[:0]
+        encoded = base64.b64encode(hashed.astype("<u8").tobytes()).decode()
+        return DataSpec(short_name(source), len(self.exact), encoded, _packed(smallest(self.looks)))
 
 
 def hashes(images: npt.NDArray[np.uint8]) -> Hashes:
@@ -137,7 +143,7 @@ def _packed(ascending: Looks) -> str:
 def _cosines(side: int) -> npt.NDArray[np.float32]:
     """The first rows of the orthonormal discrete cosine transform, (8, side)."""
     row, column = np.arange(_SIDE)[:, None], np.arange(side)
-    return (np.sqrt(2 / side) * np.cos(np.pi * row * (2 * column + 1) / (2 * side))).astype(np.float32)
+    return np.asarray(np.sqrt(2 / side) * np.cos(np.pi * row * (2 * column + 1) / (2 * side)), dtype=np.float32)
 
 
 def _spread(bits: Hashes) -> Hashes:
@@ -149,4 +155,4 @@ def _spread(bits: Hashes) -> Hashes:
 
 
 def _upper(found: Hashes) -> Looks:
-    return (found >> np.uint64(32)).astype(np.uint32)
+    return np.asarray(found >> np.uint64(32), dtype=np.uint32)

@@ -13,6 +13,7 @@ from scipy import stats
 from export import conformal
 from export.conformal import MAX_STORED, rank, stored_ranks, threshold
 from runtime.exceptions import CalibrationError
+from runtime.rule import p_value
 from tests.p_values import p_values
 
 Array = npt.NDArray[np.float64]
@@ -190,6 +191,10 @@ def test_p_values_lie_between_one_over_n_plus_one_and_one() -> None:
     assert (low, high) == (1 / 10, 1)
 
 
+def test_no_scores_have_no_p_values() -> None:
+    assert _exact_p_values(np.empty(0), np.arange(9.0)).shape == (0,)
+
+
 # --- compressed order statistics
 
 LARGE = [MAX_STORED + 1, 5000, 12_345, 50_000, 1_000_000]
@@ -224,6 +229,15 @@ def large() -> Array:
 def _compressed(scores: Array, calibration: Array) -> Array:
     ranks = stored_ranks(len(calibration))
     return p_values(scores, ranks, calibration[ranks - 1])
+
+
+@pytest.mark.parametrize("n", [9, 5000])
+def test_one_p_value_is_one_of_several(n: int, rng: np.random.Generator) -> None:
+    calibration = np.sort(rng.normal(size=n).round(2))
+    scores = np.concatenate([rng.normal(size=500).round(2), [-1e30, 1e30, np.nan, np.inf, -np.inf]])
+    ranks = stored_ranks(n)
+    found = [p_value(score, ranks.tolist(), calibration[ranks - 1].tolist()) for score in scores]
+    assert found == p_values(scores, ranks, calibration[ranks - 1]).tolist()
 
 
 def test_compressed_p_values_are_never_below_the_exact_ones(large: Array, rng: np.random.Generator) -> None:

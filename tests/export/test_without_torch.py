@@ -80,7 +80,7 @@ def test_convert_evaluate_and_parity_of_two_bundles(shared_bundle: Bundle, image
     run("convert", shared_bundle.path, "--precision", "int8", "--int8-keep", "none", "--calibration",
         f"{images}@1/2", "--out", out)  # fmt: skip
     assert Gate.load(out, threads=1).manifest.model.precision == "int8"
-    run("evaluate", out, "--id", f"{images}@2/2", "--ood", f"noise={noise}")
+    run("evaluate", out, "--id", f"{images}@2/2", "--ood", f"noise={noise}", "--card")
     assert (out / "evaluation.json").is_file()
     plot = tmp_path / "plot.png"
     run("parity", shared_bundle.path, out, f"{images}@2/2", "--ood", f"noise={noise}", "--plot", plot)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn.config
-from starlette.exceptions import HTTPException
 from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -44,11 +43,6 @@ def route_template(scope: Scope) -> str:
     Starlette's router leaves the route in the scope, for which it has no documented name.
     """
     return getattr(scope.get("route"), "path", "unmatched")
-
-
-def is_too_many_files(error: HTTPException) -> bool:
-    """Whether Starlette's multipart parser refused a form for its number of files, which its text alone says."""
-    return error.detail.startswith("Too many files")
 
 
 def live_gauge_processes(directory: Path) -> Iterator[str]:

@@ -5,6 +5,7 @@ tests/serving/test_internals.py tells by name what is gone when a library has mo
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,17 @@ def use_http_protocol(protocol: type[HttpToolsProtocol]) -> None:
     BentoML's and no variable of uvicorn's reaches it.
     """
     uvicorn.config.HTTP_PROTOCOLS["auto"] = f"{protocol.__module__}:{protocol.__name__}"
+
+
+def switch_tracking_off() -> None:
+    """Keep BentoML from telling its makers of this service, unless the environment says otherwise.
+
+    Its command has looked at the variable before it loads a service, and keeps what it saw.
+    """
+    from bentoml._internal.utils.analytics import usage_stats
+
+    os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+    usage_stats.do_not_track.cache_clear()
 
 
 def tracer_provider() -> Any:

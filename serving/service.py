@@ -24,6 +24,7 @@ from serving.deciding.decider import Caller, Decider
 from serving.http.app import create_app, is_full
 from serving.http.connections import BoundedProtocol
 from serving.http.middleware import guarded
+from serving.internals import switch_tracking_off
 from serving.rejects.files import open_files
 from serving.settings import Settings
 
@@ -47,6 +48,7 @@ def _checked_settings() -> Settings:
     return settings
 
 
+switch_tracking_off()
 logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of what a client got wrong
 
 settings = _checked_settings()

@@ -21,18 +21,24 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @contextmanager
-def serve(**environment: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def serve(*before: str, tracked: bool = False, **environment: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """`bentoml serve` at the repository's root on a free port, until it is ready; its URL and process.
 
     Each has a home of its own, because BentoML empties the directory of the metrics there when it starts.
+
+    Args:
+        before: a command that runs it.
+        tracked: leave BentoML's usage tracking as the environment has it.
+        environment: variables.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [Path(sys.executable).with_name("bentoml"), "serve", "--host", "127.0.0.1", "--port", str(port)]
+    command = [*before, Path(sys.executable).with_name("bentoml"), "serve", "--host", "127.0.0.1", "--port", str(port)]
     url = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryDirectory() as home:
-        variables = {**os.environ, "BENTOML_DO_NOT_TRACK": "True", "BENTOML_HOME": home, **environment}
+        quiet = {} if tracked else {"BENTOML_DO_NOT_TRACK": "True"}
+        variables = {**os.environ, **quiet, "BENTOML_HOME": home, **environment}
         process = subprocess.Popen(command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         try:
             _wait(url, process)

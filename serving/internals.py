@@ -6,7 +6,7 @@ tests/serving/test_internals.py tells by name what is gone when a library has mo
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,31 @@ def switch_tracking_off() -> None:
 
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
     usage_stats.do_not_track.cache_clear()
+
+
+def hear_of_ended_workers(heard: Callable[[int, int], None]) -> None:
+    """Have `heard` called, in the process that starts the workers, with the number and exit code of each that has ended.
+
+    BentoML hands circus no hooks, and circus says nothing by itself. The code is minus the signal that ended it.
+    """
+    from bentoml import serving
+
+    make = serving.create_watcher
+
+    def hook(*, process_pid: int, exit_code: int, **_: Any) -> None:
+        heard(process_pid, exit_code)
+
+    def create_watcher(*args: Any, **options: Any) -> Any:
+        return make(*args, hooks={"after_reap": (hook, True)}, **options)
+
+    serving.create_watcher = create_watcher
+
+
+def monitor_directory() -> Path:
+    """Where ``bentoml.monitor`` writes by default; relative to the directory that is served."""
+    from bentoml._internal.configuration.containers import BentoMLContainer
+
+    return Path(BentoMLContainer.config.monitoring.options.log_path.get())
 
 
 def tracer_provider() -> Any:

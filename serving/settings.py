@@ -39,8 +39,12 @@ OVERHEAD = 64 * 1024
 _CORES = cores()
 _WORKERS = max(1, _CORES // 4)
 
-# What Kubernetes sets in every pod beside a Service that is called oodgate.
-_KUBERNETES = re.compile(r"OODGATE_(SERVICE_|PORT($|_))")
+# What Kubernetes sets in every pod beside a Service that is called oodgate, or oodgate-anything. By its name alone
+# OODGATE_PORT might be somebody's wish for a port; Kubernetes' is an address.
+_KUBERNETES = re.compile(
+    r"OODGATE_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)=.*"
+    r"|OODGATE_(\w+_)?PORT=(tcp|udp|sctp)://.*"
+)
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -71,6 +75,7 @@ class Settings:
         max_connections: open connections, beyond which new ones are refused with 503.
         timeout: seconds from a request's body to its decision.
         header_timeout, body_timeout: seconds that a client may take to send them.
+        keep_alive: seconds that a connection without a request stays open.
         max_bytes, max_pixels: bounds on one image, checked before it is decoded.
         max_images: bound on the images of one request.
         max_body: bound on the bytes of a request of several images.
@@ -105,6 +110,7 @@ class Settings:
     timeout: int = 10
     header_timeout: int = 10
     body_timeout: int = 30
+    keep_alive: int = 5
     max_bytes: int = _DEFAULTS.max_bytes
     max_pixels: int = _DEFAULTS.max_pixels
     max_images: int = 64
@@ -139,7 +145,7 @@ class Settings:
         kinds = typing.get_type_hints(cls)
         values: dict[str, Any] = {}
         for variable, text in environment.items():
-            if not variable.startswith("OODGATE_") or _KUBERNETES.match(variable):
+            if not variable.startswith("OODGATE_") or _KUBERNETES.fullmatch(f"{variable}={text}"):
                 continue
             if variable not in fields:
                 raise SettingsError(f"{variable} is no setting; there are {', '.join(sorted(fields))}")

@@ -68,6 +68,7 @@ def create_app(settings: Settings) -> Starlette:
         Mount("/page", _PageFiles(directory=PAGE)),
     ]
     app = Starlette(routes=routes, exception_handlers=HANDLERS, lifespan=lifespan)
+    app.router.redirect_slashes = False  # to an absolute address, which is not ours behind a proxy
     app.state.settings = settings
     app.state.decider = None
     app.state.budget = Budget(settings.body_memory)

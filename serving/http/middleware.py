@@ -31,6 +31,9 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 # together would be answered together, and come together again.
 _FREE_REFUSALS, _SHORTEST_PAUSE, _LONGEST_PAUSE = 100, 0.5, 1.5
 
+# Of the Open Inference Protocol's binary tensors, in requests and answers.
+_HEADER_LENGTH = "inference-header-content-length"
+
 _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -53,9 +56,9 @@ def guarded(app: ASGIApp, settings: Settings, is_full: Callable[[str, bool], boo
         app = CORSMiddleware(
             app,
             allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST"],
-            allow_headers=["authorization", "content-type", "x-api-key", "x-request-id"],
-            expose_headers=["x-request-id", "retry-after"],
+            allow_methods=["GET", "HEAD", "POST", "DELETE"],
+            allow_headers=["authorization", "content-type", "x-api-key", "x-request-id", _HEADER_LENGTH],
+            expose_headers=["x-request-id", "retry-after", _HEADER_LENGTH],
         )
     return Observed(app, settings.access_log)
 

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
@@ -21,7 +21,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @contextmanager
-def serve(*before: str, tracked: bool = False, **environment: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def serve(
+    *before: str, tracked: bool = False, log: Path | None = None, **environment: str
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """`bentoml serve` at the repository's root on a free port, until it is ready; its URL and process.
 
     Each has a home of its own, because BentoML empties the directory of the metrics there when it starts.
@@ -29,6 +31,7 @@ def serve(*before: str, tracked: bool = False, **environment: str) -> Iterator[t
     Args:
         before: a command that runs it.
         tracked: leave BentoML's usage tracking as the environment has it.
+        log: file for its output.
         environment: variables.
     """
     with socket.socket() as probe:
@@ -36,10 +39,11 @@ def serve(*before: str, tracked: bool = False, **environment: str) -> Iterator[t
         port = probe.getsockname()[1]
     command = [*before, Path(sys.executable).with_name("bentoml"), "serve", "--host", "127.0.0.1", "--port", str(port)]
     url = f"http://127.0.0.1:{port}"
-    with tempfile.TemporaryDirectory() as home:
+    with tempfile.TemporaryDirectory() as home, ExitStack() as stack:
         quiet = {} if tracked else {"BENTOML_DO_NOT_TRACK": "True"}
         variables = {**os.environ, **quiet, "BENTOML_HOME": home, **environment}
-        process = subprocess.Popen(command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        output = stack.enter_context(log.open("wb")) if log else subprocess.PIPE
+        process = subprocess.Popen(command, cwd=ROOT, env=variables, stdout=output, stderr=subprocess.STDOUT)
         try:
             _wait(url, process)
             yield url, process
@@ -51,7 +55,7 @@ def serve(*before: str, tracked: bool = False, **environment: str) -> Iterator[t
 def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
     for _ in range(600):
         if process.poll() is not None:
-            raise RuntimeError(process.communicate()[0].decode())
+            raise RuntimeError((process.communicate()[0] or b"see the log").decode())
         try:
             if httpx.get(f"{url}/readyz").status_code == 200:
                 return

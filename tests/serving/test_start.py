@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from runtime.bundle import Bundle
@@ -45,9 +46,7 @@ def test_few_open_files_many_connections_and_a_worker_s_end(shared_bundle: Bundl
         assert httpx.post(f"{url}/classify", content=PNG).status_code == 200
         assert total(url, 'oodgate_errors_total{code="too_many_connections"}') > 1
         worker.send_signal(signal.SIGBUS)
-        until = time.monotonic() + 30
-        while time.monotonic() < until and [child.pid for child in workers(process)] in ([], [worker.pid]):
-            time.sleep(0.1)
+        psutil.wait_procs([worker], timeout=30)
         assert httpx.get(f"{url}/readyz", timeout=30).status_code == 200
     lines = log.read_text().splitlines()
     for expected in (

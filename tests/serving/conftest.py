@@ -18,18 +18,20 @@ import pytest
 from runtime.bundle import Bundle
 
 ROOT = Path(__file__).resolve().parents[2]
+BENTOML_SERVE = (Path(sys.executable).with_name("bentoml"), "serve")
 
 
 @contextmanager
 def serve(
-    *before: str, tracked: bool = False, log: Path | None = None, **environment: str
+    *command: str | Path, cwd: Path = ROOT, tracked: bool = False, log: Path | None = None, **environment: str
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """`bentoml serve` at the repository's root on a free port, until it is ready; its URL and process.
+    """`bentoml serve`, or another command, at the repository's root on a free port, until it is ready; its URL and process.
 
     Each has a home of its own, because BentoML empties the directory of the metrics there when it starts.
 
     Args:
-        before: a command that runs it.
+        command: in place of `bentoml serve`.
+        cwd: where it runs.
         tracked: leave BentoML's usage tracking as the environment has it.
         log: file for its output.
         environment: variables.
@@ -37,13 +39,13 @@ def serve(
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [*before, Path(sys.executable).with_name("bentoml"), "serve", "--host", "127.0.0.1", "--port", str(port)]
+    arguments = [*(command or BENTOML_SERVE), "--host", "127.0.0.1", "--port", str(port)]
     url = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryDirectory() as home, ExitStack() as stack:
         quiet = {} if tracked else {"BENTOML_DO_NOT_TRACK": "True"}
         variables = {**os.environ, **quiet, "BENTOML_HOME": home, **environment}
         output = stack.enter_context(log.open("wb")) if log else subprocess.PIPE
-        process = subprocess.Popen(command, cwd=ROOT, env=variables, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(arguments, cwd=cwd, env=variables, stdout=output, stderr=subprocess.STDOUT)
         try:
             _wait(url, process)
             yield url, process

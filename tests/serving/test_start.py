@@ -25,13 +25,13 @@ from serving.open_files import fitted
 from serving.settings import Settings
 from serving.workers import log_end
 from tests.serving.abuse.test_connections import PNG, answer, connect, request, total, workers
-from tests.serving.conftest import ROOT, serve
+from tests.serving.conftest import BENTOML_SERVE, ROOT, serve
 
 
 def test_few_open_files_many_connections_and_a_worker_s_end(shared_bundle: Bundle, tmp_path: Path) -> None:
     log = tmp_path / "log"
     settings = {"OODGATE_BUNDLE": str(shared_bundle.path), "OODGATE_WORKERS": "1", "OODGATE_HEADER_TIMEOUT": "60"}
-    with serve("prlimit", "--nofile=160:300", log=log, **settings) as (url, process):
+    with serve("prlimit", "--nofile=160:300", *BENTOML_SERVE, log=log, **settings) as (url, process):
         (worker,) = workers(process)
         assert worker.rlimit(resource.RLIMIT_NOFILE) == (300, 300)
         idle = [connect(url) for _ in range(86)]

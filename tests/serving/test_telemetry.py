@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from runtime.bundle import Bundle
-from tests.serving.conftest import ROOT, serve
+from tests.serving.conftest import BENTOML_SERVE, ROOT, serve
 from tests.small import calibration_images, encode
 
 # What a process says to a name server or to a host, but for this machine and its sockets on disk.
@@ -33,7 +33,9 @@ def test_a_served_process_looks_nobody_up(
     temporary.mkdir()
     places = {"HOME": str(home), "XDG_CACHE_HOME": str(home / ".cache"), "TMPDIR": str(temporary)}
     trace = ("strace", "-D", "-f", "-qq", "-e", "trace=connect,sendto,sendmsg,sendmmsg", "-o", str(calls))
-    with serve(*trace, tracked=True, OODGATE_BUNDLE=str(shared_bundle.path), OODGATE_WORKERS="1", **places) as (url, _):
+    with serve(
+        *trace, *BENTOML_SERVE, tracked=True, OODGATE_BUNDLE=str(shared_bundle.path), OODGATE_WORKERS="1", **places
+    ) as (url, _):
         for _ in range(5):
             assert httpx.post(f"{url}/classify", content=encode(calibration_images(1)[0])).status_code == 200
         time.sleep(3)

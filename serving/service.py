@@ -17,6 +17,7 @@ import bentoml
 from bentoml.exceptions import BentoMLException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from runtime import native
 from runtime.bundle import Bundle
 from runtime.engines import selection
 from runtime.exceptions import OodgateError
@@ -71,6 +72,7 @@ class Guarded(bentoml.Service[Any]):  # type: ignore[misc]
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
         """What uvicorn runs."""
+        native.settle()
         return guarded(Switch(super().to_asgi(is_main), app), settings, partial(is_full, app))
 
 

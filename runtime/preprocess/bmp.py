@@ -24,7 +24,8 @@ _RGB, _RLE8, _RLE4, _FIELDS, _ALPHA_FIELDS = 0, 1, 2, 3, 6
 _NAMES = {4: "JPEG", 5: "PNG", 11: "CMYK", 12: "CMYK", 13: "CMYK"}
 _PLAIN = {16: (0x7C00, 0x3E0, 0x1F), 32: (0xFF0000, 0xFF00, 0xFF)}  # masks of red, green and blue
 _ALPHA = 66  # where the mask of alpha is
-_LEFT_OUT = 256  # no palette index
+_MAX_CODES = 250_000  # some microseconds each
+_END_OF_ROW, _END, _MOVE = 0, 1, 2  # what a run of no length means
 _EMBEDDED = int.from_bytes(b"MBED", "big")
 
 
@@ -172,42 +173,47 @@ def _channel(words: npt.NDArray[np.unsignedinteger], mask: int) -> Pixels:
 def _runs(data: bytes, header: _Header) -> Pixels:
     """Palette indices of a file of run lengths, uint8 [height, width] from the bottom."""
     width, height, nibbles = header.width, header.height, header.packing == _RLE4
-    canvas = np.full((height, width), _LEFT_OUT, np.uint16)
+    canvas, written = bytearray(width * height), 0
     x = y = 0
     position = header.start
-    while position + 1 < len(data) and y < height:
+    for _ in range(_MAX_CODES):
+        if position + 1 >= len(data) or y >= height:
+            break
         count, value = data[position], data[position + 1]
         position += 2
         if count:
-            pair = (value >> 4, value & 15) if nibbles else (value, value)
-            canvas[y, x : x + count : 2], canvas[y, x + 1 : x + count : 2] = pair
-            x += count
-        elif value == 0:
+            run = bytes((value >> 4, value & 15) * ((count + 1) // 2)) if nibbles else bytes((value,)) * count
+        elif value == _END_OF_ROW:
             x, y = 0, y + 1
-        elif value == 1:
-            return _complete(canvas)
-        elif value == 2:
+            continue
+        elif value == _END:
+            return _complete(canvas, written, header)
+        elif value == _MOVE:
             if position + 1 >= len(data):
                 break
             x, y = x + data[position], y + data[position + 1]
             position += 2
+            continue
         else:
-            stored = (value + 1) // 2 if nibbles else value
-            literal = np.frombuffer(data[position : position + stored], np.uint8)
-            if len(literal) < stored:
+            count, stored = value, (value + 1) // 2 if nibbles else value
+            run = data[position : position + stored]
+            if len(run) < stored:
                 break
-            indices = np.stack([literal >> 4, literal & 15], axis=1).ravel()[:value] if nibbles else literal
-            room = max(0, width - x)
-            canvas[y, x : x + value] = indices[:room]
-            x += value
+            if nibbles:
+                run = bytes(nibble for byte in run for nibble in (byte >> 4, byte & 15))
             position += stored + stored % 2
+        room = max(0, min(count, width - x))  # what is beyond the row is cut off
+        canvas[y * width + x : y * width + x + room] = run[:room]
+        written, x = written + room, x + count
+    else:
+        raise UnsupportedImage(f"a BMP of more than {_MAX_CODES:,} run lengths is not read; save it unpacked")
     if y < height - 1 or (y == height - 1 and x < width):
         raise UndecodableImage("the BMP image is truncated or damaged")
-    return _complete(canvas)
+    return _complete(canvas, written, header)
 
 
-def _complete(canvas: npt.NDArray[np.uint16]) -> Pixels:
+def _complete(canvas: bytearray, written: int, header: _Header) -> Pixels:
     """What is left out has no colour: readers make it black, transparent or the palette's first."""
-    if (canvas == _LEFT_OUT).any():
+    if written < len(canvas):
         raise UnsupportedImage("a BMP whose run lengths leave pixels out is not read; save it unpacked")
-    return canvas.astype(np.uint8)
+    return np.frombuffer(canvas, np.uint8).reshape(header.height, header.width)

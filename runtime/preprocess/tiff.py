@@ -13,9 +13,11 @@ from runtime.exceptions import UndecodableImage, UnsupportedImage
 # Pillow's own reader of uncompressed files takes 16-bit planes for 8-bit ones and thinned-out chroma for full; libtiff,
 # which reads all others, reads these too.
 TiffImagePlugin.READ_LIBTIFF = True
+# Pillow knows it little-endian only.
+TiffImagePlugin.OPEN_INFO.setdefault((b"MM", 0, (1,), 1, (16,), ()), ("I;16B", "I;16B"))
 
 _BITS, _COMPRESSION, _PHOTOMETRIC, _COLOUR_MAP = 258, 259, 262, 320
-_TILE_WIDTH, _TILE_LENGTH, _FORMAT = 322, 323, 339
+_PLANAR, _TILE_WIDTH, _TILE_LENGTH, _EXTRA, _FORMAT = 284, 322, 323, 338, 339
 
 _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
 _DEPTHS = frozenset({1, 2, 4, 8, 16, 32})
@@ -24,6 +26,8 @@ _COMPRESSION_NAMES = {
     32766: "NeXT", 32771: "CCITT RLE", 32809: "ThunderScan", 34661: "JBIG", 34676: "SGI Log", 34677: "SGI Log",
     34712: "JPEG 2000", 34887: "LERC", 52546: "JPEG XL",
 }  # fmt: skip
+_SEPARATE = 2
+_ONE_CHANNEL = frozenset({0, 1, 3})
 _PHOTOMETRICS = frozenset({0, 1, 2, 3, 5, 6})
 _PHOTOMETRIC_NAMES = {
     0: "grey", 1: "grey", 2: "RGB", 3: "palette colours", 5: "CMYK", 6: "YCbCr",
@@ -43,6 +47,7 @@ def check(data: bytes) -> None:
         bits = tuple(map(int, tags.get(_BITS, (1,))))
         kinds = set(map(int, tags.get(_FORMAT, (1,))))
         compression, photometric = int(tags.get(_COMPRESSION, 1)), int(tags.get(_PHOTOMETRIC, 0))
+        planar = int(tags.get(_PLANAR, 1)) == _SEPARATE and any(tags.get(_EXTRA, ()))
     except Exception:  # a parser fed hostile bytes may raise anything
         return
     if _FLOAT in kinds:
@@ -58,6 +63,8 @@ def check(data: bytes) -> None:
         )
     if kinds - {_UNSIGNED} and bits[0] != 32:
         raise UnsupportedImage(f"TIFF of signed {bits[0]}-bit samples is not read; convert to unsigned ones")
+    if planar and photometric in _ONE_CHANNEL:
+        raise UnsupportedImage("TIFF of one channel and alpha in planes of their own is not read; save it interleaved")
     if photometric not in _PHOTOMETRICS:
         name = _PHOTOMETRIC_NAMES.get(photometric, f"photometric interpretation {photometric}")
         raise UnsupportedImage(f"TIFF in {name} is not read; convert it to RGB")

@@ -36,7 +36,8 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if source.profile.xcolor_space != _SPACES[mode] or source.profile.device_class not in _CLASSES:
             return None
-        transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
+        flags = ImageCms.Flags.NOOPTIMIZE if mode == "L" else ImageCms.Flags.NONE  # its table for grey is too coarse
+        transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB", flags=flags)
         return None if _is_srgb(transform, mode) else transform
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):  # not a profile that LittleCMS takes
         return None

@@ -19,7 +19,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from tqdm import tqdm
 
-from benchmarks.servers import ROOT
+from benchmarks.paths import BUNDLE
 from runtime.bundle import Bundle
 from tests.serving.abuse.bodies import Post, posts
 from tests.serving.inside import application
@@ -29,7 +29,7 @@ LIMIT = 20  # seconds for one answer
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--bundle", type=Path, default=ROOT / "bundles" / "cifar10")
+    parser.add_argument("--bundle", type=Path, default=BUNDLE)
     parser.add_argument("--bodies", type=int, default=10_000)
     args = parser.parse_args()
     warnings.simplefilter("ignore")

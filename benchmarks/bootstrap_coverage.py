@@ -1,6 +1,6 @@
 """Do the intervals cover? Simulated scores whose AUROC, AUPR and FPR95 are known, and how often each interval holds them.
 
-    python -m benchmarks.bootstrap_coverage --out docs/bootstrap_coverage.md
+    python -m benchmarks.bootstrap_coverage --out docs/measured/bootstrap_coverage.md
 
 ID scores are normal with mean d and deviation 1, OOD scores normal with mean 0 and deviation s, or both are rounded to
 integers, so that most images tie. Compared are the stratified bootstrap with percentiles, the same corrected for bias and

@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import betabinom
 
-from export import conformal, merge
-from export.calibrate.calibration import ALPHAS, calibrate
-from export.detectors.merged import merge as merged_score
+from export import conformal
+from export.calibrate.calibration import calibrate
+from export.detectors.merged import fit, merge
 from export.inference import collect
 from runtime import Bundle
 from runtime.command import run
@@ -64,9 +64,9 @@ def gates(manifest: Manifest, known: Outputs, new: Outputs) -> Iterator[Values]:
     held = np.random.default_rng(0).permutation(len(known.scores)) < len(known.scores) // 4
     for *parts, method in MERGED:
         columns = [manifest.scores.index(part) for part in parts]
-        merged = merge.fit(known.scores[held][:, columns], parts, method)
+        merged = fit(known.scores[held][:, columns], parts, method)
         own, others = (
-            merged_score(dict(zip(parts, scores[:, columns].T, strict=True)), merged).astype(np.float32)
+            merge(dict(zip(parts, scores[:, columns].T, strict=True)), merged).astype(np.float32)
             for scores in (known.scores[~held], new.scores)
         )
         yield Values(f"{'+'.join(parts)}, {method}", own, known_classes[~held], others, new_classes)
@@ -104,7 +104,7 @@ def main() -> int:
     manifest = replace(bundle.manifest, scores=("score",), merged={}, gate=None)
     print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
     for values in gates(bundle.manifest, known, new):
-        for alpha in ALPHAS:
+        for alpha in conformal.ALPHAS:
             print(f"| {' | '.join(row(values, alpha, manifest))} |")
     return 0
 

@@ -5,7 +5,7 @@
 ResNet-18 at batch 32 on ONNX Runtime. Everything is timed in one process in turns: after a warm-up, each of many rounds
 times the backbone once and each score for as long as it takes to time it well; ratios are medians over the rounds. All
 closed forms are also timed within the whole graph. Then how the cost grows: of the closed forms with the number of
-classes, of KNN with its bank. Writes docs/detector_cost.md and docs/detector_cost.json.
+classes, of KNN with its bank. Writes docs/measured/detector_cost.md and docs/measured/detector_cost.json.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import json
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,20 +25,22 @@ from onnx import TensorProto, helper
 from tqdm import tqdm
 
 from benchmarks.gate_overhead import SPEC, session
+from benchmarks.paths import MEASURED
 from export import head
 from export.detectors import DETECTORS
+from export.detectors.base import BASE, base_scores
+from export.detectors.columns import attach
+from export.detectors.features import unit
 from export.detectors.gradnorm import GradNorm
 from export.detectors.hidden_confidence import HiddenConfidence
 from export.detectors.interface import Detector, Training
 from export.detectors.kl_uniform import KlUniform
 from export.detectors.knn import Knn
-from export.detectors.unit import unit
 from export.from_torch.backbone import Backbone, to_onnx
-from export.graph import Graph, prune
+from export.graph import LOGITS, PENULTIMATE, prune
 from export.last_layers import LastLayers
 from train import models
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
 ARCHITECTURE, CLASSES, FEATURES, BATCH = "resnet18", 10, 512, 32
 BANK, FITTED_ON = 50_000, 5_000
 ALL_CLASSES = (10, 100, 1_000, 5_000, 21_000)
@@ -54,7 +55,7 @@ def alone(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:
     """A graph that makes these tensors, and nothing else, of logits and penultimate activations."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    given = {output.name: output for output in model.graph.output if output.name in (head.LOGITS, head.PENULTIMATE)}
+    given = {output.name: output for output in model.graph.output if output.name in (LOGITS, PENULTIMATE)}
     nodes = [node for node in copy.graph.node if not set(given) & set(node.output)]
     del copy.graph.node[:]
     copy.graph.node.extend(nodes)
@@ -103,40 +104,34 @@ def _backbone() -> onnx.ModelProto:
     return to_onnx(Backbone(models.make(ARCHITECTURE, CLASSES), SPEC), SPEC)
 
 
-def _with_all(bare: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
+def _with_all(bare: onnx.ModelProto, fitted: Sequence[str]) -> onnx.ModelProto:
     """The backbone with base scores, gate and detectors; KNN's banks have :data:`BANK` rows."""
     model = onnx.ModelProto()
     model.CopyFrom(bare)
-    head.attach(model, {})
+    names = attach(model, base_scores())
     layers, penultimate = LastLayers(model), _features(BANK, FEATURES)
     labels = np.arange(BANK) % CLASSES
     few = Training(
         layers(penultimate[:FITTED_ON]).astype(np.float32), penultimate[:FITTED_ON], labels[:FITTED_ON], layers
     )
     many = Training(np.zeros((BANK, CLASSES), np.float32), penultimate, labels, layers)
-    detectors = [
-        (many if Knn in DETECTORS[name].parts or name == "knn" else few).fit(DETECTORS[name]) for name in names
-    ]
-    _add(model, detectors)
+    detectors = {
+        name: (many if Knn in DETECTORS[name].parts or name == "knn" else few).fit(DETECTORS[name]) for name in fitted
+    }
+    attach(model, detectors, names)
     return model
 
 
-def _add(model: onnx.ModelProto, detectors: Sequence[Detector]) -> None:
-    g = Graph(model)
-    added = [detector.build(g, head.LOGITS, head.PENULTIMATE) for detector in detectors]
-    head.set_columns(model, [*head.columns(model), *added])
-
-
-def _head_alone(classes: int, features: int, detectors: Sequence[Detector]) -> onnx.ModelProto:
+def _head_alone(classes: int, features: int, detectors: Mapping[str, Detector]) -> onnx.ModelProto:
     """A graph whose inputs are logits and penultimate activations."""
     inputs = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ("N", size))
-        for name, size in ((head.LOGITS, classes), (head.PENULTIMATE, features))
+        for name, size in ((LOGITS, classes), (PENULTIMATE, features))
     ]
     graph = helper.make_graph([], "head", inputs, [])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    head.attach(model, {})
-    _add(model, detectors)
+    names = attach(model, base_scores())
+    attach(model, detectors, names)
     return model
 
 
@@ -148,7 +143,7 @@ def of_each(rounds: int, threads: int) -> dict[str, Any]:
     images = np.random.default_rng(0).integers(0, 256, (BATCH, SPEC.height, SPEC.width, 3), dtype=np.uint8)
     penultimate = _features(BATCH, FEATURES, seed=1)
     feeds = {"images": images, "penultimate": penultimate, "logits": LastLayers(bare)(penultimate).astype(np.float32)}
-    columns = dict(zip((*head.SCORES, *DETECTORS), head.columns(everything), strict=True))
+    columns = dict(zip((*BASE, *DETECTORS), head.columns(everything), strict=True))
     contestants = {
         "backbone": contestant(bare, feeds, threads),
         "with closed forms": contestant(closed, feeds, threads),
@@ -176,7 +171,11 @@ def by_classes(rounds: int, threads: int) -> dict[int, float]:
     for classes in ALL_CLASSES:
         rng = np.random.default_rng(classes)
         signs = rng.choice([-1.0, 1.0], (classes, FEATURES))
-        detectors = [KlUniform(classes), GradNorm(classes), HiddenConfidence(signs)]
+        detectors = {
+            "kl_uniform": KlUniform(classes),
+            "gradnorm": GradNorm(classes),
+            "hidden_confidence": HiddenConfidence(signs),
+        }
         feeds: Feeds = {
             "logits": rng.normal(0, 3, (BATCH, classes)).astype(np.float32),
             "penultimate": _features(BATCH, FEATURES),
@@ -191,7 +190,7 @@ def by_bank(rounds: int, threads: int) -> dict[int, float]:
     bank = unit(_features(BANK, FEATURES)).astype(np.float32)
     contestants = {}
     for size in BANKS:
-        model = _head_alone(CLASSES, FEATURES, [Knn(bank[:size], Knn.settings.k)])
+        model = _head_alone(CLASSES, FEATURES, {"knn": Knn(bank[:size], Knn.settings.k)})
         column = alone(model, head.columns(model)[-1:])
         contestants[str(size)] = contestant(column, {"penultimate": _features(BATCH, FEATURES, seed=1)}, threads)
     times = in_turns(contestants, rounds, "bank")
@@ -207,12 +206,12 @@ def growth(costs: Mapping[int, float]) -> str:
 
 
 def report(figures: Mapping[str, Any]) -> str:
-    """docs/detector_cost.md."""
+    """docs/measured/detector_cost.md."""
     each = figures["each"]
     rows = [
         f"| `{name}` | {cost['microseconds']:.2f} | {100 * cost['ratio']:.3f} % |"
         for name, cost in each["scores"].items()
-        if name in (*head.SCORES, *DETECTORS)
+        if name in (*BASE, *DETECTORS)
     ]
     closed = each["scores"]["all closed forms"]
     classes = [f"| {size:,} | {cost:.1f} |" for size, cost in figures["classes"].items()]
@@ -269,8 +268,8 @@ def main() -> None:
         "classes": by_classes(args.rounds, args.threads),
         "banks": by_bank(args.rounds, args.threads),
     }
-    (DOCS / "detector_cost.json").write_text(json.dumps(figures, indent=1) + "\n")
-    (DOCS / "detector_cost.md").write_text(report(figures))
+    (MEASURED / "detector_cost.json").write_text(json.dumps(figures, indent=1) + "\n")
+    (MEASURED / "detector_cost.md").write_text(report(figures))
     print(report(figures))
 
 

@@ -4,7 +4,8 @@
 
 Fits every detector that the bundle's last layers admit on DATA/cifar10-train.tar, in a temporary copy, calibrates on one
 half of DATA/cifar10-val.tar, evaluates on the other half against each DATA/ood-*.tar, times each score alone on the
-bundle's own features, and writes docs/detectors.md. Nothing is tuned: hyperparameters are the defaults, unless given.
+bundle's own features, and writes docs/measured/detectors.md. Nothing is tuned: hyperparameters are the defaults, unless
+given.
 """
 
 from __future__ import annotations
@@ -20,28 +21,20 @@ from typing import Any
 import numpy as np
 import onnx
 
-from benchmarks.detector_cost import BATCH, DOCS, alone, contestant, in_turns
+from benchmarks.detector_cost import BATCH, alone, contestant, in_turns
+from benchmarks.paths import BUNDLE, MEASURED
 from export import head
 from export.detectors import DETECTORS
+from export.detectors.base import BASE
 from export.evaluate import __main__ as evaluate
 from export.fit import __main__ as fit
+from export.graph import LOGITS, PENULTIMATE
 from runtime.bundle import Bundle
 from runtime.command import run
 from runtime.exceptions import OodgateError
 from train.data import load
 
-BUNDLE = DOCS.parent / "bundles" / "cifar10"
 TRAIN, VALIDATION = "cifar10-train.tar", "cifar10-val.tar"
-
-# When to use the scores that every bundle has; the detectors say it themselves.
-USES = {
-    "msp": "The baseline; the gate of a network trained with LogitNorm.",
-    "max_logit": "With many classes, some of them alike, where probability is shared among them.",
-    "energy": "The gate of a network trained with Energy loss or GReg.",
-    "joint_energy": "The gate of multi-label networks.",
-    "nan": "For networks with a projection head, or whose known images switch many activations off.",
-    "feature_norm": "To see what the count of active features adds to it in `nan`; rarely the best gate.",
-}
 
 
 def cost(bundle: Bundle, source: str, rounds: int, threads: int) -> dict[str, float]:
@@ -50,7 +43,7 @@ def cost(bundle: Bundle, source: str, rounds: int, threads: int) -> dict[str, fl
     images = load(source, bundle.manifest.input).images
     images = images[:: max(1, len(images) // BATCH)][:BATCH]
     session, _, feeds = contestant(model, {"images": images}, threads)
-    names = [head.LOGITS, head.PENULTIMATE]
+    names = [LOGITS, PENULTIMATE]
     feeds |= dict(zip(names, session.run(names, feeds), strict=True))
     columns = dict(zip(bundle.manifest.scores, head.columns(model), strict=True))
     contestants = {name: contestant(alone(model, [tensor]), feeds, threads) for name, tensor in columns.items()}
@@ -70,7 +63,7 @@ def _cell(ood: Mapping[str, Any], score: str, field: str) -> str:
 def report(figures: Mapping[str, Any], costs: Mapping[str, float], bundle: Bundle, command: str) -> str:
     """The page."""
     manifest, sets = bundle.manifest, figures["ood"]
-    uses = {**USES, **{name: kind.use for name, kind in DETECTORS.items()}}
+    uses = {name: kind.use for name, kind in (BASE | DETECTORS).items()}
     rows = []
     for score in manifest.scores:
         cells = [f"{_cell(ood, score, 'auroc')}<br>{_cell(ood, score, 'fpr95_id_positive')}" for ood in sets.values()]
@@ -114,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("data", type=Path, metavar="DATA")
     parser.add_argument("--bundle", type=Path, default=BUNDLE, help="default: the shipped one")
     parser.add_argument("--set", action="append", default=[], metavar="DETECTOR.SETTING=VALUE", help="as of export.fit")
-    parser.add_argument("--out", type=Path, default=DOCS / "detectors.md", metavar="FILE")
+    parser.add_argument("--out", type=Path, default=MEASURED / "detectors.md", metavar="FILE")
     parser.add_argument("--rounds", type=int, default=15, help="of timing")
     parser.add_argument("--threads", type=int, default=0, help="engine threads, but for timing")
     return parser

@@ -19,6 +19,8 @@ import onnxruntime as ort
 from tqdm import tqdm
 
 from export import head
+from export.detectors.base import base_scores
+from export.detectors.columns import attach
 from export.from_torch.backbone import Backbone, to_onnx
 from runtime.manifest import InputSpec
 from train import models
@@ -48,7 +50,7 @@ def compare(arch: str, batch: int, threads: int, rounds: int) -> tuple[float, fl
     bare = to_onnx(Backbone(models.make(arch, 10), SPEC), SPEC)
     gated = onnx.ModelProto()
     gated.CopyFrom(bare)
-    head.attach(gated, {})
+    attach(gated, base_scores())
     head.set_gate(gated, column=0, threshold=0.5)
     images = np.random.default_rng(0).integers(0, 256, (batch, 32, 32, 3), dtype=np.uint8)
     contestants = [(session(bare, threads), ["logits"]), (session(gated, threads), ["logits", "scores", "accept"])]

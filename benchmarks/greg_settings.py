@@ -23,8 +23,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from benchmarks.methods import AUX, CHECKPOINT, DOCS, command, curves, stored
-from export.detectors import base as scores
+from benchmarks.methods import AUX, CHECKPOINT, command, curves, stored
+from benchmarks.paths import MEASURED
+from export.detectors.base import Energy
 from export.from_torch.classifier import from_checkpoint
 from export.metrics.detection import detection
 from export.report.table import layout
@@ -62,7 +63,7 @@ def measure(run: Path, known: str, unknown: Mapping[str, str]) -> dict[str, Any]
     fpr = {}
     for name, source in unknown.items():
         outside = logits(load(source, classifier.input))
-        found = detection(scores.energy(inside, inside), scores.energy(outside, outside))
+        found = detection(Energy().reference(inside, inside), Energy().reference(outside, outside))
         fpr[name] = 100 * found.fpr95_id_positive
     last = {tag: values[-1] for tag, values in curves(run).items()}
     return {
@@ -80,7 +81,7 @@ def settings(key: str) -> list[float]:
 
 
 def page(results: Mapping[str, Any]) -> str:
-    """docs/greg_settings.md."""
+    """docs/measured/greg_settings.md."""
     rows = [
         ["epochs", "rate", "m_in", "m_aux", "`sample`", "`batch`", "accuracy", *AUX, "average"]
         + ["energy loss", "norm, known", "norm, auxiliary"]
@@ -122,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=1, help="default: %(default)s")
     parser.add_argument("--learning-rate", type=float, default=0.002, help="default: %(default)s")
     parser.add_argument("--runs", type=Path, default=Path("runs/greg_settings"), help="default: %(default)s")
-    parser.add_argument("--docs", type=Path, default=DOCS, help="where the page goes; default: %(default)s")
+    parser.add_argument("--docs", type=Path, default=MEASURED, help="where the page goes; default: %(default)s")
     args = parser.parse_args(argv)
     args.runs.mkdir(parents=True, exist_ok=True)
     parts = {name: (args.runs / f"{name}-seen.tar", args.runs / f"{name}-unseen.tar") for name in AUX}

@@ -6,7 +6,7 @@ DATA holds cifar10-train.tar, cifar10-val.tar, aux-*.tar and ood-*.tar. Cross-en
 scratch; the methods with auxiliary outliers fine-tune the cross-entropy network of the same seed. Each network is exported
 with a gate score and an energy temperature chosen by AUROC between a quarter of the calibration half and the auxiliary
 sets, calibrated on the rest of that half, and evaluated on the other half. What is trained already is not trained
-again; docs/results.json grows run by run, and docs/results.md and its plots are written from it.
+again; docs/measured/results.json grows run by run, and docs/measured/results.md and its plots are written from it.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.methods_page import OOD, write
-from export.evaluate.__main__ import evaluate_sources
+from benchmarks.paths import MEASURED
+from export.evaluate.bundles import evaluate_sources
 from runtime.gate import Gate
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
 CHECKPOINT = "checkpoint.safetensors"
 AUX = ("cifar100", "tinyimagenet")
 BINS = 40
@@ -170,7 +170,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--tune-rate", type=float, default=0.002, help="default: %(default)s")
     parser.add_argument("--gradient-weight", type=float, default=0.05, help="of GReg and GReg+; default: %(default)s")
     parser.add_argument("--runs", type=Path, default=Path("runs/methods"), help="default: %(default)s")
-    parser.add_argument("--docs", type=Path, default=DOCS, help="where the page goes; default: %(default)s")
+    parser.add_argument("--docs", type=Path, default=MEASURED, help="where the page goes; default: %(default)s")
     parser.add_argument("--page", default="results", metavar="NAME", help="DOCS/NAME.md; default: %(default)s")
     args = parser.parse_args(argv)
     protocol = Protocol(

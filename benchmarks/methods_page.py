@@ -176,7 +176,7 @@ def plots(results: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write(results: Mapping[str, Any], docs: Path, name: str) -> None:
-    """The results, the page and its plots: docs/NAME.json, .md, _*.png."""
+    """The results, the page and its plots: docs/measured/NAME.json, .md, _*.png."""
     (docs / f"{name}.json").write_text(json.dumps(results, indent=1) + "\n")
     (docs / f"{name}.md").write_text(page(results, name))
     for plot, figure in plots(results).items():

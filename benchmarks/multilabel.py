@@ -5,8 +5,8 @@
 
 Each network starts from CKPT if one is given, as the paper's starts from a pretrained classifier. It is trained on
 MOSAICS/train.tar, exported with joint_energy as its gate, calibrated on calibration.tar and evaluated on evaluation.tar
-against every ood-*.tar. What is trained already is not trained again; docs/multilabel.json grows run by run, and
-docs/multilabel.md is written from it.
+against every ood-*.tar. What is trained already is not trained again; docs/measured/multilabel.json grows run by run, and
+docs/measured/multilabel.md is written from it.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from benchmarks.methods import CHECKPOINT, DOCS, command, stored
-from export.evaluate.__main__ import evaluate_sources
+from benchmarks.methods import CHECKPOINT, command, stored
+from benchmarks.paths import MEASURED
+from export.evaluate.bundles import evaluate_sources
 from export.report.table import layout
 from runtime.gate import Gate
 
@@ -39,7 +40,7 @@ def measure(mosaics: Path, run: Path, layers: int, training: Sequence[object]) -
 
 
 def page(results: Mapping[str, Any]) -> str:
-    """docs/multilabel.md."""
+    """docs/measured/multilabel.md."""
     runs: Mapping[str, Any] = results["runs"]
     names = list(next(iter(runs.values()))["ood"])
     rows = [["normalised layers", "mAP", "accepted", "score", *names, "average FPR95", "average AUROC"]]
@@ -80,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--learning-rate", type=float, default=0.05, help="default: %(default)s")
     parser.add_argument("--arch", default="resnet20", help="default: %(default)s")
     parser.add_argument("--runs", type=Path, default=Path("runs/multilabel"), help="default: %(default)s")
-    parser.add_argument("--docs", type=Path, default=DOCS, help="where the page goes; default: %(default)s")
+    parser.add_argument("--docs", type=Path, default=MEASURED, help="where the page goes; default: %(default)s")
     args = parser.parse_args(argv)
     start = "fine-tuned from cross-entropy on CIFAR-10" if args.init else "from scratch"
     text = (

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from export.evaluate.__main__ import parse_ood
+from export.arguments import parse_ood
 from export.exceptions import ExportError
 from export.from_torch.backbone import Backbone
 from export.from_torch.classifier import from_checkpoint

@@ -23,9 +23,9 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from benchmarks.servers import ROOT, product, wrk
+from benchmarks.paths import BUNDLE, IMAGE
+from benchmarks.servers import product, wrk
 
-IMAGE = ROOT / "serving" / "page" / "samples" / "ship.png"
 CLIENTS = {"overload": 32}  # most of them are refused, and wait for that; 4 otherwise
 
 
@@ -109,7 +109,7 @@ def phase(name: str, url: str, image: Path, connections: int, seconds: int, proc
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--bundle", type=Path, default=ROOT / "bundles" / "cifar10")
+    parser.add_argument("--bundle", type=Path, default=BUNDLE)
     parser.add_argument("--image", type=Path, default=IMAGE)
     parser.add_argument("--connections", type=int, default=16, help="what the service can carry")
     parser.add_argument("--times", type=int, default=64)

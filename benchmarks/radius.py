@@ -10,20 +10,28 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import nn
 
-from benchmarks.gradient import SCORES, first_order_radius, gradient_norms
-from export.evaluate.__main__ import parse_ood
+from export.arguments import check_writable, parse_ood
+from export.detectors.base import base_scores
 from export.exceptions import ExportError
 from export.from_torch.classifier import Classifier, from_checkpoint
 from export.report.table import layout
 from runtime.bundle import read_manifest
 from runtime.command import run
-from runtime.manifest import Manifest
-from train.data import read, short_name
+from runtime.manifest import InputSpec, Manifest
+from train.data import Images, read, short_name
+from train.normalize import Normalize
 
+# The scores that depend on the logits alone.
+SCORES = ("energy", "max_logit", "msp", "joint_energy")
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 Values = npt.NDArray[np.float64]
+
+_BATCH = 64
+_STEP = 1e-5  # of a logit, for central differences in float64
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -43,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--bundle", type=Path, metavar="BUNDLE", help="exported from it: gives the score and its stored threshold"
     )
-    parser.add_argument("--score", choices=list(SCORES), help="default: that of the bundle's gate, else energy")
+    parser.add_argument("--score", choices=SCORES, help="default: that of the bundle's gate, else energy")
     parser.add_argument("--temperature", type=float, help="T of the energy score (default: the bundle's, else 1)")
     parser.add_argument(
         "--alpha", type=float, help="without a bundle, the threshold rejects this share of --id (default: 0.05)"
@@ -59,6 +67,58 @@ class Gating:
     score: str
     parameters: Mapping[str, float]
     threshold: float | None
+
+
+def gradient_norms(
+    classifier: nn.Module, spec: InputSpec, score: str, images: Images, parameters: Mapping[str, float] | None = None
+) -> tuple[Values, Values]:
+    """A score S and ||grad_x S||_2 of each image, x being its pixels scaled to [0, 1].
+
+    Args:
+        classifier: returns (logits (B, K), penultimate) of normalised images; is put into evaluation mode.
+        spec: the normalisation, which the gradient goes through.
+        score: one of :data:`SCORES`.
+        images: uint8 [N, H, W, 3], N >= 1.
+        parameters: keyword arguments of the score.
+
+    Returns:
+        float64 (N,) and (N,).
+    """
+    normalize = Normalize(spec)
+    classifier.eval()
+    scores, norms = [], []
+    for start in range(0, len(images), _BATCH):
+        pixels = torch.from_numpy(images[start : start + _BATCH]).float().requires_grad_()
+        logits = classifier(normalize(pixels))[0].float()
+        values, slopes = _with_slopes(score, logits.detach().double().numpy(), parameters or {})
+        (gradient,) = torch.autograd.grad(logits, pixels, torch.from_numpy(slopes).float())
+        scores.append(values)
+        norms.append(255 * gradient.double().flatten(1).norm(dim=1).numpy())  # pixels are 255 times x
+    return np.concatenate(scores), np.concatenate(norms)
+
+
+def _with_slopes(score: str, logits: Values, parameters: Mapping[str, float]) -> tuple[Values, Values]:
+    """S (N,) of logits (N, K) and dS / df (N, K), from the score's float64 reference."""
+    detector = base_scores({score: parameters})[score]
+
+    def moved(step: Values) -> Values:
+        return detector.reference(logits + step, logits)
+
+    steps = _STEP * np.eye(logits.shape[1])
+    slopes = [(moved(step) - moved(-step)) / (2 * _STEP) for step in steps]
+    return detector.reference(logits, logits), np.stack(slopes, axis=1)
+
+
+def first_order_radius(scores: Values, threshold: float, norms: Values) -> Values:
+    """(S - threshold) / ||grad_x S||: to first order, the L2 distance to a changed decision; negative where rejected.
+
+    GReg equation 4 with the gradient norm at x in place of the Lipschitz constant around it, which for a network that
+    is linear around x is the same as far as it is linear. An estimate, no certificate: the constant may be larger nearby.
+    Infinite where the gradient is 0.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        radius = (scores - threshold) / norms
+    return np.where(scores == threshold, 0.0, radius)
 
 
 def gating(args: argparse.Namespace, classifier: Classifier) -> Gating:
@@ -89,17 +149,14 @@ def _gate_score(manifest: Manifest, path: Path) -> str:
     if not manifest.gate:
         raise ExportError(f"{path}: no threshold yet: run python -m export.calibrate BUNDLE DIR|TAR")
     if manifest.gate.score not in SCORES:
-        raise ExportError(
-            f"{path}: its gate's {manifest.gate.score} has no gradient here; choose --score {list(SCORES)}"
-        )
+        raise ExportError(f"{path}: its gate's {manifest.gate.score} has no gradient here; choose --score {[*SCORES]}")
     return manifest.gate.score
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     sources = parse_ood(args.ood)
-    if args.json and not args.json.parent.is_dir():
-        raise ExportError(f"--json {args.json}: there is no directory {args.json.parent}")
+    check_writable({"--json": args.json})
     alpha = 0.05 if args.alpha is None else args.alpha
     if not 0 < alpha < 1:
         raise ExportError(f"--alpha must be between 0 and 1, found {alpha}")

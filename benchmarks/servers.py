@@ -17,7 +17,8 @@ from pathlib import Path
 
 import httpx
 
-ROOT = Path(__file__).resolve().parent.parent
+from benchmarks.paths import ROOT
+
 BIN = Path(sys.executable).parent
 
 
@@ -105,5 +106,5 @@ def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
         with contextlib.suppress(httpx.TransportError):
             if httpx.get(url).status_code < 500:
                 return
-        time.sleep(0.05)
+        time.sleep(0.02)
     raise SystemExit(f"error: {url} did not become ready; run its command to see why")

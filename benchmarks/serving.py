@@ -4,7 +4,7 @@
 
 All servers run at once on this machine with the same bundle and the same image; short rounds of wrk go from one to the
 next in turns, so that whatever else the machine does meets all of them. What is printed are medians of the rounds, and
-medians of the rounds' ratios. `--write` puts them into docs/serving_performance.md and .json.
+medians of the rounds' ratios. `--write` puts them into docs/measured/serving_performance.md and .json.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from urllib.parse import urlsplit
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.servers import ROOT, Load, product, running, wrk
+from benchmarks.paths import BUNDLE, IMAGE, MEASURED, ROOT
+from benchmarks.servers import Load, product, running, wrk
 from runtime import Gate
 
-IMAGE = ROOT / "serving" / "page" / "samples" / "ship.png"
-REPORT = ROOT / "docs" / "serving_performance.md"
+REPORT = MEASURED / "serving_performance.md"
 CONNECTIONS = (1, 16, 64)
 BATCH = 64
 
@@ -137,7 +137,7 @@ def markdown(rows: list[dict[str, Any]], batch: dict[str, float], rounds: int, s
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--bundle", type=Path, default=ROOT / "bundles" / "cifar10")
+    parser.add_argument("--bundle", type=Path, default=BUNDLE)
     parser.add_argument("--image", type=Path, default=IMAGE)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=int, default=3)

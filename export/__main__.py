@@ -14,27 +14,27 @@ import numpy as np
 import numpy.typing as npt
 
 import runtime
+from export.arguments import parse_ood
 from export.calibrate.gating import fit_gate
 from export.calibrate.options import AUTO, GateOptions, add_gate_options
 from export.convert.conversion import convert
 from export.convert.int8 import Int8Options
 from export.convert.options import add_precision_options, int8_options
-from export.convert.text import precision_text
-from export.evaluate.__main__ import evaluate_sources, parse_ood
+from export.detectors.base import BASE
+from export.evaluate.bundles import evaluate_sources
 from export.exceptions import ExportError
-from export.from_torch.artifact import assemble, seal
-from export.from_torch.backbone import Backbone
+from export.from_torch.backbone import Backbone, assemble
 from export.from_torch.classifier import Classifier, from_checkpoint, from_factory
 from export.from_torch.verification import verify
-from export.head import SCORES
-from export.report.card import documents
+from export.head import seal
+from export.report.card import documents, precision_text
 from export.report.evaluation import summary, table
 from export.report.guarantee import gate_text
 from export.tensorrt.attach import add_engine
 from export.tensorrt.build import check_buildable
 from export.tensorrt.options import add_tensorrt_options, build_options
 from runtime import bundle
-from runtime.command import run
+from runtime.command import prog, run
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.gate import Gate
 from runtime.manifest import Colour, InputSpec, Interpolation, Manifest, Resize, Task
@@ -43,21 +43,18 @@ from train.data import Images, add_strict_option, check
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m export",
+        prog=prog(__package__),
         description="Export a classifier as one ONNX file with preprocessing, out-of-distribution scores and the "
         "accept/reject decision inside, calibrate its threshold, verify it against torch and write a bundle. SOURCE is "
         "a directory or tar with one folder a class, WebDataset shards or an .npz; SOURCE@1/2 is half of it.",
-        epilog="Example: python -m export --checkpoint runs/first/checkpoint.safetensors --calibration val.tar@1/2 "
+        epilog="Example: %(prog)s --checkpoint runs/first/checkpoint.safetensors --calibration val.tar@1/2 "
         "--out bundles/first",
     )
     parser.add_argument("--checkpoint", required=True, type=Path, help="of python -m train; or weights, with --model")
     parser.add_argument("--out", required=True, type=Path, metavar="BUNDLE", help="directory to write")
     parser.add_argument("--name", help="what decisions call the model (default: the directory's name)")
 
-    gate = parser.add_argument_group("gate")
-    gate.add_argument("--calibration", metavar="SOURCE", help="in-distribution images that were not trained on")
-    add_gate_options(gate, as_before=False)
-
+    add_gate_options(parser, as_before=False)
     add_precision_options(parser)
 
     evaluation = parser.add_argument_group("evaluation, into the card")
@@ -67,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     add_strict_option(parser)
-    add_tensorrt_options(parser.add_argument_group("TensorRT engine"))
+    add_tensorrt_options(parser)
 
     foreign = parser.add_argument_group("any torch classifier")
     foreign.add_argument("--model", metavar="PACKAGE.MODULE:FACTORY", help="called without arguments for an nn.Module")
@@ -174,7 +171,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = GateOptions(
         args.score, args.alpha, args.temperature, args.merge, args.class_conditional, tuple(args.aux), args.strict
     )
-    options.check(tuple(SCORES))
+    options.check(tuple(BASE))
     engine = build_options(args)
     if engine:
         check_buildable(engine)

@@ -1,4 +1,4 @@
-"""Split conformal prediction: a threshold with a guarantee, and p-values, from in-distribution scores alone.
+"""Split conformal prediction: a threshold with a guarantee, from in-distribution scores alone.
 
 Orientation as everywhere: a higher score is more in-distribution, and `score >= threshold` accepts.
 """
@@ -15,6 +15,8 @@ from runtime.exceptions import CalibrationError
 
 # Up to this many calibration images every order statistic is stored, and p-values are exact.
 MAX_STORED = 4096
+# The operating points stored beside the chosen one, where there are images enough.
+ALPHAS = (0.01, 0.05, 0.1)
 
 
 def rank(n: int, alpha: float) -> int:
@@ -63,29 +65,6 @@ def stored_ranks(n: int) -> npt.NDArray[np.int64]:
     half = MAX_STORED // 2
     spaced = np.linspace(half, n, half).round().astype(np.int64)
     return np.unique(np.concatenate([np.arange(1, half + 1), spaced]))
-
-
-def p_values(
-    scores: npt.NDArray[np.floating], ranks: npt.NDArray[np.int64], quantiles: npt.NDArray[np.floating]
-) -> npt.NDArray[np.float64]:
-    """Conformal p-values, (1 + #{calibration <= s}) / (n + 1).
-
-    Where not every order statistic is stored, the count is rounded up to the next stored rank, which keeps
-    P(p <= u) <= u for in-distribution images.
-
-    Args:
-        scores: (N,); one that is not finite gets the smallest p-value.
-        ranks: (R,) ascending 1-based ranks, the last is n.
-        quantiles: (R,) calibration scores at these ranks, ascending.
-
-    Returns:
-        float64 (N,), in [1 / (n + 1), 1].
-    """
-    n = int(ranks[-1])
-    at = np.searchsorted(quantiles, scores, side="right")
-    stored = len(ranks)
-    below = ranks[np.minimum(at, stored - 1)] - (at < stored)  # at most this many calibration scores are <= s
-    return (1 + np.where(np.isfinite(scores), below, 0)) / (n + 1)
 
 
 def check_finite(scores: npt.NDArray[np.floating]) -> None:

@@ -14,6 +14,8 @@ from onnx import helper, numpy_helper
 
 OPSET = 18
 METADATA_KEY = "oodgate"
+# The outputs of the network, which scores are made of.
+LOGITS, PENULTIMATE = "logits", "penultimate"
 
 # What is appended is called so; a constant of another name may be given another value later.
 PREFIX = "head/"

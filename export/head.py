@@ -1,88 +1,32 @@
-"""The score head: the base scores and the gate, appended to a graph that outputs logits and penultimate.
-
-Each builder mirrors the float64 reference of the same name in :mod:`export.detectors.base`, in float32 operators that ONNX
-Runtime, TensorRT and TensorRT-RTX all take. What two scores have in common, such as the softmax, is computed once.
-"""
+"""The graph's face: the columns of ``scores``, the gate ``accept`` with its inputs, and the manifest in the metadata."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
-from export.graph import Graph, prune, remove_node
+from export.graph import LOGITS, Graph, prune, remove_node, set_metadata
+from runtime import rule
+from runtime.manifest import Manifest
 
-LOGITS, PENULTIMATE = "logits", "penultimate"
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
-def msp(g: Graph) -> str:
-    """max softmax(f)."""
-    return max_probability(g, 1.0, LOGITS)
-
-
-def max_logit(g: Graph) -> str:
-    """max f."""
-    return g.reduce("ReduceMax", LOGITS)
-
-
-def energy(g: Graph, temperature: float = 1.0, logits: str = LOGITS) -> str:
-    """T logsumexp(f / T) = max f - T log max softmax(f / T)."""
-    log = _scaled(g, g.op("Log", max_probability(g, temperature, logits)), temperature)
-    return g.op("Sub", g.reduce("ReduceMax", logits), log)
-
-
-def joint_energy(g: Graph) -> str:
-    """sum_k max(f_k, 0) + log(1 + e) with e = exp(-|f_k|).
-
-    In float32, 1 + e rounds to u. The lost e - (u - 1) is computed exactly and added to log u, so that the sum
-    keeps its relative precision where all labels are improbable, which is where multi-label images are rejected.
-    """
-    e = g.op("Exp", g.op("Neg", g.op("Abs", LOGITS)))
-    u = g.op("Add", e, 1.0)
-    lost = g.op("Sub", e, g.op("Sub", u, 1.0))
-    softplus = g.op("Sum", g.op("Relu", LOGITS), g.op("Log", u), lost)
-    return g.reduce("ReduceSum", softplus)
-
-
-def nan(g: Graph, penultimate: str = PENULTIMATE) -> str:
-    """||a||_1 / ||a||_0, and 0 where no activation is positive: the count c is min(c, 1) / max(c, 1) of the norm."""
-    norm = feature_norm(g, penultimate)
-    count = g.reduce("ReduceSum", g.op("Cast", g.op("Greater", penultimate, 0.0), to=TensorProto.FLOAT))
-    return g.op("Div", g.op("Mul", norm, g.op("Min", count, 1.0)), g.op("Max", count, 1.0))
-
-
-def feature_norm(g: Graph, penultimate: str = PENULTIMATE) -> str:
-    """||a||_1."""
-    return g.reduce("ReduceL1", penultimate)
-
-
-SCORES: dict[str, Callable[..., str]] = {
-    "msp": msp,
-    "max_logit": max_logit,
-    "energy": energy,
-    "joint_energy": joint_energy,
-    "nan": nan,
-    "feature_norm": feature_norm,
-}
-
-
-def attach(model: onnx.ModelProto, parameters: Mapping[str, Mapping[str, float]]) -> None:
+def create(g: Graph, tensors: Sequence[str]) -> None:
     """Append the outputs ``scores`` [N, S] and ``accept`` [N] and the overridable input ``threshold``.
 
     Until :func:`set_gate` is called the threshold is NaN, which rejects everything.
 
     Args:
-        model: with the float32 outputs ``logits`` [N, K] and ``penultimate`` [N, D].
-        parameters: keyword arguments of a score, such as ``{"energy": {"temperature": 0.1}}``.
+        g: of a model with the float32 outputs ``logits`` [N, K] and ``penultimate`` [N, D].
+        tensors: the S columns [N, 1].
     """
-    g = Graph(model)
-    columns = [build(g, **parameters.get(name, {})) for name, build in SCORES.items()]
-    scores = g.op("Concat", *columns, output="scores", axis=1)
-    g.declare_output(scores, TensorProto.FLOAT, ("N", len(columns)))
+    scores = g.op("Concat", *tensors, output="scores", axis=1)
+    g.declare_output(scores, TensorProto.FLOAT, ("N", len(tensors)))
     g.declare_output(_gate(g, 0, float("nan")), TensorProto.BOOL, ("N",))
 
 
@@ -99,13 +43,6 @@ def set_columns(model: onnx.ModelProto, tensors: Sequence[str]) -> None:
     (output,) = (output for output in model.graph.output if output.name == "scores")
     output.type.tensor_type.shape.dim[1].dim_value = len(tensors)
     set_gate(model, 0, float("nan"))
-
-
-def set_temperature(model: onnx.ModelProto, column: int, temperature: float) -> None:
-    """Give the energy score, column `column` of ``scores``, another temperature."""
-    replaced = columns(model)
-    replaced[column] = energy(Graph(model), temperature)
-    set_columns(model, replaced)
 
 
 def set_gate(
@@ -126,6 +63,15 @@ def set_gate(
     _gate(Graph(model), column, threshold, class_thresholds)
 
 
+def seal(model: onnx.ModelProto, manifest: Manifest) -> bytes:
+    """The bytes of model.onnx with the manifest's gate as its default and the manifest in its metadata."""
+    if gate := manifest.gate:
+        own = rule.thresholds(manifest.labels, gate) if gate.class_conditional else None
+        set_gate(model, manifest.scores.index(gate.score), gate.threshold, own)
+    set_metadata(model, manifest.embedded.to_json())
+    return bytes(model.SerializeToString())
+
+
 def _gate(g: Graph, column: int, threshold: float, class_thresholds: npt.NDArray[np.float32] | None = None) -> str:
     limit = _overridable(g, "threshold", np.float32(threshold if class_thresholds is None else np.nan))
     if class_thresholds is not None:
@@ -141,12 +87,3 @@ def _overridable(g: Graph, name: str, default: npt.NDArray[np.float32] | np.floa
     """An input with a default."""
     g.model.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, default.shape))
     return g.constant(default, name)
-
-
-def max_probability(g: Graph, temperature: float, logits: str) -> str:
-    """max softmax(f / T), in [1/K, 1]."""
-    return g.reduce("ReduceMax", g.op("Softmax", _scaled(g, logits, 1 / temperature), axis=1))
-
-
-def _scaled(g: Graph, tensor: str, factor: float) -> str:
-    return tensor if factor == 1.0 else g.op("Mul", tensor, factor)

@@ -9,8 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from export.exceptions import ExportError
-from export.graph import Graph
-from export.head import LOGITS, PENULTIMATE
+from export.graph import LOGITS, PENULTIMATE, Graph
 
 Array = npt.NDArray[np.float64]
 

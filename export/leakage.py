@@ -23,6 +23,8 @@ from runtime.manifest import DataSpec, Manifest
 from train.data import Images, batches, short_name
 
 SIZE = 1024
+# The role, in a manifest's `data`, of the images that an int8 graph was quantised with.
+QUANTISATION = "quantisation"
 # Public sets hold a few images twice: up to this share of an evaluated set may be known by chance.
 TOLERANCE = 0.01
 _SIGNIFICANCE = 0.01

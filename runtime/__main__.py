@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, get_args
 
-from runtime.command import run
+from runtime.command import prog, run
 from runtime.decision import Decision
 from runtime.engines.interface import EngineName
 from runtime.exceptions import ImageError, OodgateError
@@ -21,10 +21,10 @@ from runtime.preprocess import SUFFIXES
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m runtime",
+        prog=prog(__package__),
         description="Classify images or reject them as out of distribution: one JSON object a line, with the file's "
         "name and either the decision or the error. Exits with 1 when any file was no usable image.",
-        epilog="Example: python -m runtime bundles/cifar10 photo.jpg folder/ | jq -r '[.file, .decision, .label] | @tsv'",
+        epilog="Example: %(prog)s bundles/cifar10 photo.jpg folder/ | jq -r '[.file, .decision, .label] | @tsv'",
     )
     parser.add_argument("bundle", metavar="BUNDLE", help="directory that python -m export wrote")
     parser.add_argument("images", metavar="IMAGE|DIR", nargs="+", type=Path, help="image files, and folders of them")

@@ -9,6 +9,15 @@ from typing import NoReturn
 from runtime.exceptions import OodgateError
 
 
+def prog(package: str) -> str:
+    """What help texts and usage errors call the command of `package`: what was typed.
+
+    That is ``python -m PACKAGE``, unless the command `oodgate` has put its own name and the subcommand's first into
+    ``sys.argv``.
+    """
+    return sys.argv[0] if sys.argv[0].startswith("oodgate ") else f"python -m {package}"
+
+
 def run(main: Callable[[], int]) -> NoReturn:
     """Call `main` and exit with its status; errors of :mod:`runtime.exceptions` become one line and status 1."""
     try:

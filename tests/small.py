@@ -43,7 +43,8 @@ def classifier(labels: tuple[str, ...] = LABELS, spec: InputSpec = SPEC, seed: i
 def write_bundle(path: Path, classifier: Any, count: int = 99) -> Bundle:
     """A bundle of a classifier, calibrated on `count` images and called by its directory's name."""
     from export.calibrate.calibration import calibrate
-    from export.from_torch.artifact import assemble, seal
+    from export.from_torch.backbone import assemble
+    from export.head import seal
     from export.inference import collect
     from export.report.card import documents
     from runtime.engines.ort.cpu import OnnxRuntimeCpu

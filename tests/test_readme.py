@@ -21,7 +21,8 @@ from tests.small import encode
 BLOCKS = re.findall(r"^```(bash|python)\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
 
 # `make serve` and `make test` are how this test is reached; the others wait for a person.
-SERVE = "OODGATE_BUNDLE=bundles/first bentoml serve"
+SERVE = "oodgate serve bundles/first"
+OODGATE = (sys.executable, "-m", "oodgate")
 NOT_HERE = ("make ", "pip install ", "tensorboard ")
 
 
@@ -79,8 +80,8 @@ def shipped() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def first(workplace: Path) -> Iterator[str]:
-    """Where `OODGATE_BUNDLE=bundles/first bentoml serve` answers."""
-    with serve(OODGATE_BUNDLE=str(workplace / "bundles" / "first")) as (url, _):
+    """Where `oodgate serve bundles/first` answers."""
+    with serve(*OODGATE, *SERVE.split()[1:], cwd=workplace, PYTHONPATH=str(ROOT)) as (url, _):
         yield url
 
 
@@ -103,7 +104,7 @@ def test_command(number: int, command: str, workplace: Path, request: pytest.Fix
             "-c",
             command.replace("--epochs 30", "--epochs 1")
             .replace("--epochs 10", "--epochs 1")
-            .replace("python", sys.executable, 1),
+            .replace("oodgate", " ".join(OODGATE), 1),
         ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(arguments, cwd=workplace, env=environment, capture_output=True, text=True, check=False)
@@ -113,11 +114,12 @@ def test_command(number: int, command: str, workplace: Path, request: pytest.Fix
 def test_the_commands_that_matter_are_there() -> None:
     text = "\n".join(commands())
     for command in (
-        "-m train",
-        "-m export ",
-        "-m export.calibrate",
-        "-m export.evaluate",
-        "-m runtime",
-        "bentoml serve",
+        "oodgate train",
+        "oodgate export",
+        "oodgate calibrate",
+        "oodgate fit",
+        "oodgate evaluate",
+        "oodgate run",
+        "oodgate serve",
     ):
         assert command in text

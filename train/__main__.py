@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from runtime.command import run
+from runtime.command import prog, run
 from runtime.manifest import InputSpec
 from train import checkpoint, methods, models
 from train.checkpoint import Checkpoint
@@ -24,11 +24,11 @@ from train.recipes import RECIPES
 def _parser() -> argparse.ArgumentParser:
     defaults = Config(method="", arch="", epochs=1)
     parser = argparse.ArgumentParser(
-        prog="python -m train",
+        prog=prog(__package__),
         description="Train an image classifier. SOURCE is a directory or tar with one folder a class, or with a labels.csv "
         "where images have several labels; shards of tars; or an .npz with images (uint8 NHWC) and labels. SOURCE@1/2 is "
         "a random half of each class, always the same, SOURCE@2/2 the rest.",
-        epilog="Example: python -m train --method logitnorm --arch resnet20 --data train.tar --val val.tar@1/2 "
+        epilog="Example: %(prog)s --method logitnorm --arch resnet20 --data train.tar --val val.tar@1/2 "
         "--epochs 30 --out runs/first    Curves: tensorboard --logdir runs",
     )
     parser.add_argument("--recipe", help="a paper's settings, for every option not given: " + ", ".join(RECIPES))

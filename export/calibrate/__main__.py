@@ -9,34 +9,33 @@ from pathlib import Path
 
 import onnx
 
+from export.arguments import add_run_options
 from export.calibrate.gating import fit_gate
 from export.calibrate.options import GateOptions, add_gate_options
 from export.exceptions import ExportError
 from export.report.guarantee import gate_text
 from export.rewriting import rewrite
 from runtime import bundle
-from runtime.command import run
+from runtime.command import prog, run
 from runtime.gate import load_engine
 from runtime.manifest import Manifest
-from train.data import add_strict_option
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m export.calibrate",
+        prog=prog(__package__),
         description="Calibrate a bundle's gate by split conformal prediction on in-distribution images that the model was "
         "not trained on; without SOURCE, move the threshold to a stored operating point. The bundle is re-written: "
         "threshold and manifest are sealed into model.onnx too. Figures of an earlier evaluation and engines built from "
         "the earlier model.onnx no longer hold and are dropped; other files stay.",
-        epilog="Example: python -m export.calibrate bundles/cifar10 val.tar@1/2 --alpha 0.01",
+        epilog="Example: %(prog)s bundles/cifar10 val.tar@1/2 --alpha 0.01",
     )
     parser.add_argument("bundle", metavar="BUNDLE", type=Path)
     parser.add_argument(
         "source", metavar="SOURCE", nargs="?", help="images: DIR, TAR or .npz; SOURCE@1/2 is half of them"
     )
-    add_gate_options(parser.add_argument_group("gate"), as_before=True)
-    add_strict_option(parser)
-    parser.add_argument("--threads", type=int, default=0, help="engine threads (default: one a physical core)")
+    add_gate_options(parser, as_before=True)
+    add_run_options(parser)
     return parser
 
 

@@ -22,9 +22,6 @@ from runtime.manifest import (
     OrderStatistics,
 )
 
-# Stored beside the chosen one, where there are images enough.
-ALPHAS = (0.01, 0.05, 0.1)
-
 
 def calibrate(
     manifest: Manifest,
@@ -45,8 +42,8 @@ def calibrate(
         manifest: of the file that computed `scores`.
         scores: float32 (n, S), the graph's output for in-distribution images that the model was not trained on.
         score: the gate's score, a column of `scores`.
-        alpha: bound on the probability of rejecting an in-distribution image. :data:`ALPHAS` are stored too, but for
-            those that n is too small for.
+        alpha: bound on the probability of rejecting an in-distribution image. :data:`export.conformal.ALPHAS` are stored
+            too, but for those that n is too small for.
         classes: int64 (n,), predicted classes, for a class-conditional gate.
         choice: how `score` was chosen.
 
@@ -58,7 +55,7 @@ def calibrate(
         raise ExportError(f"unknown score {score!r}; the graph has {', '.join(manifest.scores)}")
     conformal.check_finite(scores)
     n, own = len(scores), scores[:, manifest.scores.index(score)]
-    alphas = sorted({alpha, *(other for other in ALPHAS if n >= conformal.smallest(other))})
+    alphas = sorted({alpha, *(other for other in conformal.ALPHAS if n >= conformal.smallest(other))})
     members = {} if classes is None else _by_class(own, classes, manifest.labels)
     points = {other: _point(own, members, other) for other in alphas}
     chosen = points.pop(alpha)

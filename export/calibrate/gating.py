@@ -20,10 +20,12 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from export import conformal, head, leakage, merge
-from export.calibrate import choice, confidence, synthetic
+from export import conformal, head, leakage
+from export.calibrate import choice, confidence
 from export.calibrate.calibration import calibrate
 from export.calibrate.options import GateOptions
+from export.detectors import columns, merged
+from export.detectors.base import Energy
 from export.exceptions import ExportError
 from export.inference import collect
 from runtime.engines.interface import Outputs
@@ -34,8 +36,6 @@ from train.exceptions import DataError
 
 # Of a larger outlier set so many random images: the standard error of an AUROC is then about 0.01.
 MAX_OUTLIERS = 2000
-# The role, in a manifest's `data`, of the images that an int8 graph was quantised with.
-QUANTISATION = "quantisation"
 
 
 @dataclass(frozen=True)
@@ -106,12 +106,12 @@ def split(n: int, seed: int = 0) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.
 
 def without_gate(model: onnx.ModelProto, manifest: Manifest) -> Manifest:
     """The manifest without calibration; merged scores, which are part of it, leave the graph too, in place."""
+    kept = tuple(name for name in manifest.scores if name not in manifest.merged)
     if manifest.merged:
-        tensors = zip(manifest.scores, head.columns(model), strict=True)
-        head.set_columns(model, [tensor for name, tensor in tensors if name not in manifest.merged])
+        columns.attach(model, {}, manifest.scores, kept)
     return dataclasses.replace(
         manifest,
-        scores=tuple(name for name in manifest.scores if name not in manifest.merged),
+        scores=kept,
         merged={},
         gate=None,
         confidence=None,
@@ -121,7 +121,7 @@ def without_gate(model: onnx.ModelProto, manifest: Manifest) -> Manifest:
 
 def _unseen(manifest: Manifest, images: Images, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """The positions of the images that the graph was not quantised with."""
-    seen = leakage.members(manifest, QUANTISATION, SelectedImages(images, positions))
+    seen = leakage.members(manifest, leakage.QUANTISATION, SelectedImages(images, positions))
     if seen.all():
         raise ExportError("the graph was quantised with all of these images: calibrate it on others")
     return positions[np.logical_not(seen)]
@@ -136,7 +136,7 @@ def _choose(
     threads: int,
 ) -> tuple[Manifest, Choice]:
     """Compare the scores, with the best temperature of the energy score if it is to be chosen."""
-    sets = _auxiliary(manifest, options) if options.aux else synthetic.outliers(images[held[:MAX_OUTLIERS]])
+    sets = _auxiliary(manifest, options) if options.aux else choice.synthetic_outliers(images[held[:MAX_OUTLIERS]])
     outliers = {name: _run(model, part, threads, name) for name, part in sets.items()}
     if options.aux:
         for name, part in sets.items():
@@ -168,18 +168,20 @@ def _auxiliary(manifest: Manifest, options: GateOptions) -> dict[str, npt.NDArra
 def _with_temperature(model: onnx.ModelProto, manifest: Manifest, temperature: float) -> Manifest:
     parameters = {**manifest.score_parameters, "energy": {"temperature": temperature}}
     if parameters != manifest.score_parameters:
-        head.set_temperature(model, manifest.scores.index("energy"), temperature)
+        columns.attach(model, {"energy": Energy(temperature)}, manifest.scores, manifest.scores)
     return dataclasses.replace(manifest, score_parameters=parameters)
 
 
 def _with_merged(
     model: onnx.ModelProto, manifest: Manifest, images: Images, options: GateOptions, threads: int
 ) -> Manifest:
-    columns = [manifest.scores.index(part) for part in options.parts]
-    scores = _run(model, images, threads, "p-values").scores[:, columns]
-    merged = merge.fit(scores, options.parts, options.merge)
-    merge.attach(model, manifest.scores, merged)
-    return dataclasses.replace(manifest, scores=(*manifest.scores, options.score), merged={options.score: merged})
+    scores = _run(model, images, threads, "p-values").scores
+    own = [manifest.scores.index(part) for part in options.parts]
+    spec = merged.fit(scores[:, own], options.parts, options.merge)
+    tensors = head.columns(model)
+    parts = {part: merged.Column(tensors[index]) for part, index in zip(options.parts, own, strict=True)}
+    names = columns.attach(model, {options.score: merged.MergedScore(spec, parts)}, manifest.scores)
+    return dataclasses.replace(manifest, scores=names, merged={options.score: spec})
 
 
 def _confidence(

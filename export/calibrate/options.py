@@ -80,8 +80,14 @@ class GateOptions:
             raise ExportError(f"--aux goes with --score {AUTO} or --temperature {AUTO}: there is nothing to choose")
 
 
-def add_gate_options(group: argparse._ArgumentGroup, *, as_before: bool) -> None:
-    """Add the options; with `as_before` their default is None, for what the bundle has."""
+def add_gate_options(parser: argparse.ArgumentParser, *, as_before: bool) -> None:
+    """Add the options as a group; with `as_before` their default is None, for what the bundle has.
+
+    Without, ``--calibration`` comes first, the source of the images.
+    """
+    group = parser.add_argument_group("gate")
+    if not as_before:
+        group.add_argument("--calibration", metavar="SOURCE", help="in-distribution images that were not trained on")
 
     def default(value: str) -> str:
         return f"default: {'as before, else ' if as_before else ''}{value}"

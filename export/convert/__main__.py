@@ -9,26 +9,26 @@ from pathlib import Path
 
 import onnx
 
+from export.arguments import add_run_options
 from export.calibrate.options import GateOptions
 from export.convert.conversion import convert
 from export.convert.options import add_precision_options, int8_options
-from export.convert.text import precision_text
-from export.from_torch.artifact import seal
-from export.report.card import documents
+from export.head import seal
+from export.report.card import documents, precision_text
 from export.report.guarantee import gate_text
 from runtime import bundle
-from runtime.command import run
+from runtime.command import prog, run
 from runtime.gate import load_engine
-from train.data import add_strict_option, check
+from train.data import check
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m export.convert",
+        prog=prog(__package__),
         description="Write a bundle of another precision: the layers before the penultimate activations in fp16 or int8, "
         "the normalisation of images, scores and gate in fp32 as before. A threshold belongs to one file, so the gate is "
         "calibrated anew, on the new file's own scores.",
-        epilog="Example: python -m export.convert bundles/cifar10 --precision int8 --calibration val.tar@1/2 "
+        epilog="Example: %(prog)s bundles/cifar10 --precision int8 --calibration val.tar@1/2 "
         "--out bundles/cifar10-int8",
     )
     parser.add_argument("bundle", metavar="BUNDLE", type=Path, help="of fp32")
@@ -37,8 +37,7 @@ def _parser() -> argparse.ArgumentParser:
         "--calibration", metavar="SOURCE", help="in-distribution images; without any, fp16 rejects everything"
     )
     add_precision_options(parser, ("fp16", "int8"))
-    add_strict_option(parser)
-    parser.add_argument("--threads", type=int, default=0, help="engine threads (default: one a physical core)")
+    add_run_options(parser)
     return parser
 
 

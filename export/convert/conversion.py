@@ -9,12 +9,11 @@ import numpy as np
 import onnx
 
 from export import head, leakage
-from export.calibrate.gating import QUANTISATION, fit_gate, split, without_gate
+from export.calibrate.gating import fit_gate, split, without_gate
 from export.calibrate.options import GateOptions
 from export.convert.half import to_half
 from export.convert.int8 import Int8Options, quantise
 from export.exceptions import ExportError
-from export.from_torch.artifact import seal
 from export.inference import collect
 from export.parity.difference import compare
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
@@ -61,7 +60,7 @@ def convert(
         threads: of the engine.
 
     Raises:
-        ExportError: a graph that is not fp32 or can't be converted.
+        ExportError: a graph that is not fp32 or can't be converted; int8 without a source.
         DataError, CalibrationError: as :func:`export.calibrate.gating.fit_gate`.
     """
     if manifest.model.precision != "fp32":
@@ -71,7 +70,8 @@ def convert(
     result = without_gate(converted, manifest)
     result = dataclasses.replace(result, model=dataclasses.replace(result.model, precision=precision))
     if precision == "int8":
-        assert source is not None, "int8 learns ranges from images"
+        if source is None:
+            raise ExportError("int8 learns the ranges of activations from images: a source is needed")
         result = _quantise(converted, result, source, options, int8)
     else:
         to_half(converted)
@@ -82,7 +82,7 @@ def convert(
     result = gated.manifest
     if manifest.gate:
         outputs = [
-            collect(OnnxRuntimeCpu(seal(graph, described), threads), gated.images, title=described.model.precision)
+            collect(OnnxRuntimeCpu(head.seal(graph, described), threads), gated.images, title=described.model.precision)
             for graph, described in ((model, manifest), (converted, result))
         ]
         difference = compare(short_name(source), manifest, outputs[0], result, outputs[1])
@@ -99,6 +99,6 @@ def _quantise(
     used = held[: 2 * MAX_IMAGES]
     ranges, others = (SelectedImages(images, np.sort(part)) for part in np.array_split(used, 2))
     how = quantise(model, ranges, others if len(others) else ranges, int8)
-    manifest = leakage.record(manifest, QUANTISATION, source, SelectedImages(images, used))
+    manifest = leakage.record(manifest, leakage.QUANTISATION, source, SelectedImages(images, used))
     provenance = {**dataclasses.asdict(int8), **dataclasses.asdict(how), "images": len(used)}
-    return dataclasses.replace(manifest, provenance={**manifest.provenance, QUANTISATION: provenance})
+    return dataclasses.replace(manifest, provenance={**manifest.provenance, leakage.QUANTISATION: provenance})

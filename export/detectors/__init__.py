@@ -1,6 +1,7 @@
 """Post-hoc detectors; :data:`DETECTORS` lists them, by the name of their column in ``scores``.
 
-To add one, write its file and its line here.
+The base scores, which every file has, are in :data:`export.detectors.base.BASE`. To add a detector, write its file and
+its line here.
 """
 
 from __future__ import annotations
@@ -8,20 +9,16 @@ from __future__ import annotations
 from export.detectors.dice import Dice
 from export.detectors.gradnorm import GradNorm
 from export.detectors.hidden_confidence import HiddenConfidence
-from export.detectors.interface import Detector
+from export.detectors.interface import Fitted
 from export.detectors.kl_uniform import KlUniform
 from export.detectors.knn import Knn
 from export.detectors.mahalanobis import Mahalanobis
-from export.detectors.nan_knn import NanKnn
-from export.detectors.nan_react import NanReact
-from export.detectors.nan_react_knn import NanReactKnn
-from export.detectors.nan_react_ssd import NanReactSsd
-from export.detectors.nan_ssd import NanSsd
+from export.detectors.nan import NanKnn, NanReact, NanReactKnn, NanReactSsd, NanSsd
 from export.detectors.react import React
 from export.detectors.ssd import Ssd
 from export.detectors.vim import Vim
 
-DETECTORS: dict[str, type[Detector]] = {
+DETECTORS: dict[str, type[Fitted]] = {
     "kl_uniform": KlUniform,
     "gradnorm": GradNorm,
     "hidden_confidence": HiddenConfidence,

@@ -1,85 +1,145 @@
-"""The six base out-of-distribution scores, as float64 references for what the exported graph computes.
+"""The six base scores, which every exported file has.
 
-Every score is a pure function of logits f (N, K) and penultimate activations a (N, D) and returns float64 (N,).
-HIGHER MEANS MORE IN-DISTRIBUTION. All are finite for finite input of any magnitude.
+All are finite for finite input of any magnitude. In the graph, what two scores have in common, such as the softmax, is
+computed once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
-import numpy.typing as npt
+from onnx import TensorProto
 
-Array = npt.NDArray[np.floating]
-Score = npt.NDArray[np.float64]
+from export.detectors.interface import Array, Detector, Features, Score
+from export.graph import Graph
 
 
-def msp(logits: Array, penultimate: Array) -> Score:
+@dataclass(frozen=True)
+class Msp(Detector):
     """Maximum softmax probability, max_k softmax(f)_k, in [1/K, 1] (Hendrycks & Gimpel 2017)."""
-    f = _float64(logits)
-    return np.asarray(1 / np.exp(f - f.max(axis=1, keepdims=True)).sum(axis=1))
+
+    use = "The baseline; the gate of a network trained with LogitNorm."
+
+    def reference(self, logits: Features, penultimate: Features) -> Score:
+        f = _float64(logits)
+        return np.asarray(1 / np.exp(f - f.max(axis=1, keepdims=True)).sum(axis=1))
+
+    def build(self, g: Graph, logits: str, penultimate: str) -> str:
+        return build_max_probability(g, logits)
 
 
-def max_logit(logits: Array, penultimate: Array) -> Score:
+@dataclass(frozen=True)
+class MaxLogit(Detector):
     """Maximum logit, max_k f_k (Hendrycks et al. 2022)."""
-    return np.asarray(_float64(logits).max(axis=1))
+
+    use = "With many classes, some of them alike, where probability is shared among them."
+
+    def reference(self, logits: Features, penultimate: Features) -> Score:
+        return np.asarray(_float64(logits).max(axis=1))
+
+    def build(self, g: Graph, logits: str, penultimate: str) -> str:
+        return g.reduce("ReduceMax", logits)
 
 
-def energy(logits: Array, penultimate: Array, temperature: float = 1.0) -> Score:
+@dataclass(frozen=True)
+class Energy(Detector):
     """Negative free energy, T logsumexp(f / T) (Liu et al. 2020); GReg's S_En is its negation."""
-    f = _float64(logits) / temperature
-    top = f.max(axis=1)
-    return np.asarray(temperature * (top + np.log(np.exp(f - top[:, None]).sum(axis=1))))
+
+    use = "The gate of a network trained with Energy loss or GReg."
+    temperature: float = 1.0
+
+    def reference(self, logits: Features, penultimate: Features) -> Score:
+        f = _float64(logits) / self.temperature
+        top = f.max(axis=1)
+        return np.asarray(self.temperature * (top + np.log(np.exp(f - top[:, None]).sum(axis=1))))
+
+    def build(self, g: Graph, logits: str, penultimate: str) -> str:
+        """max f - T log max softmax(f / T)."""
+        log = _scaled(g, g.op("Log", build_max_probability(g, logits, self.temperature)), self.temperature)
+        return g.op("Sub", g.reduce("ReduceMax", logits), log)
 
 
-def joint_energy(logits: Array, penultimate: Array) -> Score:
+@dataclass(frozen=True)
+class JointEnergy(Detector):
     """Label-wise joint energy, sum_k log(1 + exp f_k), positive (Wang et al. 2021; SNoJoE eq. 9-10)."""
-    f = _float64(logits)
-    return np.asarray((np.maximum(f, 0) + np.log1p(np.exp(-np.abs(f)))).sum(axis=1))
+
+    use = "The gate of multi-label networks."
+
+    def reference(self, logits: Features, penultimate: Features) -> Score:
+        f = _float64(logits)
+        return np.asarray((np.maximum(f, 0) + np.log1p(np.exp(-np.abs(f)))).sum(axis=1))
+
+    def build(self, g: Graph, logits: str, penultimate: str) -> str:
+        """sum_k max(f_k, 0) + log(1 + e) with e = exp(-|f_k|).
+
+        In float32, 1 + e rounds to u. The lost e - (u - 1) is computed exactly and added to log u, so that the sum
+        keeps its relative precision where all labels are improbable, which is where multi-label images are rejected.
+        """
+        e = g.op("Exp", g.op("Neg", g.op("Abs", logits)))
+        u = g.op("Add", e, 1.0)
+        lost = g.op("Sub", e, g.op("Sub", u, 1.0))
+        softplus = g.op("Sum", g.op("Relu", logits), g.op("Log", u), lost)
+        return g.reduce("ReduceSum", softplus)
 
 
-def nan(logits: Array, penultimate: Array) -> Score:
-    """Negative-aware norm, ||a||_1 / ||a||_0 with ||a||_0 = #{i: a_i > 0} (NAN eq. 9-10); 0 where no a_i > 0."""
-    active = (np.asarray(penultimate) > 0).sum(axis=1)
-    return np.where(active > 0, feature_norm(logits, penultimate) / np.maximum(active, 1), 0.0)
-
-
-def feature_norm(logits: Array, penultimate: Array) -> Score:
+@dataclass(frozen=True)
+class FeatureNorm(Detector):
     """Feature norm, ||a||_1 (NAN section 3)."""
-    return np.asarray(np.abs(_float64(penultimate)).sum(axis=1))
+
+    use = "To see what the count of active features adds to it in `nan`; rarely the best gate."
+
+    def reference(self, logits: Features, penultimate: Features) -> Score:
+        return np.asarray(np.abs(_float64(penultimate)).sum(axis=1))
+
+    def build(self, g: Graph, logits: str, penultimate: str) -> str:
+        return g.reduce("ReduceL1", penultimate)
 
 
-SCORES: dict[str, Callable[..., Score]] = {
-    "msp": msp,
-    "max_logit": max_logit,
-    "energy": energy,
-    "joint_energy": joint_energy,
-    "nan": nan,
-    "feature_norm": feature_norm,
+@dataclass(frozen=True)
+class Nan(Detector):
+    """Negative-aware norm, ||a||_1 / ||a||_0 with ||a||_0 = #{i: a_i > 0} (NAN eq. 9-10); 0 where no a_i > 0."""
+
+    use = "For networks with a projection head, or whose known images switch many activations off."
+
+    def reference(self, logits: Features, penultimate: Features) -> Score:
+        active = (np.asarray(penultimate) > 0).sum(axis=1)
+        return np.where(active > 0, FeatureNorm().reference(logits, penultimate) / np.maximum(active, 1), 0.0)
+
+    def build(self, g: Graph, logits: str, penultimate: str) -> str:
+        """The count c is min(c, 1) / max(c, 1) of the norm."""
+        norm = FeatureNorm().build(g, logits, penultimate)
+        count = g.reduce("ReduceSum", g.op("Cast", g.op("Greater", penultimate, 0.0), to=TensorProto.FLOAT))
+        return g.op("Div", g.op("Mul", norm, g.op("Min", count, 1.0)), g.op("Max", count, 1.0))
+
+
+BASE: dict[str, type[Detector]] = {
+    "msp": Msp,
+    "max_logit": MaxLogit,
+    "energy": Energy,
+    "joint_energy": JointEnergy,
+    "nan": Nan,
+    "feature_norm": FeatureNorm,
 }
 
 
-def compute(
-    logits: Array,
-    penultimate: Array,
-    names: Sequence[str] = tuple(SCORES),
-    parameters: Mapping[str, Mapping[str, float]] | None = None,
-) -> Score:
-    """The columns `names` of the graph's `scores` output.
-
-    Args:
-        logits: (N, K).
-        penultimate: (N, D).
-        names: keys of :data:`SCORES`.
-        parameters: keyword arguments of a score, such as ``{"energy": {"temperature": 0.1}}``.
-
-    Returns:
-        float64 (N, len(names)).
-    """
-    parameters = parameters or {}
-    return np.stack([SCORES[name](logits, penultimate, **parameters.get(name, {})) for name in names], axis=1)
+def base_scores(parameters: Mapping[str, Mapping[str, float]] | None = None) -> dict[str, Detector]:
+    """All of :data:`BASE`, with the parameters of a manifest, such as ``{"energy": {"temperature": 0.1}}``."""
+    return {
+        name: cast(Callable[..., Detector], kind)(**(parameters or {}).get(name, {})) for name, kind in BASE.items()
+    }
 
 
-def _float64(values: Array) -> Score:
+def build_max_probability(g: Graph, logits: str, temperature: float = 1.0) -> str:
+    """max softmax(f / T), in [1/K, 1]."""
+    return g.reduce("ReduceMax", g.op("Softmax", _scaled(g, logits, 1 / temperature), axis=1))
+
+
+def _scaled(g: Graph, tensor: str, factor: float) -> str:
+    return tensor if factor == 1.0 else g.op("Mul", tensor, factor)
+
+
+def _float64(values: Features) -> Array:
     return np.asarray(values, dtype=np.float64)

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from export import head
-from export.detectors import base as scores
+from export.detectors.base import Energy
 from export.detectors.interface import (
     Array,
-    Detector,
     Features,
+    Fitted,
     Score,
     Training,
     check_temperature,
@@ -37,7 +36,7 @@ class DiceSettings:
 
 
 @dataclass(frozen=True)
-class Dice(Detector):
+class Dice(Fitted):
     """T logsumexp(f' / T), f' = (M * W) a + b, where M keeps the weights of largest mean contribution W_kd E[a_d].
 
     Sun & Li 2022, arXiv:2111.09805, section 3; the mean is over the training images, whatever their class. Higher is more
@@ -64,8 +63,8 @@ class Dice(Detector):
 
     def reference(self, logits: Features, penultimate: Features) -> Score:
         sparse = np.asarray(penultimate, dtype=np.float64) @ self.weights.T + self.bias
-        return scores.energy(sparse, penultimate, self.temperature)
+        return Energy(self.temperature).reference(sparse, penultimate)
 
     def build(self, g: Graph, logits: str, penultimate: str) -> str:
         sparse = g.op("Gemm", penultimate, g.float32(self.weights), g.float32(self.bias), transB=1)
-        return head.energy(g, self.temperature, sparse)
+        return Energy(self.temperature).build(g, sparse, penultimate)

@@ -1,4 +1,4 @@
-"""Covariances, exact in float64, and the linear maps under which they become the identity."""
+"""Features on the unit sphere; covariances, exact in float64, and the linear maps under which they become the identity."""
 
 from __future__ import annotations
 
@@ -6,14 +6,27 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from export.detectors.interface import Array
+from export.detectors.interface import Array, Features
 from export.exceptions import ExportError
+from export.graph import Graph
 
 # Directions whose variance is below this share of the largest, in units of the features' standard deviations, are left
 # out: float32 could not tell them from rounding.
 _SMALLEST_VARIANCE = 1e-6
 # A feature that varies by less than this share of its own magnitude is constant to float32.
 _SMALLEST_DEVIATION = 1e-6
+_SMALLEST_NORM = 1e-12
+
+
+def unit(features: Features) -> Array:
+    """a / ||a||_2 of rows (N, D), in float64; a row of zeros stays one."""
+    a = np.asarray(features, dtype=np.float64)
+    return np.asarray(a / np.maximum(np.linalg.norm(a, axis=1, keepdims=True), _SMALLEST_NORM))
+
+
+def build_unit(g: Graph, features: str) -> str:
+    """The same in the graph."""
+    return g.op("Div", features, g.op("Max", g.reduce("ReduceL2", features), _SMALLEST_NORM))
 
 
 def scatter(centred: Iterable[Array]) -> Array:

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from export import head
-from export.detectors.interface import Detector, Features, Score, Training
+from export.detectors.base import FeatureNorm
+from export.detectors.interface import Features, Fitted, Score, Training
 from export.graph import Graph
 
 
 @dataclass(frozen=True)
-class GradNorm(Detector):
+class GradNorm(Fitted):
     """|| d KL(u || softmax f) / dW ||_1 = ||a||_1 ||softmax(f) - 1/K||_1, W the last layer's weights.
 
     Huang et al. 2021, arXiv:2110.00218, eq. 3 and 7 with the L1 norm; for f = W a + b the gradient is the outer product
@@ -34,8 +34,8 @@ class GradNorm(Detector):
         f = np.asarray(logits, dtype=np.float64)
         e = np.exp(f - f.max(axis=1, keepdims=True))
         distance = np.abs(e / e.sum(axis=1, keepdims=True) - 1 / self.classes).sum(axis=1)
-        return np.asarray(np.abs(np.asarray(penultimate, dtype=np.float64)).sum(axis=1) * distance)
+        return np.asarray(FeatureNorm().reference(logits, penultimate) * distance)
 
     def build(self, g: Graph, logits: str, penultimate: str) -> str:
         difference = g.op("Sub", g.op("Softmax", logits, axis=1), 1 / self.classes)
-        return g.op("Mul", head.feature_norm(g, penultimate), g.reduce("ReduceL1", difference))
+        return g.op("Mul", FeatureNorm().build(g, logits, penultimate), g.reduce("ReduceL1", difference))

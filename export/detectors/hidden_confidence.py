@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from export.detectors.interface import Array, Detector, Features, Score, Training
+from export.detectors.interface import Array, Features, Fitted, Score, Training
 from export.graph import Graph
 
 
 @dataclass(frozen=True)
-class HiddenConfidence(Detector):
+class HiddenConfidence(Fitted):
     """max_k (B a)_k with B = sign(W), sign(x) = 1 if x > 0 and -1 otherwise, W (K, D) the last layer's weights.
 
     NAN eq. 3 with l = L, where eq. 2 gives C = W: the confidence that, by theorem 3, the feature norm ||a||_1

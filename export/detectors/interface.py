@@ -1,4 +1,8 @@
-"""What a detector is: fitted on the features of training images, then computed twice, in numpy and in the graph."""
+"""What a detector is: computed twice, in numpy and in the graph; most are fitted on the features of training images first.
+
+To add one, write its file, with its formula, its source and what the score means, and its line in
+:data:`export.detectors.DETECTORS`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -24,41 +28,52 @@ _ROWS = 4096
 
 
 class Detector(ABC):
-    """A fitted detector, a frozen dataclass of its parameters; HIGHER SCORES MEAN MORE IN-DISTRIBUTION.
+    """A column of ``scores``, a frozen dataclass of its parameters; HIGHER SCORES MEAN MORE IN-DISTRIBUTION.
+
+    Attributes:
+        use: a sentence on when to use it.
+    """
+
+    use: ClassVar[str]
+
+    @abstractmethod
+    def reference(self, logits: Features, penultimate: Features) -> Score:
+        """The score in float64, (N,), of logits f (N, K) and penultimate activations a (N, D)."""
+
+    @abstractmethod
+    def build(self, g: Graph, logits: str, penultimate: str) -> str:
+        """Append the same in float32 to a graph; returns the name of a column (N, 1).
+
+        Operators are ones that ONNX Runtime, TensorRT, TensorRT-RTX and OpenVINO all take.
+        """
+
+
+class Fitted(Detector):
+    """A detector whose parameters come from training images, or from the network's last layers.
 
     Attributes:
         needs: what :meth:`fit` looks at beside the last layers: nothing, training images' outputs, or their labels too.
         linear: whether the last layers must be one plain linear layer.
         settings: the hyperparameters' defaults, a frozen dataclass; None where there are none.
         parts: the detectors that this one is composed of; their hyperparameters are its own.
-        use: a sentence on when to use it.
     """
 
     needs: ClassVar[Literal["nothing", "features", "labels"]] = "features"
     linear: ClassVar[bool] = False
     settings: ClassVar[Any] = None
-    parts: ClassVar[tuple[type[Detector], ...]] = ()
-    use: ClassVar[str]
+    parts: ClassVar[tuple[type[Fitted], ...]] = ()
 
     @classmethod
     @abstractmethod
-    def fit(cls, training: Training) -> Detector:
+    def fit(cls, training: Training) -> Fitted:
         """Parameters from the outputs of training images.
 
         Raises:
             ExportError: features, or last layers, from which they don't follow.
         """
 
-    @abstractmethod
-    def reference(self, logits: Features, penultimate: Features) -> Score:
-        """The score in float64, (N,), of logits (N, K) and penultimate activations (N, D)."""
 
-    @abstractmethod
-    def build(self, g: Graph, logits: str, penultimate: str) -> str:
-        """Append the same in float32 to a graph; returns the name of a column (N, 1)."""
-
-
-D = TypeVar("D", bound=Detector)
+F = TypeVar("F", bound=Fitted)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,20 +93,23 @@ class Training:
     labels: Labels
     layers: LastLayers
     seed: int = 0
-    settings: Mapping[type[Detector], Any] = field(default_factory=dict)
-    _fitted: dict[type[Detector], Detector] = field(default_factory=dict, init=False)
+    settings: Mapping[type[Fitted], Any] = field(default_factory=dict)
+    _fitted: dict[type[Fitted], Fitted] = field(default_factory=dict, init=False)
 
-    def fit(self, kind: type[D]) -> D:
+    def fit(self, kind: type[F]) -> F:
         """A detector fitted to these features; once, whoever asks."""
         if kind not in self._fitted:
             self._fitted[kind] = kind.fit(self)
-        fitted = self._fitted[kind]
-        assert isinstance(fitted, kind)
-        return fitted
+        return cast(F, self._fitted[kind])
 
-    def settings_of(self, kind: type[Detector]) -> Any:
+    def settings_of(self, kind: type[Fitted]) -> Any:
         """The hyperparameters of a detector."""
         return self.settings.get(kind, kind.settings)
+
+    def parameters_of(self, kind: type[Fitted]) -> dict[str, float]:
+        """The hyperparameters of a detector and of its parts, by name, as a manifest has them."""
+        settings = map(self.settings_of, (kind, *kind.parts))
+        return {name: value for one in settings if one for name, value in dataclasses.asdict(one).items()}
 
     def with_penultimate(self, penultimate: npt.NDArray[np.float32]) -> Training:
         """The same images with other activations."""

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from export import head
-from export.detectors.interface import Detector, Features, Score, Training
+from export.detectors.base import build_max_probability
+from export.detectors.interface import Features, Fitted, Score, Training
 from export.graph import Graph
 
 
 @dataclass(frozen=True)
-class KlUniform(Detector):
+class KlUniform(Fitted):
     """KL(u || softmax f) = logsumexp(f) - mean(f) - log K, u uniform over K classes; at least 0.
 
     Hendrycks et al. 2019, arXiv:1906.12340; the "KL" of NAN's tables 1 and 3. Higher where the prediction is farther
@@ -35,5 +35,5 @@ class KlUniform(Detector):
 
     def build(self, g: Graph, logits: str, penultimate: str) -> str:
         mean = g.reduce("ReduceMean", g.op("Sub", logits, g.reduce("ReduceMax", logits)))
-        log_top = g.op("Add", g.op("Log", head.max_probability(g, 1.0, logits)), math.log(self.classes))
+        log_top = g.op("Add", g.op("Log", build_max_probability(g, logits)), math.log(self.classes))
         return g.op("Neg", g.op("Add", log_top, mean))

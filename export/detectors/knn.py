@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from export.detectors.interface import Array, Detector, Features, Score, Training, float64_rows
-from export.detectors.unit import build_unit, unit
+from export.detectors.features import build_unit, unit
+from export.detectors.interface import Array, Features, Fitted, Score, Training, float64_rows
 from export.exceptions import ExportError
 from export.graph import Graph
 
@@ -36,7 +36,7 @@ class KnnSettings:
 
 
 @dataclass(frozen=True)
-class Knn(Detector):
+class Knn(Fitted):
     """-||z - z_(k)||_2, z = a / ||a||_2 and z_(k) its k-th nearest neighbour in the bank of training features.
 
     Sun et al. 2022, arXiv:2204.06507, section 3. At most 0; higher, that is nearer, is more in-distribution.

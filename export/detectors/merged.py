@@ -1,19 +1,89 @@
-"""Merged scores: the p-values of several scores as one, the float64 reference for what the exported graph computes.
+"""Merged scores: the p-values of several scores as one more.
 
-A p-value here is a fixed, continuous function of a score, made from reference images (:func:`export.merge.fit`). It is
-no conformal p-value by itself: the promise comes from calibrating the merged score, on other images, like any score.
+A p-value here is a fixed, continuous function of a score, made from reference images (:func:`fit`). It is
+no conformal p-value by itself: the guarantee comes from calibrating the merged score, on other images, like any score.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from runtime.manifest import Merged, PValueCurve
+from export import conformal
+from export.detectors.interface import Detector, Features, Score
+from export.exceptions import ExportError
+from export.graph import Graph
+from runtime.exceptions import CalibrationError
+from runtime.manifest import Merged, MergeMethod, PValueCurve
 
-Score = npt.NDArray[np.float64]
+# Knots of a p-value curve, at geometrically spaced ranks: the relative step of p is the same everywhere.
+KNOTS = 256
+
+
+@dataclass(frozen=True)
+class MergedScore(Detector):
+    """P min_i p_i or P / sum_i 1 / p_i of the p-values of P scores (:func:`merge`)."""
+
+    merged: Merged
+    parts: Mapping[str, Detector]
+
+    def reference(self, logits: Features, penultimate: Features) -> Score:
+        return merge({name: self.parts[name].reference(logits, penultimate) for name in self.merged.parts}, self.merged)
+
+    def build(self, g: Graph, logits: str, penultimate: str) -> str:
+        tensors = {name: self.parts[name].build(g, logits, penultimate) for name in self.merged.parts}
+        p = [_build_p_values(g, tensors[name], curve) for name, curve in self.merged.parts.items()]
+        if self.merged.method == "min":
+            return g.op("Mul", g.op("Min", *p), float(len(p)))
+        return g.op("Div", float(len(p)), g.op("Sum", *(g.op("Div", 1.0, value) for value in p)))
+
+
+@dataclass(frozen=True)
+class Column(Detector):
+    """A part that the graph has already, whatever it was fitted on."""
+
+    tensor: str  # (N, 1)
+
+    def reference(self, logits: Features, penultimate: Features) -> Score:
+        raise ExportError(f"{self.tensor}: what this column was fitted on is not in the file, so it has no reference")
+
+    def build(self, g: Graph, logits: str, penultimate: str) -> str:
+        return self.tensor
+
+
+def fit(scores: npt.NDArray[np.float32], names: Sequence[str], method: MergeMethod) -> Merged:
+    """P-value curves from the scores of reference images.
+
+    Args:
+        scores: float32 (n, P), of in-distribution images that will not set the threshold: only then is the merged score
+            a fixed function of the images that do, and split conformal prediction holds for it as for any score.
+        names: keys of the P scores.
+        method: how p-values are merged (:func:`merge`).
+
+    Raises:
+        CalibrationError: no images, or scores that are not finite.
+    """
+    if not len(scores):
+        raise CalibrationError("no images to take the p-values of merged scores from")
+    conformal.check_finite(scores)
+    curves = {name: _curve(np.sort(scores[:, column])) for column, name in enumerate(names)}
+    return Merged(method, len(scores), curves)
+
+
+def merge(scores: Mapping[str, npt.NDArray[np.floating]], merged: Merged) -> Score:
+    """The merged score (N,) of P scores, each (N,); higher is more in-distribution.
+
+    ``min``: P min_i p_i, Bonferroni's p-value, not capped at 1 so that it still ranks the most typical images.
+    ``harmonic``: P / sum_i 1 / p_i, the harmonic mean (Wilson 2019; Vovk & Wang 2020).
+    """
+    p = np.stack([p_values(scores[name], curve) for name, curve in merged.parts.items()])
+    if merged.method == "min":
+        return np.asarray(len(p) * p.min(axis=0))
+    with np.errstate(divide="ignore"):  # a p-value of 0 merges to 0
+        return np.asarray(len(p) / (1 / p).sum(axis=0))
 
 
 def p_values(scores: npt.NDArray[np.floating], curve: PValueCurve) -> Score:
@@ -28,14 +98,28 @@ def p_values(scores: npt.NDArray[np.floating], curve: PValueCurve) -> Score:
     return np.asarray(below + np.interp(s, knots, curve.heights) - curve.heights[0])
 
 
-def merge(scores: Mapping[str, npt.NDArray[np.floating]], merged: Merged) -> Score:
-    """The merged score (N,) of P scores, each (N,); higher is more in-distribution.
+def _build_p_values(g: Graph, score: str, curve: PValueCurve) -> str:
+    """The same for a score [N, 1]: the sum of what it climbs in each interval between knots, and the tail below."""
+    knots, heights = np.array(curve.knots, np.float32), np.array(curve.heights, np.float64)
+    under = g.op("Relu", g.op("Sub", float(knots[0]), score))
+    p = g.op("Div", float(heights[0]), g.op("Add", g.op("Div", under, curve.tail), 1.0))
+    if len(knots) == 1:
+        return p
+    passed = g.op("Div", g.op("Sub", score, g.constant(knots[None, :-1])), g.constant(np.diff(knots)[None]))
+    share = g.op("Clip", passed, 0.0, 1.0)
+    climbed = g.op("Mul", share, g.constant(np.diff(heights).astype(np.float32)[None]))
+    return g.op("Add", p, g.reduce("ReduceSum", climbed))
 
-    ``min``: P min_i p_i, Bonferroni's p-value, not capped at 1 so that it still ranks the most typical images.
-    ``harmonic``: P / sum_i 1 / p_i, the harmonic mean (Wilson 2019; Vovk & Wang 2020).
-    """
-    p = np.stack([p_values(scores[name], curve) for name, curve in merged.parts.items()])
-    if merged.method == "min":
-        return np.asarray(len(p) * p.min(axis=0))
-    with np.errstate(divide="ignore"):  # a p-value of 0 merges to 0
-        return np.asarray(len(p) / (1 / p).sum(axis=0))
+
+def _curve(ordered: npt.NDArray[np.float32]) -> PValueCurve:
+    """The curve through the conformal p-values (1 + #{reference <= s}) / (n + 1) at the knots s."""
+    n = len(ordered)
+    ranks = np.unique(np.geomspace(1, n, KNOTS).round().astype(np.int64))
+    knots = np.unique(ordered[ranks - 1])
+    apart = np.append(True, np.diff(knots) >= np.finfo(np.float32).tiny)
+    knots = knots[apart]
+    heights = (1 + np.searchsorted(ordered, knots, side="right")) / (n + 1)
+    scale = float(ordered[n // 2]) - float(knots[0])
+    if not scale >= np.finfo(np.float32).tiny:
+        scale = max(abs(float(knots[0])), 1.0)
+    return PValueCurve(tuple(float(str(knot)) for knot in knots), tuple(heights.tolist()), float(np.float32(scale)))

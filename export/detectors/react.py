@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from export import head
-from export.detectors import base as scores
-from export.detectors.interface import Detector, Features, Score, Training, check_temperature
+from export.detectors.base import Energy
+from export.detectors.interface import Features, Fitted, Score, Training, check_temperature
 from export.exceptions import ExportError
 from export.graph import Graph
 from export.last_layers import LastLayers
@@ -32,7 +31,7 @@ class ReactSettings:
 
 
 @dataclass(frozen=True)
-class React(Detector):
+class React(Fitted):
     """T logsumexp(g(min(a, c)) / T), g the last layers and c a percentile of the training activations.
 
     Sun et al. 2021, arXiv:2111.12797, eq. 2 and 8 with the energy score. Higher is more in-distribution. O(K D): the last
@@ -60,11 +59,11 @@ class React(Detector):
 
     def reference(self, logits: Features, penultimate: Features) -> Score:
         rectified = self.rectify(np.asarray(penultimate, dtype=np.float64))
-        return scores.energy(self.layers(rectified), rectified, self.temperature)
+        return Energy(self.temperature).reference(self.layers(rectified), rectified)
 
     def build(self, g: Graph, logits: str, penultimate: str) -> str:
         rectified = self.build_rectified(g, penultimate)
-        return head.energy(g, self.temperature, self.layers.append(g, rectified))
+        return Energy(self.temperature).build(g, self.layers.append(g, rectified), rectified)
 
     def rectify(self, penultimate: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
         """min(a, c), in the precision of a."""

@@ -10,9 +10,8 @@ import numpy.typing as npt
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 
-from export.detectors.features import check_variance, deviations, scatter, whitening
-from export.detectors.interface import Array, Detector, Features, Score, Training, float64_rows
-from export.detectors.unit import build_unit, unit
+from export.detectors.features import build_unit, check_variance, deviations, scatter, unit, whitening
+from export.detectors.interface import Array, Features, Fitted, Score, Training, float64_rows
 from export.exceptions import ExportError
 from export.graph import Graph
 
@@ -31,7 +30,7 @@ class SsdSettings:
 
 
 @dataclass(frozen=True)
-class Ssd(Detector):
+class Ssd(Fitted):
     """-min_m (z - m_m)' P_m (z - m_m), z = a / ||a||_2, m_m and P_m mean and inverse covariance of a k-means cluster.
 
     Sehwag et al. 2021, arXiv:2103.12051, eq. 3. The clusters are found in features divided by their standard deviations,

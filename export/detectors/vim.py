@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from export import head
-from export.detectors import base as scores
+from export.detectors.base import Energy
 from export.detectors.features import scatter
-from export.detectors.interface import Array, Detector, Features, Score, Training, float64_rows
+from export.detectors.interface import Array, Features, Fitted, Score, Training, float64_rows
 from export.exceptions import ExportError
 from export.graph import Graph
 
@@ -32,7 +31,7 @@ class VimSettings:
 
 
 @dataclass(frozen=True)
-class Vim(Detector):
+class Vim(Fitted):
     """logsumexp(f) - alpha ||R' (a - o)||_2: R (D, D - dims) spans the complement of the principal subspace.
 
     Wang et al. 2022, arXiv:2203.10807, section 4: o = -pinv(W) b, the principal subspace is that of the training features
@@ -73,11 +72,11 @@ class Vim(Detector):
 
     def reference(self, logits: Features, penultimate: Features) -> Score:
         virtual = (np.asarray(penultimate, dtype=np.float64) - self.origin) @ self.residual
-        return np.asarray(scores.energy(logits, penultimate) - np.linalg.norm(virtual, axis=1))
+        return np.asarray(Energy().reference(logits, penultimate) - np.linalg.norm(virtual, axis=1))
 
     def build(self, g: Graph, logits: str, penultimate: str) -> str:
         virtual = g.op("MatMul", g.op("Sub", penultimate, g.float32(self.origin)), g.float32(self.residual))
-        return g.op("Sub", head.energy(g, 1.0, logits), g.reduce("ReduceL2", virtual))
+        return g.op("Sub", Energy().build(g, logits, penultimate), g.reduce("ReduceL2", virtual))
 
 
 def _default_dims(features: int) -> int:

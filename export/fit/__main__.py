@@ -4,38 +4,36 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import onnx
 
+from export.arguments import add_run_options
 from export.calibrate.gating import fit_gate, without_gate
 from export.calibrate.options import GateOptions
 from export.detectors import DETECTORS
-from export.detectors.interface import Detector
-from export.exceptions import ExportError
-from export.fit.fitting import attach, fit, observe, training_images, verify, with_provenance
+from export.fit.fitting import fit, observe, training_images, verify, with_provenance, with_scores
+from export.fit.options import check_used, default_settings, parse_names, parse_settings
 from export.last_layers import LastLayers
 from export.leakage import record
 from export.report.guarantee import gate_text
 from export.rewriting import rewrite
 from runtime import bundle
-from runtime.command import run
+from runtime.command import prog, run
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.gate import load_engine
-from runtime.manifest import Manifest
-from train.data import add_strict_option, check
+from train.data import check
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m export.fit",
+        prog=prog(__package__),
         description="Fit detectors on the features that a bundle's own graph outputs for training images, and add them to "
         f"the graph as columns of its scores. The detectors: {', '.join(DETECTORS)}. One that the bundle has already is "
         "replaced. New scores have no calibration yet: without --calibration the bundle rejects everything until "
         "python -m export.calibrate is run.",
-        epilog="Example: python -m export.fit bundles/cifar10 train.tar --detectors react,knn --set knn.bank=0.1 "
+        epilog="Example: %(prog)s bundles/cifar10 train.tar --detectors react,knn --set knn.bank=0.1 "
         "--calibration val.tar@1/2",
     )
     parser.add_argument("bundle", metavar="BUNDLE", type=Path)
@@ -50,76 +48,15 @@ def _parser() -> argparse.ArgumentParser:
         "--detectors", required=True, metavar="NAME,..", help="which, or all that the model's last layers admit"
     )
     parser.add_argument(
-        "--set", action="append", default=[], metavar="DETECTOR.SETTING=VALUE", help=f"repeatable; {_defaults()}"
+        "--set", action="append", default=[], metavar="DETECTOR.SETTING=VALUE", help=f"repeatable; {default_settings()}"
     )
     parser.add_argument(
         "--seed", type=int, default=0, help="of the bank's sample and of k-means (default: %(default)s)"
     )
     parser.add_argument("--calibration", metavar="SOURCE", help="calibrate in the same go, with a gate as before")
     parser.add_argument("--out", type=Path, metavar="BUNDLE", help="directory to write (default: the bundle itself)")
-    add_strict_option(parser)
-    parser.add_argument("--threads", type=int, default=0, help="engine threads (default: one a physical core)")
+    add_run_options(parser)
     return parser
-
-
-def _defaults() -> str:
-    described = (
-        f"{name}.{setting}={value:g}"
-        for name, kind in DETECTORS.items()
-        if kind.settings
-        for setting, value in dataclasses.asdict(kind.settings).items()
-    )
-    return f"defaults: {', '.join(described)}, and for a temperature that of the bundle's energy"
-
-
-def parse_names(option: str) -> list[str]:
-    """The detectors of ``--detectors``, other than ``all``.
-
-    Raises:
-        ExportError: an unknown one, or one that is named twice.
-    """
-    names = option.split(",")
-    for index, name in enumerate(names):
-        if name not in DETECTORS:
-            raise ExportError(f"unknown detector {name!r}; choose from {', '.join(DETECTORS)}")
-        if name in names[:index]:
-            raise ExportError(f"--detectors names {name} twice")
-    return names
-
-
-def parse_settings(options: Iterable[str], manifest: Manifest) -> dict[type[Detector], Any]:
-    """The hyperparameters of every detector that has some: those of ``--set``, otherwise the defaults.
-
-    Raises:
-        ExportError: an option of another form, an unknown setting, or a value out of its range.
-    """
-    settings = {kind: kind.settings for kind in DETECTORS.values() if kind.settings}
-    temperature = manifest.score_parameters.get("energy", {}).get("temperature", 1.0)
-    for detector, defaults in settings.items():
-        if hasattr(defaults, "temperature"):
-            settings[detector] = dataclasses.replace(defaults, temperature=temperature)
-    for option in options:
-        key, equals, text = option.partition("=")
-        name, _, setting = key.partition(".")
-        kind = DETECTORS.get(name)
-        known = dataclasses.asdict(kind.settings) if kind and kind.settings else {}
-        if not (kind and equals and setting in known):
-            raise ExportError(f"--set {option}: expected DETECTOR.SETTING=VALUE; {_defaults()}")
-        try:
-            value = type(known[setting])(text)
-            settings[kind] = dataclasses.replace(settings[kind], **{setting: value})
-        except ValueError as error:
-            raise ExportError(f"--set {option}: {error}") from error
-    return settings
-
-
-def check_used(options: Iterable[str], names: Iterable[str]) -> None:
-    """Raises ExportError for an option of ``--set`` that none of the detectors `names` looks at."""
-    used = {kind for name in names for kind in (DETECTORS[name], *DETECTORS[name].parts)}
-    for option in options:
-        name, _, _ = option.partition(".")
-        if DETECTORS[name] not in used:
-            raise ExportError(f"--set {option}: nothing that is fitted looks at it; add {name} to --detectors")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -139,8 +76,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_used(args.set, names)
     images = training_images(names, manifest, args.source, strict=args.strict)
     training = observe(engine, manifest, layers, images)
-    fitted = fit(names, dataclasses.replace(training, seed=args.seed, settings=settings))
-    manifest = attach(model, manifest, fitted, settings)
+    training = dataclasses.replace(training, seed=args.seed, settings=settings)
+    fitted = fit(names, training)
+    manifest = with_scores(model, manifest, fitted, training)
     engine = OnnxRuntimeCpu(model.SerializeToString(), args.threads)
     found = verify(engine, images, fitted, manifest)
     manifest = with_provenance(manifest, fitted, args.source, len(training.penultimate), args.seed, found)

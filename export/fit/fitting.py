@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from tqdm import tqdm
 
-from export import head
-from export.detectors import DETECTORS
-from export.detectors.interface import Detector, Training
+from export.detectors import DETECTORS, columns
+from export.detectors.interface import Fitted, Training
 from export.exceptions import ExportError
-from export.graph import Graph
 from export.inference import collect
 from export.last_layers import LastLayers
-from runtime.engines.interface import Engine
+from runtime.engines.interface import Engine, Outputs
 from runtime.manifest import Manifest
-from train.data import ImageSet, read, short_name
+from train.data import Images, ImageSet, read, short_name
 
 _SAMPLE = 192  # images that graph and reference are compared on, and a third as many of noise
 _TOLERANCE = 1e-3  # beyond this relative difference the graph computes something else
@@ -60,19 +58,18 @@ def observe(engine: Engine, manifest: Manifest, layers: LastLayers, images: Imag
             np.empty((0, size), np.float32) for size in (len(manifest.labels), manifest.model.features)
         )
         return Training(logits, penultimate, np.empty(0, np.int64), layers)
-    outputs = collect(engine, images.images, penultimate=True, title="features")
-    assert outputs.penultimate is not None
-    finite = np.isfinite(outputs.logits).all(axis=1) & np.isfinite(outputs.penultimate).all(axis=1)
+    outputs, penultimate = _run(engine, images.images, "features")
+    finite = np.isfinite(outputs.logits).all(axis=1) & np.isfinite(penultimate).all(axis=1)
     unusable = np.flatnonzero(np.logical_not(finite))
     if len(unusable):
         raise ExportError(
             f"{len(unusable)} of {len(images)} training images have features that are not finite, such as "
             f"{images.names[unusable[0]]}; the model is unusable"
         )
-    return Training(outputs.logits, outputs.penultimate, images.labels, layers)
+    return Training(outputs.logits, penultimate, images.labels, layers)
 
 
-def fit(names: Sequence[str], examples: Training) -> dict[str, Detector]:
+def fit(names: Sequence[str], examples: Training) -> dict[str, Fitted]:
     """The detectors `names`, fitted, with a progress bar on a terminal.
 
     Raises:
@@ -87,40 +84,29 @@ def fit(names: Sequence[str], examples: Training) -> dict[str, Detector]:
     return fitted
 
 
-def attach(
-    model: onnx.ModelProto, manifest: Manifest, fitted: Mapping[str, Detector], settings: Mapping[type[Detector], Any]
+def with_scores(
+    model: onnx.ModelProto, manifest: Manifest, fitted: Mapping[str, Fitted], training: Training
 ) -> Manifest:
     """Add fitted detectors to a graph, in place, instead of those of the same names; its manifest, without a gate.
 
     Raises:
         ExportError: the file would be larger than a file can be.
     """
-    kept = [name for name in manifest.scores if name not in fitted]
-    tensors = dict(zip(manifest.scores, head.columns(model), strict=True))
-    g = Graph(model)
-    added = [detector.build(g, head.LOGITS, head.PENULTIMATE) for detector in fitted.values()]
-    head.set_columns(model, [*(tensors[name] for name in kept), *added])
+    names = columns.attach(model, fitted, manifest.scores)
     if (size := sum(len(tensor.raw_data) for tensor in model.graph.initializer)) > _LARGEST_FILE:
         raise ExportError(
             f"the graph would have {size / 1e9:.1f} GB and an ONNX file can't have more than 2; make the bank smaller by "
             "--set knn.bank=.."
         )
-    parameters = {name: manifest.score_parameters[name] for name in kept if name in manifest.score_parameters}
-    for name, detector in fitted.items():
-        own: dict[str, float] = {}
-        for kind in (type(detector), *detector.parts):
-            own |= dataclasses.asdict(settings[kind]) if kind in settings else {}
-        parameters |= {name: own} if own else {}
-    return dataclasses.replace(manifest, scores=(*kept, *fitted), score_parameters=parameters, gate=None, parity=None)
+    parameters = {name: own for name, own in manifest.score_parameters.items() if name not in fitted}
+    parameters |= {name: own for name, kind in fitted.items() if (own := training.parameters_of(type(kind)))}
+    return dataclasses.replace(manifest, scores=names, score_parameters=parameters, gate=None, parity=None)
 
 
 def verify(
-    engine: Engine, images: ImageSet | None, fitted: Mapping[str, Detector], manifest: Manifest
+    engine: Engine, images: ImageSet | None, fitted: Mapping[str, Fitted], manifest: Manifest
 ) -> dict[str, float]:
-    """Largest difference between the graph's scores and the float64 references, on some of the images and on noise.
-
-    Relative to the reference's magnitude, or to its median magnitude where it is smaller than that: a score that is a
-    difference of two terms passes through zero.
+    """Largest relative difference between the graph's scores and the float64 references, on some images and on noise.
 
     Raises:
         ExportError: a difference that rounding does not explain.
@@ -129,17 +115,13 @@ def verify(
     sample = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     if images is not None:
         sample = np.concatenate([sample, images.images[:: -(-len(images) // _SAMPLE)]])
-    outputs = collect(engine, sample, penultimate=True, title="verify")
-    assert outputs.penultimate is not None
-    found = {}
-    for name, detector in fitted.items():
-        reference = detector.reference(outputs.logits, outputs.penultimate)
-        scale = np.maximum(np.abs(reference), np.median(np.abs(reference))) + np.finfo(np.float32).tiny
-        difference = np.abs(outputs.scores[:, manifest.scores.index(name)] - reference) / scale
-        found[name] = float(difference.max())
-        if not found[name] <= _TOLERANCE:
+    outputs, penultimate = _run(engine, sample, "verify")
+    scores = outputs.scores[:, [manifest.scores.index(name) for name in fitted]]
+    _, found = columns.verify(fitted, scores, outputs.logits, penultimate)
+    for name, difference in found.items():
+        if not difference <= _TOLERANCE:
             raise ExportError(
-                f"{name}: the graph differs from the float64 reference by {found[name]:.2g} (relative); "
+                f"{name}: the graph differs from the float64 reference by {difference:.2g} (relative); "
                 "the features are of a range that float32 can't handle"
             )
     return found
@@ -147,7 +129,7 @@ def verify(
 
 def with_provenance(
     manifest: Manifest,
-    fitted: Mapping[str, Detector],
+    fitted: Mapping[str, Fitted],
     source: str | None,
     images: int,
     seed: int,
@@ -160,3 +142,11 @@ def with_provenance(
         if detector.needs != "nothing" and source is not None:
             detectors[name] |= {"source": short_name(source), "images": images, "seed": seed}
     return dataclasses.replace(manifest, provenance={**manifest.provenance, "detectors": detectors})
+
+
+def _run(engine: Engine, images: Images, title: str) -> tuple[Outputs, npt.NDArray[np.float32]]:
+    """Outputs, and the penultimate activations among them."""
+    outputs = collect(engine, images, penultimate=True, title=title)
+    if outputs.penultimate is None:
+        raise ExportError("the graph does not output its penultimate activations")
+    return outputs, outputs.penultimate

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pickle
+import sys
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -127,6 +128,8 @@ class WithPenultimate(nn.Module):
 
 def _call_factory(target: str) -> nn.Module:
     module_name, _, factory_name = target.partition(":")
+    if (here := str(Path.cwd())) not in sys.path:  # the command `oodgate` does not look where it is typed
+        sys.path.append(here)
     try:
         factory = getattr(importlib.import_module(module_name), factory_name)
     except Exception as error:  # a foreign module may raise anything

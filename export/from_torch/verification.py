@@ -8,13 +8,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from export.detectors import base as scores
-from export.detectors import merged as merge
+from export.detectors import columns
+from export.detectors.base import base_scores
+from export.detectors.interface import Array, Detector
+from export.detectors.merged import MergedScore
 from export.exceptions import ExportError
 from export.from_torch.backbone import Backbone
 from export.inference import BATCH, collect
-from runtime.engines.interface import Engine
-from runtime.manifest import Manifest
+from runtime.engines.interface import Engine, Outputs
+from runtime.manifest import GateSpec, Manifest
 from runtime.rule import Rule
 from train.data import Images, batches
 
@@ -29,8 +31,8 @@ class Verification:
     Attributes:
         images: how many were compared.
         max_logit_difference: largest absolute difference of a logit.
-        max_score_difference: for each score, largest difference between the graph's value and the float64 reference
-            on torch's activations, relative to the reference's magnitude.
+        max_score_difference: for each score, largest relative difference between the graph's value and the float64
+            reference on torch's activations (:func:`export.detectors.columns.verify`).
         decision_flips: images that one accepts and the other rejects, among those whose gate score is farther from
             the threshold than the largest difference of that score. (A calibration image lies exactly on it.) Where
             thresholds go by class, among those that both predict as the same class.
@@ -57,34 +59,34 @@ def verify(backbone: Backbone, engine: Engine, manifest: Manifest, images: Image
             f"the exported graph's logits differ from torch's by {logit_difference:.3g}; "
             "the model may depend on state or randomness that the export does not see"
         )
-    reference = _reference(logits, penultimate, manifest)
-    difference = np.abs(outputs.scores - reference)
-    relative = (difference / np.maximum(np.abs(reference), np.finfo(np.float32).tiny)).max(axis=0)
+    expected, relative = columns.verify(_detectors(manifest), outputs.scores, logits, penultimate)
     flips = None
     if manifest.gate:
-        column, classes = manifest.scores.index(manifest.gate.score), logits.argmax(axis=1)
-        own = Rule.of(manifest)
-        distance = np.abs(reference[:, column] - own.thresholds(classes))
-        differs = own.verified(outputs) != own.accepts(logits, reference)
-        if manifest.gate.classes:  # logits that differ by rounding alone may have another maximum
-            differs &= outputs.logits.argmax(axis=1) == classes
-        flips = int((differs & (distance > difference[:, column].max())).sum())
+        flips = _flips(manifest, manifest.gate, outputs, logits, expected)
         if flips:
             raise ExportError(f"{flips} of {len(images)} decisions of the exported graph differ from torch's")
-    return Verification(
-        len(images), logit_difference, dict(zip(manifest.scores, relative.tolist(), strict=True)), flips
-    )
+    return Verification(len(images), logit_difference, relative, flips)
 
 
-def _reference(
-    logits: npt.NDArray[np.float32], penultimate: npt.NDArray[np.float32], manifest: Manifest
-) -> npt.NDArray[np.float64]:
-    """Every column of ``scores`` in float64."""
-    base = [name for name in manifest.scores if name not in manifest.merged]
-    values = scores.compute(logits, penultimate, base, manifest.score_parameters)
-    columns = {name: values[:, i] for i, name in enumerate(base)}
-    columns |= {name: merge.merge(columns, merged) for name, merged in manifest.merged.items()}
-    return np.stack([columns[name] for name in manifest.scores], axis=1)
+def _flips(
+    manifest: Manifest, gate: GateSpec, outputs: Outputs, logits: npt.NDArray[np.float32], expected: Array
+) -> int:
+    """How many decisions differ, as :class:`Verification` counts them."""
+    own, classes = Rule(manifest.labels, manifest.scores, gate), logits.argmax(axis=1)
+    distance = np.abs(expected[:, own.column] - own.thresholds(classes))
+    explained = np.abs(outputs.scores - expected)[:, own.column].max()
+    accepted = own.accepts(outputs.logits, outputs.scores) if outputs.accept is None else outputs.accept
+    differs = accepted != own.accepts(logits, expected)
+    if gate.classes:  # logits that differ by rounding alone may have another maximum
+        differs &= outputs.logits.argmax(axis=1) == classes
+    return int((differs & (distance > explained)).sum())
+
+
+def _detectors(manifest: Manifest) -> dict[str, Detector]:
+    """The scores that an export has: the base ones, and those merged of them."""
+    base = base_scores(manifest.score_parameters)
+    merged = {name: MergedScore(spec, base) for name, spec in manifest.merged.items()}
+    return {name: (base | merged)[name] for name in manifest.scores}
 
 
 @torch.inference_mode()

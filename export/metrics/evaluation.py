@@ -14,7 +14,7 @@ from export import conformal
 from export.metrics.detection import Detection, DetectionIntervals, detection, detection_intervals
 from export.metrics.intervals import Interval, share
 from export.metrics.multilabel import MeanAveragePrecision, mean_average_precision
-from export.metrics.observation import Observed
+from export.metrics.observation import Observed, gate_of
 from export.metrics.selective import RiskCoverage, risk_coverage
 from runtime.bundle import MODEL
 from runtime.manifest import GateSpec, Manifest
@@ -87,9 +87,12 @@ class Evaluation:
 
 
 def evaluate(manifest: Manifest, known: Observed, unknown: Mapping[str, Observed]) -> Evaluation:
-    """The figures of a calibrated bundle from what it made of in-distribution and, by name, other images."""
-    gate = manifest.gate
-    assert gate is not None, "evaluate needs a calibrated bundle"
+    """The figures of a calibrated bundle from what it made of in-distribution and, by name, other images.
+
+    Raises:
+        ExportError: a bundle that is not calibrated.
+    """
+    gate = gate_of(manifest)
     return Evaluation(
         model=manifest.model.name,
         sha256=manifest.files[MODEL].sha256,

@@ -8,15 +8,15 @@ import numpy as np
 import numpy.typing as npt
 
 from export import leakage
-from export.detectors import base as scores
+from export.detectors.base import Msp
 from export.exceptions import ExportError
 from export.inference import stream
 from runtime.engines.interface import Engine, Outputs
-from runtime.manifest import Manifest
+from runtime.manifest import GateSpec, Manifest
 from runtime.rule import Rule
 from train.data import ImageSet, Labels, short_name
 
-LOWEST = np.finfo(np.float32).min
+LOWEST = np.finfo(np.float32).min  # stands for a score that is not finite
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,17 @@ class Observed:
 
     def __len__(self) -> int:
         return len(self.accept)
+
+
+def gate_of(manifest: Manifest) -> GateSpec:
+    """The gate of a bundle that is evaluated.
+
+    Raises:
+        ExportError: it is not calibrated.
+    """
+    if manifest.gate is None:
+        raise ExportError(f"{manifest.model.name} has no threshold yet: run python -m export.calibrate BUNDLE SOURCE")
+    return manifest.gate
 
 
 def observe(
@@ -102,5 +113,5 @@ def _observe(
 
 def _confidence(outputs: Outputs, temperature: float) -> npt.NDArray[np.float64]:
     with np.errstate(invalid="ignore"):
-        largest = scores.msp(outputs.logits / temperature, outputs.scores)
+        largest = Msp().reference(outputs.logits / temperature, outputs.scores)
     return np.where(np.isfinite(largest), largest, 0.0)

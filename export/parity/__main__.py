@@ -9,25 +9,21 @@ from pathlib import Path
 
 import onnx
 
-from export.evaluate.__main__ import parse_ood
+from export.arguments import add_run_options, check_writable, parse_ood
 from export.exceptions import ExportError
-from export.from_torch.classifier import from_checkpoint
 from export.parity.comparison import Artifact, check_comparable, compare_artifacts
-from export.parity.plot import scatter
-from export.parity.report import report
-from export.parity.torch_engine import TorchEngine
-from runtime.command import run
+from export.parity.report import report, scatter
+from runtime.command import prog, run
 from runtime.gate import Gate
-from train.data import add_strict_option
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m export.parity",
+        prog=prog(__package__),
         description="Compare two artifacts of one classifier image by image, such as its fp32 and its int8 bundle: logits, "
         "scores, predicted classes, and decisions, each at its own threshold and both at either's; and, with --ood, how "
         "well both detect.",
-        epilog="Example: python -m export.parity bundles/cifar10 bundles/cifar10-int8 val.tar@2/2 --ood textures=dtd/",
+        epilog="Example: %(prog)s bundles/cifar10 bundles/cifar10-int8 val.tar@2/2 --ood textures=dtd/",
     )
     parser.add_argument(
         "a",
@@ -43,8 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--plot", type=Path, metavar="FILE", help="write a scatter plot of the gates' scores here, as PNG"
     )
-    add_strict_option(parser)
-    parser.add_argument("--threads", type=int, default=0, help="engine threads (default: one a physical core)")
+    add_run_options(parser)
     return parser
 
 
@@ -54,19 +49,26 @@ def _artifacts(args: argparse.Namespace) -> tuple[Artifact, Artifact]:
     if not args.a.is_file():
         first = Gate.load(args.a, threads=args.threads)
         return Artifact(str(args.a), first.engine, first.manifest), b
-    classifier = from_checkpoint(args.a)
-    check_comparable(classifier, b.manifest)
-    model = onnx.load_from_string(second.bundle.model)
-    engine = TorchEngine(classifier, model, b.manifest, second.engine.signature)
-    return Artifact(str(args.a), engine, b.manifest), b
+    return _checkpoint(args.a, second), b
+
+
+def _checkpoint(path: Path, gate: Gate) -> Artifact:
+    """A checkpoint run by torch, which two bundles are compared without, with the scores and the gate of a bundle."""
+    try:
+        from export.from_torch.classifier import from_checkpoint
+        from export.from_torch.engine import TorchEngine
+    except ModuleNotFoundError as error:
+        raise ExportError(f"{path}: a checkpoint needs {error.name}: pip install 'oodgate[export]'") from error
+    classifier = from_checkpoint(path)
+    check_comparable(classifier, gate.manifest)
+    model = onnx.load_from_string(gate.bundle.model)
+    return Artifact(str(path), TorchEngine(classifier, model, gate.manifest, gate.engine.signature), gate.manifest)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     ood = parse_ood(args.ood)
-    for option, file in (("--json", args.json), ("--markdown", args.markdown), ("--plot", args.plot)):
-        if file and not file.parent.is_dir():
-            raise ExportError(f"{option} {file}: there is no directory {file.parent}")
+    check_writable({"--json": args.json, "--markdown": args.markdown, "--plot": args.plot})
     a, b = _artifacts(args)
     compared = compare_artifacts(a, b, args.source, ood, strict=args.strict)
     for warning in compared.warnings:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from export import leakage
 from export.exceptions import ExportError
-from export.from_torch.classifier import Classifier
 from export.metrics.evaluation import Evaluation, evaluate
 from export.metrics.observation import Observed, observe, observe_known
 from export.parity.difference import Difference, compare
 from runtime.engines.interface import Engine, Outputs
-from runtime.manifest import Manifest
+from runtime.manifest import InputSpec, Manifest, Task
 from train.data import ImageSet, check, read
 from train.exceptions import DataError
 
@@ -64,7 +63,20 @@ class Compared:
     warnings: tuple[str, ...]
 
 
-def check_comparable(a: Manifest | Classifier, b: Manifest) -> None:
+class Described(Protocol):
+    """What a classifier sees and names: a manifest, or a classifier of torch."""
+
+    @property
+    def task(self) -> Task: ...
+
+    @property
+    def labels(self) -> tuple[str, ...]: ...
+
+    @property
+    def input(self) -> InputSpec: ...
+
+
+def check_comparable(a: Described, b: Described) -> None:
     """Raises ExportError unless both see images alike and name the same classes."""
     for name, mine, others in (("task", a.task, b.task), ("labels", a.labels, b.labels), ("input", a.input, b.input)):
         if mine != others:
@@ -114,7 +126,8 @@ def _observe(artifact: Artifact, name: str, source: str, images: ImageSet) -> Ob
 
 
 def _outputs(observed: Observed) -> Outputs:
-    assert observed.logits is not None
+    if observed.logits is None:
+        raise ExportError(f"{observed.source}: its images were observed without their logits")
     return Outputs(observed.logits, observed.scores)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from export.exceptions import ExportError
-from export.metrics.observation import LOWEST
+from export.metrics.observation import LOWEST, gate_of
 from runtime.engines.interface import Outputs
 from runtime.manifest import GateSpec, Manifest, Parity
 from runtime.rule import Rule
@@ -91,10 +91,9 @@ def compare(source: str, a: Manifest, mine: Outputs, b: Manifest, others: Output
     """The differences of two calibrated artifacts, from what they made of the same images.
 
     Raises:
-        ExportError: logits that are not finite.
+        ExportError: an artifact that is not calibrated, or logits that are not finite.
     """
-    assert a.gate is not None, "compare needs calibrated artifacts"
-    assert b.gate is not None, "compare needs calibrated artifacts"
+    gates = gate_of(a), gate_of(b)
     for manifest, outputs in ((a, mine), (b, others)):
         if not np.isfinite(outputs.logits).all():
             raise ExportError(
@@ -102,8 +101,8 @@ def compare(source: str, a: Manifest, mine: Outputs, b: Manifest, others: Output
             )
     shared = [name for name in a.scores if name in b.scores]
     columns = {name: (mine.scores[:, a.scores.index(name)], others.scores[:, b.scores.index(name)]) for name in shared}
-    same = a.gate.score == b.gate.score
-    own = _accept(a, mine, a.gate), _accept(b, others, b.gate)
+    same = gates[0].score == gates[1].score
+    own = _accept(a, mine, gates[0]), _accept(b, others, gates[1])
     return Difference(
         source=source,
         images=len(mine.logits),
@@ -111,8 +110,8 @@ def compare(source: str, a: Manifest, mine: Outputs, b: Manifest, others: Output
         scores={name: _spread(*pair) for name, pair in columns.items()},
         label_agreement=float((mine.logits.argmax(axis=1) == others.logits.argmax(axis=1)).mean()),
         flips=_flips(*own),
-        flips_with_a_threshold=_flips(own[0], _accept(b, others, a.gate)) if same else None,
-        flips_with_b_threshold=_flips(_accept(a, mine, b.gate), own[1]) if same else None,
+        flips_with_a_threshold=_flips(own[0], _accept(b, others, gates[0])) if same else None,
+        flips_with_b_threshold=_flips(_accept(a, mine, gates[1]), own[1]) if same else None,
     )
 
 

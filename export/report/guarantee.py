@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from export import conformal
-from export.calibrate.calibration import ALPHAS
 from export.report.table import layout
 from runtime.manifest import Choice, Confidence, GateSpec, Manifest, Task
 
@@ -15,7 +14,7 @@ def gate_text(manifest: Manifest, *, markdown: bool = False) -> str:
     gate = manifest.gate
     if gate is None:
         return "Not calibrated: the file rejects everything. Run `python -m export.calibrate BUNDLE DIR|TAR`."
-    paragraphs = [_promise(gate), _operating_points(gate)]
+    paragraphs = [_guarantee(gate), _operating_points(gate)]
     if gate.class_conditional:
         paragraphs += _classes_text(gate, manifest.labels, markdown)
     if gate.score in manifest.merged:
@@ -32,7 +31,7 @@ def gate_text(manifest: Manifest, *, markdown: bool = False) -> str:
     return "\n\n".join(paragraphs)
 
 
-def _promise(gate: GateSpec) -> str:
+def _guarantee(gate: GateSpec) -> str:
     low, high = gate.tpr_interval
     if gate.class_conditional:
         return (
@@ -56,7 +55,7 @@ def _operating_points(gate: GateSpec) -> str:
     text = (
         f"Operating points: alpha = {', '.join(f'{alpha:g}' for alpha in gate.alphas)}; {gate.alpha:g} is the default."
     )
-    if missing := sorted(set(ALPHAS) - set(gate.alphas)):
+    if missing := sorted(set(conformal.ALPHAS) - set(gate.alphas)):
         needs = ", ".join(f"{alpha:g} (needs {conformal.smallest(alpha)} images)" for alpha in missing)
         text += f" Left out, for want of calibration images: {needs}."
     return text

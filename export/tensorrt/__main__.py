@@ -7,23 +7,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from export.exceptions import ExportError
-from export.tensorrt.attach import add_engine
-from export.tensorrt.check import check_engines
+from export.tensorrt.attach import add_engine, check_engines
 from export.tensorrt.options import add_tensorrt_options, build_options
 from runtime.bundle import Bundle
-from runtime.command import run
+from runtime.command import prog, run
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m export.tensorrt",
+        prog=prog(__package__),
         description="Build a TensorRT or TensorRT-RTX engine from a bundle's graph, check it, and put it into the bundle.",
-        epilog="Example: python -m export.tensorrt bundles/cifar10 --tensorrt rtx --sm 89,120",
+        epilog="Example: %(prog)s bundles/cifar10 --tensorrt rtx --sm 89,120",
     )
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="directory that python -m export wrote")
-    what = parser.add_argument_group("engine")
-    add_tensorrt_options(what)
-    what.add_argument("--check", action="store_true", help="check the engines that are there; needs no GPU")
+    add_tensorrt_options(parser)
+    parser.add_argument("--check", action="store_true", help="check the engines that are there; needs no GPU")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""An engine's place in a bundle: a file of its own, a typed entry, its hash."""
+"""An engine's place in a bundle: a file of its own, a typed entry, its hash; and whether an installed runtime runs it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ import dataclasses
 import time
 from pathlib import Path
 
+from export.exceptions import ExportError
 from export.tensorrt.build import Built, build
+from export.tensorrt.log import recorder
 from export.tensorrt.options import BuildOptions
 from runtime import bundle
 from runtime.bundle import Bundle
+from runtime.engines.gpu import find_gpu
+from runtime.engines.trt.library import check_release, check_validity, load_library
+from runtime.exceptions import EngineError
 from runtime.gate import load_engine
 from runtime.manifest import EngineSpec
 
@@ -55,6 +60,27 @@ def attach(to: Bundle, built: Built) -> tuple[Bundle, str]:
     engines = {other: kept for other, kept in to.manifest.engines.items() if other not in replaced}
     manifest = dataclasses.replace(to.manifest, files={**files, name: entry}, engines={**engines, name: spec})
     return bundle.update(to, manifest, {name: built.data}), name
+
+
+def check_engines(of: Bundle) -> list[str]:
+    """One line an engine: release, header and, where there is a GPU, whether it runs there.
+
+    Raises:
+        ExportError: the bundle has none.
+        EngineError: one must not be used, or its runtime is not installed.
+    """
+    if not of.manifest.engines:
+        raise ExportError(f"{of.path} has no engines; build one with --tensorrt rtx or full")
+    try:
+        gpu = bool(find_gpu())
+    except EngineError:
+        gpu = False
+    for name, spec in of.manifest.engines.items():
+        library = load_library(spec.runtime)
+        check_release(name, spec, library)
+        silent = recorder(library)  # without a GPU the runtime complains of that too
+        check_validity(name, of.read(name), library, library.Runtime(silent), gpu=gpu)
+    return [describe(of, name) for name in of.manifest.engines]
 
 
 def _place(spec: EngineSpec) -> tuple[object, ...]:

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from export.calibrate.gating import QUANTISATION
 from export.exceptions import ExportError
-from export.tensorrt.log import recorder
+from export.leakage import QUANTISATION
+from export.tensorrt.log import monitor, recorder
 from export.tensorrt.options import BuildOptions
-from export.tensorrt.progress import monitor
 from export.tensorrt.report import Report, read_report
 from runtime import atomic
 from runtime.bundle import MODEL, Bundle

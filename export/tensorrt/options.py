@@ -40,8 +40,9 @@ class BuildOptions:
     hardware_compatible: bool = False
 
 
-def add_tensorrt_options(group: argparse._ArgumentGroup) -> None:
-    """Add the options, ``--tensorrt`` first."""
+def add_tensorrt_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options as a group, ``--tensorrt`` first."""
+    group = parser.add_argument_group("TensorRT engine")
     group.add_argument(
         "--tensorrt",
         choices=sorted(RUNTIMES),

@@ -8,9 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import gpu
-from benchmarks.engine_report import Case, Findings
-from benchmarks.gpu import engine_run, engines, exported, in_precision, main, measure, pictures, timed, without_scores
+from benchmarks.gpu import __main__ as command
+from benchmarks.gpu import calls, timing
+from benchmarks.gpu.__main__ import main
+from benchmarks.gpu.calls import Floats, Run, engine_run, engines
+from benchmarks.gpu.graphs import Images, exported, in_precision, pictures, without_scores
+from benchmarks.gpu.report import Case, Findings
+from benchmarks.gpu.timing import copies, difference, measure, timed
 from export.convert.int8 import Target
 from export.exceptions import ExportError
 from export.tensorrt.build import Built
@@ -69,10 +73,11 @@ def test_the_gpu_part_on_a_made_up_gpu(
 
     network = exported("resnet20", InputSpec(32, 32, SPEC.mean, SPEC.std), tmp_path)
     request.getfixturevalue("library")  # now: torch's exporter looks for a real tensorrt
-    monkeypatch.setattr(gpu, "exported", lambda *_: network)
-    monkeypatch.setattr(gpu, "find_gpu", lambda: Gpu("Made-up 4090", 89, "13.0"))
-    monkeypatch.setattr(gpu, "build", built)
-    monkeypatch.setattr(gpu, "_CALLS", 5)
+    monkeypatch.setattr(command, "exported", lambda *_: network)
+    for module in (command, calls):
+        monkeypatch.setattr(module, "find_gpu", lambda: Gpu("Made-up 4090", 89, "13.0"))
+    monkeypatch.setattr(calls, "build", built)
+    monkeypatch.setattr(timing, "_CALLS", 5)
     out = tmp_path / "gpu"
     arguments = ["--arch", "resnet20", "--precision", "fp32", "--batch", "1", "3", "--seconds", "0.01"]
     assert main([*arguments, "--out", str(out)]) == 0
@@ -91,14 +96,14 @@ def test_the_gpu_part_on_a_made_up_gpu(
     page = out.with_suffix(".md").read_text()
     assert page.startswith("# Engines on Made-up 4090")
     assert "- torch (resnet20, fp32): torch " in page
-    gpu.copies.cache_clear()
+    copies.cache_clear()
 
 
 def test_without_a_gpu_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     def none() -> None:
         raise EngineError("no NVIDIA GPU here: made up")
 
-    monkeypatch.setattr(gpu, "find_gpu", none)
+    monkeypatch.setattr(command, "find_gpu", none)
     with pytest.raises(EngineError, match="no NVIDIA GPU here: made up; --cpu times what needs none"):
         main([])
 
@@ -109,7 +114,7 @@ def test_an_engine_that_is_not_there_is_left_out_with_the_reason(
     def none() -> None:
         raise EngineError("no NVIDIA GPU here: made up")
 
-    for module in (gpu, gpu.selection.providers):
+    for module in (calls, calls.selection.providers):
         monkeypatch.setattr(module, "find_gpu", none)
     findings = Findings(tmp_path / "gpu", {"cpu": "made up"})
     names = ("onnxruntime-cuda", "onnxruntime-cpu")
@@ -125,7 +130,7 @@ def test_an_engine_that_is_not_there_is_left_out_with_the_reason(
 def test_what_fails_at_one_batch_size_is_timed_at_the_others(shared_bundle: Bundle, tmp_path: Path) -> None:
     cpu = engine_run(OnnxRuntimeCpu(shared_bundle.model, 1))
 
-    def run(images: gpu.Images) -> tuple[gpu.Floats, gpu.Floats | None]:
+    def run(images: Images) -> tuple[Floats, Floats | None]:
         if len(images) == 2:
             raise RuntimeError("out of memory\nat length")
         return cpu(images)
@@ -167,26 +172,26 @@ def test_other_precisions_compute_nearly_the_same(tmp_path: Path) -> None:
 def test_what_computes_something_else_is_not_timed(shared_bundle: Bundle) -> None:
     cpu, images = OnnxRuntimeCpu(shared_bundle.model, 1), calibration_images(9)
     run = engine_run(cpu)
-    assert gpu.difference(run, cpu, images) < 1e-6
+    assert difference(run, cpu, images) < 1e-6
     with pytest.raises(ExportError, match="the logits differ from the CPU's by"):
-        gpu.difference(lambda batch: (-run(batch)[0], None), cpu, images)
+        difference(lambda batch: (-run(batch)[0], None), cpu, images)
     with pytest.raises(ExportError, match="the scores differ from the CPU's by"):
-        gpu.difference(lambda batch: (run(batch)[0], -cpu.run(batch).scores), cpu, images)
+        difference(lambda batch: (run(batch)[0], -cpu.run(batch).scores), cpu, images)
 
-    def last_is_wrong(batch: gpu.Images) -> tuple[gpu.Floats, gpu.Floats | None]:
+    def last_is_wrong(batch: Images) -> tuple[Floats, Floats | None]:
         logits = cpu.run(batch).logits
         logits[-1] = -logits[-1]
         return logits, None
 
     with pytest.raises(ExportError, match="the logits differ from the CPU's by"):
-        gpu.difference(last_is_wrong, cpu, images)
+        difference(last_is_wrong, cpu, images)
 
 
 def test_calls_are_timed_in_turns() -> None:
     order: list[str] = []
 
-    def call(name: str) -> gpu.Run:
-        def run(_: gpu.Images) -> tuple[gpu.Floats, gpu.Floats | None]:
+    def call(name: str) -> Run:
+        def run(_: Images) -> tuple[Floats, Floats | None]:
             order.append(name)
             return np.empty((0, 3), np.float32), None
 

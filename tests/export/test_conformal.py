@@ -11,9 +11,10 @@ import pytest
 from scipy import stats
 
 from export import conformal
-from export.conformal import MAX_STORED, p_values, rank, stored_ranks, threshold
+from export.conformal import MAX_STORED, rank, stored_ranks, threshold
 from runtime.exceptions import CalibrationError
 from runtime.rule import p_value
+from tests.p_values import p_values
 
 Array = npt.NDArray[np.float64]
 

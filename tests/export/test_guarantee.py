@@ -15,10 +15,9 @@ import numpy.typing as npt
 import pytest
 from scipy import stats
 
-from export import conformal, merge
+from export import conformal
 from export.calibrate.calibration import calibrate, max_rejection, tpr_interval
-from export.detectors.merged import merge as merged_score
-from export.detectors.merged import p_values
+from export.detectors.merged import fit, merge, p_values
 from runtime.manifest import GateSpec, Manifest, MergeMethod, ModelSpec, PValueCurve
 from tests.small import LABELS, SPEC
 
@@ -129,8 +128,8 @@ def test_a_merged_score_has_the_promise_too(method: MergeMethod, rng: np.random.
     grid = (np.arange(1000) + 0.5) / 1000
     for i in range(SETS):
         scores = rng.random((held + n, 2), dtype=np.float32)
-        merged = merge.fit(scores[:held], ("a", "b"), method)
-        values = merged_score({"a": scores[held:, 0], "b": scores[held:, 1]}, merged)
+        merged = fit(scores[:held], ("a", "b"), method)
+        values = merge({"a": scores[held:, 0], "b": scores[held:, 1]}, merged)
         threshold = conformal.threshold(values, alpha)
         a, b = merged.parts.values()
         if method == "min":  # 2 p < t or 2 q < t

@@ -13,7 +13,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from export import head
-from export.detectors import base as scores
+from export.detectors.base import BASE, base_scores
+from export.detectors.columns import attach
+from export.detectors.interface import Detector
 
 Array = npt.NDArray[np.float32]
 
@@ -29,9 +31,20 @@ def attached(classes: int, features: int, temperature: float = 1.0) -> onnx.Mode
     ]
     graph = helper.make_graph([], "head", inputs, [])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    head.attach(model, {"energy": {"temperature": temperature}})
+    attach(model, at(temperature))
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def at(temperature: float) -> dict[str, Detector]:
+    """The base scores, the energy at a temperature."""
+    return base_scores({"energy": {"temperature": temperature}})
+
+
+def references(logits: Array, penultimate: Array, temperature: float = 1.0) -> npt.NDArray[np.float64]:
+    """The columns in float64."""
+    detectors = at(temperature).values()
+    return np.stack([detector.reference(logits, penultimate) for detector in detectors], axis=1)
 
 
 def run(model: onnx.ModelProto, logits: npt.ArrayLike, penultimate: npt.ArrayLike, **feeds: Any) -> tuple[Array, Any]:
@@ -46,7 +59,7 @@ def check(logits: npt.ArrayLike, penultimate: npt.ArrayLike, temperature: float 
     """Every score is within 1e-5, relative, of its reference; returns the scores."""
     logits, penultimate = np.asarray(logits, np.float32), np.asarray(penultimate, np.float32)
     found, _ = run(attached(logits.shape[1], penultimate.shape[1], temperature), logits, penultimate)
-    reference = scores.compute(logits, penultimate, KEYS, {"energy": {"temperature": temperature}})
+    reference = references(logits, penultimate, temperature)
     assert found.shape == reference.shape
     for column, key in enumerate(KEYS):
         np.testing.assert_allclose(found[:, column], reference[:, column], rtol=1e-5, err_msg=key)
@@ -62,7 +75,7 @@ def features(rng: np.random.Generator, count: int, size: int = 16) -> Array:
 
 
 def test_the_columns_are_the_contracts() -> None:
-    assert tuple(head.SCORES) == KEYS
+    assert tuple(BASE) == KEYS
 
 
 @pytest.mark.parametrize("temperature", [0.1, 1.0, 10.0])
@@ -270,42 +283,6 @@ def test_a_gate_without_classes_may_follow() -> None:
     assert "ArgMax" not in {node.op_type for node in model.graph.node}
     _, accept = run(model, [[2.5, 0, 0], [0, 3, 0]], np.ones((2, 2)))
     assert accept.tolist() == [False, True]
-
-
-# --- columns
-
-
-@pytest.mark.parametrize("temperature", [0.05, 1.0, 20.0])
-def test_the_temperature_can_be_set_again(temperature: float, rng: np.random.Generator) -> None:
-    model = attached(10, 16, temperature=0.5)
-    head.set_temperature(model, ENERGY, temperature)
-    onnx.checker.check_model(model, full_check=True)
-    logits, penultimate = rng.normal(3, 4, (50, 10)).astype(np.float32), features(rng, 50)
-    found, accept = run(model, logits, penultimate)
-    reference = scores.compute(logits, penultimate, KEYS, {"energy": {"temperature": temperature}})
-    np.testing.assert_allclose(found, reference, rtol=1e-5)
-    assert not accept.any()  # a threshold of the old scores would mean nothing
-
-
-def test_nothing_of_an_earlier_temperature_stays() -> None:
-    model = attached(3, 4)
-    sizes = []
-    for temperature in (0.1, 0.2, 0.3):
-        head.set_temperature(model, ENERGY, temperature)
-        sizes.append((len(model.graph.node), len(model.graph.initializer), len(model.graph.input)))
-    assert sizes == [sizes[0]] * 3
-
-
-def test_columns_may_be_taken_away_and_put_in_another_order(rng: np.random.Generator) -> None:
-    model = attached(3, 4)
-    columns = head.columns(model)
-    assert len(columns) == len(KEYS)
-    head.set_columns(model, [columns[5], columns[0]])
-    onnx.checker.check_model(model, full_check=True)
-    logits, penultimate = rng.normal(0, 1, (20, 3)), features(rng, 20, 4)
-    found, _ = run(model, logits, penultimate)
-    assert model.graph.output[0].type.tensor_type.shape.dim[1].dim_value == 2
-    np.testing.assert_allclose(found, scores.compute(logits, penultimate, ("feature_norm", "msp")), rtol=1e-5)
 
 
 # --- the graph

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import pytest
 
-from runtime.command import run
+from runtime.command import prog, run
 from runtime.exceptions import EmptyImage, OodgateError
 
 
@@ -58,3 +58,14 @@ def test_a_reader_that_went_away_is_status_1_without_a_word(
 def test_a_bug_keeps_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
         run(lambda: 1 // 0)
+
+
+@pytest.mark.parametrize("typed", ["/somewhere/export/__main__.py", "pytest"])
+def test_a_command_is_called_by_its_module(monkeypatch: pytest.MonkeyPatch, typed: str) -> None:
+    monkeypatch.setattr(sys, "argv", [typed, "--help"])
+    assert prog("export") == "python -m export"
+
+
+def test_a_command_that_oodgate_hands_over_to_is_called_what_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["oodgate run", "--help"])
+    assert prog("runtime") == "oodgate run"

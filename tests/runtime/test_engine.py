@@ -13,7 +13,8 @@ import onnxruntime
 import pytest
 
 from export import head
-from export.detectors.base import compute
+from export.detectors.base import base_scores
+from export.detectors.columns import verify
 from runtime.bundle import Bundle, Tensor
 from runtime.engines.interface import Outputs, joined
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
@@ -102,7 +103,9 @@ def test_penultimate_comes_only_when_asked_for(engine: OnnxRuntimeCpu, images: I
 def test_scores_are_the_references_of_logits_and_penultimate(outputs: Outputs, shared_bundle: Bundle) -> None:
     assert outputs.penultimate is not None
     manifest = shared_bundle.manifest
-    expected = compute(outputs.logits, outputs.penultimate, manifest.scores, manifest.score_parameters)
+    detectors = base_scores(manifest.score_parameters)
+    assert tuple(detectors) == manifest.scores
+    expected, _ = verify(detectors, outputs.scores, outputs.logits, outputs.penultimate)
     np.testing.assert_allclose(outputs.scores, expected, rtol=1e-5)
 
 

@@ -17,8 +17,8 @@ import pytest
 from scipy import special
 
 from export.calibrate.calibration import calibrate
-from export.from_torch.artifact import seal
 from export.graph import set_metadata
+from export.head import seal
 from runtime import Bundle, Decision, Gate, Limits, bundle
 from runtime.bundle import MANIFEST, MODEL
 from runtime.engines.interface import Outputs, Signature

@@ -21,19 +21,25 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @contextmanager
-def serve(**environment: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """`bentoml serve` at the repository's root on a free port, until it is ready; its URL and process.
+def serve(*command: str | Path, cwd: Path = ROOT, **environment: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """`bentoml serve`, or another command, at the repository's root on a free port, until it is ready; its URL and process.
 
     Each has a home of its own, because BentoML empties the directory of the metrics there when it starts.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [Path(sys.executable).with_name("bentoml"), "serve", "--host", "127.0.0.1", "--port", str(port)]
+    command = command or (Path(sys.executable).with_name("bentoml"), "serve")
     url = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryDirectory() as home:
         variables = {**os.environ, "BENTOML_DO_NOT_TRACK": "True", "BENTOML_HOME": home, **environment}
-        process = subprocess.Popen(command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            [*command, "--host", "127.0.0.1", "--port", str(port)],
+            cwd=cwd,
+            env=variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
         try:
             _wait(url, process)
             yield url, process

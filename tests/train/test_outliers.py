@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from export.detectors import base as scores
+from export.detectors.base import Energy
 from tests.train.commands import failure
 from tests.train.sets import SPEC, colours, write_folder, write_tar
 from train import checkpoint, methods
@@ -66,7 +66,7 @@ def test_outliers_end_with_less_energy_than_known_images(tmp_path: Path) -> None
     def energy(data: ImageSet) -> float:
         with torch.no_grad():
             logits, penultimate = model(Normalize(SPEC)(torch.from_numpy(data.images)))
-        return float(scores.energy(logits.numpy(), penultimate.numpy()).mean())
+        return float(Energy().reference(logits.numpy(), penultimate.numpy()).mean())
 
     assert energy(colours(48, seed=7)) > energy(greys(48)) + 2
 

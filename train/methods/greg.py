@@ -66,7 +66,7 @@ def gradient_loss(norms_in: Tensor, norms_aux: Tensor, reduction: Reduction = "s
 class GReg(Energy):
     """The energy loss plus `gradient_weight` times the gradient loss of the energy (GReg eq. 3)."""
 
-    gradient_weight: float = 0.05  # lambda of the gradient loss, chosen in docs/greg_settings.md
+    gradient_weight: float = 0.05  # lambda of the gradient loss, chosen in docs/measured/greg_settings.md
     reduction: Reduction = "sample"
 
     def __post_init__(self) -> None:

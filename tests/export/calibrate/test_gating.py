@@ -13,10 +13,10 @@ import pytest
 from export.calibrate import gating
 from export.calibrate.gating import Gated, fit_gate, split
 from export.calibrate.options import GateOptions
-from export.detectors import base as scores
-from export.detectors import merged as merge
+from export.detectors.base import Energy
+from export.detectors.merged import merge
 from export.exceptions import ExportError
-from export.from_torch.artifact import seal
+from export.head import seal
 from runtime.bundle import Bundle
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.exceptions import CalibrationError
@@ -196,7 +196,7 @@ def test_a_given_temperature_is_in_the_file(shared_bundle: Bundle, source: str, 
     fitted = fit(shared_bundle, source, GateOptions("energy", 0.1, temperature=temperature))
     outputs = fitted.engine.run(fitted.gated.images[:], penultimate=True)
     assert outputs.penultimate is not None
-    reference = scores.energy(outputs.logits, outputs.penultimate, temperature)
+    reference = Energy(temperature).reference(outputs.logits, outputs.penultimate)
     np.testing.assert_allclose(fitted.scores(fitted.gated.images[:])["energy"], reference, rtol=1e-5, atol=1e-7)
     assert fitted.manifest.score_parameters["energy"]["temperature"] == temperature
     check_threshold(fitted)
@@ -208,7 +208,7 @@ def test_a_merged_score_is_one_more_column(shared_bundle: Bundle, source: str) -
     assert manifest.scores == (*shared_bundle.manifest.scores, "msp+nan")
     assert manifest.merged["msp+nan"].n == 50
     found = fitted.scores(fitted.gated.images[:])
-    np.testing.assert_allclose(found["msp+nan"], merge.merge(found, manifest.merged["msp+nan"]), rtol=1e-5)
+    np.testing.assert_allclose(found["msp+nan"], merge(found, manifest.merged["msp+nan"]), rtol=1e-5)
     check_threshold(fitted)
 
 

@@ -14,7 +14,7 @@ SCORES = ("msp", "energy", "nan")
 
 def parse(*argv: str, as_before: bool) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    add_gate_options(parser.add_argument_group("gate"), as_before=as_before)
+    add_gate_options(parser, as_before=as_before)
     return parser.parse_args(argv)
 
 

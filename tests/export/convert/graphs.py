@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from export.calibrate.calibration import calibrate
-from export.from_torch.artifact import assemble, seal
+from export.from_torch.backbone import assemble
 from export.from_torch.classifier import Classifier
+from export.head import seal
 from export.inference import collect
 from runtime import bundle
 from runtime.engines.ort.cpu import OnnxRuntimeCpu

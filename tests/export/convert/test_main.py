@@ -14,7 +14,10 @@ import pytest
 
 from export.__main__ import main as export
 from export.calibrate.__main__ import main as calibrate
+from export.calibrate.options import GateOptions
 from export.convert.__main__ import main
+from export.convert.conversion import convert
+from export.convert.int8 import Int8Options
 from export.convert.options import add_precision_options, int8_options
 from export.evaluate.__main__ import main as evaluate
 from export.exceptions import ExportError
@@ -228,3 +231,10 @@ def test_wrong_options(
 def test_what_is_converted_already(int8: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     message = failure(capsys, main, int8, "--precision", "fp16", "--out", tmp_path / "out")
     assert message == "small is int8 already; convert its fp32 bundle"
+
+
+def test_int8_is_not_made_without_images(fp32: Path) -> None:
+    loaded = Bundle.load(fp32)
+    model, manifest = onnx.load_from_string(loaded.model), loaded.manifest
+    with pytest.raises(ExportError, match="int8 learns the ranges of activations from images"):
+        convert(model, manifest, "int8", None, GateOptions.of(manifest), Int8Options())

@@ -18,8 +18,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 
 from export import head
-from export.detectors.interface import Detector, Training
-from export.graph import Graph
+from export.detectors.base import base_scores
+from export.detectors.columns import attach
+from export.detectors.interface import Detector, Fitted, Training
 from export.last_layers import LastLayers
 
 Array = npt.NDArray[np.float32]
@@ -34,7 +35,7 @@ class Example:
     labels: npt.NDArray[np.int64]
     scored: Array
 
-    def training(self, seed: int = 0, settings: Mapping[type[Detector], Any] | None = None) -> Training:
+    def training(self, seed: int = 0, settings: Mapping[type[Fitted], Any] | None = None) -> Training:
         """What the graph outputs for the features to fit on."""
         logits = run(self.model, self.fitted_on)["logits"]
         return Training(logits, self.fitted_on, self.labels, LastLayers(self.model), seed, settings or {})
@@ -52,7 +53,7 @@ def graph(
     initializers = [numpy_helper.from_array(value, name) for name, value in constants.items()]
     body = helper.make_graph(nodes, "last", inputs, outputs, initializers)
     model = helper.make_model(body, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    head.attach(model, {})
+    attach(model, base_scores())
     return model
 
 
@@ -94,9 +95,8 @@ def with_detectors(model: onnx.ModelProto, *detectors: Detector) -> onnx.ModelPr
     """A copy with columns for these detectors after its own."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    g = Graph(copy)
-    added = [detector.build(g, "logits", "penultimate") for detector in detectors]
-    head.set_columns(copy, [*head.columns(copy), *added])
+    names = [f"column {i}" for i in range(len(head.columns(copy)))]
+    attach(copy, {f"detector {i}": detector for i, detector in enumerate(detectors)}, names)
     onnx.checker.check_model(copy, full_check=True)
     return copy
 

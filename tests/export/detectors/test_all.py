@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from export.detectors import DETECTORS
-from export.detectors.interface import Detector
+from export.detectors.interface import Fitted
 from export.detectors.knn import Knn, KnnSettings
 from export.detectors.react import React, ReactSettings
 from export.detectors.ssd import Ssd, SsdSettings
@@ -34,7 +34,7 @@ ANY_LAYERS = [kind for kind in DETECTORS.values() if not kind.linear]
 
 
 def check(
-    kind: type[Detector], example: Example, seed: int = 0, settings: Mapping[type[Detector], Any] = FEW_NEIGHBOURS
+    kind: type[Fitted], example: Example, seed: int = 0, settings: Mapping[type[Fitted], Any] = FEW_NEIGHBOURS
 ) -> npt.NDArray[np.float64]:
     """The graph's scores equal the reference's, which are returned."""
     detector = example.training(seed, settings).fit(kind)
@@ -47,19 +47,19 @@ def check(
 
 @ALL
 @pytest.mark.parametrize("example", [random, digits])
-def test_graph_and_reference(kind: type[Detector], example: Callable[[], Example]) -> None:
+def test_graph_and_reference(kind: type[Fitted], example: Callable[[], Example]) -> None:
     scores = check(kind, example())
     assert np.ptp(scores) > 0
 
 
 @ALL
-def test_other_settings(kind: type[Detector]) -> None:
+def test_other_settings(kind: type[Fitted]) -> None:
     settings = {Knn: KnnSettings(k=1, bank=0.3), Ssd: SsdSettings(clusters=4), React: ReactSettings(80, 0.5)}
     check(kind, digits(), seed=3, settings=settings)
 
 
 @pytest.mark.parametrize("kind", ANY_LAYERS)
-def test_a_projection_head(kind: type[Detector], rng: np.random.Generator) -> None:
+def test_a_projection_head(kind: type[Fitted], rng: np.random.Generator) -> None:
     example = random()
     model = cosine(rng.normal(0, 1, (12, 32)), rng.normal(0, 1, (10, 12)))
     check(kind, Example(model, example.fitted_on, example.labels, example.scored))
@@ -76,7 +76,7 @@ def test_a_projection_head_where_a_linear_layer_is_needed(name: str, rng: np.ran
 
 
 @ALL
-def test_a_feature_that_is_constant_another_that_is_zero_and_rows_of_zeros(kind: type[Detector]) -> None:
+def test_a_feature_that_is_constant_another_that_is_zero_and_rows_of_zeros(kind: type[Fitted]) -> None:
     example = random()
     fitted_on, scored = example.fitted_on.copy(), example.scored.copy()
     fitted_on[:, 3], scored[:, 3] = 1.7, 1.7
@@ -87,20 +87,20 @@ def test_a_feature_that_is_constant_another_that_is_zero_and_rows_of_zeros(kind:
 
 
 @ALL
-def test_fewer_images_than_features(kind: type[Detector]) -> None:
+def test_fewer_images_than_features(kind: type[Fitted]) -> None:
     scores = check(kind, random(classes=3, features=64, count=20))
     assert np.isfinite(scores).all()
 
 
 @ALL
-def test_one_class_and_one_image_of_it(kind: type[Detector]) -> None:
+def test_one_class_and_one_image_of_it(kind: type[Fitted]) -> None:
     example = random()
     one = Example(example.model, example.fitted_on[:30], np.full(30, 4), example.scored)
     assert np.isfinite(check(kind, one)).all()
 
 
 @ALL
-def test_two_fits_are_the_same(kind: type[Detector]) -> None:
+def test_two_fits_are_the_same(kind: type[Fitted]) -> None:
     example = digits()
     settings = {Knn: KnnSettings(k=3, bank=100), Ssd: SsdSettings(clusters=3)}
     once, again = (example.training(seed=1, settings=settings).fit(kind) for _ in range(2))
@@ -109,7 +109,7 @@ def test_two_fits_are_the_same(kind: type[Detector]) -> None:
 
 
 @ALL
-def test_fitting_does_not_change_the_features(kind: type[Detector]) -> None:
+def test_fitting_does_not_change_the_features(kind: type[Fitted]) -> None:
     example = random()
     before = example.fitted_on.copy()
     example.training(settings=FEW_NEIGHBOURS).fit(kind)
@@ -143,7 +143,7 @@ def test_parts_are_shared_in_the_graph() -> None:
 
 
 @ALL
-def test_each_image_is_scored_by_itself(kind: type[Detector]) -> None:
+def test_each_image_is_scored_by_itself(kind: type[Fitted]) -> None:
     example = digits()
     detector = example.training(settings=FEW_NEIGHBOURS).fit(kind)
     model = with_detectors(example.model, detector)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp
 
-from export.detectors.nan_react import NanReact
+from export.detectors.nan import NanReact
 from export.detectors.react import React, ReactSettings
 from export.exceptions import ExportError
 from tests.export.detectors.graphs import digits, run

@@ -9,10 +9,10 @@ import pytest
 from torch import nn
 
 from export.detectors import DETECTORS
-from export.detectors.interface import Detector, Training
+from export.detectors.interface import Fitted, Training
 from export.detectors.knn import Knn, KnnSettings
 from export.detectors.ssd import Ssd, SsdSettings
-from export.from_torch.artifact import assemble
+from export.from_torch.backbone import assemble
 from export.from_torch.classifier import Classifier
 from export.last_layers import LastLayers
 from tests.export.detectors.graphs import with_detectors
@@ -38,7 +38,7 @@ def parsed(model: bytes) -> tuple[Any, Any]:
     [(classifier().module, list(DETECTORS.values())), (Projection().eval(), ANY_LAYERS)],
     ids=["linear", "projection head"],
 )
-def test_builds_an_engine(module: nn.Module, kinds: list[type[Detector]], rng: np.random.Generator) -> None:
+def test_builds_an_engine(module: nn.Module, kinds: list[type[Fitted]], rng: np.random.Generator) -> None:
     model, _ = assemble(Classifier(module, "small", "none", "multiclass", LABELS, SPEC), "small", {})
     layers, labels = LastLayers(model), np.arange(200) % 3
     width = model.graph.output[1].type.tensor_type.shape.dim[1].dim_value

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from export.calibrate.__main__ import main as calibrate
-from export.evaluate import __main__ as evaluate
+from export.evaluate import bundles
 from export.evaluate.__main__ import main
 from runtime import Gate
 from runtime.bundle import Bundle
@@ -193,7 +193,7 @@ def test_bundles_of_the_same_input_share_the_images(
         read.append(source)
         return data.load(source, spec, strict=strict)
 
-    monkeypatch.setattr(evaluate, "read", counting)
+    monkeypatch.setattr(bundles, "read", counting)
     call(main, exported.path, stricter, *options(sources))
     assert read == [f"{sources.val}@2/2", str(sources.noise), str(sources.dark)]
 

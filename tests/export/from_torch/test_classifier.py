@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -251,6 +252,15 @@ def test_weights_that_do_not_fit(tmp_path: Path, damage: Callable[[dict[Any, Any
 def test_target_that_makes_no_model(weights: Path, target: str, message: str) -> None:
     with pytest.raises(ExportError, match=f"--model {target}: .*{message}" if target else message):
         from_factory(target, weights, LABELS, SPEC, "multiclass")
+
+
+def test_a_module_of_the_folder_where_the_command_is_typed(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "models_of_mine.py").write_text("from tests.export.factories import plain\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    assert from_factory("models_of_mine:plain", weights, LABELS, SPEC, "multiclass").arch == "models_of_mine:plain"
 
 
 @pytest.mark.parametrize("source", ["def make(:", "1 / 0", "raise RuntimeError('no licence')"])

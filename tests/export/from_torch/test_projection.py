@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from export.detectors import base as scores
-from export.from_torch.artifact import assemble, seal
-from export.from_torch.backbone import Backbone
+from export.detectors.base import Nan
+from export.from_torch.backbone import Backbone, assemble
 from export.from_torch.classifier import from_checkpoint
 from export.from_torch.verification import verify
+from export.head import seal
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from tests.train.sets import SPEC, colours, noise
 from train.config import Config
@@ -31,7 +31,7 @@ def test_the_head_s_hidden_layer_is_the_penultimate(tmp_path: Path) -> None:
     with torch.no_grad():
         _, hidden = Backbone(classifier.module, SPEC)(torch.from_numpy(images))
     np.testing.assert_allclose(outputs.penultimate, hidden.numpy(), rtol=1e-4, atol=1e-5)
-    expected = scores.compute(outputs.logits, hidden.numpy(), ["nan"], {})[:, 0]
+    expected = Nan().reference(outputs.logits, hidden.numpy())
     np.testing.assert_allclose(outputs.scores[:, manifest.scores.index("nan")], expected, rtol=1e-4)
     assert manifest.model.arch == "resnet20+nan"
     assert manifest.model.features == 512

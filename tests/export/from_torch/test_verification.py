@@ -12,10 +12,10 @@ from onnx import numpy_helper
 
 from export.calibrate.calibration import calibrate
 from export.exceptions import ExportError
-from export.from_torch.artifact import assemble, seal
-from export.from_torch.backbone import Backbone
+from export.from_torch.backbone import Backbone, assemble
 from export.from_torch.classifier import Classifier, WithPenultimate
 from export.from_torch.verification import Verification, verify
+from export.head import seal
 from export.inference import collect
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.manifest import Manifest

@@ -10,18 +10,18 @@ import pytest
 from export.exceptions import ExportError
 from export.parity.difference import Flips, compare
 from runtime.engines.interface import Outputs
-from runtime.manifest import ClassPoint, GateSpec, Manifest
-from tests.export.figures import MANIFEST
+from runtime.manifest import ClassPoint, Manifest, OrderStatistics
+from tests.export.figures import CALIBRATION, MANIFEST
 
 # Energies of six images, the second column of the scores, and the classes that are predicted.
 A = np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
 B = np.array([1.5, 2.0, 2.5, 4.5, 4.4, 6.5])
 
 
-def outputs(energies: np.ndarray, threshold: float, classes: tuple[int, ...] = (0,) * 6) -> Outputs:
+def outputs(energies: np.ndarray, classes: tuple[int, ...] = (0,) * 6) -> Outputs:
     logits = np.eye(3, dtype=np.float32)[list(classes)]
     scores = np.stack([np.full(6, 0.5), energies], axis=1).astype(np.float32)
-    return Outputs(logits, scores, energies >= threshold)
+    return Outputs(logits, scores)
 
 
 def at(threshold: float, **changes: object) -> Manifest:
@@ -30,7 +30,7 @@ def at(threshold: float, **changes: object) -> Manifest:
 
 
 def test_flips() -> None:
-    found = compare("val", at(3.0), outputs(A, 3.0), at(4.45), outputs(B, 4.45))
+    found = compare("val", at(3.0), outputs(A), at(4.45), outputs(B))
     assert found.images == 6
     assert found.flips == Flips(newly_rejected=2, newly_accepted=0)  # 3.0 and 5.0 against 2.5 and 4.4
     assert found.flips_with_a_threshold == Flips(1, 0)  # B's 2.5 is below 3.0
@@ -41,7 +41,7 @@ def test_flips() -> None:
 
 
 def test_differences() -> None:
-    found = compare("val", at(3.0), outputs(A, 3.0), at(3.0), outputs(B, 3.0, (0, 0, 0, 1, 0, 0)))
+    found = compare("val", at(3.0), outputs(A), at(3.0), outputs(B, (0, 0, 0, 1, 0, 0)))
     assert found.label_agreement == pytest.approx(5 / 6)
     assert found.logits.max == 1
     assert found.logits.mean == pytest.approx(2 / 18)
@@ -52,7 +52,7 @@ def test_differences() -> None:
 
 
 def test_gates_of_different_scores_share_no_threshold() -> None:
-    found = compare("val", at(3.0), outputs(A, 3.0), at(0.4, score="msp"), outputs(B, 0.0))
+    found = compare("val", at(3.0), outputs(A), at(0.4, score="msp"), outputs(B))
     assert found.flips == Flips(0, 2)
     assert found.flips_with_a_threshold is None
     assert found.flips_with_b_threshold is None
@@ -61,32 +61,35 @@ def test_gates_of_different_scores_share_no_threshold() -> None:
 
 def test_thresholds_by_class() -> None:
     own = ClassPoint(n=100, threshold=6.2, tpr_interval=(0.9, 1.0), max_rejection=0.1)
-    gate = GateSpec("energy", 3.0, 0.05, 0.95, 1000, (0.9, 1.0), 0.1, classes={"dog": own}, class_conditional=True)
-    classes = (0, 0, 0, 1, 1, 1)
-    a, b = replace(MANIFEST, gate=None), at(3.0)
-    object.__setattr__(a, "gate", gate)  # without the order statistics that no comparison reads
-    mine = replace(outputs(A, 3.0, classes), accept=np.array([0, 0, 1, 0, 0, 0], bool))
-    found = compare("val", a, mine, b, outputs(B, 3.0, classes))
+    statistics = {"dog": OrderStatistics(100, (100,), (9.0,))}
+    a = at(3.0, classes={"dog": own}, class_conditional=True, calibration=replace(CALIBRATION, classes=statistics))
+    b, classes = at(3.0), (0, 0, 0, 1, 1, 1)
+    found = compare("val", a, outputs(A, classes), b, outputs(B, classes))
     assert found.flips == Flips(1, 3)
     assert found.flips_with_a_threshold == Flips(1, 1)  # by class B accepts 6.5 alone
     assert found.flips_with_b_threshold == Flips(1, 0)  # at 3.0 A accepts the last four
 
 
 def test_a_score_that_is_not_finite_is_rejected_at_any_threshold() -> None:
-    broken = outputs(B, 3.0)
+    broken = outputs(B)
     broken.scores[5, 0] = np.nan
-    found = compare("val", at(3.0), outputs(A, 3.0), at(3.0), replace(broken, accept=broken.accept & (B < 6)))
+    found = compare("val", at(3.0), outputs(A), at(3.0), broken)
     assert found.flips_with_a_threshold == Flips(2, 0)
 
 
 def test_the_summary_for_a_manifest() -> None:
-    parity = compare("val", at(3.0), outputs(A, 3.0), at(4.45), outputs(B, 4.45)).summary()
+    parity = compare("val", at(3.0), outputs(A), at(4.45), outputs(B)).summary()
     assert (parity.source, parity.images, parity.label_agreement) == ("val", 6, 1.0)
     assert (parity.newly_rejected, parity.newly_accepted, parity.flips_with_fp32_threshold) == (2, 0, 1)
 
 
 def test_logits_that_are_not_finite() -> None:
-    broken = outputs(A, 3.0)
+    broken = outputs(A)
     broken.logits[2, 1] = np.inf
     with pytest.raises(ExportError, match="logits of images of val are not finite"):
-        compare("val", at(3.0), outputs(A, 3.0), at(3.0), broken)
+        compare("val", at(3.0), outputs(A), at(3.0), broken)
+
+
+def test_an_artifact_without_a_threshold() -> None:
+    with pytest.raises(ExportError, match=r"has no threshold yet: run python -m export\.calibrate"):
+        compare("val", at(3.0), outputs(A), replace(MANIFEST, gate=None), outputs(B))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,10 @@ from PIL import Image
 
 from export.convert.__main__ import main as convert
 from export.exceptions import ExportError
-from export.from_torch.artifact import seal
 from export.from_torch.classifier import from_checkpoint
+from export.from_torch.engine import TorchEngine
+from export.head import seal
 from export.parity.__main__ import main
-from export.parity.torch_engine import TorchEngine
 from runtime import Gate, bundle
 from runtime.bundle import Bundle
 from tests.export.conftest import Exported, Sources, call
@@ -167,3 +168,16 @@ def test_a_checkpoint_of_another_width(exported: Exported, checkpoint_file: Path
     signature = Gate.load(exported.path, threads=1).engine.signature
     with pytest.raises(ExportError, match="expected 32 penultimate activations, as colours has, found 64"):
         TorchEngine(from_checkpoint(checkpoint_file), onnx.load_from_string(loaded.model), manifest, signature)
+
+
+def test_a_checkpoint_where_torch_is_not_installed(
+    exported: Exported,
+    checkpoint_file: Path,
+    sources: Sources,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delitem(sys.modules, "export.from_torch.engine", raising=False)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    message = failure(capsys, main, checkpoint_file, exported.path, sources.val)
+    assert message.endswith("a checkpoint needs torch: pip install 'oodgate[export]'")

@@ -62,7 +62,7 @@ def test_thresholds_by_class_are_a_table_and_those_that_fell_back_are_named() ->
         {"msp": (0.5,), "energy": (4.25,)},
         {LABELS[0]: OrderStatistics(123, (123,), (9.0,))},
     )
-    manifest = gate({"calibration": calibration}, class_conditional=True, classes={LABELS[0]: point})
+    manifest = gate(calibration=calibration, class_conditional=True, classes={LABELS[0]: point})
     (rows,) = markdown_tables(gate_text(manifest, markdown=True))
     assert rows[1:] == [["cat", "123", "3.5", "90.00 to 98.00 %", "8.75 %"]]
     text = gate_text(manifest)
@@ -97,9 +97,9 @@ def test_a_merged_score_says_what_it_is_made_of(method: MergeMethod, words: str)
     others = {
         "scores": ("msp", "energy", "msp+energy"),
         "merged": {"msp+energy": Merged(method, 77, {"msp": curve, "energy": curve})},
-        "calibration": Calibration(1000, (1000,), {"msp": (0.5,), "energy": (4.25,), "msp+energy": (1.0,)}),
     }
-    manifest = gate(others, score="msp+energy")
+    calibration = Calibration(1000, (1000,), {"msp": (0.5,), "energy": (4.25,), "msp+energy": (1.0,)})
+    manifest = gate(others, score="msp+energy", calibration=calibration)
     text = gate_text(manifest)
     assert f"`msp+energy` merges the p-values of msp, energy: {words}" in text
     assert "from 77 other in-distribution images" in text

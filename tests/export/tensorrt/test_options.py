@@ -13,7 +13,7 @@ from export.tensorrt.options import BuildOptions, add_tensorrt_options, build_op
 
 def options(*arguments: str) -> BuildOptions | None:
     parser = argparse.ArgumentParser()
-    add_tensorrt_options(parser.add_argument_group())
+    add_tensorrt_options(parser)
     return build_options(parser.parse_args(arguments))
 
 

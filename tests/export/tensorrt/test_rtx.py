@@ -19,7 +19,8 @@ from export import head
 from export.detectors import DETECTORS
 from export.detectors.interface import Training
 from export.exceptions import ExportError
-from export.from_torch.artifact import assemble, seal
+from export.from_torch.backbone import assemble
+from export.head import seal
 from export.last_layers import LastLayers
 from export.tensorrt.__main__ import main
 from export.tensorrt.attach import add_engine, attach, describe

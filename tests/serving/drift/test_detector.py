@@ -15,6 +15,7 @@ from scipy import stats
 from export import conformal
 from serving.drift.detector import Detector, Evidence
 from serving.drift.reference import Reference
+from tests.p_values import p_values
 
 FEW_BINS = Reference(edges=np.array([0.05, 0.3, 0.9, 1.0]), slots=np.array([1.0, 5.0, 12.0, 2.0]))
 
@@ -47,7 +48,7 @@ def test_ranks_of_new_scores_have_the_null_s_law() -> None:
     seen: Counter[tuple[int, ...]] = Counter()
     for order in permutations(range(n + new)):
         calibration = np.sort(np.array(order[:n], dtype=float))
-        p = conformal.p_values(np.array(order[n:], dtype=float), np.arange(1, n + 1), calibration)
+        p = p_values(np.array(order[n:], dtype=float), np.arange(1, n + 1), calibration)
         seen[tuple(np.bincount(np.round(p * (n + 1)).astype(int) - 1, minlength=n + 1).tolist())] += 1
     slots = Reference(edges=np.array([0.25, 0.5, 0.75, 1.0]), slots=np.ones(4))
     start = Detector(slots, 10).start()
@@ -123,7 +124,7 @@ class Stream:
     def block(self, images: int, ood: float = 0.0) -> npt.NDArray[np.int64]:
         """In-distribution images, and a share of others whose p-values gather at 0."""
         scores = np.where(self.rng.random(images) < ood, self.rng.beta(0.3, 1, images), self.rng.random(images))
-        return self.counts(conformal.p_values(scores, self.ranks, self.quantiles))
+        return self.counts(p_values(scores, self.ranks, self.quantiles))
 
     def counts(self, p_values: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
         bins = np.searchsorted(self.reference.edges, p_values)

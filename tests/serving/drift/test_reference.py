@@ -7,6 +7,7 @@ import pytest
 
 from export import conformal
 from serving.drift.reference import Reference
+from tests.p_values import p_values
 
 
 def reference_of(calibration: np.ndarray) -> Reference:
@@ -19,7 +20,7 @@ def slots_by_brute_force(calibration: np.ndarray, edges: np.ndarray) -> np.ndarr
     ordered = np.sort(calibration)
     between = np.concatenate([[ordered[0] - 1], (ordered[1:] + ordered[:-1]) / 2, [ordered[-1] + 1]])
     ranks = conformal.stored_ranks(len(calibration))
-    p = conformal.p_values(between, ranks, ordered[ranks - 1])
+    p = p_values(between, ranks, ordered[ranks - 1])
     counts = np.zeros(len(edges))
     for value in p:
         counts[next(b for b, edge in enumerate(edges) if value <= edge)] += 1
@@ -55,7 +56,7 @@ def test_new_scores_fall_into_the_bins_in_proportion(rng: np.random.Generator) -
     for _ in range(300):
         calibration, new = np.round(rng.normal(size=300), 1), np.round(rng.normal(size=300), 1)
         reference = reference_of(calibration)
-        p = conformal.p_values(new, np.arange(1, 301), np.sort(calibration))
+        p = p_values(new, np.arange(1, 301), np.sort(calibration))
         locate = reference.locator()
         bins = np.array([locate(value) for value in p])
         low = reference.edges <= 0.1

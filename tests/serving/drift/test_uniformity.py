@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from export import conformal
 from serving.drift.reference import Reference
 from serving.drift.uniformity import kolmogorov_smirnov, kolmogorov_tail
+from tests.p_values import p_values
 
 
 @pytest.mark.parametrize("size", [20, 200, 5000])
@@ -37,7 +37,7 @@ def test_level_over_calibration_sets(rng: np.random.Generator) -> None:
     two_sample = one_sample = 0
     for _ in range(runs):
         calibration = np.sort(rng.random(n))
-        p = conformal.p_values(rng.random(window), np.arange(1, n + 1), calibration)
+        p = p_values(rng.random(window), np.arange(1, n + 1), calibration)
         reference = Reference.from_calibration(range(1, n + 1), calibration.tolist())
         counts = np.bincount(np.searchsorted(reference.edges, p), minlength=len(reference.edges))
         test = kolmogorov_smirnov(reference, counts)

@@ -1,0 +1,93 @@
+"""What is timed: untrained networks and their bundles, in every precision, with and without the gate."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+from tqdm import tqdm
+
+from export import head
+from export.convert.half import to_half
+from export.convert.int8 import Int8Options, Target, quantise
+from export.from_torch.backbone import Backbone, assemble
+from export.from_torch.classifier import Classifier
+from export.graph import LOGITS
+from export.head import seal
+from runtime import bundle
+from runtime.bundle import MODEL, Bundle
+from runtime.manifest import InputSpec, Precision
+from train import models
+
+Images = npt.NDArray[np.uint8]
+
+SMALL = InputSpec(32, 32, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+LARGE = dataclasses.replace(SMALL, height=224, width=224)
+_CLASSES = 10
+
+
+def architectures() -> dict[str, InputSpec]:
+    """What is timed where nothing is named; timm's networks where it is installed."""
+    if importlib.util.find_spec("timm") is None:
+        tqdm.write("timm is not installed: the project's ResNet-18 at 32x32 instead of ResNet-18 and -50 at 224x224")
+        return {"wrn-40-2": SMALL, "resnet18": SMALL}
+    return {"wrn-40-2": SMALL, "timm:resnet18": LARGE, "timm:resnet50": LARGE}
+
+
+def exported(arch: str, spec: InputSpec, folder: Path) -> tuple[torch.nn.Module, Bundle]:
+    """An untrained network and its bundle; its batch norms have statistics, so that nothing over- or underflows."""
+    torch.manual_seed(0)
+    module = models.make(arch, _CLASSES)
+    labels = tuple(f"class {k}" for k in range(_CLASSES))
+    classifier = Classifier(module, arch, "none", "multiclass", labels, spec)
+    for layer in module.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.momentum = 1.0  # the statistics of one batch
+    backbone = Backbone(module, spec).train()
+    with torch.no_grad():
+        backbone(torch.from_numpy(pictures(32, spec)))
+    backbone.eval()
+    model, manifest = assemble(classifier, arch, {})
+    return backbone, bundle.write(folder / arch.replace(":", "-"), manifest, {MODEL: seal(model, manifest)}, {})
+
+
+def pictures(count: int, spec: InputSpec, seed: int = 0) -> Images:
+    """Images of large squares, of different brightness and contrast."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.normal(rng.uniform(60, 190, (count, 1, 1, 1)), rng.uniform(10, 80, (count, 1, 1, 1)), (count, 4, 4, 3))
+    enlarged = coarse.repeat(-(-spec.height // 4), axis=1).repeat(-(-spec.width // 4), axis=2)
+    return np.ascontiguousarray(enlarged[:, : spec.height, : spec.width].clip(0, 255).astype(np.uint8))
+
+
+def in_precision(of: Bundle, precision: Precision, target: Target) -> Bundle:
+    """A bundle in another precision, without a gate."""
+    if precision == "fp32":
+        return of
+    model = onnx.load_from_string(of.model)
+    if precision == "fp16":
+        to_half(model)
+    else:
+        some = pictures(32, of.manifest.input, seed=1)
+        quantise(model, some, some, Int8Options(target, "minmax"))
+    spec = dataclasses.replace(of.manifest.model, precision=precision)
+    manifest = dataclasses.replace(of.manifest, model=spec, files={}, engines={})
+    return bundle.write(of.path.with_name(f"{of.path.name}-{precision}"), manifest, {MODEL: seal(model, manifest)}, {})
+
+
+def without_scores(gated: Bundle, path: Path) -> Bundle:
+    """A bundle whose scores are its logits: what an engine takes without the gate."""
+    model = onnx.load_from_string(gated.model)
+    head.set_columns(model, [LOGITS])
+    width = len(gated.manifest.labels)
+    shape = next(output for output in model.graph.output if output.name == "scores").type.tensor_type.shape
+    shape.dim[1].dim_value = width
+    scores = tuple(f"logit {k}" for k in range(width))
+    manifest = dataclasses.replace(
+        gated.manifest, scores=scores, score_parameters={}, gate=None, merged={}, files={}, engines={}
+    )
+    return bundle.write(path, manifest, {MODEL: seal(model, manifest)}, {})

@@ -1,0 +1,40 @@
+"""Arguments that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from export.exceptions import ExportError
+from train.data import add_strict_option
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a command that runs an engine over images: ``--strict`` and ``--threads``."""
+    add_strict_option(parser)
+    parser.add_argument("--threads", type=int, default=0, help="engine threads (default: one a physical core)")
+
+
+def parse_ood(options: Sequence[str]) -> dict[str, str]:
+    """``NAME=SOURCE`` options by name.
+
+    Raises:
+        ExportError: an option of another form, or a name given twice.
+    """
+    sources: dict[str, str] = {}
+    for option in options:
+        name, separator, source = option.partition("=")
+        if not (name and separator and source):
+            raise ExportError(f"--ood {option}: expected NAME=SOURCE, such as textures=dtd.tar")
+        if name in sources or name == "ID":
+            raise ExportError(f"--ood {option}: the name {name!r} is taken; choose another")
+        sources[name] = source
+    return sources
+
+
+def check_writable(files: Mapping[str, Path | None]) -> None:
+    """Raises ExportError for a file, by the option that names it, whose directory is not there."""
+    for option, file in files.items():
+        if file and not file.parent.is_dir():
+            raise ExportError(f"{option} {file}: there is no directory {file.parent}")

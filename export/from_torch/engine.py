@@ -1,0 +1,79 @@
+"""A torch classifier as an engine: its own logits and activations, with the scores and the gate of a bundle."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime as ort
+import torch
+from onnx import TensorProto, helper
+
+from export.exceptions import ExportError
+from export.from_torch.backbone import Backbone
+from export.from_torch.classifier import Classifier
+from export.graph import LOGITS, PENULTIMATE, prune, remove_node
+from runtime.bundle import Signature
+from runtime.engines.interface import Outputs
+from runtime.manifest import Manifest
+
+
+class TorchEngine:
+    """Runs on the CPU.
+
+    Args:
+        classifier: what to run.
+        model: the graph of a bundle, of which everything behind ``logits`` and ``penultimate`` is run.
+        manifest: the bundle's.
+        signature: the bundle's graph's.
+
+    Raises:
+        ExportError: the classifier has another number of penultimate activations than the bundle.
+    """
+
+    name = "torch"
+    batches: tuple[int, ...] = ()
+
+    def __init__(
+        self, classifier: Classifier, model: onnx.ModelProto, manifest: Manifest, signature: Signature
+    ) -> None:
+        self.signature = signature
+        self._backbone = Backbone(classifier.module, classifier.input).eval()
+        spec = manifest.input
+        _, penultimate = self._activations(np.zeros((1, spec.height, spec.width, 3), np.uint8))
+        if penultimate.shape[1] != manifest.model.features:
+            raise ExportError(
+                f"expected {manifest.model.features} penultimate activations, as {manifest.model.name} has, found "
+                f"{penultimate.shape[1]}: the checkpoint is of another network"
+            )
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        head = _head(model, len(manifest.labels), manifest.model.features)
+        self._head = ort.InferenceSession(head.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+    def run(self, images: npt.NDArray[np.uint8], *, penultimate: bool = False) -> Outputs:
+        """See :class:`runtime.engines.interface.Engine`."""
+        logits, activations = self._activations(images)
+        scores, accept = self._head.run(
+            ["scores", "accept"], {"images": images, LOGITS: logits, PENULTIMATE: activations}
+        )
+        return Outputs(logits, scores, accept, activations if penultimate else None)
+
+    @torch.inference_mode()
+    def _activations(self, images: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        logits, penultimate = self._backbone(torch.from_numpy(images))
+        return logits.numpy(), penultimate.numpy()
+
+
+def _head(model: onnx.ModelProto, labels: int, features: int) -> onnx.ModelProto:
+    """A graph of what is behind ``logits`` and ``penultimate``, which become its inputs."""
+    head = onnx.ModelProto()
+    head.CopyFrom(model)
+    for name, size in ((LOGITS, labels), (PENULTIMATE, features)):
+        remove_node(head, name)
+        head.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ("N", size)))
+    kept = [output for output in head.graph.output if output.name not in (LOGITS, PENULTIMATE)]
+    del head.graph.output[:]
+    head.graph.output.extend(kept)
+    prune(head)
+    return head

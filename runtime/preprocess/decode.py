@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import traceback
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,7 +61,22 @@ def preprocess(data: bytes, spec: InputSpec, limits: Limits | None = None) -> np
     Raises:
         ImageError: one of its subclasses, for bytes that are no usable image.
     """
-    limits = limits or Limits()
+    try:
+        return _pixels(data, spec, limits or Limits())
+    except (ImageError, MemoryError) as error:
+        _let_go(error)
+        raise
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Empty the frames of a failed decode: an error may live until the next full round of the collector, and they hold
+    the image as far as it was decoded."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
+
+
+def _pixels(data: bytes, spec: InputSpec, limits: Limits) -> npt.NDArray[np.uint8]:
     limits.check_bytes(data)
     opened = _open(data, limits)
     try:

@@ -1,0 +1,3 @@
+"""From a trained classifier to a calibrated bundle."""
+
+import runtime  # noqa: F401  # before ONNX Runtime, whose telemetry it switches off

@@ -6,6 +6,11 @@ for decision in gate.decide(["photo.jpg"]):
     print(decision.decision, decision.label, decision.score.p_value)
 """
 
+import os
+
+# Before anything loads ONNX Runtime, which otherwise looks a host up and writes a device's id; who sets it is heard.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 from runtime.bundle import Bundle
 from runtime.decision import Decision, GateScore, ModelRef
 from runtime.exceptions import (

@@ -5,12 +5,12 @@ tests/serving/test_internals.py tells by name what is gone when a library has mo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import uvicorn.config
-from starlette.exceptions import HTTPException
 from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -26,6 +26,42 @@ def use_http_protocol(protocol: type[HttpToolsProtocol]) -> None:
     BentoML's and no variable of uvicorn's reaches it.
     """
     uvicorn.config.HTTP_PROTOCOLS["auto"] = f"{protocol.__module__}:{protocol.__name__}"
+
+
+def switch_tracking_off() -> None:
+    """Keep BentoML from telling its makers of this service, unless the environment says otherwise.
+
+    Its command has looked at the variable before it loads a service, and keeps what it saw.
+    """
+    from bentoml._internal.utils.analytics import usage_stats
+
+    os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+    usage_stats.do_not_track.cache_clear()
+
+
+def hear_of_ended_workers(heard: Callable[[int, int], None]) -> None:
+    """Have `heard` called, in the process that starts the workers, with the number and exit code of each that has ended.
+
+    BentoML hands circus no hooks, and circus says nothing by itself. The code is minus the signal that ended it.
+    """
+    from bentoml import serving
+
+    make = serving.create_watcher
+
+    def hook(*, process_pid: int, exit_code: int, **_: Any) -> None:
+        heard(process_pid, exit_code)
+
+    def create_watcher(*args: Any, **options: Any) -> Any:
+        return make(*args, hooks={"after_reap": (hook, True)}, **options)
+
+    serving.create_watcher = create_watcher
+
+
+def monitor_directory() -> Path:
+    """Where ``bentoml.monitor`` writes by default; relative to the directory that is served."""
+    from bentoml._internal.configuration.containers import BentoMLContainer
+
+    return Path(BentoMLContainer.config.monitoring.options.log_path.get())
 
 
 def tracer_provider() -> Any:
@@ -44,11 +80,6 @@ def route_template(scope: Scope) -> str:
     Starlette's router leaves the route in the scope, for which it has no documented name.
     """
     return getattr(scope.get("route"), "path", "unmatched")
-
-
-def is_too_many_files(error: HTTPException) -> bool:
-    """Whether Starlette's multipart parser refused a form for its number of files, which its text alone says."""
-    return error.detail.startswith("Too many files")
 
 
 def live_gauge_processes(directory: Path) -> Iterator[str]:

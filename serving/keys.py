@@ -26,11 +26,15 @@ class Keys:
 
     def admit(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
         """Whether ASGI headers carry a key: a bearer token, a basic password (browsers), or ``X-API-Key``."""
-        return any(self._is_known(key) for key in map(_key, headers) if key)
+        return bool(self.digest(headers))
 
-    def _is_known(self, key: bytes) -> bool:
+    def digest(self, headers: Iterable[tuple[bytes, bytes]]) -> str:
+        """The digest of the first key in ASGI headers that is let in; empty without one."""
+        digests = (hashlib.sha256(key).digest() for key in map(_key, headers) if key)
+        return next((digest.hex() for digest in digests if self._is_known(digest)), "")
+
+    def _is_known(self, digest: bytes) -> bool:
         """Compared with every digest, each in constant time."""
-        digest = hashlib.sha256(key).digest()
         return sum([hmac.compare_digest(digest, known) for known in self._digests]) > 0
 
 

@@ -59,6 +59,7 @@ class Metrics:
         self._dropped = Counter("oodgate_dropped", "Images dropped before inference", ["reason"])
         self._batch = Histogram("oodgate_batch_images", "Images of an engine call", buckets=_BATCH)
         self._queue = Gauge("oodgate_queue_images", "Images waiting for the engine", multiprocess_mode="livesum")
+        self._bodies = Gauge("oodgate_body_bytes", "Bytes of request bodies in hand", multiprocess_mode="livesum")
         self._rejects = Counter("oodgate_rejects", "Rejected images offered to the store", ["outcome"])
         self._drift = {name: _latest(f"oodgate_drift_{name}", text) for name, text in _DRIFT.items()}
         self._reloads = Counter("oodgate_reloads", "Replaced bundles that a worker loaded", ["outcome"])
@@ -92,6 +93,10 @@ class Metrics:
     def queue(self, images: int) -> None:
         """How many images wait for the engine now."""
         self._queue.set(images)
+
+    def bodies(self, size: int) -> None:
+        """How many bytes of request bodies are in hand now."""
+        self._bodies.set(size)
 
     def stage(self, name: Literal["read", "decode", "queue", "infer"], seconds: float) -> None:
         """How long a stage of the work took: reading a body, decoding an image, waiting for the engine, its call."""

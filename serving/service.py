@@ -22,11 +22,15 @@ from runtime.bundle import Bundle
 from runtime.engines import selection
 from runtime.exceptions import OodgateError
 from serving.deciding.decider import Caller, Decider
+from serving.home import check_home
 from serving.http.app import create_app, is_full
 from serving.http.connections import BoundedProtocol
 from serving.http.middleware import guarded
+from serving.internals import hear_of_ended_workers, switch_tracking_off
+from serving.open_files import fitted
 from serving.rejects.files import open_files
 from serving.settings import Settings
+from serving.workers import log_end
 
 _BENTOML_PATHS = frozenset({"/livez", "/readyz", "/healthz", "/schema.json"})
 
@@ -34,6 +38,7 @@ _BENTOML_PATHS = frozenset({"/livez", "/readyz", "/healthz", "/schema.json"})
 def _checked_settings() -> Settings:
     """Settings, bundle and GPU, checked when the service is imported: a bad one ends `bentoml serve` with one line."""
     try:
+        check_home()
         settings = Settings.from_environment()
         gate = Bundle.load(settings.bundle).manifest.gate
         if gate and settings.alpha is not None:
@@ -45,9 +50,13 @@ def _checked_settings() -> Settings:
             open_files(settings.rejects)
     except OodgateError as error:
         raise BentoMLException(str(error)) from None
-    return settings
+    return fitted(settings)
 
 
+for name in ("oodgate", "runtime"):  # whose lines are few: what is served, on which engine and why
+    logging.getLogger(name).setLevel(logging.INFO)
+switch_tracking_off()
+hear_of_ended_workers(log_end)
 logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of what a client got wrong
 
 settings = _checked_settings()

@@ -33,11 +33,18 @@ def cores(quota: Path = _QUOTA) -> int:
         return allowed
 
 
+# Boundaries and part headers of a multipart body, beside the image itself.
+OVERHEAD = 64 * 1024
+
 _CORES = cores()
 _WORKERS = max(1, _CORES // 4)
 
-# What Kubernetes sets in every pod beside a Service that is called oodgate.
-_KUBERNETES = re.compile(r"OODGATE_(SERVICE_|PORT($|_))")
+# What Kubernetes sets in every pod beside a Service that is called oodgate, or oodgate-anything. By its name alone
+# OODGATE_PORT might be somebody's wish for a port; Kubernetes' is an address.
+_KUBERNETES = re.compile(
+    r"OODGATE_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)=.*"
+    r"|OODGATE_(\w+_)?PORT=(tcp|udp|sctp)://.*"
+)
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -63,13 +70,16 @@ class Settings:
         max_batch: most images of one engine call; 0: as many as suit the engine.
         batch_wait_ms: how long an image may wait for others to fill its batch.
         max_queue: images in hand, beyond which requests are refused with 503.
+        max_bulk: the same for images of requests of several.
         max_concurrency: requests in progress, beyond which requests are refused with 429.
         max_connections: open connections, beyond which new ones are refused with 503.
         timeout: seconds from a request's body to its decision.
         header_timeout, body_timeout: seconds that a client may take to send them.
+        keep_alive: seconds that a connection without a request stays open.
         max_bytes, max_pixels: bounds on one image, checked before it is decoded.
         max_images: bound on the images of one request.
-        max_body: bound on the bytes of a /classify_batch request.
+        max_body: bound on the bytes of a request of several images.
+        body_memory: bytes of all bodies in hand, beyond which requests are refused with 503.
         api_keys: SHA-256 of the keys that are let in; none lets everybody in.
         cors_origins: origins whose pages may use the service; ``*`` for all.
         access_log: whether to log one JSON line a request.
@@ -94,15 +104,18 @@ class Settings:
     max_batch: int = _at_least_zero(0)
     batch_wait_ms: int = _at_least_zero(0)
     max_queue: int = 64
+    max_bulk: int = 512
     max_concurrency: int = 128
     max_connections: int = 1024
     timeout: int = 10
     header_timeout: int = 10
     body_timeout: int = 30
+    keep_alive: int = 5
     max_bytes: int = _DEFAULTS.max_bytes
     max_pixels: int = _DEFAULTS.max_pixels
     max_images: int = 64
     max_body: int = 64 * 1024 * 1024
+    body_memory: int = 512 * 1024 * 1024
     api_keys: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
     access_log: bool = False
@@ -132,7 +145,7 @@ class Settings:
         kinds = typing.get_type_hints(cls)
         values: dict[str, Any] = {}
         for variable, text in environment.items():
-            if not variable.startswith("OODGATE_") or _KUBERNETES.match(variable):
+            if not variable.startswith("OODGATE_") or _KUBERNETES.fullmatch(f"{variable}={text}"):
                 continue
             if variable not in fields:
                 raise SettingsError(f"{variable} is no setting; there are {', '.join(sorted(fields))}")
@@ -143,7 +156,14 @@ class Settings:
             raise SettingsError("OODGATE_API_KEYS must be SHA-256 digests in hexadecimal: python -m serving.keys")
         if values.get("rejects_percent", 0) > 100:
             raise SettingsError(f"OODGATE_REJECTS_PERCENT must be from 1 to 100, found {values['rejects_percent']}")
-        return cls(**values)
+        settings = cls(**values)
+        largest = max(settings.max_body, settings.max_bytes + OVERHEAD)
+        if settings.body_memory < 2 * largest:
+            raise SettingsError(
+                f"OODGATE_BODY_MEMORY must be at least {2 * largest}, twice the largest body that OODGATE_MAX_BODY and "
+                f"OODGATE_MAX_BYTES allow, as a client may hold half of it; found {settings.body_memory}"
+            )
+        return settings
 
 
 def _parse(variable: str, text: str, kind: Any, smallest: int) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,14 @@ EngineName = Literal[
 ]
 
 
+def _home_cache() -> Path:
+    """The user's cache; where the user has no home, a path that can't be written, for engines that need one to say so."""
+    try:
+        return Path.home() / ".cache" / "oodgate"
+    except RuntimeError:
+        return Path(os.devnull) / "oodgate"
+
+
 @dataclass(frozen=True)
 class EngineOptions:
     """How a bundle's engine is chosen and made.
@@ -36,7 +45,7 @@ class EngineOptions:
 
     name: EngineName = "auto"
     threads: int = 0
-    cache: Path = field(default_factory=lambda: Path.home() / ".cache" / "oodgate")
+    cache: Path = field(default_factory=_home_cache)
     contexts: int = 2
 
 

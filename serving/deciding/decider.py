@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from time import monotonic
@@ -36,10 +37,12 @@ class Caller(NamedTuple):
     Attributes:
         request_id: what the logs call the request.
         gone: returns when the client has gone.
+        client: whose request it is; clients take turns.
     """
 
     request_id: str
     gone: Callable[[], Awaitable[None]]
+    client: str = ""
 
 
 class Decider:
@@ -56,10 +59,12 @@ class Decider:
         self.served = served
         self._timeout = settings.timeout
         self._max_queue = settings.max_queue
+        self._max_bulk = settings.max_bulk
         self._loop = asyncio.get_running_loop()
         self._waits: dict[Ticket, _Wait] = {}
         self._worked = False
         self._in_hand = {False: 0, True: 0}  # images of requests of one, and of several
+        self._of_client: Counter[str] = Counter()  # all of them
         self._pipeline = Pipeline(
             self._hand_over,
             threads=settings.decode_threads,
@@ -124,12 +129,24 @@ class Decider:
         """How many images wait for the engine."""
         return self._pipeline.waiting(False) + self._pipeline.waiting(True)
 
-    def is_full(self, bulk: bool, crowd: bool = False) -> bool:
+    def is_full(self, bulk: bool, crowd: bool = False, client: str | None = None) -> bool:
         """Whether a request, of several images or of one, would be refused now; earlier while there is a crowd.
 
-        What the engine works on counts too: the next image waits for it as well.
+        What the engine works on counts too: the next image waits for it as well. A client that is known to have nothing in
+        hand finds twice the room, so that no other can shut it out alone.
         """
-        return self._in_hand[bulk] >= (math.ceil(self._max_queue / 2) if crowd else self._max_queue)
+        bound = self._max_bulk if bulk else self._max_queue
+        room = math.ceil(bound / 2) if crowd else bound
+        return self._in_hand[bulk] >= (room if client is None or self._of_client[client] else 2 * room)
+
+    def check_room(self, client: str) -> None:
+        """Before the body of a request of several images is read.
+
+        Raises:
+            RequestError: 503, it would be refused.
+        """
+        if self.is_full(bulk=True, client=client):
+            raise OVERLOADED.with_traceback(None)  # or it would grow with every request, and hold its images
 
     async def close(self) -> None:
         """Finish what is queued and end the threads."""
@@ -168,25 +185,31 @@ class Decider:
         """One finished job for each source, in order."""
         if not sources:
             return []
-        if self.is_full(bulk):
-            raise OVERLOADED.with_traceback(None)  # or it would grow with every request, and hold its images
-        ticket = Ticket(monotonic() + self._timeout, bulk)
+        if self.is_full(bulk, client=caller.client):
+            raise OVERLOADED.with_traceback(None)
+        ticket = Ticket(monotonic() + self._timeout, bulk, caller.client)
         jobs = [Job(ticket, use.gate, source, use.alpha) for source in sources]
         wait = self._waits[ticket] = _Wait(self._loop.create_future(), len(jobs), caller, use.served)
         watch = self._loop.call_later(_PATIENCE, self._watch, ticket)
         images = sum(job.size for job in jobs)
-        self._in_hand[bulk] += images
+        self._count(bulk, caller.client, images)
         try:
             self._pipeline.submit(jobs)
             await wait.future
         finally:
-            self._in_hand[bulk] -= images
+            self._count(bulk, caller.client, -images)
             watch.cancel()
             ticket.abandoned = True
             del self._waits[ticket]
             if wait.watcher is not None:
                 wait.watcher.cancel()
         return jobs
+
+    def _count(self, bulk: bool, client: str, images: int) -> None:
+        self._in_hand[bulk] += images
+        self._of_client[client] += images
+        if self._of_client[client] == 0:
+            del self._of_client[client]
 
     def _hand_over(self, jobs: Sequence[Job]) -> None:
         self._loop.call_soon_threadsafe(self._deliver, jobs)

@@ -106,7 +106,7 @@ class Deployment:
         while not self._stop.is_set():
             try:
                 await asyncio.wait_for(self._stop.wait(), self._settings.reload)
-            except asyncio.TimeoutError:  # the builtin one from Python 3.11 on
+            except TimeoutError:  # the builtin one from Python 3.11 on
                 await self.look()
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +18,14 @@ from serving.deciding.served import Decided, Listener
 from serving.drift.monitor import DriftSettings, Report
 from serving.drift.watch import DriftWatch
 from serving.drift.window import WindowSize
+from serving.internals import monitor_directory
 from serving.metrics import metrics
 from serving.rejects.files import open_files
 from serving.rejects.store import RejectStore, StoreLimits
 from serving.rejects.writer import RejectWriter
 from serving.settings import Settings
+
+logger = logging.getLogger("oodgate")
 
 _SCORE_QUANTILES = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 
@@ -60,7 +65,7 @@ class Listeners:
             drift.observe(decided.standard.score.p_value, decided.standard.is_ood)
 
         each: list[Listener] = [counter(gate), watch]
-        if settings.monitor:
+        if settings.monitor and _can_monitor():
             each.append(log_decision)
         rejects = writer = None
         if settings.rejects:
@@ -125,6 +130,23 @@ def log_decision(decided: Decided) -> None:
         monitor.log(decision.score.p_value, "p_value", "prediction", "numerical")
         for name, value in decision.scores.items():
             monitor.log(value, f"score_{name}", "prediction", "numerical")
+
+
+def _can_monitor() -> bool:
+    """Whether records of decisions can be written; an error in the log, once, where they can't."""
+    directory = monitor_directory()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            return True
+    except OSError as error:
+        logger.error(
+            "OODGATE_MONITOR=1, but decisions are not logged: %s can't be written (%s); mount a volume there, or "
+            "name another place by monitoring.options.log_path in BentoML's configuration",
+            directory.absolute(),
+            error.strerror,
+        )
+        return False
 
 
 def show_drift(report: Report) -> None:

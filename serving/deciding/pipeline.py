@@ -20,6 +20,7 @@ import numpy.typing as npt
 from runtime import Decision, Gate
 from runtime.engines.interface import Engine
 from runtime.gate import MAX_BATCH
+from serving.deciding.turns import Turns
 from serving.exceptions import Expired
 
 logger = logging.getLogger("oodgate")
@@ -28,6 +29,8 @@ Images = npt.NDArray[np.uint8]
 
 _ON_CPU = 16
 
+_AHEAD = 2  # batches that are decoded before the engine can take them
+
 
 class Ticket:
     """What the jobs of one request share.
@@ -35,13 +38,15 @@ class Ticket:
     Args:
         deadline: on the monotonic clock; a job is dropped when it has passed before inference.
         bulk: whether the request has several images; the others get every second turn.
+        client: whose it is; clients take turns.
     """
 
-    __slots__ = ("abandoned", "bulk", "deadline")
+    __slots__ = ("abandoned", "bulk", "client", "deadline")
 
-    def __init__(self, deadline: float, bulk: bool = False) -> None:
+    def __init__(self, deadline: float, bulk: bool = False, client: str = "") -> None:
         self.deadline = deadline
         self.bulk = bulk
+        self.client = client
         self.abandoned = False  # nobody waits for the answer any more
 
 
@@ -150,7 +155,7 @@ class Pipeline:
         self._deliver = deliver
         self._free_calls = engine_calls
         self._batch_wait = batch_wait
-        self._files: dict[bool, deque[Job]] = {False: deque(), True: deque()}  # by Ticket.bulk
+        self._files: dict[bool, Turns[Job]] = {False: Turns(), True: Turns()}  # by Ticket.bulk
         self._bulk_is_next = False
         self._ready: deque[Job] = deque()
         self._waiting = {False: 0, True: 0}
@@ -168,17 +173,13 @@ class Pipeline:
         return self._waiting[bulk]
 
     def submit(self, jobs: Sequence[Job]) -> None:
-        """Queue jobs; each has at most `max_batch` images. Never blocks for longer than the lock."""
-        now = monotonic()
+        """Queue a request's jobs; each has at most `max_batch` images. Never blocks for longer than the lock."""
+        now, ticket = monotonic(), jobs[0].ticket
+        for job in jobs:
+            job.submitted = now
         with self._lock:
-            for job in jobs:
-                job.submitted = now
-                self._waiting[job.ticket.bulk] += job.size
-                if isinstance(job.source, bytes):
-                    self._files[job.ticket.bulk].append(job)
-                else:
-                    job.images, job.decoding, job.ready = job.source, now, now
-                    self._ready.append(job)
+            self._waiting[ticket.bulk] += sum(job.size for job in jobs)
+            self._files[ticket.bulk].append(ticket.client, jobs)
             self._wake(len(jobs))
 
     def close(self) -> None:
@@ -206,7 +207,10 @@ class Pipeline:
                 patience = self._patience()
                 if patience == 0:
                     self._free_calls -= 1
-                    return self._batch()
+                    batch = self._batch()
+                    if any(self._files.values()):
+                        self._wake(len(self._idle))  # there is room for what they decode
+                    return batch
                 if (job := self._file()) is not None:
                     return job
                 if self._closed and not self._ready:
@@ -239,6 +243,9 @@ class Pipeline:
         return max(0.0, self._ready[0].ready + self._batch_wait - monotonic())
 
     def _file(self) -> Job | None:
+        """The next job to decode; none while there are enough for the engine, or turns would end with the decoding."""
+        if sum(job.size for job in self._ready) >= _AHEAD * self.max_batch:
+            return None
         for bulk in (self._bulk_is_next, not self._bulk_is_next):
             if self._files[bulk]:
                 self._bulk_is_next = not bulk

@@ -16,13 +16,16 @@ from serving.exceptions import Expired
 from serving.metrics import metrics
 from serving.settings import Settings
 
+_MAX_BYTES = 64 * 1024 * 1024  # of image files that wait
+
 Comparison = Literal["agree", "verdict", "label", "dropped", "failed"]
 
 
 class Shadow:
     """Listens to decisions, and asks another gate about their images.
 
-    It has one thread to decode and one for its engine. An image that finds its queue full is dropped, so it delays no
+    It has one thread to decode and one for its engine. An image that finds its queue full, of images or
+    bytes, is dropped, so it delays no
     answer but for the processor's time. Requests with an alpha of their own are not compared.
 
     Args:
@@ -48,7 +51,8 @@ class Shadow:
         if not isinstance(image, bytes) and image.shape != self._shape:
             metrics().shadow("failed")  # an array at the size of the bundle in service, which is not the shadow's
             return
-        if self._pipeline.waiting(False) >= self._max_queue:
+        full = self._pipeline.waiting(False) >= self._max_queue
+        if full or sum(len(job.source) for job in list(self._served) if isinstance(job.source, bytes)) > _MAX_BYTES:
             metrics().shadow("dropped")
             return
         source = image if isinstance(image, bytes) else image[np.newaxis]

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
@@ -21,6 +21,7 @@ from serving.deciding.decider import Decider
 from serving.deciding.deployment import Deployment
 from serving.http import classify, model, monitoring, open_inference, openapi
 from serving.http.errors import HANDLERS, JsonResponse
+from serving.http.memory import Budget
 from serving.metrics import CONTENT_TYPE, exposition, metrics
 from serving.settings import Settings
 
@@ -45,7 +46,8 @@ def create_app(settings: Settings) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         deployment = Deployment(settings)
         app.state.deployment, app.state.decider = deployment, deployment.decider
-        sampler = asyncio.ensure_future(_sample(deployment.decider))
+        app.state.parsers = CapacityLimiter(1)  # a tensor in JSON takes ten times its bytes while it is parsed
+        sampler = asyncio.ensure_future(_sample(deployment.decider, app.state.budget))
         gc.collect()
         gc.freeze()  # what is loaded now stays, and need not be looked through while requests wait
         yield
@@ -66,20 +68,23 @@ def create_app(settings: Settings) -> Starlette:
         Mount("/page", _PageFiles(directory=PAGE)),
     ]
     app = Starlette(routes=routes, exception_handlers=HANDLERS, lifespan=lifespan)
+    app.router.redirect_slashes = False  # to an absolute address, which is not ours behind a proxy
     app.state.settings = settings
     app.state.decider = None
+    app.state.budget = Budget(settings.body_memory)
     return app
 
 
-def is_full(app: Starlette, crowd: bool) -> bool:
-    """Whether as many single images are in hand as may be, or half as many while there is a crowd."""
+def is_full(app: Starlette, client: str, crowd: bool) -> bool:
+    """Whether a client's single image would be refused now, where there is a crowd or else."""
     decider: Decider | None = app.state.decider
-    return decider is not None and decider.is_full(bulk=False, crowd=crowd)
+    return decider is not None and decider.is_full(bulk=False, crowd=crowd, client=client)
 
 
-async def _sample(decider: Decider) -> None:
+async def _sample(decider: Decider, budget: Budget) -> None:
     while True:
         metrics().queue(decider.waiting)
+        metrics().bodies(budget.in_hand)
         metrics().settle()
         await asyncio.sleep(_SAMPLED)
 

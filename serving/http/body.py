@@ -3,35 +3,46 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import cast
 
 import numpy as np
 from numpy.lib import format as npy
-from starlette.datastructures import FormData, UploadFile
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive
 
 from serving.deciding.decider import Caller
 from serving.deciding.pipeline import Images
 from serving.exceptions import RequestError
-from serving.internals import is_too_many_files
+from serving.http.client import client_of
+from serving.http.memory import Budget, Hold
+from serving.http.multipart import read_parts
+from serving.settings import OVERHEAD
 
-# Boundaries and part headers of a multipart body, beside the image itself.
-_OVERHEAD = 64 * 1024
+_GZIP = b"\x1f\x8b"
 
 _NPY_HEADER = 4096  # bytes at most; numpy itself writes 128 for such an array
 
 
-async def read_image(request: Request, max_bytes: int) -> bytes:
+@contextmanager
+def holding(request: Request, bulk: bool) -> Iterator[Hold]:
+    """Room in memory for a request's body, from before it is read until its answer; see :mod:`serving.http.memory`."""
+    budget: Budget = request.app.state.budget
+    with budget.holding(client_of(request.scope), bulk) as hold:
+        yield hold
+
+
+async def read_image(request: Request, max_bytes: int, hold: Hold) -> bytes:
     """The image of a /classify request: multipart field ``image``, or the whole body.
 
     Raises:
         RequestError: no such field, a body over the limit, or a body that can't be an image.
     """
+    _refuse_compressed(request)
     kind = _content_type(request)
-    limit = max_bytes + _OVERHEAD
+    limit = max_bytes + OVERHEAD
     if kind == "application/json":
         raise RequestError(
             415,
@@ -40,17 +51,16 @@ async def read_image(request: Request, max_bytes: int) -> bytes:
             "or its bytes as the raw body",
         )
     if kind != "multipart/form-data":
-        return await read_body(request, limit)
-    form = await _form(request, limit, max_files=1)
-    try:
-        (image,) = _files(form, "image")
-        return await image.read()
-    finally:
-        await form.close()
+        image = await read_body(request, limit, hold)
+    else:
+        (image,) = await read_parts(request, _bounded(request, limit, hold), "image", max_parts=1)
+    if image.startswith(_GZIP):
+        raise RequestError(415, "content_encoding", "the image is compressed with gzip; send it as it is")
+    return image
 
 
 async def read_images(
-    request: Request, shape: tuple[int, int, int], max_images: int, max_body: int
+    request: Request, shape: tuple[int, int, int], max_images: int, max_body: int, hold: Hold
 ) -> list[bytes] | Images:
     """The images of a /classify_batch request: every multipart field ``images``, in order, or an .npy array.
 
@@ -58,15 +68,17 @@ async def read_images(
         request: whose body is read.
         shape: (height, width, 3) of the model's images.
         max_images, max_body: bounds on their number and on the body's bytes.
+        hold: room in memory.
 
     Raises:
         RequestError: no such field, too many, another content type, or a body over the limit.
     """
+    _refuse_compressed(request)
     kind = _content_type(request)
     if kind == "application/x-npy":
         limit = min(max_body, _NPY_HEADER + max_images * int(np.prod(shape)))
         try:
-            return parse_npy(await read_body(request, limit), shape, max_images)
+            return parse_npy(await read_body(request, limit, hold), shape, max_images)
         except ValueError as error:
             raise RequestError(422, "unusable_array", str(error)) from error
     if kind != "multipart/form-data":
@@ -76,21 +88,18 @@ async def read_images(
             "send multipart/form-data: `curl -F images=@1.jpg -F images=@2.jpg URL/classify_batch`, "
             "or a uint8 [N, H, W, 3] array as application/x-npy",
         )
-    form = await _form(request, max_body, max_files=max_images)
-    try:
-        return [await image.read() for image in _files(form, "images")]
-    finally:
-        await form.close()
+    return await read_parts(request, _bounded(request, max_body, hold), "images", max_images)
 
 
-async def read_body(request: Request, limit: int) -> bytes:
+async def read_body(request: Request, limit: int, hold: Hold) -> bytes:
     """The whole body.
 
     Raises:
-        RequestError: it has more than `limit` bytes.
+        RequestError: it has more than `limit` bytes, there is no room for it, or it is compressed.
         ClientDisconnect: the client has gone.
     """
-    receive = _bounded(request, limit)
+    _refuse_compressed(request)
+    receive = _bounded(request, limit, hold)
     chunks, more = [], True
     while more:
         message = await receive()
@@ -138,7 +147,7 @@ def parse_npy(data: bytes, shape: tuple[int, int, int], max_images: int) -> Imag
 
 def caller(request: Request) -> Caller:
     """The caller of a request whose body has been read."""
-    return Caller(request.scope.get("oodgate.request_id", ""), partial(_gone, request))
+    return Caller(request.scope.get("oodgate.request_id", ""), partial(_gone, request), client_of(request.scope))
 
 
 async def _gone(request: Request) -> None:
@@ -150,19 +159,33 @@ def _content_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-def _bounded(request: Request, limit: int) -> Receive:
-    """The request's `receive`, that takes no more than `limit` bytes; a longer body is refused without being read."""
+def _refuse_compressed(request: Request) -> None:
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("", "identity"):
+        raise RequestError(
+            415,
+            "content_encoding",
+            f"the body is compressed (content-encoding: {encoding[:40]!a}); send it uncompressed",
+        )
+
+
+def _bounded(request: Request, limit: int, hold: Hold) -> Receive:
+    """The request's `receive`, that takes no more than `limit` bytes and than there is room for.
+
+    A body that says beforehand that it is too long is refused without being read, and what does not fit now too.
+    """
     length = request.headers.get("content-length", "")
-    if length.isdecimal() and (len(length) > 18 or int(length) > limit):
-        raise _too_large(limit)
-    received = 0
+    if length.isdecimal():
+        if len(length) > 18 or int(length) > limit:
+            raise _too_large(limit)
+        hold.expect(int(length))
 
     async def receive() -> Message:
-        nonlocal received
         message = await request.receive()
-        received += len(message.get("body", b""))
-        if received > limit:
+        size = len(message.get("body", b""))
+        if hold.size + size > limit:
             raise _too_large(limit)
+        hold.take(size)
         return message
 
     return receive
@@ -171,24 +194,3 @@ def _bounded(request: Request, limit: int) -> Receive:
 def _too_large(limit: int) -> RequestError:
     """What is left of a body that is refused is not read, so the connection can't carry another request."""
     return RequestError(413, "body_too_large", f"the body has more than {limit:,} bytes", connection="close")
-
-
-async def _form(request: Request, limit: int, max_files: int) -> FormData:
-    try:
-        return await Request(request.scope, _bounded(request, limit)).form(max_files=max_files, max_fields=16)
-    except HTTPException as error:  # how Starlette reports what its parser refuses
-        if is_too_many_files(error):
-            raise RequestError(413, "too_many_images", f"at most {max_files} image(s) a request") from error
-        raise RequestError(400, "malformed_multipart", f"the multipart body is malformed: {error.detail}") from error
-    except (UnicodeError, LookupError) as error:  # names in an encoding that its header does not keep to
-        raise RequestError(400, "malformed_multipart", f"the multipart body's names can't be read: {error}") from error
-
-
-def _files(form: FormData, field: str) -> list[UploadFile]:
-    files = [value for name, value in form.multi_items() if name == field and isinstance(value, UploadFile)]
-    if not files:
-        found = ", ".join(sorted({ascii(name) for name in form})) or "none"
-        raise RequestError(
-            422, "missing_image", f"expected a file in the multipart field {field!r}; found fields: {found}"
-        )
-    return files

@@ -10,7 +10,8 @@ from starlette.routing import BaseRoute, Route
 
 from runtime import Decision, ImageError
 from serving.deciding.decider import Decider
-from serving.http.body import caller, read_image, read_images
+from serving.http.body import caller, holding, read_image, read_images
+from serving.http.client import client_of
 from serving.http.errors import JsonResponse, image_error
 from serving.http.query import asked_alpha, asked_top, decision_json
 from serving.metrics import metrics
@@ -21,9 +22,9 @@ async def _classify(request: Request) -> Response:
     decider: Decider = request.app.state.decider
     settings: Settings = request.app.state.settings
     top = asked_top(request)
-    with decider.using(asked_alpha(request)) as use:
+    with decider.using(asked_alpha(request)) as use, holding(request, bulk=False) as hold:
         start = perf_counter()
-        image = await read_image(request, settings.max_bytes)
+        image = await read_image(request, settings.max_bytes, hold)
         metrics().stage("read", perf_counter() - start)
         decision = await decider.decide(image, caller(request), use)
     return JsonResponse(decision_json(decision, use.gate.manifest.labels, top))
@@ -34,10 +35,11 @@ async def _classify_batch(request: Request) -> Response:
     settings: Settings = request.app.state.settings
     results: list[Decision | ImageError]
     top = asked_top(request)
-    with decider.using(asked_alpha(request)) as use:
+    with decider.using(asked_alpha(request)) as use, holding(request, bulk=True) as hold:
+        decider.check_room(client_of(request.scope))
         spec = use.gate.manifest.input
         start = perf_counter()
-        images = await read_images(request, (spec.height, spec.width, 3), settings.max_images, settings.max_body)
+        images = await read_images(request, (spec.height, spec.width, 3), settings.max_images, settings.max_body, hold)
         metrics().stage("read", perf_counter() - start)
         if isinstance(images, list):
             results = await decider.decide_each(images, caller(request), use)

@@ -10,17 +10,25 @@ import asyncio
 from collections.abc import Callable
 from typing import ClassVar
 
+from starlette.types import ASGIApp, Receive, Scope, Send
+
 from serving.exceptions import TOO_MANY_CONNECTIONS
 from serving.http.errors import Refusal
+from serving.http.middleware import HEALTH
 from serving.internals import HttpProtocol, use_http_protocol
 from serving.metrics import metrics
 from serving.settings import Settings
 
-_MESSAGE = b'{"error":{"code":"too_slow","message":"the request took too long to arrive"}}'
-_TOO_SLOW = (
-    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-type: application/json\r\n"
-    b"content-length: %d\r\n\r\n%s" % (len(_MESSAGE), _MESSAGE)
-)
+
+def _last_answer(status: bytes, code: str, message: str) -> bytes:
+    """An error as it goes over the wire, before the connection is closed."""
+    body = b'{"error":{"code":"%s","message":"%s"}}' % (code.encode(), message.encode())
+    head = b"HTTP/1.1 %s\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+    return head % (status, len(body)) + body
+
+
+_TOO_SLOW = _last_answer(b"408 Request Timeout", "too_slow", "the request took too long to arrive")
+_MALFORMED = _last_answer(b"400 Bad Request", "malformed_http", "what was sent is no HTTP request")
 
 
 class BoundedProtocol(HttpProtocol):
@@ -41,13 +49,23 @@ class BoundedProtocol(HttpProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.timeout_keep_alive = self.settings.keep_alive
         if len(self.connections) > self.settings.max_connections:
-            self.app = self._busy
+            self.app = self._only_probes(self.app)
         if len(self.connections) > 2 * self.settings.max_connections:
+            metrics().error(TOO_MANY_CONNECTIONS.code)
             transport.abort()
         else:
             self._wait(self.settings.header_timeout, self._headers_too_slow)
             self._set_timer()
+
+    def _only_probes(self, app: ASGIApp) -> ASGIApp:
+        """Whether the service is well is told however many are connected; all else is refused."""
+
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            await (app if scope.get("path") in HEALTH else self._busy)(scope, receive, send)
+
+        return answer
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._wait_no_longer()
@@ -70,6 +88,13 @@ class BoundedProtocol(HttpProtocol):
     def on_message_complete(self) -> None:
         self._wait_no_longer()
         super().on_message_complete()
+
+    def send_400_response(self, _: str) -> None:
+        """What uvicorn calls when the parser finds no HTTP."""
+        metrics().error("malformed_http")
+        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
+            self.transport.write(_MALFORMED)
+        self.transport.close()
 
     def _wait(self, seconds: float, then: Callable[[], None]) -> None:
         self._awaited, self._moved = (seconds, then), True

@@ -15,6 +15,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.exceptions import OVERLOADED, TOO_MANY_REQUESTS, RequestError
+from serving.http.client import client_of
 from serving.http.errors import Refusal, error_response
 from serving.internals import route_template, tracer_provider
 from serving.keys import Keys
@@ -30,6 +31,9 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 # together would be answered together, and come together again.
 _FREE_REFUSALS, _SHORTEST_PAUSE, _LONGEST_PAUSE = 100, 0.5, 1.5
 
+# Of the Open Inference Protocol's binary tensors, in requests and answers.
+_HEADER_LENGTH = "inference-header-content-length"
+
 _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -37,13 +41,13 @@ _HEADERS = [
 _NO_CONTENT = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
 
 
-def guarded(app: ASGIApp, settings: Settings, is_full: Callable[[bool], bool]) -> ASGIApp:
+def guarded(app: ASGIApp, settings: Settings, is_full: Callable[[str, bool], bool]) -> ASGIApp:
     """`app` behind everything that this module's docstring names.
 
     Args:
         app: answers what is let through.
         settings: of the limits, the keys and the log.
-        is_full: whether too many single images are in hand, for a crowd or else.
+        is_full: whether too many single images are in hand for a client, in a crowd or else.
     """
     app = Admission(_traced(app) if settings.tracing else app, settings.max_concurrency, is_full)
     if settings.api_keys:
@@ -52,9 +56,9 @@ def guarded(app: ASGIApp, settings: Settings, is_full: Callable[[bool], bool]) -
         app = CORSMiddleware(
             app,
             allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST"],
-            allow_headers=["authorization", "content-type", "x-api-key", "x-request-id"],
-            expose_headers=["x-request-id", "retry-after"],
+            allow_methods=["GET", "HEAD", "POST", "DELETE"],
+            allow_headers=["authorization", "content-type", "x-api-key", "x-request-id", _HEADER_LENGTH],
+            expose_headers=["x-request-id", "retry-after", _HEADER_LENGTH],
         )
     return Observed(app, settings.access_log)
 
@@ -120,7 +124,7 @@ class Locked:
         self._keys = keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] not in HEALTH and not self._keys.admit(scope["headers"]):
+        if scope["type"] == "http" and scope["path"] not in HEALTH and not self._admits(scope):
             error = RequestError(
                 401,
                 "unauthorized",
@@ -130,6 +134,10 @@ class Locked:
             await error_response(scope["path"], error)(scope, receive, send)
             return
         await self._app(scope, receive, send)
+
+    def _admits(self, scope: Scope) -> bool:
+        scope["oodgate.key"] = self._keys.digest(scope["headers"])
+        return bool(scope["oodgate.key"])
 
 
 class Admission:
@@ -141,7 +149,7 @@ class Admission:
     bursts would always be full, and bring nothing but waiting to those in it.
     """
 
-    def __init__(self, app: ASGIApp, limit: int, is_full: Callable[[bool], bool]) -> None:
+    def __init__(self, app: ASGIApp, limit: int, is_full: Callable[[str, bool], bool]) -> None:
         self._app = app
         self._limit = limit
         self._is_full = is_full
@@ -158,7 +166,7 @@ class Admission:
             await self._slow_down()
             await self._too_many(scope, receive, send)
             return
-        if scope["path"] == "/classify" and self._is_full(self._is_crowd()):
+        if scope["path"] == "/classify" and self._is_full(client_of(scope), self._is_crowd()):
             await self._slow_down()
             await self._overloaded(scope, receive, send)
             return

@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -25,7 +26,7 @@ import runtime
 from runtime import Decision, Gate
 from serving.deciding.decider import Decider
 from serving.exceptions import ProtocolError, RequestError
-from serving.http.body import caller, read_body
+from serving.http.body import caller, holding, read_body
 from serving.http.errors import JsonResponse
 from serving.http.query import asked_alpha
 from serving.metrics import metrics
@@ -150,17 +151,18 @@ def write_response(request: InferRequest, decisions: Sequence[Decision], name: s
     return header + binary, len(header) if any(request.outputs.values()) else None
 
 
-def _split(body: bytes, header_length: str | None) -> tuple[bytes, bytes]:
+def _split(body: bytes, header_length: str | None) -> tuple[memoryview, memoryview]:
+    whole = memoryview(body)
     if header_length is None:
-        return body, b""
+        return whole, whole[:0]
     is_number = header_length.isascii() and header_length.isdigit() and len(header_length) <= 18
     if not is_number or int(header_length) > len(body):
         raise ProtocolError(f"{HEADER_LENGTH}: expected at most the body's {len(body)} bytes")
-    return body[: int(header_length)], body[int(header_length) :]
+    return whole[: int(header_length)], whole[int(header_length) :]
 
 
 def _images(
-    entry: dict[str, Any], binary: bytes, shape: tuple[int, int, int], max_images: int
+    entry: dict[str, Any], binary: memoryview, shape: tuple[int, int, int], max_images: int
 ) -> npt.NDArray[np.uint8]:
     expected = f"expected {INPUT} UINT8 [1..{max_images}, {', '.join(map(str, shape))}]"
     found = _list(entry.get("shape"), f"{INPUT}.shape")
@@ -242,17 +244,17 @@ async def _model_ready(request: Request) -> Response:
 async def _infer(request: Request) -> Response:
     decider: Decider = request.app.state.decider
     settings: Settings = request.app.state.settings
-    with decider.using(asked_alpha(request)) as use:
+    with decider.using(asked_alpha(request)) as use, holding(request, bulk=True) as hold:
         _check_name(request, use.gate)
-        if "content-encoding" in request.headers:
-            raise RequestError(415, "content_encoding", "send the body uncompressed")
         spec = use.gate.manifest.input
         shape = (spec.height, spec.width, 3)
+        limit = min(settings.max_body, settings.max_images * int(np.prod(shape)) * _PER_BYTE + _DOCUMENT)
         start = perf_counter()
-        body = await read_body(request, settings.max_images * int(np.prod(shape)) * _PER_BYTE + _DOCUMENT)
+        body = await read_body(request, limit, hold)
         header_length = request.headers.get(HEADER_LENGTH)
         metrics().stage("read", perf_counter() - start)
-        asked = await to_thread.run_sync(read_request, body, header_length, shape, settings.max_images)
+        parse = partial(read_request, body, header_length, shape, settings.max_images)
+        asked = await to_thread.run_sync(parse, limiter=request.app.state.parsers)
         decisions = await decider.decide_array(asked.images, caller(request), use)
     content, json_length = write_response(asked, decisions, use.gate.manifest.model.name)
     if json_length is None:

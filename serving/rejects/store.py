@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -218,4 +218,4 @@ def _seconds(id_: str) -> float:
 
 def _folder(id_: str) -> str:
     """The day of an id."""
-    return datetime.fromtimestamp(_seconds(id_), timezone.utc).strftime("%Y-%m-%d")
+    return datetime.fromtimestamp(_seconds(id_), UTC).strftime("%Y-%m-%d")

@@ -103,7 +103,7 @@ def test_a_pod_may_write_only_what_is_mounted() -> None:
     assert security["readOnlyRootFilesystem"]
     assert security["capabilities"] == {"drop": ["ALL"]}
     assert resource("Deployment")["spec"]["template"]["spec"]["securityContext"]["runAsNonRoot"]
-    assert [mount["mountPath"] for mount in container()["volumeMounts"]] == ["/tmp"]
+    assert [mount["mountPath"] for mount in container()["volumeMounts"]] == ["/tmp", "/run/oodgate"]
 
 
 def test_a_request_in_flight_outlives_termination() -> None:

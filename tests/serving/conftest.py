@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
@@ -18,28 +18,34 @@ import pytest
 from runtime.bundle import Bundle
 
 ROOT = Path(__file__).resolve().parents[2]
+BENTOML_SERVE = (Path(sys.executable).with_name("bentoml"), "serve")
 
 
 @contextmanager
-def serve(*command: str | Path, cwd: Path = ROOT, **environment: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def serve(
+    *command: str | Path, cwd: Path = ROOT, tracked: bool = False, log: Path | None = None, **environment: str
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """`bentoml serve`, or another command, at the repository's root on a free port, until it is ready; its URL and process.
 
     Each has a home of its own, because BentoML empties the directory of the metrics there when it starts.
+
+    Args:
+        command: in place of `bentoml serve`.
+        cwd: where it runs.
+        tracked: leave BentoML's usage tracking as the environment has it.
+        log: file for its output.
+        environment: variables.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = command or (Path(sys.executable).with_name("bentoml"), "serve")
+    arguments = [*(command or BENTOML_SERVE), "--host", "127.0.0.1", "--port", str(port)]
     url = f"http://127.0.0.1:{port}"
-    with tempfile.TemporaryDirectory() as home:
-        variables = {**os.environ, "BENTOML_DO_NOT_TRACK": "True", "BENTOML_HOME": home, **environment}
-        process = subprocess.Popen(
-            [*command, "--host", "127.0.0.1", "--port", str(port)],
-            cwd=cwd,
-            env=variables,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
+    with tempfile.TemporaryDirectory() as home, ExitStack() as stack:
+        quiet = {} if tracked else {"BENTOML_DO_NOT_TRACK": "True"}
+        variables = {**os.environ, **quiet, "BENTOML_HOME": home, **environment}
+        output = stack.enter_context(log.open("wb")) if log else subprocess.PIPE
+        process = subprocess.Popen(arguments, cwd=cwd, env=variables, stdout=output, stderr=subprocess.STDOUT)
         try:
             _wait(url, process)
             yield url, process
@@ -51,7 +57,7 @@ def serve(*command: str | Path, cwd: Path = ROOT, **environment: str) -> Iterato
 def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
     for _ in range(600):
         if process.poll() is not None:
-            raise RuntimeError(process.communicate()[0].decode())
+            raise RuntimeError((process.communicate()[0] or b"see the log").decode())
         try:
             if httpx.get(f"{url}/readyz").status_code == 200:
                 return

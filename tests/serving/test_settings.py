@@ -47,6 +47,39 @@ def test_what_kubernetes_sets_for_a_service_of_our_name_is_no_setting() -> None:
     assert Settings.from_environment(injected) == Settings()
 
 
+@pytest.mark.parametrize("service", ["", "_CANARY", "_V2", "_MAX_QUEUE"])
+def test_what_kubernetes_sets_for_a_service_of_a_name_like_ours_is_no_setting(service: str) -> None:
+    injected = {
+        f"OODGATE{service}_{name}": value
+        for name, value in {
+            "SERVICE_HOST": "10.0.0.1",
+            "SERVICE_PORT": "80",
+            "SERVICE_PORT_HTTP_METRICS": "80",
+            "PORT": "tcp://10.0.0.1:80",
+            "PORT_80_TCP": "tcp://10.0.0.1:80",
+            "PORT_80_TCP_PROTO": "tcp",
+            "PORT_80_TCP_PORT": "80",
+            "PORT_80_TCP_ADDR": "10.0.0.1",
+            "PORT_53_UDP": "udp://[fd00::1]:53",
+        }.items()
+    }
+    assert Settings.from_environment(injected) == Settings()
+
+
+@pytest.mark.parametrize(
+    "name", ["PORT", "CANARY_PORT", "SERVICE", "PORT_TCP", "SERVICE_HOSTS", "CANARY", "PORTS_80_TCP"]
+)
+def test_what_kubernetes_would_not_set_is_a_typo(name: str) -> None:
+    with pytest.raises(SettingsError, match=f"OODGATE_{name} is no setting"):
+        Settings.from_environment({f"OODGATE_{name}": "3000"})
+
+
+def test_a_client_s_half_of_the_memory_holds_the_largest_body() -> None:
+    with pytest.raises(SettingsError, match="OODGATE_BODY_MEMORY must be at least 134217728"):
+        Settings.from_environment({"OODGATE_BODY_MEMORY": "134217727"})
+    assert Settings.from_environment({"OODGATE_BODY_MEMORY": "134217728"}).body_memory == 134217728
+
+
 def test_switches_and_lists() -> None:
     digest = hashlib.sha256(b"key").hexdigest()
     settings = Settings.from_environment(

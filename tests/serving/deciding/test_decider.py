@@ -140,3 +140,34 @@ def test_a_request_that_is_cancelled_leaves_the_way_open(shared_bundle: Bundle) 
         assert watched.here() == [True, True]
 
     run(shared_bundle, body)
+
+
+def test_a_client_that_keeps_the_queue_full_shuts_nobody_out(shared_bundle: Bundle) -> None:
+    """One client has as many batches in hand as are let in; others still get theirs, and single images theirs."""
+
+    async def body(watched: Watched) -> None:
+        decider = watched.decider
+        decider._max_queue = decider._max_bulk = 8
+
+        async def batch(client: str) -> int:
+            with decider.using() as use:
+                return len(await decider.decide_each([PNG] * 4, Caller("", _never, client), use))
+
+        async def single(client: str) -> None:
+            with decider.using() as use:
+                await decider.decide(PNG, Caller("", _never, client), use)
+
+        greedy = [asyncio.ensure_future(batch("greedy")) for _ in range(3)]
+        await asyncio.sleep(0)
+        assert decider.is_full(bulk=True, client="greedy")
+        with pytest.raises(RequestError, match="too many images"):
+            decider.check_room("greedy")
+        decider.check_room("modest")
+        modest = [asyncio.ensure_future(batch(client)) for client in ("modest", "other")]
+        await asyncio.wait_for(single("greedy"), 5)  # batches fill no queue of single images
+        assert await asyncio.gather(*modest) == [4, 4]
+        refused = await asyncio.gather(*greedy, return_exceptions=True)
+        assert [type(result) for result in refused] == [int, int, RequestError]
+        assert not decider._of_client
+
+    run(shared_bundle, body)

@@ -106,6 +106,11 @@ def test_cors_is_for_the_origins_named(shared_bundle: Bundle) -> None:
             assert (answer.headers.get("access-control-allow-origin") == origin) is allowed
         preflight = {"origin": "https://good.example", "access-control-request-method": "POST"}
         assert (await client.options("/classify", headers=preflight)).status_code == 200
+        for method, wanted in (("POST", "content-type, inference-header-content-length"), ("DELETE", "x-api-key")):
+            asked = {"access-control-request-method": method, "access-control-request-headers": wanted}
+            assert (await client.options("/rejects/1", headers={**preflight, **asked})).status_code == 200
+        exposed = (await client.get("/model", headers=preflight)).headers["access-control-expose-headers"]
+        assert "inference-header-content-length" in exposed
 
     run(shared_bundle, body, cors_origins=("https://good.example",), api_keys=(DIGEST,))
 
@@ -352,5 +357,21 @@ def test_an_npy_batch_is_decided_like_its_images(shared_bundle: Bundle) -> None:
         assert (refused.status_code, refused.json()["error"]["code"]) == (422, "unusable_array")
         large = await client.post("/classify_batch", content=bytes(8 * 768 + 5000), headers=kind)
         assert (large.status_code, large.json()["error"]["code"]) == (413, "body_too_large")
+
+    run(shared_bundle, body)
+
+
+@pytest.mark.parametrize("path", ["/classify", "/classify_batch", "/v2/models/small/infer"])
+def test_a_compressed_body_is_told_so(shared_bundle: Bundle, path: str) -> None:
+    import gzip
+
+    async def body(client: httpx.AsyncClient, _: Starlette) -> None:
+        for headers in ({"content-encoding": "gzip"}, {"content-encoding": "br"}, {}):
+            if path == "/classify" or headers:
+                answer = await client.post(path, content=gzip.compress(PNG), headers=headers)
+                assert answer.status_code == 415
+                assert "compressed" in answer.text
+        kept = await client.post("/classify", content=PNG, headers={"content-encoding": "identity"})
+        assert kept.status_code == 200
 
     run(shared_bundle, body)

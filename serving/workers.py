@@ -1,0 +1,33 @@
+"""What the log says of a worker that ended by itself; BentoML starts another, silently."""
+
+from __future__ import annotations
+
+import logging
+import signal
+
+logger = logging.getLogger("oodgate")
+
+_ASKED = (0, -signal.SIGTERM, -signal.SIGINT)
+
+_REASONS = {
+    "SIGKILL": "killed: by the kernel for want of memory, unless somebody else did it",
+    "SIGBUS": "a mapped file could not be written: the volume of BENTOML_HOME, where the metrics are, is full",
+    "SIGSEGV": "a fault in native code: a decoder, or the engine",
+    "SIGABRT": "a fault in native code: a decoder, or the engine",
+}
+
+
+def log_end(pid: int, code: int) -> None:
+    """One line on a worker that was not asked to end.
+
+    Args:
+        pid: of the worker.
+        code: its exit status, or minus the signal that ended it.
+    """
+    if code in _ASKED:
+        return
+    if code > 0:
+        logger.error("worker %d ended with status %d; the lines before say why", pid, code)
+        return
+    name = signal.Signals(-code).name
+    logger.error("worker %d was ended by %s, %s", pid, name, _REASONS.get(name, "which nobody here sends"))

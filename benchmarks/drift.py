@@ -5,7 +5,8 @@
 Simulates calibration sets and streams of p-values, through the runtime's own p-values and the service's own detector, and
 compares the service's alarm with three others that promise the same rate of false alarms. In-distribution scores are
 exchangeable with the calibration scores; p-values of other images have the density 0.3 p^-0.7, of which a gate at
-alpha = 0.05 rejects 41 %: the images of a near set.
+alpha = 0.05 rejects 41 %: the images of a near set. Gates and scores of other kinds:
+:mod:`benchmarks.drift_gates`.
 """
 
 from __future__ import annotations
@@ -201,14 +202,14 @@ def in_short(text: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def put(text: str, page: Path) -> None:
+def put(text: str, page: Path, begin: str = BEGIN) -> None:
     """Replace the marked part of a Markdown file."""
     whole = page.read_text(encoding="utf-8")
-    before, _, rest = whole.partition(BEGIN)
+    before, _, rest = whole.partition(begin)
     _, end, after = rest.partition(END)
     if not end:
-        raise SystemExit(f"error: {page} has no lines {BEGIN.strip()} and {END.strip()}")
-    page.write_text(before + BEGIN + text + END + after, encoding="utf-8")
+        raise SystemExit(f"error: {page} has no lines {begin.strip()} and {END.strip()}")
+    page.write_text(before + begin + text + END + after, encoding="utf-8")
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 import runtime
-from export.arguments import parse_ood
+from export.arguments import add_leakage_option, parse_ood
 from export.calibrate.gating import fit_gate
 from export.calibrate.options import AUTO, GateOptions, add_gate_options
 from export.convert.conversion import convert
@@ -63,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
         "--ood", action="append", default=[], metavar="NAME=SOURCE", help="other images; repeatable"
     )
 
+    add_leakage_option(parser)
     add_strict_option(parser)
     add_tensorrt_options(parser)
 
@@ -127,10 +128,10 @@ def _export(classifier: Classifier, args: argparse.Namespace, options: GateOptio
     temperature = options.temperature if isinstance(options.temperature, float) else 1.0
     model, manifest = assemble(classifier, name, {"energy": {"temperature": temperature}})
     images: Images = _noise(classifier.input)
-    warning = None
+    warning = note = None
     if args.calibration:
         gated = fit_gate(model, manifest, args.calibration, options)
-        manifest, images, warning = gated.manifest, gated.images, gated.warning
+        manifest, images, warning, note = gated.manifest, gated.images, gated.warning, gated.note
     sealed = OnnxRuntimeCpu(seal(model, manifest))
     verification = verify(Backbone(classifier.module, classifier.input), sealed, manifest, images)
     provenance = {
@@ -150,6 +151,8 @@ def _export(classifier: Classifier, args: argparse.Namespace, options: GateOptio
     )
     if args.precision != "fp32":
         print(precision_text(manifest))
+    if note:
+        print(f"note: {note}")
     if warning:
         print(f"warning: {warning}")
     return manifest
@@ -169,7 +172,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ExportError("--ood needs --calibration: without a threshold there is no gate to evaluate")
     int8 = int8_options(args, tensorrt=args.tensorrt is not None)
     options = GateOptions(
-        args.score, args.alpha, args.temperature, args.merge, args.class_conditional, tuple(args.aux), args.strict
+        args.score,
+        args.alpha,
+        args.temperature,
+        args.merge,
+        args.class_conditional,
+        tuple(args.aux),
+        args.strict,
+        args.allow_leakage,
     )
     options.check(tuple(BASE))
     engine = build_options(args)
@@ -183,7 +193,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(gate_text(manifest))
     if ood:
         (evaluated,) = evaluate_sources(
-            [Gate.load(args.out, engine="onnxruntime-cpu")], args.id, ood, strict=args.strict
+            [Gate.load(args.out, engine="onnxruntime-cpu")],
+            args.id,
+            ood,
+            allow_leakage=args.allow_leakage,
+            strict=args.strict,
         )
         bundle.write_documents(args.out, evaluated.documents())
         print(summary(evaluated.figures))

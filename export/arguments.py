@@ -16,6 +16,13 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=0, help="engine threads (default: one a physical core)")
 
 
+def add_leakage_option(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """Add ``--allow-leakage``."""
+    parser.add_argument(
+        "--allow-leakage", action="store_true", help="take images that the bundle was made with all the same, and warn"
+    )
+
+
 def parse_ood(options: Sequence[str]) -> dict[str, str]:
     """``NAME=SOURCE`` options by name.
 

@@ -89,6 +89,10 @@ class Rule:
         """The conformal p-value of an image (:func:`p_value`), from its gate score and class."""
         return p_value(score, *self._own.get(predicted, self._all))
 
+    def p_value_among_all(self, score: float) -> float:
+        """The conformal p-value of an image among all calibration images, whatever the classes."""
+        return p_value(score, *self._all)
+
 
 def thresholds(labels: tuple[str, ...], gate: GateSpec) -> npt.NDArray[np.float32]:
     """The threshold of each predicted class, float32 (K,)."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from runtime import schema
 from runtime.atomic import writing
-from runtime.manifest import InputSpec, Task
+from runtime.manifest import DataSpec, InputSpec, Task
 from train import methods, models
 from train.exceptions import CheckpointError
 from train.methods import spectral
@@ -36,6 +36,8 @@ class Header:
         method: a key of :data:`train.methods.METHODS`.
         hyperparameters: the whole training configuration.
         sources: what it learned from: the names of `data`, `val` and `aux`; of `init`, its method, epochs and sources.
+        data: sketches of the images that it learned from: ``training``, ``auxiliary``, and those of `init` as
+            ``init, training`` and so on. Empty in a checkpoint of an earlier version.
         metrics: the last epoch's figures.
         step: number of optimizer steps taken.
     """
@@ -47,6 +49,7 @@ class Header:
     method: str
     hyperparameters: dict[str, Any] = field(default_factory=dict)
     sources: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, DataSpec] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     step: int = 0
 

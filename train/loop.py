@@ -17,11 +17,12 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from runtime.manifest import InputSpec
+from runtime.manifest import DataSpec, InputSpec
 from train import checkpoint
 from train.checkpoint import Checkpoint, Header
 from train.config import Config, learning_rate
 from train.data import ImageSet
+from train.data.sketches import Fingerprints
 from train.distributed import World
 from train.exceptions import CheckpointError, TrainingError
 from train.trainer import Trainer
@@ -80,6 +81,8 @@ def train(
         _check_same_run(header, resume.header)
         trainer.restore(resume)
         header = dataclasses.replace(resume.header, sources=header.sources)
+    if world.rank == 0 and not header.data:
+        header = dataclasses.replace(header, data=_sketches(header.sources, data, outliers, init))
     if world.mean([header.step]) != [header.step]:
         raise CheckpointError(
             "the processes would go on from different steps; give all of them the same --out directory"
@@ -142,6 +145,18 @@ class _Log:
     def close(self) -> None:
         self._bar.close()
         self._board.close()
+
+
+def _sketches(
+    sources: Mapping[str, Any], data: ImageSet, outliers: ImageSet | None, init: Checkpoint | None
+) -> dict[str, DataSpec]:
+    """What the run learns from, and what it starts from did, so that nobody evaluates or calibrates on it."""
+    found = {"training": Fingerprints.of(data.images).describe(sources.get("data", ""), exact=False)}
+    if outliers:
+        found["auxiliary"] = Fingerprints.of(outliers.images).describe(", ".join(sources.get("aux", ())), exact=False)
+    before = init.header.data if init else {}
+    known = {spec.looks for spec in found.values()}
+    return found | {f"init, {role}": spec for role, spec in before.items() if spec.looks not in known}
 
 
 class _Means:

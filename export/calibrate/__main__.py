@@ -9,7 +9,7 @@ from pathlib import Path
 
 import onnx
 
-from export.arguments import add_run_options
+from export.arguments import add_leakage_option, add_run_options
 from export.calibrate.gating import fit_gate
 from export.calibrate.options import GateOptions, add_gate_options
 from export.exceptions import ExportError
@@ -35,6 +35,7 @@ def _parser() -> argparse.ArgumentParser:
         "source", metavar="SOURCE", nargs="?", help="images: DIR, TAR or .npz; SOURCE@1/2 is half of them"
     )
     add_gate_options(parser, as_before=True)
+    add_leakage_option(parser)
     add_run_options(parser)
     return parser
 
@@ -43,7 +44,8 @@ def _options(args: argparse.Namespace, manifest: Manifest) -> GateOptions:
     """The options given, and what the bundle has for those that were not."""
     names = ("score", "alpha", "temperature", "merge", "class_conditional")
     given = {name: value for name in names if (value := getattr(args, name)) is not None}
-    return dataclasses.replace(GateOptions.of(manifest), **given, aux=tuple(args.aux), strict=args.strict)
+    fixed = {"aux": tuple(args.aux), "strict": args.strict, "allow_leakage": args.allow_leakage}
+    return dataclasses.replace(GateOptions.of(manifest), **given, **fixed)
 
 
 def _moved(manifest: Manifest, args: argparse.Namespace) -> Manifest:
@@ -60,17 +62,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     loaded = bundle.Bundle.load(args.bundle)
     loaded.check_graph(load_engine(loaded, threads=args.threads).signature)
-    model, warning = onnx.load_from_string(loaded.model), None
+    model, warning, note = onnx.load_from_string(loaded.model), None, None
     if args.source is None:
         manifest = _moved(loaded.manifest, args)
     else:
         options = _options(args, loaded.manifest)
         gated = fit_gate(model, loaded.manifest, args.source, options, threads=args.threads)
-        manifest, warning = gated.manifest, gated.warning
+        manifest, warning, note = gated.manifest, gated.warning, gated.note
     dropped = rewrite(args.bundle, loaded.manifest, model, manifest)
     print(f"{args.bundle}: {gate_text(manifest)}")
     if dropped:
         print(f"dropped, as made for the gate before: {', '.join(dropped)}")
+    if note:
+        print(f"note: {note}")
     if warning:
         print(f"warning: {warning}")
     return 0

@@ -36,6 +36,8 @@ from train.exceptions import DataError
 
 # Of a larger outlier set so many random images: the standard error of an AUROC is then about 0.01.
 MAX_OUTLIERS = 2000
+# Scores of this correlation order images alike.
+ALIKE = 0.999
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,15 @@ class Gated:
     Attributes:
         manifest: of the graph, which was edited in place.
         images: those that set the threshold.
-        warning: why the reported confidence could not be calibrated, if it could not.
+        warning: why the reported confidence could not be calibrated, if it could not, and which of the images were
+            learned from, if that is allowed.
+        note: which of the scores is none of its own for this model, if one is.
     """
 
     manifest: Manifest
     images: Images
     warning: str | None
+    note: str | None = None
 
 
 def fit_gate(
@@ -66,7 +71,7 @@ def fit_gate(
         threads: of the engine.
 
     Raises:
-        ExportError: options that don't fit.
+        ExportError: options that don't fit, or images that the model learned from.
         DataError: a source that can't be read.
         CalibrationError: too few images for alpha, or scores that are not finite.
     """
@@ -77,7 +82,9 @@ def fit_gate(
     for needed in (source, *options.aux):
         check(needed)
     images = read(source, manifest.input, strict=options.strict)
-    manifest = leakage.record(manifest, "calibration", source, images.images)
+    found = leakage.Fingerprints.of(images.images)
+    leaking = _leaking(manifest, source, found, options.allow_leakage)
+    manifest = leakage.record(manifest, "calibration", source, found)
     score, chosen = options.score, None
     rest = np.arange(len(images))
     if options.merges or options.chooses:
@@ -94,7 +101,10 @@ def fit_gate(
     classes = outputs.logits.argmax(axis=1) if options.class_conditional else None
     manifest = calibrate(manifest, outputs.scores, score, options.alpha, classes=classes, choice=chosen)
     fitted, warning = _confidence(manifest, outputs, images, rest, source)
-    return Gated(dataclasses.replace(manifest, confidence=fitted), calibrating, warning)
+    warned = "; ".join([*leaking, *filter(None, [warning])])
+    return Gated(
+        dataclasses.replace(manifest, confidence=fitted), calibrating, warned or None, _note(manifest, outputs)
+    )
 
 
 def split(n: int, seed: int = 0) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -117,6 +127,17 @@ def without_gate(model: onnx.ModelProto, manifest: Manifest) -> Manifest:
         confidence=None,
         parity=None,
     )
+
+
+def _leaking(manifest: Manifest, source: str, found: leakage.Fingerprints, allow: bool) -> list[str]:
+    """A line for each set that was learned from and is among the images that are to calibrate."""
+    learned = leakage.learned_from(manifest)
+    messages = list(leakage.warnings(learned, manifest.model.name, short_name(source), found.exact, found.looks))
+    if messages and not allow:
+        raise ExportError(f"{messages[0]}; calibrate on images that it did not learn from, or pass --allow-leakage")
+    return [
+        f"{message}: they look more typical than new images, of which more will be rejected" for message in messages
+    ]
 
 
 def _unseen(manifest: Manifest, images: Images, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -198,10 +219,28 @@ def _confidence(
         )
     if images.task == "multilabel" and manifest.task == "multiclass":
         return None, f"{own}: {short_name(source)} has any number of labels an image"
-    fitted = confidence.fit(outputs.logits, labels, manifest.task)
+    fitted = confidence.choose(outputs.logits, labels, manifest.task)
     if fitted is None:
         return None, f"{own}: no temperature is the most likely for these images"
+    if fitted.temperature == 1:
+        return fitted, f"{own}: a temperature makes it no better on images that did not set it"
     return fitted, None
+
+
+def _note(manifest: Manifest, outputs: Outputs) -> str | None:
+    """That `nan` is `feature_norm` but for a factor, where nearly every unit is active or features are normalised."""
+    if not {"nan", "feature_norm"} <= set(manifest.scores):
+        return None
+    pair = [outputs.scores[:, manifest.scores.index(name)].astype(np.float64) for name in ("nan", "feature_norm")]
+    if len(outputs.scores) < 2 or not all(scores.std() > 0 for scores in pair):
+        return None
+    correlation = float(np.corrcoef(pair[0], pair[1])[0, 1])
+    if correlation < ALIKE:
+        return None
+    return (
+        f"nan says no more than feature_norm does of these images (correlation {correlation:.5f}): nearly as many units are "
+        "active in each of them"
+    )
 
 
 def _run(model: onnx.ModelProto, images: Images, threads: int, title: str) -> Outputs:

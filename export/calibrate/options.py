@@ -26,6 +26,7 @@ class GateOptions:
         class_conditional: whether every predicted class gets a threshold of its own.
         aux: sources of auxiliary outliers to choose by; none stands for synthetic ones.
         strict: whether one image that can't be read is an error.
+        allow_leakage: whether images that the model learned from may calibrate it.
     """
 
     score: str
@@ -35,6 +36,7 @@ class GateOptions:
     class_conditional: bool = False
     aux: tuple[str, ...] = ()
     strict: bool = False
+    allow_leakage: bool = False
 
     @classmethod
     def of(cls, manifest: Manifest) -> GateOptions:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import onnx
 
-from export.arguments import add_run_options
+from export.arguments import add_leakage_option, add_run_options
 from export.calibrate.options import GateOptions
 from export.convert.conversion import convert
 from export.convert.options import add_precision_options, int8_options
@@ -37,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
         "--calibration", metavar="SOURCE", help="in-distribution images; without any, fp16 rejects everything"
     )
     add_precision_options(parser, ("fp16", "int8"))
+    add_leakage_option(parser)
     add_run_options(parser)
     return parser
 
@@ -48,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         check(args.calibration)
     loaded = bundle.Bundle.load(args.bundle)
     loaded.check_graph(load_engine(loaded, threads=args.threads).signature)
-    options = replace(GateOptions.of(loaded.manifest), strict=args.strict)
+    options = replace(GateOptions.of(loaded.manifest), strict=args.strict, allow_leakage=args.allow_leakage)
     model = onnx.load_from_string(loaded.model)
     converted = convert(model, loaded.manifest, args.precision, args.calibration, options, int8, threads=args.threads)
     sealed = seal(converted.model, converted.manifest)

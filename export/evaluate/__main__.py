@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from export.arguments import add_run_options, check_writable, parse_ood
+from export.arguments import add_leakage_option, add_run_options, check_writable, parse_ood
 from export.evaluate.bundles import evaluate_sources
 from export.report.evaluation import comparison, markdown, summary, table
 from runtime.bundle import write_documents
@@ -22,7 +22,7 @@ def _parser() -> argparse.ArgumentParser:
         "against coverage, and for every score and OOD set AUROC, AUPR and FPR95, the last in both conventions in use: "
         "ID-positive (share of OOD images accepted where 95 %% of ID images are) and OOD-positive (share of ID images "
         "flagged where 95 %% of OOD images are); all with 95 %% intervals. Use images that were neither trained nor "
-        "calibrated on: images that the bundle was calibrated or fitted on are recognised and refused.",
+        "calibrated on: images that the bundle was trained, fitted or calibrated on are recognised and refused.",
         epilog="Example: %(prog)s bundles/cifar10 --id val.tar@2/2 --ood textures=dtd/ --json out.json",
     )
     parser.add_argument("bundles", metavar="BUNDLE", nargs="+", type=Path, help="several are compared")
@@ -33,9 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here; a list for several bundles")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables here")
     parser.add_argument("--card", action="store_true", help="write the figures and plots into each bundle's card")
-    parser.add_argument(
-        "--allow-leakage", action="store_true", help="evaluate on images that the bundle was made with all the same"
-    )
+    add_leakage_option(parser)
     add_run_options(parser)
     return parser
 

@@ -43,7 +43,7 @@ def evaluate_sources(
 
     Raises:
         DataError: a source that can't be read, or a class that a model does not have.
-        ExportError: images that a bundle was calibrated or fitted on.
+        ExportError: images that a bundle was trained, fitted or calibrated on.
     """
     for source in (id_source, *ood_sources.values()):
         check(source)
@@ -73,11 +73,8 @@ def _each(gates: Sequence[Gate], source: str, strict: bool) -> list[tuple[Gate, 
 
 
 def _check_leakage(gate: Gate, observed: Observed, allow: bool) -> None:
-    for role, overlap in leakage.leaks(gate.manifest, observed.hashes).items():
-        message = (
-            f"{observed.source}: about {overlap.estimate:,} of {overlap.images:,} images are among those of the "
-            f"{role} of {gate.manifest.model.name} ({gate.manifest.data[role].source})"
-        )
+    manifest = gate.manifest
+    for message in leakage.warnings(manifest, manifest.model.name, observed.source, observed.hashes, observed.looks):
         if not allow:
             raise ExportError(f"{message}; evaluate on other images, or pass --allow-leakage")
         print(f"warning: {message}: its figures are too good")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import onnx
 
-from export.arguments import add_run_options
+from export.arguments import add_leakage_option, add_run_options
 from export.calibrate.gating import fit_gate, without_gate
 from export.calibrate.options import GateOptions
 from export.detectors import DETECTORS
@@ -55,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--calibration", metavar="SOURCE", help="calibrate in the same go, with a gate as before")
     parser.add_argument("--out", type=Path, metavar="BUNDLE", help="directory to write (default: the bundle itself)")
+    add_leakage_option(parser)
     add_run_options(parser)
     return parser
 
@@ -65,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for source in filter(None, (args.source, args.calibration)):
         check(source)
     loaded = bundle.Bundle.load(args.bundle)
-    manifest, warning = loaded.manifest, None
+    manifest, warning, note = loaded.manifest, None, None
     settings = parse_settings(args.set, manifest)
     engine = load_engine(loaded, threads=args.threads)
     loaded.check_graph(engine.signature)
@@ -86,9 +87,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         roles = [f"fit, {name}" for name in names if DETECTORS[name].needs != "nothing"]
         manifest = record(manifest, roles, args.source, images.images)
     if args.calibration:
-        options = dataclasses.replace(GateOptions.of(loaded.manifest), strict=args.strict)
+        options = dataclasses.replace(
+            GateOptions.of(loaded.manifest), strict=args.strict, allow_leakage=args.allow_leakage
+        )
         gated = fit_gate(model, manifest, args.calibration, options, threads=args.threads)
-        manifest, warning = gated.manifest, gated.warning
+        manifest, warning, note = gated.manifest, gated.warning, gated.note
     out = args.out or args.bundle
     dropped = rewrite(args.bundle, loaded.manifest, model, manifest, out)
     print(
@@ -100,6 +103,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"the gate before: --score {gate.score} --alpha {gate.alpha:g}; name it again, or --calibration keeps it")
     if dropped:
         print(f"dropped, as made for the scores before: {', '.join(dropped)}")
+    if note:
+        print(f"note: {note}")
     if warning:
         print(f"warning: {warning}")
     return 0

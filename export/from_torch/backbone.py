@@ -64,6 +64,7 @@ def assemble(
         input=classifier.input,
         scores=names,
         score_parameters={key: dict(value) for key, value in score_parameters.items()},
+        data=dict(classifier.data),
     )
     return model, manifest
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from export.exceptions import ExportError
-from runtime.manifest import InputSpec, Task
+from runtime.manifest import DataSpec, InputSpec, Task
 from train import checkpoint
 
 # Where training scripts put the weights among other things, and what wrappers of a model put before their names.
@@ -26,7 +26,12 @@ _WRAPPER_PREFIXES = ("module.", "_orig_mod.")
 
 @dataclass(frozen=True)
 class Classifier:
-    """A network that returns (logits, penultimate), with what the manifest says of it."""
+    """A network that returns (logits, penultimate), with what the manifest says of it.
+
+    Attributes:
+        training: hyperparameters, sources and metrics of a checkpoint of ours, for its provenance.
+        data: sketches of the images that it learned from, by role, as far as the checkpoint has them.
+    """
 
     module: nn.Module
     arch: str
@@ -35,6 +40,7 @@ class Classifier:
     labels: tuple[str, ...]
     input: InputSpec
     training: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, DataSpec] = field(default_factory=dict)
 
 
 def from_checkpoint(path: Path) -> Classifier:
@@ -53,6 +59,7 @@ def from_checkpoint(path: Path) -> Classifier:
         labels=header.labels,
         input=header.input,
         training={"hyperparameters": header.hyperparameters, "sources": header.sources, "metrics": header.metrics},
+        data=header.data,
     )
 
 

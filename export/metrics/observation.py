@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from export import leakage
 from export.detectors.base import Msp
 from export.exceptions import ExportError
 from export.inference import stream
@@ -15,6 +14,7 @@ from runtime.engines.interface import Engine, Outputs
 from runtime.manifest import GateSpec, Manifest
 from runtime.rule import Rule
 from train.data import ImageSet, Labels, short_name
+from train.data.sketches import hashes, looks
 
 LOWEST = np.finfo(np.float32).min  # stands for a score that is not finite
 
@@ -29,9 +29,10 @@ class Observed:
         accept: bool (N,), at the threshold in the file.
         predicted: int64 (N,), the class of the largest logit.
         confidence: float64 (N,), the largest softmax probability at the calibrated temperature; 0 where it is not finite.
-        hashes: uint64 (N,), of the pixels (:func:`export.leakage.hashes`).
+        hashes: uint64 (N,), of the pixels (:func:`train.data.sketches.hashes`).
         labels: the ID set's: int64 (N,), or bool (N, K) where an image has several or none.
         logits: float32 (N, K), kept where average precision needs them, and on request.
+        looks: uint32 (N,), of what the images look like (:func:`train.data.sketches.looks`).
     """
 
     source: str
@@ -42,6 +43,7 @@ class Observed:
     hashes: npt.NDArray[np.uint64]
     labels: Labels | None = None
     logits: npt.NDArray[np.float32] | None = None
+    looks: npt.NDArray[np.uint32] | None = None
 
     def __len__(self) -> int:
         return len(self.accept)
@@ -101,7 +103,8 @@ def _observe(
             "accept": rule.verified(outputs),
             "predicted": outputs.logits.argmax(axis=1),
             "confidence": _confidence(outputs, temperature),
-            "hashes": leakage.hashes(batch),
+            "hashes": (hashed := hashes(batch)),
+            "looks": looks(batch, hashed),
         }
         if logits or (labels is not None and labels.ndim == 2):
             kept["logits"] = outputs.logits

@@ -133,8 +133,5 @@ def _outputs(observed: Observed) -> Outputs:
 
 def _warnings(artifacts: tuple[Artifact, Artifact], known: Observed) -> Iterator[str]:
     for artifact in artifacts:
-        for role, overlap in leakage.leaks(artifact.manifest, known.hashes).items():
-            yield (
-                f"{known.source}: about {overlap.estimate:,} of {overlap.images:,} images are among those of the {role} of "
-                f"{artifact.name}: its acceptance and its detection are those of images it was made with"
-            )
+        for message in leakage.warnings(artifact.manifest, artifact.name, known.source, known.hashes, known.looks):
+            yield f"{message}: its acceptance and its detection are those of images it was made with"

@@ -28,11 +28,27 @@ def gate_text(manifest: Manifest, *, markdown: bool = False) -> str:
         paragraphs += _choice_text(gate.choice, gate.score, manifest.score_parameters, markdown)
     if manifest.confidence:
         paragraphs.append(_confidence_text(manifest.confidence, manifest.task))
+    if validated := _validation_text(manifest):
+        paragraphs.append(validated)
     return "\n\n".join(paragraphs)
+
+
+def _validation_text(manifest: Manifest) -> str | None:
+    """That the calibration images were looked at in training, as far as the checkpoint said."""
+    validation = manifest.provenance.get("training", {}).get("sources", {}).get("val")
+    calibration = manifest.data.get("calibration")
+    if calibration is None or calibration.source != validation:
+        return None
+    return (
+        f"The images that calibrate, {validation}, gave the validation figure of every epoch too. The network did not learn "
+        f"from them, but whatever settings of {manifest.model.method} were chosen by figures on them are not independent of "
+        "the threshold."
+    )
 
 
 def _guarantee(gate: GateSpec) -> str:
     low, high = gate.tpr_interval
+    tied = _tied(gate.threshold, gate.calibration.quantiles[gate.score])
     if gate.class_conditional:
         return (
             f"An image is accepted when `{gate.score}` reaches the threshold of its predicted class. The thresholds were "
@@ -45,10 +61,22 @@ def _guarantee(gate: GateSpec) -> str:
         f"An image is accepted when `{gate.score} >= {gate.threshold:.6g}`. The threshold was calibrated on "
         f"{gate.n_calibration} in-distribution images by split conformal prediction: an image exchangeable with them is "
         f"rejected with probability at most {gate.alpha:g}. For this calibration set the acceptance rate realised on "
-        f"such images lies between {100 * low:.2f} % and {100 * high:.2f} % with 95 % confidence; the largest rejection "
+        f"such images lies {_between(low, high, tied)} with {'97.5' if tied else '95'} % confidence; the largest rejection "
         f"rate compatible with it at 95 % is {100 * gate.max_rejection:.2f} %. "
         "Nothing is promised for images of another source: recalibrate on yours."
     )
+
+
+def _tied(threshold: float, quantiles: Sequence[float]) -> bool:
+    """Whether several calibration scores are the threshold: then more may be accepted than the interval's upper end."""
+    return quantiles.count(threshold) > 1
+
+
+def _between(low: float, high: float, tied: bool) -> str:
+    """Where the acceptance rate lies, in words."""
+    if tied:
+        return f"above {100 * low:.2f} %, and may be 100 %, as several calibration scores are the threshold itself,"
+    return f"between {100 * low:.2f} % and {100 * high:.2f} %"
 
 
 def _operating_points(gate: GateSpec) -> str:
@@ -66,7 +94,8 @@ def _classes_text(gate: GateSpec, labels: Sequence[str], markdown: bool) -> list
     for label in labels:
         if own := gate.classes.get(label):
             low, high = (100 * bound for bound in own.tpr_interval)
-            interval = f"{low:.2f} to {high:.2f} %"
+            tied = _tied(own.threshold, gate.calibration.classes[label].quantiles)
+            interval = f"above {low:.2f} %, scores are tied" if tied else f"{low:.2f} to {high:.2f} %"
             rows.append([label, f"{own.n}", f"{own.threshold:.6g}", interval, f"{100 * own.max_rejection:.2f} %"])
     shared = [label for label in labels if label not in gate.classes]
     texts = [layout(rows, markdown)] if len(rows) > 1 else []
@@ -100,8 +129,17 @@ def _choice_text(
 
 def _confidence_text(confidence: Confidence, task: Task) -> str:
     function = "sigmoid" if task == "multilabel" else "softmax"
+    before, after = (f"{100 * error:.2f} %" for error in (confidence.ece_before, confidence.ece_after))
+    if confidence.temperature == 1:
+        return (
+            f"The reported confidence is {function}(logits), with an expected calibration error of {before} (15 bins) on "
+            f"{confidence.n} calibration images: no temperature makes it better on images that did not set it."
+        )
+    if confidence.held_out:
+        where = "by the temperature that the other half of them sets, so on images that did not set it,"
+    else:
+        where = "on the same images, which set T, so that it is larger on new ones,"
     return (
         f"The reported confidence is {function}(logits / T) with T = {confidence.temperature:.4g}, the most likely for "
-        f"{confidence.n} calibration images. Its expected calibration error on them (15 bins) went from "
-        f"{100 * confidence.ece_before:.2f} % to {100 * confidence.ece_after:.2f} %."
+        f"{confidence.n} calibration images. Its expected calibration error (15 bins), {where} went from {before} to {after}."
     )

@@ -237,13 +237,17 @@ class Confidence:
         temperature: T of the reported probabilities, softmax(f / T) or sigmoid(f / T).
         n: number of labelled images that it was fitted on.
         ece_before, ece_after: expected calibration error on these images, with 15 bins
-            (:func:`export.calibrate.confidence.expected_calibration_error`), at T = 1 and at `temperature`.
+            (:func:`export.calibrate.confidence.expected_calibration_error`), at T = 1 and after scaling.
+        held_out: whether they are means over two halves of the images, each scaled by the temperature that the other half
+            sets, and so of images that did not set it. Otherwise `ece_after` is at `temperature`, which the same
+            images set, and too small.
     """
 
     temperature: float
     n: int
     ece_before: float
     ece_after: float
+    held_out: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.temperature < math.inf:

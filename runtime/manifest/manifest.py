@@ -128,20 +128,21 @@ class DataSpec:
 
     Attributes:
         source, images: which, and how many.
-        sketch: base64 of little-endian uint64: the smallest hashes of the images' pixels (:mod:`export.leakage`).
+        sketch: base64 of little-endian uint64: the smallest hashes of the images' pixels (:mod:`train.data.sketches`);
+            none where `looks` alone tell.
+        looks: base64 of the smallest hashes of what the images look like, packed; empty where an earlier version made it.
     """
 
     source: str
     images: int
     sketch: str
+    looks: str = ""
 
     def __post_init__(self) -> None:
-        try:
-            size = len(base64.b64decode(self.sketch, validate=True))
-        except ValueError:
-            size = -1
-        if size < 0 or size % 8:
+        if (size := _decoded_size(self.sketch)) is None or size % 8:
             raise ValueError("sketch must be base64 of 64-bit hashes")
+        if _decoded_size(self.looks) is None:
+            raise ValueError("looks must be base64")
 
 
 @dataclass(frozen=True)
@@ -157,8 +158,8 @@ class Manifest:
         gate: the decision rule and its calibration; None until the bundle is calibrated.
         confidence: None where the reported probabilities are the model's own.
         parity: None for an fp32 bundle, and once another gate was calibrated than the one it tells of.
-        data: the sets that it was made with, by what for: ``calibration``, ``fit, knn``, ``quantisation``. Evaluation refuses
-            their images.
+        data: the sets that it was made with, by what for: ``training``, ``auxiliary``, ``calibration``, ``fit, knn``,
+            ``quantisation``. Evaluation refuses their images, and calibration those that were learned from.
         provenance: package versions, training metrics, verification figures; for people, not read by the runtime.
         files: name relative to the bundle -> size and hash. Empty in the copy inside the graph, which can't
             hold its own hash.
@@ -254,3 +255,11 @@ class Manifest:
                 raise ValueError("gate.calibration: unknown field; calibration stands beside the gate")
             document["gate"] = {**gate, "calibration": schema.build(Calibration, calibration, "calibration")}
         return schema.build(cls, document)
+
+
+def _decoded_size(text: str) -> int | None:
+    """How many bytes base64 stands for; None for text that is none."""
+    try:
+        return len(base64.b64decode(text, validate=True))
+    except ValueError:
+        return None

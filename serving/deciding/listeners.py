@@ -14,6 +14,7 @@ import numpy as np
 from runtime import Gate
 from runtime.bundle import MODEL
 from runtime.manifest import GateSpec
+from runtime.rule import Rule
 from serving.deciding.served import Decided, Listener
 from serving.drift.monitor import DriftSettings, Report
 from serving.drift.watch import DriftWatch
@@ -61,10 +62,7 @@ class Listeners:
             on_report=show_drift,
         )
 
-        def watch(decided: Decided) -> None:
-            drift.observe(decided.standard.score.p_value, decided.standard.is_ood)
-
-        each: list[Listener] = [counter(gate), watch]
+        each: list[Listener] = [counter(gate), watcher(gate.rule, drift)]
         if settings.monitor and _can_monitor():
             each.append(log_decision)
         rejects = writer = None
@@ -94,6 +92,20 @@ def counter(gate: Gate) -> Listener:
         metrics().score(name, model, buckets, decision.score.value)
 
     return count
+
+
+def watcher(rule: Rule, drift: DriftWatch) -> Listener:
+    """Shows the drift watch every decision at the default operating point.
+
+    Its reference is made of all calibration images, so it is shown p-values among all of them. A class with a threshold of
+    its own has p-values of its own too, and those are uneven by the sampling error of that class's few images.
+    """
+
+    def watch(decided: Decided) -> None:
+        decision = decided.standard
+        drift.observe(rule.p_value_among_all(decision.score.value), decision.is_ood)
+
+    return watch
 
 
 def score_buckets(gate: GateSpec) -> list[float]:

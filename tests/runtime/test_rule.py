@@ -119,3 +119,13 @@ def test_no_rule_without_a_threshold() -> None:
     manifest = Manifest(ModelSpec("small", "net", "none", 10, 8), "multiclass", LABELS, SPEC, ("energy",))
     with pytest.raises(CalibrationError, match=r"small has no threshold yet: run python -m export\.calibrate"):
         Rule.of(manifest)
+
+
+def test_p_values_among_all_images_do_not_depend_on_the_class(
+    drawn: tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]],
+) -> None:
+    scores, classes = drawn
+    by_class, alone = (rule_of(calibrated(drawn, conditional=conditional)) for conditional in (True, False))
+    for score, label in zip(scores[:200].tolist(), classes[:200].tolist(), strict=True):
+        assert by_class.p_value_among_all(score) == alone.p_value(score, label)
+    assert any(by_class.p_value(score, 1) != by_class.p_value_among_all(score) for score in scores[:20].tolist())

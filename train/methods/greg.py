@@ -50,9 +50,10 @@ def gradient_loss(norms_in: Tensor, norms_aux: Tensor, reduction: Reduction = "s
 
     Args:
         norms_in, norms_aux: of in-distribution images (B,) and of outliers (A,).
-        reduction: ``sample`` is the equation. ``batch`` divides it by the number of images, B + A, as the authors'
-            released code does: it differentiates the mean of the batch's hinges, so that every image's gradient
-            carries a factor 1 / B or 1 / A, and then averages the norms over the joint batch.
+        reduction: ``sample`` is the equation. ``batch`` divides it by the number of images, B + A, the scale of the
+            authors' released code: that differentiates the mean of the batch's hinges, so that every image's gradient
+            carries a factor 1 / B or 1 / A, and then averages the norms over the joint batch. Exactly the same only
+            where batch normalisation does not couple the images of a batch.
         processes: how many processes hold as many images each.
 
     Returns:

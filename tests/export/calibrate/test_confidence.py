@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 from scipy.special import expit, log_softmax, softmax
 
-from export.calibrate.confidence import expected_calibration_error, fit
+from export.calibrate.confidence import choose, expected_calibration_error, fit
 from runtime.manifest import Task
 
 
@@ -120,3 +120,79 @@ def test_images_may_have_several_labels_or_none(rng: np.random.Generator) -> Non
 def test_one_label_is_the_same_as_multi_hot(rng: np.random.Generator) -> None:
     logits, labels = drawn(rng, 2.0, "multilabel")
     assert fit(logits, labels, "multilabel") == fit(logits, np.eye(5, dtype=bool)[labels], "multilabel")
+
+
+# --- the temperature that is used
+
+
+def test_the_reported_error_is_of_images_that_did_not_set_the_temperature(rng: np.random.Generator) -> None:
+    """Each half by the other half's temperature, by hand."""
+    logits, labels = drawn(rng, 2.0, "multiclass")
+    found = choose(logits, labels, "multiclass")
+    whole = fit(logits, labels, "multiclass")
+    assert found is not None
+    assert whole is not None
+    assert (found.temperature, found.n, found.held_out) == (whole.temperature, 4000, True)
+    order = np.random.default_rng(0).permutation(4000)
+    errors = []
+    for mine, others in ((order[:2000], order[2000:]), (order[2000:], order[:2000])):
+        other = fit(logits[others], labels[others], "multiclass")
+        assert other is not None
+        confidence = softmax(logits[mine].astype(float) / other.temperature, axis=1).max(axis=1)
+        errors.append(expected_calibration_error(confidence, logits[mine].argmax(axis=1) == labels[mine]))
+    assert found.ece_after == pytest.approx(np.mean(errors))
+
+
+def test_it_is_no_rosier_than_on_new_images() -> None:
+    """On average over calibration sets of 300 images; in-sample it is."""
+    own, held, new = [], [], []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        logits, labels = drawn(rng, 2.0, "multiclass")
+        found, whole = (f(logits[:300], labels[:300], "multiclass") for f in (choose, fit))
+        assert found is not None
+        assert whole is not None
+        confidence = softmax(logits[300:].astype(float) / whole.temperature, axis=1).max(axis=1)
+        right = logits[300:].argmax(axis=1) == labels[300:]
+        parts = [slice(i, i + 150) for i in range(0, 3600, 150)]
+        new.append(np.mean([expected_calibration_error(confidence[part], right[part]) for part in parts]))
+        own.append(whole.ece_after)
+        held.append(found.ece_after)
+    assert np.mean(held) >= np.mean(own)
+    assert np.mean(held) == pytest.approx(np.mean(new), rel=0.15)
+
+
+@pytest.mark.parametrize("task", ["multiclass", "multilabel"])
+def test_a_temperature_that_does_not_help_is_not_used(task: Task, rng: np.random.Generator) -> None:
+    """The labels follow the logits as they are: what is fitted differs from 1 by chance alone."""
+    seen = []
+    for _ in range(6):
+        logits = rng.normal(0, 2, (300, 5)).astype(np.float32)
+        if task == "multiclass":
+            p = softmax(logits.astype(float), axis=1)
+            labels = (p.cumsum(axis=1) < rng.random((300, 1))).sum(axis=1).clip(0, 4)
+        else:
+            labels = rng.random(logits.shape) < expit(logits.astype(float))
+        found = choose(logits, labels, task)
+        assert found is not None
+        seen.append(found.temperature)
+        if found.temperature == 1:
+            assert found.ece_after == found.ece_before
+    assert seen.count(1.0) >= 3
+
+
+def test_a_temperature_that_only_likelihood_wants_is_not_used() -> None:
+    """Right ones are sure and wrong ones too: cooling helps the likelihood and spoils the error of the confidence."""
+    rng = np.random.default_rng(0)
+    logits = np.zeros((2000, 2), np.float32)
+    logits[:, 0] = np.where(np.arange(2000) % 2, 0.8, 9.0)
+    labels = np.where(np.arange(2000) % 2, rng.random(2000) > 0.69, rng.random(2000) > 0.96).astype(np.int64)
+    found, whole = (f(logits, labels, "multiclass") for f in (choose, fit))
+    assert found is not None
+    assert whole is not None
+    assert whole.ece_after > whole.ece_before
+    assert (found.temperature, found.ece_after) == (1.0, found.ece_before)
+
+
+def test_no_temperature_of_a_half_is_none_of_the_whole() -> None:
+    assert choose(np.array([[3, -1], [-1, 3], [3, -1]], np.float32), np.array([0, 1, 1]), "multiclass") is None

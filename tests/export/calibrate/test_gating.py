@@ -13,14 +13,15 @@ import pytest
 from export.calibrate import gating
 from export.calibrate.gating import Gated, fit_gate, split
 from export.calibrate.options import GateOptions
-from export.detectors.base import Energy
+from export.detectors.base import BASE, Energy
 from export.detectors.merged import merge
 from export.exceptions import ExportError
 from export.head import seal
 from runtime.bundle import Bundle
+from runtime.engines.interface import Outputs
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.exceptions import CalibrationError
-from runtime.manifest import Manifest
+from runtime.manifest import Confidence, Manifest
 from tests.small import LABELS, SPEC, calibration_images
 from train.data import SelectedImages, load
 
@@ -240,6 +241,36 @@ def test_thresholds_by_predicted_class(shared_bundle: Bundle, source: str) -> No
         np.testing.assert_array_equal(outputs.accept[classes == index], own[classes == index] >= members[k - 1])
 
 
+# --- scores that are alike
+
+
+def of_scores(nan: npt.NDArray[np.float64], norm: npt.NDArray[np.float64]) -> Outputs:
+    scores = np.zeros((len(nan), len(BASE)), np.float32)
+    scores[:, list(BASE).index("nan")], scores[:, list(BASE).index("feature_norm")] = nan, norm
+    return Outputs(np.zeros((len(nan), 3), np.float32), scores)
+
+
+@pytest.mark.parametrize(
+    ("active", "said"),
+    [(1.0, True), (0.99, True), (0.5, False)],
+    ids=["all units", "nearly all", "half of them"],
+)
+def test_nan_that_is_feature_norm_is_said(
+    active: float, said: bool, shared_bundle: Bundle, rng: np.random.Generator
+) -> None:
+    """The norm over the number of active units, of 64."""
+    norm = rng.gamma(9, 1, 500)
+    units = rng.binomial(64, active, 500) if active < 0.9 else np.full(500, round(64 * active))
+    note = gating._note(shared_bundle.manifest, of_scores(norm / units, norm))
+    assert (note is not None) == said
+    if note:
+        assert "nan says no more than feature_norm does of these images (correlation 1.00000)" in note
+
+
+def test_scores_that_do_not_vary_are_not_alike(shared_bundle: Bundle) -> None:
+    assert gating._note(shared_bundle.manifest, of_scores(np.ones(9), np.ones(9))) is None
+
+
 # --- the reported confidence
 
 
@@ -248,6 +279,16 @@ def test_the_confidence_is_fitted_on_the_calibrating_images(shared_bundle: Bundl
     assert fitted.gated.warning is None
     assert fitted.manifest.confidence is not None
     assert fitted.manifest.confidence.n == 150
+
+
+def test_a_temperature_that_does_not_help_is_said(
+    shared_bundle: Bundle, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gating.confidence, "choose", lambda *_: Confidence(1.0, 200, 0.05, 0.05, held_out=True))
+    gated = fit(shared_bundle, source, GateOptions("energy")).gated
+    assert gated.manifest.confidence is not None
+    assert gated.warning is not None
+    assert "a temperature makes it no better on images that did not set it" in gated.warning
 
 
 def test_images_of_other_classes_leave_the_confidence_as_it_is(shared_bundle: Bundle, dark: str) -> None:

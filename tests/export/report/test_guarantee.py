@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from export.leakage import record
 from export.report.guarantee import gate_text
 from runtime.manifest import (
     Calibration,
@@ -23,6 +24,7 @@ from runtime.manifest import (
 )
 from tests.export.figures import MANIFEST, UNCALIBRATED, markdown_tables
 from tests.small import LABELS
+from tests.train.sets import noise
 
 
 def test_gate_text_says_what_is_promised() -> None:
@@ -110,3 +112,43 @@ def test_the_confidence_says_how_far_off_it_was(task: Task, function: str) -> No
     text = gate_text(replace(MANIFEST, task=task, confidence=Confidence(0.25, 900, 0.5, 0.0125)))
     assert f"is {function}(logits / T) with T = 0.25" in text
     assert "went from 50.00 % to 1.25 %" in text
+
+
+@pytest.mark.parametrize(
+    ("confidence", "words"),
+    [
+        (Confidence(2.0, 900, 0.05, 0.01), "on the same images, which set T, so that it is larger on new ones"),
+        (Confidence(2.0, 900, 0.05, 0.01, held_out=True), "by the temperature that the other half of them sets"),
+        (
+            Confidence(1.0, 900, 0.05, 0.05, held_out=True),
+            "softmax(logits), with an expected calibration error of 5.00 %",
+        ),
+    ],
+)
+def test_the_confidence_says_which_images_its_error_is_of(confidence: Confidence, words: str) -> None:
+    assert words in gate_text(replace(MANIFEST, confidence=confidence))
+
+
+def test_ties_at_the_threshold_take_the_upper_end_of_the_interval() -> None:
+    """Ties elsewhere do not."""
+    tied = Calibration(1000, (49, 50, 51, 1000), {"msp": (0.1, 0.2, 0.3, 0.5), "energy": (4.25, 4.25, 5.0, 6.0)})
+    elsewhere = Calibration(1000, (49, 50, 51, 1000), {"msp": (0.1, 0.2, 0.3, 0.5), "energy": (4.0, 4.25, 6.0, 6.0)})
+    text = gate_text(gate(calibration=tied))
+    assert "lies above 93.55 %, and may be 100 %, as several calibration scores are the threshold itself" in text
+    assert "96.21" not in text
+    assert "lies between 93.55 % and 96.21 % with 95 % confidence" in gate_text(gate(calibration=elsewhere))
+
+
+def test_ties_at_the_threshold_of_a_class_are_said() -> None:
+    point = ClassPoint(123, 3.5, (0.9, 0.98), 0.0875)
+    statistics = OrderStatistics(123, (6, 7, 123), (3.5, 3.5, 9.0))
+    calibration = Calibration(1000, (1000,), {"msp": (0.5,), "energy": (4.25,)}, {LABELS[0]: statistics})
+    text = gate_text(gate(calibration=calibration, class_conditional=True, classes={LABELS[0]: point}))
+    assert "above 90.00 %, scores are tied" in text
+
+
+@pytest.mark.parametrize(("validation", "said"), [("val.tar@1/2", True), ("val.tar@2/2", False)])
+def test_settings_that_the_calibration_images_chose_are_said(validation: str, said: bool) -> None:
+    manifest = record(MANIFEST, "calibration", "/data/val.tar@1/2", noise(20))
+    manifest = replace(manifest, provenance={"training": {"sources": {"val": validation}}})
+    assert ("gave the validation figure of every epoch too" in gate_text(manifest)) == said

@@ -37,7 +37,7 @@ from runtime import bundle
 from runtime.command import prog, run
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.gate import Gate
-from runtime.manifest import InputSpec, Interpolation, Manifest, Resize, Task
+from runtime.manifest import Colour, InputSpec, Interpolation, Manifest, Resize, Task
 from train.data import Images, add_strict_option, check
 
 
@@ -78,6 +78,12 @@ def _parser() -> argparse.ArgumentParser:
     foreign.add_argument(
         "--interpolation", choices=get_args(Interpolation), default="bilinear", help="default: %(default)s"
     )
+    foreign.add_argument(
+        "--colour",
+        choices=get_args(Colour),
+        default="srgb",
+        help="of images with an ICC profile: converted to sRGB, or the numbers as they are; default: %(default)s",
+    )
     foreign.add_argument("--task", choices=get_args(Task), default="multiclass", help="default: %(default)s")
     return parser
 
@@ -102,6 +108,7 @@ def _classifier(args: argparse.Namespace) -> Classifier:
             resize=args.resize,
             crop_fraction=args.crop_fraction,
             interpolation=args.interpolation,
+            colour=args.colour,
         )
     except OSError as error:
         raise ExportError(f"--labels {args.labels}: {error.strerror}") from error

@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     args = _parser().parse_args(argv)
     if find_spec("bentoml") is None:
         raise ModuleNotFoundError("No module named 'bentoml'", name="bentoml")
-    import_module("serving.home").check_home()
+    import_module("serving.process.home").check_home()
     command = [sys.executable, "-m", "bentoml", "serve", _SERVICE]
     for option in ("host", "port"):
         if (value := getattr(args, option)) is not None:

@@ -17,19 +17,20 @@ import bentoml
 from bentoml.exceptions import BentoMLException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from runtime import native
 from runtime.bundle import Bundle
 from runtime.engines import selection
 from runtime.exceptions import OodgateError
 from serving.deciding.decider import Caller, Decider
-from serving.home import check_home
 from serving.http.app import create_app, is_full
 from serving.http.connections import BoundedProtocol
 from serving.http.middleware import guarded
 from serving.internals import hear_of_ended_workers, switch_tracking_off
-from serving.open_files import fitted
+from serving.process.home import check_home
+from serving.process.open_files import fitted
+from serving.process.workers import log_end
 from serving.rejects.files import open_files
 from serving.settings import Settings
-from serving.workers import log_end
 
 _BENTOML_PATHS = frozenset({"/livez", "/readyz", "/healthz", "/schema.json"})
 
@@ -80,6 +81,7 @@ class Guarded(bentoml.Service[Any]):  # type: ignore[misc]
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
         """What uvicorn runs."""
+        native.settle()
         return guarded(Switch(super().to_asgi(is_main), app), settings, partial(is_full, app))
 
 

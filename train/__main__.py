@@ -118,7 +118,7 @@ def _size(side: int | None, init: Checkpoint | None) -> InputSpec:
         spec = init.header.input
         return dataclasses.replace(spec, height=side or spec.height, width=side or spec.width)
     side = side or 32
-    return InputSpec(side, side, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    return InputSpec(side, side, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), colour="srgb")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -52,6 +52,7 @@ def card(manifest: Manifest, evaluation: Evaluation | None = None, pictures: Seq
                 ["precision", model.precision],
                 ["labels", ", ".join(manifest.labels) if len(manifest.labels) <= 20 else f"{len(manifest.labels)}"],
                 ["input", f"{spec.height} x {spec.width} RGB, {spec.resize}, {spec.interpolation}"],
+                ["embedded colour profiles", "converted to sRGB" if spec.colour == "srgb" else "ignored"],
                 ["scores", ", ".join(manifest.scores)],
             ],
             markdown=True,

@@ -15,6 +15,7 @@ from runtime.manifest.gate import (
 )
 from runtime.manifest.manifest import (
     SCHEMA_VERSION,
+    Colour,
     DataSpec,
     EngineSpec,
     FileEntry,
@@ -33,6 +34,7 @@ __all__ = [
     "Calibration",
     "Choice",
     "ClassPoint",
+    "Colour",
     "Confidence",
     "DataSpec",
     "EngineSpec",

@@ -22,6 +22,7 @@ Task = Literal["multiclass", "multilabel"]
 Precision = Literal["fp32", "fp16", "int8"]
 Resize = Literal["center", "squash", "border"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+Colour = Literal["ignore", "srgb"]
 NativeRuntime = Literal["tensorrt", "tensorrt-rtx"]
 
 
@@ -56,6 +57,8 @@ class InputSpec:
         crop_fraction: with ``center``, the share of the box's side that is kept; 0.875 is the ImageNet habit
             "resize to 256, crop 224".
         interpolation: Pillow's antialiased resampling filter.
+        colour: ``srgb`` converts the colours of an embedded ICC profile to sRGB; ``ignore`` takes the numbers as they
+            are, as bundles did before there was this field.
     """
 
     height: int
@@ -65,6 +68,7 @@ class InputSpec:
     resize: Resize = "center"
     crop_fraction: float = 1.0
     interpolation: Interpolation = "bilinear"
+    colour: Colour = "ignore"
 
     def __post_init__(self) -> None:
         if self.height < 1 or self.width < 1:

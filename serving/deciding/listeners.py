@@ -113,7 +113,7 @@ def score_buckets(gate: GateSpec) -> list[float]:
     calibration = gate.calibration
     at = np.multiply(_SCORE_QUANTILES, calibration.n)
     quantiles = np.interp(at, calibration.ranks, calibration.quantiles[gate.score])
-    return sorted({*np.float32(quantiles).tolist(), gate.threshold})
+    return sorted({*quantiles.astype(np.float32).tolist(), gate.threshold})
 
 
 def keeper(gate: Gate, writer: RejectWriter) -> Listener:

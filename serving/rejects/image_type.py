@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-_SIGNATURES = (
-    (b"\xff\xd8\xff", ".jpg", "image/jpeg"),
-    (b"\x89PNG\r\n\x1a\n", ".png", "image/png"),
-    (b"GIF8", ".gif", "image/gif"),
-    (b"BM", ".bmp", "image/bmp"),
-    (b"II*\0", ".tif", "image/tiff"),
-    (b"MM\0*", ".tif", "image/tiff"),
-)
+from runtime.preprocess.formats import kind
+
+_TYPES = {
+    "JPEG": (".jpg", "image/jpeg"),
+    "PNG": (".png", "image/png"),
+    "WEBP": (".webp", "image/webp"),
+    "GIF": (".gif", "image/gif"),
+    "BMP": (".bmp", "image/bmp"),
+    "TIFF": (".tif", "image/tiff"),
+    "HEIF": (".heic", "image/heif"),
+    "AVIF": (".avif", "image/avif"),
+}
 _UNKNOWN = (".bin", "application/octet-stream")
 
 
@@ -24,6 +28,4 @@ def media_type_of(data: bytes) -> str:
 
 
 def _type_of(data: bytes) -> tuple[str, str]:
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return ".webp", "image/webp"
-    return next(((suffix, media) for magic, suffix, media in _SIGNATURES if data.startswith(magic)), _UNKNOWN)
+    return _TYPES.get(kind(data) or "", _UNKNOWN)

@@ -20,10 +20,10 @@ from runtime.engines.interface import EngineOptions
 from runtime.exceptions import EngineError
 from serving.deciding import listeners
 from serving.exceptions import SettingsError
-from serving.home import check_home
-from serving.open_files import fitted
+from serving.process.home import check_home
+from serving.process.open_files import fitted
+from serving.process.workers import log_end
 from serving.settings import Settings
-from serving.workers import log_end
 from tests.serving.abuse.test_connections import PNG, answer, connect, request, total, workers
 from tests.serving.conftest import BENTOML_SERVE, ROOT, serve
 
@@ -128,7 +128,12 @@ def test_a_home_that_can_t_be_written_is_one_line(tmp_path: Path, monkeypatch: p
     with pytest.raises(SettingsError, match=f"BENTOML_HOME, {home}, can't be written"):
         check_home()
     run = subprocess.run(
-        [sys.executable, "-m", "serving"], cwd=ROOT, env=os.environ, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "oodgate", "serve"],
+        cwd=ROOT,
+        env=os.environ,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert run.returncode == 1
     assert run.stderr.startswith(f"error: BENTOML_HOME, {home}, can't be written (Not a directory)")

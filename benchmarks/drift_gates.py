@@ -17,7 +17,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from benchmarks.drift import BLOCK, DOCS, put
-from export import conformal, merge
+from export import conformal
 from export.detectors import merged
 from serving.drift.detector import Detector
 from serving.drift.reference import Reference
@@ -60,7 +60,7 @@ def constant(rng: np.random.Generator, n: int) -> Scores:
 def minimum(rng: np.random.Generator, n: int) -> Scores:
     """Two scores merged by curves that 200 other images gave."""
     reference = np.random.default_rng(0).normal(size=(200, 2)).astype(np.float32)
-    curves = merge.fit(reference, ("a", "b"), "min")
+    curves = merged.fit(reference, ("a", "b"), "min")
     drawn = continuous(rng, n)
     return drawn._replace(values=merged.merge({"a": drawn.values, "b": drawn.values + rng.normal(size=n)}, curves))
 

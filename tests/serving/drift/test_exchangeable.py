@@ -11,7 +11,6 @@ import numpy.typing as npt
 import pytest
 from scipy import stats
 
-from export import merge
 from export.calibrate.calibration import calibrate
 from export.detectors import merged
 from runtime.decision import Decision, GateScore, ModelRef
@@ -78,7 +77,7 @@ def merged_by(curves: Merged) -> Draw:
 
 
 REFERENCE = np.random.default_rng(9).normal(size=(60, 2)).astype(np.float32)  # set no threshold
-MERGED = merged_by(merge.fit(REFERENCE, ("msp", "energy"), "min"))
+MERGED = merged_by(merged.fit(REFERENCE, ("msp", "energy"), "min"))
 
 
 def gate_of(calibrating: Drawn, conditional: bool) -> GateSpec:

@@ -69,7 +69,8 @@ def test_calibrate(bundle_dir: Path, images: Path) -> None:
 
 
 def test_fit(bundle_dir: Path, images: Path) -> None:
-    run("fit", bundle_dir, images, "--detectors", "knn,react", "--set", "knn.k=5", "--calibration", f"{images}@1/2")
+    halves = [f"{images}@{half}/2" for half in (1, 2)]
+    run("fit", bundle_dir, halves[0], "--detectors", "knn,react", "--set", "knn.k=5", "--calibration", halves[1])
     assert Gate.load(bundle_dir, threads=1).manifest.scores[-2:] == ("knn", "react")
 
 

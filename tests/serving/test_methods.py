@@ -32,8 +32,8 @@ REAL = "greg+"  # the method whose bundle a real server serves
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """known: a folder a class; many: several labels an image; aux.npz: outliers."""
     path = tmp_path_factory.mktemp("sources")
-    write_folder(path / "multiclass", colours(48))
-    write_folder(path / "multilabel", coloured(48))
+    write_folder(path / "multiclass", colours(96))
+    write_folder(path / "multilabel", coloured(96))
     np.savez(path / "aux.npz", images=noise(40), labels=np.zeros(40))
     return path
 
@@ -47,13 +47,20 @@ def trained(
     name: str = request.param
     method = methods.METHODS[name]
     data = sources / method.task
-    options = [f"--method={name}", "--arch=resnet8", f"--data={data}", f"--val={data}", "--epochs=1", "--size=8"]
+    options = [
+        f"--method={name}",
+        "--arch=resnet8",
+        f"--data={data}@1/2",
+        f"--val={data}@2/2",
+        "--epochs=1",
+        "--size=8",
+    ]
     options += [f"--out={tmp_path / 'run'}", "--batch-size=8", "--precision=fp32"]
     options += [f"--aux={sources / 'aux.npz'}"] if method.needs_outliers else []
     assert train.main(options) == 0
     left, out = tmp_path / "run" / CHECKPOINT, tmp_path / "bundle"
     score = "joint_energy" if method.task == "multilabel" else "energy"
-    options = [f"--checkpoint={left}", f"--calibration={data}", f"--score={score}", "--alpha=0.2", f"--out={out}"]
+    options = [f"--checkpoint={left}", f"--calibration={data}@2/2", f"--score={score}", "--alpha=0.2", f"--out={out}"]
     assert export.main(options) == 0
     return name, left, out
 

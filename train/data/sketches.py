@@ -29,7 +29,7 @@ Hashes = npt.NDArray[np.uint64]
 Looks = npt.NDArray[np.uint32]
 
 SIZE = 1024  # of a sketch of exact hashes
-LOOKS = 8192  # of a sketch of looks: 24 kB in a manifest
+LOOKS = 65_536  # of a sketch of looks: 150 kB in a manifest, and sets of up to so many images are known in full
 
 _BATCH = 64
 _SIDE = 8  # frequencies across and down, and the fewest pixels of a side

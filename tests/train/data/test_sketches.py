@@ -84,7 +84,7 @@ def test_looks_are_spread_evenly() -> None:
     np.testing.assert_allclose(shares, 1 / 4, atol=0.04)
 
 
-@pytest.mark.parametrize("count", [1, 5, 300, 20_000])
+@pytest.mark.parametrize("count", [1, 5, 300, 70_000])
 def test_a_sketch_is_kept_as_it_is(count: int) -> None:
     found = np.random.default_rng(0).integers(0, 2**32, count, dtype=np.uint32)
     spec = Fingerprints(np.arange(count, dtype=np.uint64), found).describe("/data/set.tar")
@@ -93,9 +93,10 @@ def test_a_sketch_is_kept_as_it_is(count: int) -> None:
     assert len(looks_of(spec)) == min(count, LOOKS)
 
 
-def test_a_sketch_is_small() -> None:
+def test_a_sketch_of_all_of_a_usual_set_is_small() -> None:
+    """Some three bytes an image, so that one training image in a hundred is noticed in a set of a thousand."""
     found = np.random.default_rng(0).integers(0, 2**32, 50_000, dtype=np.uint32)
-    assert len(Fingerprints(np.arange(50_000, dtype=np.uint64), found).describe("set.tar").looks) < 26_000
+    assert len(Fingerprints(np.arange(50_000, dtype=np.uint64), found).describe("set.tar").looks) < 160_000
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 import runtime
-from export.arguments import add_leakage_option, parse_ood
+from export.arguments import add_leakage_option, parse_ood, print_remarks
 from export.calibrate.gating import fit_gate
 from export.calibrate.options import AUTO, GateOptions, add_gate_options
 from export.convert.conversion import convert
@@ -151,10 +151,7 @@ def _export(classifier: Classifier, args: argparse.Namespace, options: GateOptio
     )
     if args.precision != "fp32":
         print(precision_text(manifest))
-    if note:
-        print(f"note: {note}")
-    if warning:
-        print(f"warning: {warning}")
+    print_remarks(note=note, warning=warning)
     return manifest
 
 

@@ -45,3 +45,10 @@ def check_writable(files: Mapping[str, Path | None]) -> None:
     for option, file in files.items():
         if file and not file.parent.is_dir():
             raise ExportError(f"{option} {file}: there is no directory {file.parent}")
+
+
+def print_remarks(*, note: str | None = None, warning: str | None = None) -> None:
+    """Print what a command has to say last of a calibration, if anything."""
+    for kind, text in (("note", note), ("warning", warning)):
+        if text:
+            print(f"{kind}: {text}")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import onnx
 
-from export.arguments import add_leakage_option, add_run_options
+from export.arguments import add_leakage_option, add_run_options, print_remarks
 from export.calibrate.gating import fit_gate
 from export.calibrate.options import GateOptions, add_gate_options
 from export.exceptions import ExportError
@@ -73,10 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{args.bundle}: {gate_text(manifest)}")
     if dropped:
         print(f"dropped, as made for the gate before: {', '.join(dropped)}")
-    if note:
-        print(f"note: {note}")
-    if warning:
-        print(f"warning: {warning}")
+    print_remarks(note=note, warning=warning)
     return 0
 
 

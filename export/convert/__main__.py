@@ -9,7 +9,7 @@ from pathlib import Path
 
 import onnx
 
-from export.arguments import add_leakage_option, add_run_options
+from export.arguments import add_leakage_option, add_run_options, print_remarks
 from export.calibrate.options import GateOptions
 from export.convert.conversion import convert
 from export.convert.options import add_precision_options, int8_options
@@ -57,8 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{args.out}: {args.precision}, {len(written.model):,} bytes instead of {len(loaded.model):,}")
     print(precision_text(written.manifest))
     print(gate_text(written.manifest))
-    if converted.warning:
-        print(f"warning: {converted.warning}")
+    print_remarks(warning=converted.warning)
     return 0
 
 

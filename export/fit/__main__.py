@@ -9,7 +9,7 @@ from pathlib import Path
 
 import onnx
 
-from export.arguments import add_leakage_option, add_run_options
+from export.arguments import add_leakage_option, add_run_options, print_remarks
 from export.calibrate.gating import fit_gate, without_gate
 from export.calibrate.options import GateOptions
 from export.detectors import DETECTORS
@@ -103,10 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"the gate before: --score {gate.score} --alpha {gate.alpha:g}; name it again, or --calibration keeps it")
     if dropped:
         print(f"dropped, as made for the scores before: {', '.join(dropped)}")
-    if note:
-        print(f"note: {note}")
-    if warning:
-        print(f"warning: {warning}")
+    print_remarks(note=note, warning=warning)
     return 0
 
 

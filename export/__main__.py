@@ -39,6 +39,7 @@ from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.gate import Gate
 from runtime.manifest import Colour, InputSpec, Interpolation, Manifest, Resize, Task
 from train.data import Images, add_strict_option, check
+from train.data.class_names import read_class_names
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -69,7 +70,12 @@ def _parser() -> argparse.ArgumentParser:
 
     foreign = parser.add_argument_group("any torch classifier")
     foreign.add_argument("--model", metavar="PACKAGE.MODULE:FACTORY", help="called without arguments for an nn.Module")
-    foreign.add_argument("--labels", type=Path, metavar="FILE", help="one class name a line, in the logits' order")
+    foreign.add_argument(
+        "--labels",
+        type=Path,
+        metavar="FILE",
+        help="names in the logits' order: a line each, JSON (id2label, a list) or index,name",
+    )
     foreign.add_argument("--size", metavar="SIDE|HxW", help="the input's size in pixels")
     foreign.add_argument("--mean", type=float, nargs=3, metavar=("R", "G", "B"), help="of pixels in [0, 1]")
     foreign.add_argument("--std", type=float, nargs=3, metavar=("R", "G", "B"))
@@ -98,7 +104,7 @@ def _classifier(args: argparse.Namespace) -> Classifier:
     if missing:
         raise ExportError(f"--model needs --{missing[0]} too: nothing else says how the model was trained")
     try:
-        labels = tuple(args.labels.read_text().splitlines())
+        labels = read_class_names(args.labels)
         height, _, width = args.size.partition("x")
         spec = InputSpec(
             height=int(height),
@@ -110,8 +116,6 @@ def _classifier(args: argparse.Namespace) -> Classifier:
             interpolation=args.interpolation,
             colour=args.colour,
         )
-    except OSError as error:
-        raise ExportError(f"--labels {args.labels}: {error.strerror}") from error
     except ValueError as error:
         raise ExportError(f"the options of --model: {error}") from error
     return from_factory(args.model, args.checkpoint, labels, spec, args.task)

@@ -38,7 +38,7 @@ from runtime.command import prog, run
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.gate import Gate
 from runtime.manifest import Colour, InputSpec, Interpolation, Manifest, Resize, Task
-from train.data import Images, add_strict_option, check
+from train.data import Images, Reading, add_reading_options, check
 from train.data.class_names import read_class_names
 
 
@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     add_leakage_option(parser)
-    add_strict_option(parser)
+    add_reading_options(parser)
     add_tensorrt_options(parser)
 
     foreign = parser.add_argument_group("any torch classifier")
@@ -179,7 +179,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.merge,
         args.class_conditional,
         tuple(args.aux),
-        args.strict,
+        Reading.of(args),
         args.allow_leakage,
     )
     options.check(tuple(BASE))
@@ -198,7 +198,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             args.id,
             ood,
             allow_leakage=args.allow_leakage,
-            strict=args.strict,
+            reading=Reading.of(args),
         )
         bundle.write_documents(args.out, evaluated.documents())
         print(summary(evaluated.figures))

@@ -13,7 +13,7 @@ from runtime.manifest import InputSpec
 from train import checkpoint, methods, models
 from train.checkpoint import Checkpoint
 from train.config import Config, Optimizer, Precision, Schedule
-from train.data import add_strict_option, check, concatenate, read, short_name
+from train.data import Reading, add_reading_options, check, concatenate, load, read, short_name
 from train.distributed import World, join
 from train.exceptions import DataError, TrainingError
 from train.loop import CHECKPOINT, train
@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
         "--precision", choices=get_args(Precision), default=defaults.precision, help="default: %(default)s"
     )
     parser.add_argument("--seed", type=int, default=defaults.seed, help="default: %(default)s")
-    add_strict_option(parser)
+    add_reading_options(parser)
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out, if there is one")
     return parser
 
@@ -166,10 +166,11 @@ def _train(
 ) -> int:
     for source in (args.data, args.val, *args.aux):
         check(source)
-    data = read(args.data, size, strict=args.strict)
+    reading, own = Reading.of(args), read if world.rank == 0 else load  # one process says what was read
+    data = own(args.data, size, reading=reading)
     data.check_trainable(args.data)
-    val = read(args.val, size, strict=args.strict).with_classes(data.classes, args.val)
-    outliers = concatenate([read(source, size, strict=args.strict) for source in args.aux]) if args.aux else None
+    val = own(args.val, size, reading=reading, labels=data.classes).with_classes(data.classes, args.val)
+    outliers = concatenate([own(source, size, reading=reading) for source in args.aux]) if args.aux else None
     spec = size
     if init is None:
         mean, std = channel_statistics(data.images)

@@ -13,6 +13,7 @@ from export.report.evaluation import comparison, markdown, summary, table
 from runtime.bundle import write_documents
 from runtime.command import prog, run
 from runtime.gate import Gate
+from train.data import Reading
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     sources = parse_ood(args.ood)
     check_writable({"--json": args.json, "--markdown": args.markdown})
     gates = [Gate.load(path, engine="onnxruntime-cpu", threads=args.threads) for path in args.bundles]
-    evaluated = evaluate_sources(gates, args.id, sources, allow_leakage=args.allow_leakage, strict=args.strict)
+    evaluated = evaluate_sources(gates, args.id, sources, allow_leakage=args.allow_leakage, reading=Reading.of(args))
     figures = {str(path): each.figures for path, each in zip(args.bundles, evaluated, strict=True)}
     for path, found in figures.items():
         print(*([f"{path}:"] if len(figures) > 1 else []), summary(found), table(found), sep="\n", end="\n\n")

@@ -46,7 +46,7 @@ def ordered(title: str, rows: Iterable[Row]) -> tuple[str, ...]:
     Raises:
         DataError: numbers that are not 0 to K - 1, each once.
     """
-    named = {}
+    named: dict[int, str] = {}
     for row in rows:
         if len(row) < 2 or not row[0].isdecimal():
             raise DataError(f"{title}: expected a number for each class, found {row[0]!r} without one")

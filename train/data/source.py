@@ -11,8 +11,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import numpy.typing as npt
 
-from train.data import webdataset
 from train.data.index import Labels
+from train.data.kinds import kind_of
 from train.exceptions import DataError
 
 _PART = re.compile(r"^(?P<path>.+)@(?P<index>\d+)/(?P<count>\d+)$")
@@ -48,9 +48,7 @@ def check(source: str) -> None:
     Raises:
         DataError: no such file or directory, or a part that does not exist.
     """
-    path = parse(source).path
-    if not path.exists() and not webdataset.shards(path):
-        raise DataError(f"{path}: no such directory, tar or .npz file")
+    kind_of(parse(source).path)
 
 
 def short_name(source: str) -> str:

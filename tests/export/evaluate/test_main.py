@@ -189,9 +189,9 @@ def test_bundles_of_the_same_input_share_the_images(
 ) -> None:
     read: list[str] = []
 
-    def counting(source: str, spec: InputSpec, *, strict: bool) -> data.ImageSet:
+    def counting(source: str, spec: InputSpec, **options: Any) -> data.ImageSet:
         read.append(source)
-        return data.load(source, spec, strict=strict)
+        return data.load(source, spec, **options)
 
     monkeypatch.setattr(bundles, "read", counting)
     call(main, exported.path, stricter, *options(sources))

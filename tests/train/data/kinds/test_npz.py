@@ -36,7 +36,6 @@ def test_npz_with_names_as_labels(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"images": noise(2)}, "labels"),
         ({"labels": [0, 1]}, "images"),
         ({"images": noise(2).astype(np.float32), "labels": [0, 1]}, r"must be uint8 .* found float32 \[2, 8, 8, 3\]"),
         ({"images": noise(2)[..., 0], "labels": [0, 1]}, r"found uint8 \[2, 8, 8\]"),

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from runtime.manifest import Task
 from train.data.images import Images, batches, join
-from train.data.index import Labels, relabelled, task_of
+from train.data.index import Index, Labels, relabelled, task_of
 from train.data.matching import resolve
 from train.data.report import Report, some
 from train.exceptions import DataError
@@ -99,6 +99,11 @@ class ImageSet:
         strange = self.unknown_to(classes)
         known = self.labelled and (not strange or len(strange) < len(self.classes))
         return self.with_classes(classes, source) if known else None
+
+    def matched(self, classes: Sequence[str]) -> ImageSet:
+        """:meth:`with_classes` where all classes are among `classes`, and otherwise as it is; the report says which."""
+        index = Index(self.names, (), self.labels, self.classes, self.report).matched(classes)
+        return replace(self, labels=index.labels, classes=index.classes, report=index.report)
 
     def unknown_to(self, classes: Sequence[str]) -> tuple[str, ...]:
         """The classes of the set that are none of `classes` beyond doubt."""

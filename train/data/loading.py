@@ -18,7 +18,7 @@ from train.data.kinds import kind_of
 from train.data.options import Reading
 from train.data.parallel import Failure, each
 from train.data.report import Passed
-from train.data.source import Source, parse, part
+from train.data.source import Source, parse, part, short_name
 from train.exceptions import DataError
 
 # What the decoded images of one set, or the files of a compressed tar, may take. CIFAR-10's training set takes 0.15 GB
@@ -61,10 +61,26 @@ def load(
     return decoded(str(wanted.path), index, spec, strict=reading.strict, in_memory=in_memory)
 
 
-def read(source: str, spec: InputSpec, *, reading: Reading = _DEFAULT, labels: Sequence[str] | None = None) -> ImageSet:
-    """What commands use: :func:`load`, and a report of what was read, what was left out, and why."""
-    data = load(source, spec, reading=reading, labels=labels)
-    print(data.report.text(source, _count(data)))
+def read(
+    source: str | ImageSet, spec: InputSpec, *, reading: Reading = _DEFAULT, labels: Sequence[str] | None = None
+) -> ImageSet:
+    """What commands use: :func:`load`, and a report of what was read, what was left out, and why.
+
+    A set that was read before, as by :func:`train.data.in_memory`, is taken for its own source.
+
+    Raises:
+        DataError: as :func:`load`; or a set of another size than that of `spec`.
+    """
+    if isinstance(source, ImageSet):
+        if source.images.shape[1:] != (spec.height, spec.width, 3):
+            found, wanted = ("x".join(map(str, size)) for size in (source.images.shape[1:3], (spec.height, spec.width)))
+            raise DataError(
+                f"{short_name(source)}: read at {found} pixels, expected {wanted}; read them again at that size"
+            )
+        data = source.matched(labels) if labels is not None else source
+    else:
+        data = load(source, spec, reading=reading, labels=labels)
+    print(data.report.text(short_name(source) if isinstance(source, ImageSet) else source, _count(data)))
     return data
 
 

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import numpy.typing as npt
 
+from train.data.image_set import ImageSet
 from train.data.index import Labels
 from train.data.kinds import kind_of
 from train.exceptions import DataError
@@ -42,17 +43,20 @@ def parse(source: str) -> Source:
     return Source(Path(match["path"]), index, count)
 
 
-def check(source: str) -> None:
+def check(source: str | ImageSet) -> None:
     """Make sure, before any work, that there is something to read.
 
     Raises:
         DataError: no such file or directory, or a part that does not exist.
     """
-    kind_of(parse(source).path)
+    if isinstance(source, str):
+        kind_of(parse(source).path)
 
 
-def short_name(source: str) -> str:
+def short_name(source: str | ImageSet) -> str:
     """A source without its directories, for reports: ``/data/val.tar@1/2`` -> ``val.tar@1/2``."""
+    if not isinstance(source, str):
+        return "images in memory"
     parsed = parse(source)
     name = parsed.path.name
     return name if parsed.count == 1 else f"{name}@{parsed.index}/{parsed.count}"

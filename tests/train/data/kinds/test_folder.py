@@ -55,8 +55,8 @@ def test_what_systems_leave_behind_is_no_image_and_no_class(tmp_path: Path, caps
     write_folder(tmp_path, DATA)
     for name in (
         ".ipynb_checkpoints/1.png", "blue/.ipynb_checkpoints/0000-checkpoint.png", "blue/._0000.png", "._blue/1.png",
-        "__MACOSX/blue/._0000.png", "__MACOSX/cat/1.png", ".hidden/2.png", "@eaDir/0000.png/1.jpg", ".DS_Store", "green/Thumbs.db",
-        "desktop.ini",
+        "__MACOSX/blue/._0000.png", "__MACOSX/cat/1.png", ".hidden/2.png", "@eaDir/0000.png/1.jpg", ".DS_Store",
+        "green/Thumbs.db", "desktop.ini",
     ):  # fmt: skip
         put(tmp_path / name)
     check_equal(read(str(tmp_path), SPEC), DATA)

@@ -53,7 +53,7 @@ def by_innermost(folders: Sequence[tuple[str, ...]], own: str) -> tuple[list[str
     innermost = {parts[-1] for parts in folders if parts}
     if all(len(parts) > 1 for parts in folders) and (len(innermost) == 1 or _are_splits(innermost)):
         above = [parts[:-1] for parts in folders]
-        if len(set(above)) > 1:
+        if len(set(above)) > 1 and not _are_splits({parts[-1] for parts in above}):
             folders, how = above, f"the folder above {_several(innermost)}"
     if not any(folders):
         how = "the name of the source, as there is no folder in it"

@@ -89,5 +89,5 @@ def test_all_else_is_said(classes: tuple[str, ...], text: str) -> None:
 
 
 def test_thousands_of_classes() -> None:
-    labels = [f"class {i}" for i in range(21_000)]
-    assert resolve([label.upper() for label in labels[::-1]], labels).indices == tuple(range(20_999, -1, -1))
+    labels = [f"class {i}" for i in range(5_000)]
+    assert resolve([label.upper() for label in labels[::-1]], labels).indices == tuple(range(4_999, -1, -1))

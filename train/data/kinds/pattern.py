@@ -37,10 +37,11 @@ def index(path: Path, reading: Reading, memory: int) -> Index:
         return tar.of_shards(path, found, reading, memory)
     if all(each.suffix.lower() == ".parquet" for each in found):
         return parquet.of_shards(path, found, reading)
-    listing = _listing(found)
+    base = _base(found)
+    listing = _listing(found, base)
     if not listing.images:
         raise no_images(path, listing.files)
-    return by_folder.index(listing, path.parent.name)
+    return by_folder.index(listing, base.name)
 
 
 def expand(path: Path) -> list[Path]:
@@ -63,11 +64,18 @@ def _found(path: Path) -> list[Path]:
     return [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207  `Path.glob` takes no absolute ones
 
 
-def _listing(found: Sequence[Path]) -> Listing:
-    """The files, and those in the folders, by their paths from where all of them lie."""
+def _base(found: Sequence[Path]) -> Path:
+    """The folder that all of them lie below; above the one that they lie in, whose name is a label."""
+    parents = {each.absolute().parent for each in found}
+    if len(parents) == 1 and not any(map(Path.is_dir, found)):
+        return parents.pop().parent
+    return Path(os.path.commonpath(parents))
+
+
+def _listing(found: Sequence[Path], base: Path) -> Listing:
+    """The files, and those in the folders, by their paths from `base`."""
     files: dict[str, File] = {}
     hidden: list[str] = []
-    base = Path(os.path.commonpath([each.absolute().parent for each in found])).parent
     for each in found:
         where = each.absolute().relative_to(base).as_posix()
         if not each.is_dir():

@@ -185,4 +185,6 @@ def _split(line: str, delimiter: str | None) -> list[str]:
 def _by_last_space(line: str, find: Find) -> list[str]:
     """``a b.jpg 3`` as its image and its label, where the line as a whole is no image."""
     parts = line.rsplit(None, 1)
-    return parts if len(parts) == 2 and _found(line, find) is None and _found(parts[0], find) is not None else [line]
+    if len(parts) != 2 or is_image(line):
+        return [line]
+    return parts if is_image(parts[0]) or (_found(line, find) is None and _found(parts[0], find)) else [line]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -12,6 +13,7 @@ from train.data.files import Extent, File
 from train.data.index import Index
 from train.data.options import Reading
 from train.data.rows import of_rows
+from train.data.text import text
 from train.exceptions import DataError
 
 _ENDINGS = (".csv", ".tsv", ".txt", ".lst")
@@ -43,8 +45,7 @@ def index(path: Path, reading: Reading, memory: int) -> Index:  # noqa: ARG001  
         data = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: not readable ({error.strerror})") from error
-    found = of_rows(str(path), data, find, reading)
-    return replace(found, synonyms=_by_folder(found))
+    return _named(path, of_rows(str(path), data, find, reading))
 
 
 def _folders(path: Path) -> list[str]:
@@ -55,14 +56,30 @@ def _folders(path: Path) -> list[str]:
     return [str(path.parent)]
 
 
-def _by_folder(index: Index) -> tuple[Row, ...]:
-    """What classes that a table numbers are called, where the images of each, and of no other, lie in a folder of a name."""
+def _named(path: Path, index: Index) -> Index:
+    """The images with what classes that a table numbers are called, by its folders or those of OpenOOD's known images."""
     if index.labels.ndim != 1 or not index.classes or not all(map(str.isdecimal, index.classes)):
-        return ()
-    pairs = {
-        (index.classes[label], PurePosixPath(name.replace("\\", "/")).parent.name)
-        for name, label in zip(index.names, index.labels, strict=True)
-    }
+        return index
+    rows = [(index.classes[label], name) for name, label in zip(index.names, index.labels, strict=True)]
+    return replace(index, synonyms=_by_folder(rows) or _by_folder(_known(path.absolute())))
+
+
+def _known(path: Path) -> list[tuple[str, str]]:
+    """Numbers and paths in the list of known images beside one of OpenOOD's lists; none beside other tables."""
+    beside = path.with_name(f"test_{path.parent.name}.txt")
+    if path.parent.parent.name != _LISTS or not beside.is_file():
+        return []
+    pairs = (line.rpartition(" ") for line in text(str(beside), beside.read_bytes()).split("\n"))
+    return [(number, name) for name, _, number in pairs if number.isdecimal()]
+
+
+def _by_folder(rows: Iterable[tuple[str, str]]) -> tuple[Row, ...]:
+    """What numbers are called, where the images of each, and of no other, lie in a folder of a name.
+
+    Args:
+        rows: a number and a path for each image.
+    """
+    pairs = {(number, PurePosixPath(name.replace("\\", "/")).parent.name) for number, name in rows}
     numbers, folders = {number for number, _ in pairs}, {folder for _, folder in pairs}
     told = len(pairs) == len(numbers) == len(folders) and "" not in folders and not any(map(str.isdecimal, folders))
     return tuple(sorted(pairs)) if told else ()

@@ -158,6 +158,7 @@ def test_what_is_missing_is_named(output: tuple[str, Any]) -> None:
     assert output[1]["leaderboard"]["missing"] == {"tin": "all of it", "places365": "all of it"}
     assert "tin is left out: " in output[0]
     assert "none of its 2 images are there" in output[0]
+    assert "images_classic or " in output[0]  # where they were looked for
     assert "test_places365.txt: no such" in output[0]
     assert "oodgate, incomplete: places365, tin" in output[0]
     rows = [line.split() for line in output[0].splitlines() if line.startswith(("near ", "far "))]
@@ -243,10 +244,10 @@ def test_wrong_options(bundle: Path, capsys: pytest.CaptureFixture[str], options
     assert message.replace("/", os.sep) in failure(capsys, main, bundle, *options)
 
 
-def test_a_model_of_other_classes(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_bundle(tmp_path / "three", classifier())
-    message = failure(capsys, main, tmp_path / "three", "--protocol", NAME, "--data", root)
-    assert "it has 10 classes, and three has 3" in message
+def test_a_model_of_other_classes(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "benchmark_imglist" / "imagenet").mkdir(parents=True)
+    message = failure(capsys, main, bundle, "--protocol", "openood-v1.5-imagenet1k", "--data", tmp_path)
+    assert "it has 1000 classes, and ten has 10" in message
 
 
 def test_the_lists_of_every_protocol() -> None:

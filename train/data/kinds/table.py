@@ -45,7 +45,7 @@ def index(path: Path, reading: Reading, memory: int) -> Index:  # noqa: ARG001  
         data = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: not readable ({error.strerror})") from error
-    return _named(path, of_rows(str(path), data, find, reading))
+    return _named(path, of_rows(str(path), data, find, reading, where=" or ".join(folders)))
 
 
 def _folders(path: Path) -> list[str]:

@@ -28,7 +28,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("bundles", metavar="BUNDLE", nargs="+", type=Path, help="several are compared")
     parser.add_argument(
-        "--id", required=True, metavar="SOURCE", help="images of the model's classes, one folder a class"
+        "--id", required=True, metavar="SOURCE", help="images of the model's classes; with labels, accuracy is told too"
     )
     parser.add_argument("--ood", required=True, action="append", metavar="NAME=SOURCE", help="other images; repeatable")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here; a list for several bundles")

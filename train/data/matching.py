@@ -129,4 +129,4 @@ def _remarks(classes: Sequence[str], labels: Sequence[str], found: Sequence[tupl
             for name, (index, own) in zip(classes, found, strict=True)
             if own == way and index is not None
         ]
-        yield f"{len(pairs):,} of its classes are matched to the model's labels {way}: {some(pairs)}"
+        yield f"{len(pairs):,} of its {len(classes):,} classes matched to the model's labels {way}: {some(pairs)}"

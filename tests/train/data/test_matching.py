@@ -73,9 +73,9 @@ def test_the_names_are_no_news() -> None:
     [
         (
             ("CAT", "Dog", "ship"),
-            "2 of its classes are matched to the model's labels without regard to case, spaces, under",
+            "2 of its 3 classes matched to the model's labels without regard to case, spaces, under",
         ),
-        (("0", "1"), "2 of its classes are matched to the model's labels as indices from 0: 0 is cat, 1 is dog"),
+        (("0", "1"), "2 of its 2 classes matched to the model's labels as indices from 0: 0 is cat, 1 is dog"),
         (
             ("pink", "cat"),
             "its labels are not the model's: pink, 1 of its 2 classes, are none of the model's 3 beyond doubt",

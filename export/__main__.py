@@ -39,7 +39,7 @@ from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.gate import Gate
 from runtime.manifest import Colour, InputSpec, Interpolation, Manifest, Resize, Task
 from train.data import Images, Reading, add_reading_options, check
-from train.data.class_names import read_class_names
+from train.data.labels.class_names import read_class_names
 
 
 def _parser() -> argparse.ArgumentParser:

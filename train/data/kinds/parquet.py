@@ -16,10 +16,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from train.data.by_folder import are_splits
-from train.data.columns import Columns, choose
 from train.data.files import Extent
 from train.data.index import Index, labelled, multilabelled, unlabelled
+from train.data.labels.by_folder import are_splits
+from train.data.labels.columns import Columns, choose
 from train.data.options import Reading
 from train.data.report import Report, some
 from train.exceptions import DataError

@@ -8,10 +8,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from train.data import by_folder
 from train.data.files import Extent, File
 from train.data.index import Index
 from train.data.kinds import folder, parquet, tar
+from train.data.labels import by_folder
 from train.data.listing import Listing, no_images
 from train.data.options import Reading
 from train.exceptions import DataError

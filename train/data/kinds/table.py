@@ -8,8 +8,8 @@ from pathlib import Path
 
 from train.data.files import Extent, File
 from train.data.index import Index
+from train.data.labels.rows import of_rows
 from train.data.options import Reading
-from train.data.rows import of_rows
 from train.exceptions import DataError
 
 _ENDINGS = (".csv", ".tsv", ".txt", ".lst")
@@ -24,7 +24,7 @@ def index(path: Path, reading: Reading, memory: int) -> Index:  # noqa: ARG001  
     """The images that the table lists, by paths from its folder.
 
     Raises:
-        DataError: as :func:`train.data.rows.of_rows`.
+        DataError: as :func:`train.data.labels.rows.of_rows`.
     """
     folder = str(path.parent)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from train.data.class_names import Row, read_rows
 from train.data.index import Index, labelled
+from train.data.labels.class_names import Row, read_rows
 from train.data.listing import Listing
 from train.data.report import Report, without
 from train.exceptions import DataError

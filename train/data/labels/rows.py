@@ -8,15 +8,15 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
-from train.data.columns import Columns, choose, is_usual
 from train.data.files import File
 from train.data.index import Index, labelled, multilabelled, unlabelled
-from train.data.labels_csv import HEADER, cell
-from train.data.labels_csv import NAME as LABELS_CSV
+from train.data.labels.columns import Columns, choose, is_usual
+from train.data.labels.labels_csv import HEADER, cell
+from train.data.labels.labels_csv import NAME as LABELS_CSV
+from train.data.labels.text import text
 from train.data.listing import Listing, is_image
 from train.data.options import Reading
 from train.data.report import Passed, Report, some, without
-from train.data.text import text
 from train.exceptions import DataError
 
 Find = Callable[[str], File | None]  # a cell to the image that it names, if it is there

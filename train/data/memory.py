@@ -171,7 +171,7 @@ def _parted(item: Any) -> tuple[Any, object]:
     if not isinstance(item, list | tuple) or not item:
         return item, None
     image, label = item[0], item[1] if len(item) > 1 else None
-    if isinstance(label, Image.Image) or np.ndim(_plain(label)) > 2:
+    if isinstance(label, Image.Image | bytes | Path) or np.ndim(_plain(label)) > 2:
         raise DataError(
             f"{TITLE}: expected (image, label), found an image in the place of the label; give one image an item"
         )

@@ -219,6 +219,7 @@ def normalised() -> torch.Tensor:
         ([None], "expected a path, an array, a tensor or a PIL image, found NoneType"),
         ([{"text": "x"}], "expected a mapping with 'image', and 'label' if there are any, found text"),
         ([(pil(0), pil(1))], "found an image in the place of the label"),
+        ([(Path("a.png"), Path("b.png"))], "found an image in the place of the label"),
         ([(TENSOR, [1, 2])], "expected 6 labels with a batch of 6 images"),
         ([Image.fromarray(np.zeros((4, 4), np.float32))], "32-bit float pixels have no defined range"),
     ],

@@ -39,15 +39,15 @@ from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.gate import Gate
 from runtime.manifest import Colour, InputSpec, Interpolation, Manifest, Resize, Task
 from train.data import Images, Reading, add_reading_options, check
-from train.data.class_names import read_class_names
+from train.data.labels.class_names import read_class_names
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=prog(__package__),
         description="Export a classifier as one ONNX file with preprocessing, out-of-distribution scores and the "
-        "accept/reject decision inside, calibrate its threshold, verify it against torch and write a bundle. SOURCE is "
-        "a directory or tar with one folder a class, WebDataset shards or an .npz; SOURCE@1/2 is half of it.",
+        "accept/reject decision inside, calibrate its threshold, verify it against torch and write a bundle. A "
+        "SOURCE of images, with labels or without, is a folder, an archive or a table of any kind named below.",
         epilog="Example: %(prog)s --checkpoint runs/first/checkpoint.safetensors --calibration val.tar@1/2 "
         "--out bundles/first",
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,14 +42,22 @@ def walk(path: Path) -> Iterator[Folder]:
     yield from _below(str(path), "", (os.path.realpath(path),))
 
 
+def _leads(check: Callable[[], bool]) -> bool:
+    """What a check of an entry says; no for a link that can't be followed, as one to itself."""
+    try:
+        return check()
+    except OSError:
+        return False
+
+
 def _below(folder: str, name: str, above: tuple[str, ...]) -> Iterator[Folder]:
     files, hidden, loops, folders = [], [], [], []
     with os.scandir(folder) as entries:
         for entry in entries:
             if is_hidden(entry.name):
                 hidden.append(entry.name)
-            elif not entry.is_dir():
-                if entry.is_file() or entry.is_symlink():  # no pipe or socket, which would be waited for
+            elif not _leads(entry.is_dir):
+                if _leads(entry.is_file) or not Path(entry.path).exists():  # no pipe, which would be waited for
                     files.append(entry.name)
             elif (real := os.path.realpath(entry.path)) in above:
                 loops.append(entry.name)

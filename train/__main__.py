@@ -25,9 +25,9 @@ def _parser() -> argparse.ArgumentParser:
     defaults = Config(method="", arch="", epochs=1)
     parser = argparse.ArgumentParser(
         prog=prog(__package__),
-        description="Train an image classifier. SOURCE is a directory or tar with one folder a class, or with a labels.csv "
-        "where images have several labels; shards of tars; or an .npz with images (uint8 NHWC) and labels. SOURCE@1/2 is "
-        "a random half of each class, always the same, SOURCE@2/2 the rest.",
+        description="Train an image classifier. SOURCE is labelled images: one folder a class, a labels.csv where images "
+        "have several labels, and all that is said below. SOURCE@1/2 is a random half of each class, always the same, "
+        "SOURCE@2/2 the rest.",
         epilog="Example: %(prog)s --method logitnorm --arch resnet20 --data train.tar --val val.tar@1/2 "
         "--epochs 30 --out runs/first    Curves: tensorboard --logdir runs",
     )

@@ -33,7 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("bundle", metavar="BUNDLE", type=Path)
     parser.add_argument(
-        "source", metavar="SOURCE", nargs="?", help="images: DIR, TAR or .npz; SOURCE@1/2 is half of them"
+        "source", metavar="SOURCE", nargs="?", help="images, with labels or without; SOURCE@1/2 is half of them"
     )
     add_gate_options(parser, as_before=True)
     add_leakage_option(parser)

@@ -29,7 +29,9 @@ def _parser() -> argparse.ArgumentParser:
         "%(prog)s bundles/cifar10 --protocol openood-v1.5-cifar10 --data ~/OpenOOD/data",
     )
     parser.add_argument("bundles", metavar="BUNDLE", nargs="+", type=Path, help="several are compared")
-    parser.add_argument("--id", metavar="SOURCE", help="images of the model's classes, one folder a class")
+    parser.add_argument(
+        "--id", metavar="SOURCE", help="images of the model's classes; with labels, accuracy is told too"
+    )
     parser.add_argument("--ood", action="append", default=[], metavar="NAME=SOURCE", help="other images; repeatable")
     parser.add_argument(
         "--shifted",

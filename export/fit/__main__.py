@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
         "source",
         metavar="SOURCE",
         nargs="?",
-        help="training images: DIR, TAR or .npz; not needed for "
+        help="training images, labelled where a detector needs labels; not needed for "
         + ", ".join(name for name, kind in DETECTORS.items() if kind.needs == "nothing"),
     )
     parser.add_argument(

@@ -20,7 +20,7 @@ _POSTPROCESSORS = {
     "react": "ReAct",
     "dice": "DICE",
     "gradnorm": "GradNorm",
-    "ash-s": "ASH",
+    "ash-b": "ASH",
     "scale": "SCALE",
     "gen": "GEN",
     "nci": "NCI",

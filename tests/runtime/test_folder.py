@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 from pathlib import Path
 
 import pytest
@@ -32,10 +34,14 @@ def test_every_folder_once_and_links_as_folders(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     (tmp_path / "b" / "a").symlink_to(tmp_path / "a")
     (tmp_path / "b" / "up").symlink_to(tmp_path)
-    assert sorted(walk(tmp_path), key=lambda folder: folder.name) == [
+    (tmp_path / "b" / "self").symlink_to("self")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "b" / "to a pipe").symlink_to(tmp_path / "pipe")
+    found = [dataclasses.replace(folder, files=tuple(sorted(folder.files))) for folder in walk(tmp_path)]
+    assert sorted(found, key=lambda folder: folder.name) == [
         Folder("", (), (), ()),
         Folder("a", ("1",), (), ()),
-        Folder("b", ("2",), (".3",), ("up",)),
+        Folder("b", ("2", "self"), (".3",), ("up",)),
         Folder("b/a", ("1",), (), ()),
     ]
 

@@ -26,7 +26,7 @@ def check_images(title: str, images: npt.NDArray[Any]) -> None:
 
 def as_files(images: npt.NDArray[np.uint8]) -> list[Pixels]:
     """The images of an array [N, H, W, 3], without a copy."""
-    return [Pixels(image) for image in images]
+    return [Pixels(image) for image in np.asarray(images)]  # a view, also of what is mapped
 
 
 def _remedy(images: npt.NDArray[Any]) -> str:

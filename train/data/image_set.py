@@ -11,7 +11,7 @@ import numpy.typing as npt
 from runtime.manifest import Task
 from train.data.images import Images, batches, join
 from train.data.index import Index, Labels, relabelled, task_of
-from train.data.matching import resolve
+from train.data.labels.matching import resolve
 from train.data.report import Report, some
 from train.exceptions import DataError
 
@@ -71,7 +71,7 @@ class ImageSet:
             )
 
     def with_classes(self, classes: Sequence[str], source: str) -> ImageSet:
-        """The same images, labelled by the indices of `classes` (:func:`train.data.matching.resolve`).
+        """The same images, labelled by the indices of `classes` (:func:`train.data.labels.matching.resolve`).
 
         Raises:
             DataError: no labels, or a class that is none of `classes` beyond doubt.

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.manifest import Task
-from train.data.class_names import Row
 from train.data.files import File
-from train.data.matching import resolve
+from train.data.labels.class_names import Row
+from train.data.labels.matching import resolve
 from train.data.report import Report
 
 Labels = npt.NDArray[np.int64] | npt.NDArray[np.bool_]  # [N] indices of classes, or multi-hot [N, K]

@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.manifest import InputSpec
-from train.data.class_names import Row, read_rows
 from train.data.files import check_head, decode
 from train.data.image_set import ImageSet
 from train.data.images import LazyImages
 from train.data.index import Index
 from train.data.kinds import kind_of
+from train.data.labels.class_names import Row, read_rows
 from train.data.options import Reading
 from train.data.parallel import Failure, each
 from train.data.report import Passed

@@ -34,11 +34,12 @@ _SLACK = 1e-6  # that rounding adds to values in [0, 1]
 
 
 class _Item(NamedTuple):
-    """An image, its label if it has one, and what it is called."""
+    """An image, its label if it has one, what it is called, and width and height where it is PIL's."""
 
     file: File
     label: object
     name: str
+    size: tuple[int, int] | None
 
 
 def in_memory(images: Any, spec: InputSpec, *, reading: Reading | None = None) -> ImageSet:
@@ -65,35 +66,42 @@ def in_memory(images: Any, spec: InputSpec, *, reading: Reading | None = None) -
         return loading.load(str(images), spec, reading=reading)
     if isinstance(images, np.ndarray) and images.dtype == np.uint8:
         check_images(TITLE, images)
-    names: list[str] = []
-    files: list[File] = []
-    labels: list[object] = []
-    held = 0
+    items, held = [], 0
     for item in _items(images, spec):
-        names.append(item.name)
-        files.append(item.file)
-        labels.append(item.label)
-        held += item.file.array.nbytes if isinstance(item.file, Pixels) else 0
-        if held > loading.MEMORY and not isinstance(images, np.ndarray):
+        items.append(item)
+        held += item.file.array.nbytes if isinstance(item.file, Pixels) and item.file.array.base is None else 0
+        if held > loading.MEMORY:
             raise DataError(
-                f"{TITLE}: more than {loading.MEMORY / 1e9:.3g} GB ; give paths, which are read as they are used"
+                f"{TITLE}: more than {loading.MEMORY / 1e9:.3g} GB of pixels; give paths, which are read as they are used"
             )
-    if not files:
+    if not items:
         raise DataError(f"{TITLE}: expected one image or more, found none")
-    return loading.decoded(TITLE, _index(names, files, labels, _class_names(images)), spec, strict=reading.strict)
+    index = _index(items, _class_names(images), tuple(_resized_twice(items, spec)))
+    return loading.decoded(TITLE, index, spec, strict=reading.strict)
 
 
-def _index(names: list[str], files: list[File], labels: list[object], classes: Sequence[str] | None) -> Index:
-    texts = [_text(label, classes) for label in labels]
+def _index(items: Sequence[_Item], classes: Sequence[str] | None, remarks: tuple[str, ...]) -> Index:
+    names, files = [item.name for item in items], [item.file for item in items]
+    texts = [_text(item.label, classes) for item in items]
     kept = [text for text in texts if text is not None]
     if len(kept) == len(texts):
-        return labelled(names, files, kept, Report("labels = what comes with each image"))
-    bare = [name for name, text in zip(names, texts, strict=True) if text is None]
-    index = unlabelled(names, files, Report())
-    if not kept and all(label is None for label in labels):
-        return index
-    remark = f"taken as unlabelled, as {len(bare):,} images have no label that is one number or name: {some(bare)}"
-    return Index(index.names, index.files, index.labels, (), Report("no labels", remarks=(remark,)))
+        return labelled(names, files, kept, Report("labels = what comes with each image", remarks=remarks))
+    if any(item.label is not None for item in items):
+        bare = [name for name, text in zip(names, texts, strict=True) if text is None]
+        remark = f"taken as unlabelled, as {len(bare):,} images have no label that is one number or name: {some(bare)}"
+        remarks = (*remarks, remark)
+    return unlabelled(names, files, Report(remarks=remarks))
+
+
+def _resized_twice(items: Sequence[_Item], spec: InputSpec) -> Iterator[str]:
+    """That PIL images were brought to the model's size already, if they were, and are resized once more as files are."""
+    size = (spec.width, spec.height)
+    probe = np.random.default_rng(0).integers(0, 256, (spec.height, spec.width, 3), dtype=np.uint8)
+    if {item.size for item in items} == {size} and not np.array_equal(fit(Image.fromarray(probe), spec), probe):
+        yield (
+            f"all images are {size[0]}x{size[1]}, the model's size, and are resized and cut once more as files are; if that "
+            "was done already, give arrays, which are taken as they are"
+        )
 
 
 def _text(label: object, classes: Sequence[str] | None) -> str | None:
@@ -134,7 +142,8 @@ def _items(images: Any, spec: InputSpec) -> Iterator[_Item]:
         labels = [label] if batch is None else _several(label, len(batch))
         for one, own in zip([image] if batch is None else batch, labels, strict=True):
             name = os.fspath(one) if isinstance(one, str | Path) else str(count)
-            yield _Item(_file(f"image {name}", one, spec), own, str(name))
+            size = one.size if isinstance(one, Image.Image) else None
+            yield _Item(_file(f"image {name}", one, spec), own, str(name), size)
             count += 1
 
 
@@ -162,7 +171,7 @@ def _parted(item: Any) -> tuple[Any, object]:
     if not isinstance(item, list | tuple) or not item:
         return item, None
     image, label = item[0], item[1] if len(item) > 1 else None
-    if isinstance(label, Image.Image) or np.ndim(_plain(label)) > 2:
+    if isinstance(label, Image.Image | bytes | Path) or np.ndim(_plain(label)) > 2:
         raise DataError(
             f"{TITLE}: expected (image, label), found an image in the place of the label; give one image an item"
         )

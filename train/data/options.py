@@ -32,8 +32,9 @@ def add_reading_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of a command that reads images."""
     group = parser.add_argument_group(
         "reading images",
-        "SOURCE is a folder, a tar or zip, shards, 'a pattern*', a CSV, Parquet, .npz or .npy file; SOURCE@1/2 is half of it "
-        "(docs/data.md).",
+        "SOURCE is a folder of images or of class folders, a tar or zip of either, shards of tars, 'a pattern*', a table "
+        "(.csv, .tsv, .txt), Parquet files, or an .npz or .npy; SOURCE@1/2 is half of it (docs/data.md). What was read, what "
+        "was left out and why is printed.",
     )
     group.add_argument(
         "--strict",

@@ -281,7 +281,7 @@ def test_labels_by_other_names(exported_copy: Path, sources: Sources, tmp_path: 
         assert "'x' of set.npz is none of the model's classes" in output
     else:
         assert found == expected
-        assert "of its classes are matched to the model's labels" in output
+        assert "of its 3 classes matched to the model's labels" in output
 
 
 def test_columns_are_options(exported_copy: Path, sources: Sources, tmp_path: Path) -> None:

@@ -176,6 +176,19 @@ def test_an_array_of_another_size_is_resized_as_an_image_is() -> None:
         np.testing.assert_array_equal(in_memory(given, SPEC).images[:], expected)
 
 
+def test_pil_images_that_were_cut_already() -> None:
+    """They are treated as files are, and this is said; arrays are taken as they are."""
+    cut = InputSpec(SIDE, SIDE, mean=(0.0,) * 3, std=(1.0,) * 3, crop_fraction=0.5)
+    found = in_memory([pil(i) for i in range(6)], cut)
+    np.testing.assert_array_equal(found.images[:], [preprocess(encode(image), cut) for image in IMAGES])
+    (remark,) = found.report.remarks
+    assert remark.startswith("all images are 8x8, the model's size, and are resized and cut once more as files are")
+    assert in_memory([pil(0)], SPEC).report.remarks == ()
+    found = in_memory(list(IMAGES), cut)
+    check_images(found)
+    assert found.report.remarks == ()
+
+
 def test_grey_and_transparent_arrays() -> None:
     grey = IMAGES[0, ..., 0]
     for given in (grey, grey[..., None], torch.from_numpy(grey)[None]):
@@ -206,6 +219,7 @@ def normalised() -> torch.Tensor:
         ([None], "expected a path, an array, a tensor or a PIL image, found NoneType"),
         ([{"text": "x"}], "expected a mapping with 'image', and 'label' if there are any, found text"),
         ([(pil(0), pil(1))], "found an image in the place of the label"),
+        ([(Path("a.png"), Path("b.png"))], "found an image in the place of the label"),
         ([(TENSOR, [1, 2])], "expected 6 labels with a batch of 6 images"),
         ([Image.fromarray(np.zeros((4, 4), np.float32))], "32-bit float pixels have no defined range"),
     ],

@@ -51,4 +51,9 @@ def kind_of(path: Path) -> Kind:
     for kind in KINDS:
         if kind.takes(path):
             return kind
+    if path.exists():
+        raise DataError(
+            f"{path}: not a kind of file that is read: a tar or zip, a table (.csv, .tsv, .txt), .parquet, .npz, .npy, or an "
+            "image"
+        )
     raise DataError(f"{path}: no such directory, tar or .npz file, nor any other file, and no pattern that finds one")

@@ -10,7 +10,7 @@ from runtime.folder import walk
 from train.data.files import Extent, File
 from train.data.index import Index
 from train.data.kinds import parquet, tar
-from train.data.labelling import label
+from train.data.labels.labelling import label
 from train.data.listing import Listing, no_images
 from train.data.options import Reading
 from train.exceptions import DataError

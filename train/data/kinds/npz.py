@@ -74,6 +74,10 @@ def _labels(
             f"{path}: expected one label an image, found {list(labels.shape)} for {count} images; multi-hot labels "
             f"[N, K] need an array 'classes' of K names, found {None if classes is None else list(classes.shape)}"
         )
+    if labels.dtype.kind == "S":
+        labels = np.char.decode(labels, "utf-8", "replace")
+    elif labels.dtype.kind == "f" and (labels == labels.round()).all():
+        labels = labels.astype(np.int64)
     distinct, indices = np.unique(labels, return_inverse=True)
     return indices.astype(np.int64), tuple(map(str, distinct))
 

@@ -12,12 +12,14 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from train.data.columns import Columns, choose
 from train.data.files import Extent
 from train.data.index import Index, labelled, multilabelled, unlabelled
+from train.data.labels.by_folder import are_splits
+from train.data.labels.columns import Columns, choose
 from train.data.options import Reading
 from train.data.report import Report, some
 from train.exceptions import DataError
@@ -116,7 +118,16 @@ def of_shards(path: Path, shards: Sequence[Path], reading: Reading) -> Index:
                 labels += file.read(columns=[columns.label]).column(0).to_pylist()
     if not files:
         raise DataError(f"{path}: no images; its Parquet files have no rows")
-    return _labelled(names, files, labels, columns, _class_names(schema, columns.label))
+    index = _labelled(names, files, labels, columns, _class_names(schema, columns.label))
+    return replace(index, report=replace(index.report, remarks=(*index.report.remarks, *_splits(shards))))
+
+
+def _splits(shards: Sequence[Path]) -> list[str]:
+    """That files of several splits are read, if they are."""
+    splits = sorted({shard.name.partition("-")[0].partition(".")[0] for shard in shards})
+    if len(splits) < 2 or not are_splits(set(splits)):
+        return []
+    return [f"{' and '.join(splits)} are splits, and all of them are read; '{splits[0]}-*.parquet' is one of them"]
 
 
 def _labelled(

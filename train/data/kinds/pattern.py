@@ -8,17 +8,16 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from train.data import by_folder
 from train.data.files import Extent, File
 from train.data.index import Index
 from train.data.kinds import folder, parquet, tar
+from train.data.labels import by_folder
 from train.data.listing import Listing, no_images
 from train.data.options import Reading
 from train.exceptions import DataError
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _WILD = re.compile(r"[*?\[]")
-_TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 
 def takes(path: Path) -> bool:
@@ -33,7 +32,7 @@ def index(path: Path, reading: Reading, memory: int) -> Index:
         DataError: a range that counts down, no images, or what any of them raises.
     """
     found = expand(path)
-    if all(str(each).lower().endswith(_TARS) for each in found):
+    if all(str(each).lower().endswith(tar.ENDINGS) for each in found):
         return tar.of_shards(path, found, reading, memory)
     if all(each.suffix.lower() == ".parquet" for each in found):
         return parquet.of_shards(path, found, reading)

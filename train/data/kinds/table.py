@@ -8,12 +8,12 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from train.data.class_names import Row
 from train.data.files import Extent, File
 from train.data.index import Index
+from train.data.labels.class_names import Row
+from train.data.labels.rows import of_rows
+from train.data.labels.text import text
 from train.data.options import Reading
-from train.data.rows import of_rows
-from train.data.text import text
 from train.exceptions import DataError
 
 _ENDINGS = (".csv", ".tsv", ".txt", ".lst")
@@ -29,7 +29,7 @@ def index(path: Path, reading: Reading, memory: int) -> Index:  # noqa: ARG001  
     """The images that the table lists, by paths from its folder; of OpenOOD's lists, from its folders of images.
 
     Raises:
-        DataError: as :func:`train.data.rows.of_rows`.
+        DataError: as :func:`train.data.labels.rows.of_rows`.
     """
     folders = _folders(path)
 

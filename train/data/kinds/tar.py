@@ -11,18 +11,19 @@ from pathlib import Path
 
 from train.data.files import Contents, Extent, File
 from train.data.index import Index
-from train.data.labelling import label
+from train.data.labels.labelling import label
 from train.data.listing import Listing, cleaned, follow, target_of, without_hidden
 from train.data.options import Reading
 from train.exceptions import DataError
 
+ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 _BLOCK = 512
 _SMALL = (".cls", ".json")  # labels, one file an image: read while the tar is listed, not one by one later
 
 
 def takes(path: Path) -> bool:
-    """Whether it is a file: whatever is no other kind's is a tar or an error."""
-    return path.is_file()
+    """By its name or its content."""
+    return path.is_file() and (path.name.lower().endswith(ENDINGS) or tarfile.is_tarfile(path))
 
 
 def index(path: Path, reading: Reading, memory: int) -> Index:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from train.data.files import Extent, File, Member
 from train.data.index import Index
-from train.data.labelling import label
+from train.data.labels.labelling import label
 from train.data.listing import Listing, cleaned, follow, target_of, without_hidden
 from train.data.options import Reading
 from train.exceptions import DataError

@@ -132,3 +132,11 @@ def test_several_arrays_that_may_be_images(tmp_path: Path) -> None:
     np.savez(tmp_path / "mnist.npz", x_train=noise(2), x_test=noise(2))
     with pytest.raises(DataError, match=r"expected an \.npz with an array 'images'.*found 'x_train', 'x_test'"):
         load(str(tmp_path / "mnist.npz"), SPEC)
+
+
+@pytest.mark.parametrize("labels", [np.array([b"dog", b"cat"]), np.array([1.0, 0.0]), np.array([1, 0], np.uint8)])
+def test_labels_of_other_types(tmp_path: Path, labels: Any) -> None:
+    np.savez(tmp_path / "set.npz", images=noise(2), labels=labels)
+    found = load(str(tmp_path / "set.npz"), SPEC)
+    assert found.classes in (("cat", "dog"), ("0", "1"))
+    assert found.labels.tolist() == [1, 0]

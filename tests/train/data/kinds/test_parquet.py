@@ -32,6 +32,7 @@ def test_without_pyarrow_its_name_is_said(tmp_path: Path, monkeypatch: pytest.Mo
 def write(path: Path, columns: dict[str, Any], names: list[str] | None = None, rows: int = 5) -> Path:
     """In row groups of `rows`, with the metadata of a ClassLabel of these names."""
     pa = pytest.importorskip("pyarrow")
+    path.parent.mkdir(exist_ok=True)
     table = pa.table(columns)
     if names:
         features = {"image": {"_type": "Image"}, "label": {"names": names, "_type": "ClassLabel"}}
@@ -78,6 +79,16 @@ def test_shards(tmp_path: Path, form: str) -> None:
         part = slice(6 * shard, 6 * shard + 6)
         write(tmp_path / f"train-{shard:05}.parquet", {"image": records(BYTES[part]), "label": NUMBERS[part]}, NAMES)
     check(load(str(tmp_path / form), SPEC))
+
+
+def test_shards_of_several_splits(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        write(tmp_path / "data" / f"{split}-00000-of-00001.parquet", {"image": records()})
+    found = load(str(tmp_path), SPEC)
+    assert len(found) == 24
+    assert found.report.remarks == (
+        "test and train are splits, and all of them are read; 'test-*.parquet' is one of them",
+    )
 
 
 def test_halves(tmp_path: Path) -> None:

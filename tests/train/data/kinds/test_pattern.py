@@ -80,3 +80,9 @@ def test_one_file(tmp_path: Path, name: str) -> None:
     found = load(str(tmp_path / name), SPEC)
     np.testing.assert_array_equal(found.images, noise(1))
     assert (found.names, found.labelled) == ((name,), False)
+
+
+def test_a_file_of_no_kind(tmp_path: Path) -> None:
+    (tmp_path / "set.jsonl").write_bytes(b'{"file_name": "1.png"}\n')
+    with pytest.raises(DataError, match=r"set\.jsonl: not a kind of file that is read: a tar or zip, a table"):
+        load(str(tmp_path / "set.jsonl"), SPEC)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from train.data.class_names import Row, read_rows
 from train.data.index import Index, labelled
+from train.data.labels.class_names import Row, read_rows
 from train.data.listing import Listing
 from train.data.report import Report, without
 from train.exceptions import DataError
@@ -45,22 +45,22 @@ def by_innermost(folders: Sequence[tuple[str, ...]], own: str) -> tuple[list[str
     """
     remarks = []
     tops = {parts[0] for parts in folders if parts}
-    if all(folders) and _are_splits(tops):
+    if all(folders) and are_splits(tops):
         folders = [parts[1:] for parts in folders]
         if len(tops) > 1:
             remarks.append(f"{_several(tops)} at the top are splits, not classes, and all of them are read")
     how = "innermost folder"
     innermost = {parts[-1] for parts in folders if parts}
-    if all(len(parts) > 1 for parts in folders) and (len(innermost) == 1 or _are_splits(innermost)):
+    if all(len(parts) > 1 for parts in folders) and (len(innermost) == 1 or are_splits(innermost)):
         above = [parts[:-1] for parts in folders]
-        if len(set(above)) > 1 and not _are_splits({parts[-1] for parts in above}):
+        if len(set(above)) > 1 and not are_splits({parts[-1] for parts in above}):
             folders, how = above, f"the folder above {_several(innermost)}"
     if not any(folders):
         how = "the name of the source, as there is no folder in it"
     return [parts[-1] if parts else own for parts in folders], how, tuple(remarks)
 
 
-def _are_splits(names: set[str]) -> bool:
+def are_splits(names: set[str]) -> bool:
     return bool(names) and {name.lower() for name in names} <= SPLITS
 
 

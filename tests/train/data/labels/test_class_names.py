@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from train.data.class_names import read_class_names
+from train.data.labels.class_names import read_class_names
 from train.exceptions import DataError
 
 NAMES = ("tench, Tinca tinca", "Müller's gull", "007")

@@ -168,6 +168,7 @@ def test_a_labels_csv_of_another_kind(folder: Path, capsys: pytest.CaptureFixtur
         ),
         ("width,height\n1,2\n", "no column of images among width, height; name it by --path-column"),
         (f"image,label\n{ROWS}a/1.png,dog\n", r"line 5: a/1\.png is 'dog', and 'cat' in line 2; an image has one line"),
+        ("image,label\na/1.png,cat\n./a//1.png,dog\n", r"line 3: a/1\.png is 'dog', and 'cat' in line 2"),
         ("image,label\na/1.png,cat,x\n", "line 2: expected 2 cells as in the first line, found 3"),
         ("image,image\na/1.png,b 2.png\n", "expected columns of different names"),
         ("", "expected a line an image, found an empty file"),

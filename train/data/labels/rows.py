@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import csv
 import io
+import posixpath
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
-from train.data.columns import Columns, choose, is_usual
 from train.data.files import File
 from train.data.index import Index, labelled, multilabelled, unlabelled
-from train.data.labels_csv import HEADER, cell
-from train.data.labels_csv import NAME as LABELS_CSV
+from train.data.labels.columns import choose, is_usual
+from train.data.labels.labels_csv import HEADER, cell
+from train.data.labels.labels_csv import NAME as LABELS_CSV
+from train.data.labels.text import text
 from train.data.listing import Listing, is_image
 from train.data.options import Reading
 from train.data.report import Passed, Report, some, without
-from train.data.text import text
 from train.exceptions import DataError
 
 Find = Callable[[str], File | None]  # a cell to the image that it names, if it is there
@@ -73,7 +74,7 @@ def of_rows(
     """
     table = _parse(title, data, find)
     columns = choose(title, table.names, reading, _image_columns(table, find))
-    cells = table.column(columns.path)
+    cells = [posixpath.normpath(cell) for cell in table.column(columns.path)]
     files = {name: _found(name, find) for name in dict.fromkeys(cells)}
     missing = tuple(name for name, file in files.items() if file is None)
     if missing and (reading.strict or len(missing) == len(files)):
@@ -82,7 +83,7 @@ def of_rows(
             f"{title}: {share} of its {len(files):,} images are there, by column {columns.path!r}; not {some(missing)}; "
             f"paths are taken from {where}, and --path-column names another column"
         )
-    labels = None if columns.label is None else _labels(title, table, columns, columns.label)
+    labels = None if columns.label is None else _labels(title, table, cells, columns.label)
     kept = {name: file for name, file in files.items() if file is not None}
     repeated = len(cells) - len(files)
     remarks = (f"{repeated:,} lines repeat another",) if repeated else ()
@@ -105,11 +106,11 @@ def _index(title: str, files: dict[str, File], labels: dict[str, str] | None, re
     return labelled(names, places, [labels[name] for name in names], report)
 
 
-def _labels(title: str, table: _Table, columns: Columns, column: str) -> dict[str, str]:
+def _labels(title: str, table: _Table, paths: Sequence[str], column: str) -> dict[str, str]:
     """The cell of labels of each image."""
     labels: dict[str, str] = {}
     lines: dict[str, int] = {}
-    for (line, _), name, label in zip(table.rows, table.column(columns.path), table.column(column), strict=True):
+    for (line, _), name, label in zip(table.rows, paths, table.column(column), strict=True):
         own = _WHOLE.sub(r"\1", label)
         if labels.setdefault(name, own) != own:
             raise DataError(

@@ -11,9 +11,9 @@ import csv
 from pathlib import Path, PurePosixPath
 
 from train.data.index import Index, multilabelled
+from train.data.labels.text import text
 from train.data.listing import Listing, no_images
 from train.data.report import Report, without
-from train.data.text import text
 from train.exceptions import DataError
 
 NAME = "labels.csv"

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from train.data.class_names import Row
+from train.data.labels.class_names import Row
 from train.data.report import some
 
 _GAPS = re.compile(r"[\s_\-]+")
+_NUMBERED = re.compile(r"^(n\d{8}|\d+)[\s._\-]+(?=\D)")
 _WNID = re.compile(r"n\d{8}$")
 
 
@@ -41,7 +42,8 @@ def resolve(classes: Sequence[str], labels: Sequence[str], synonyms: Sequence[Ro
 
     Tried in this order, each where it leaves one label: the very name; the name without regard to case, spaces, underscores
     and hyphens; what `synonyms` call it; one of the names that a label lists, as ``tench, Tinca tinca`` does, or its WordNet
-    number. Numbers that are nowhere a name are indices of the labels, from 0: where 0 is among them and none is too large.
+    number; the name without a number before it. Numbers that are nowhere a name are indices of the labels,
+    from 0: where 0 is among them and none is too large.
 
     Args:
         classes: of a source.
@@ -56,8 +58,10 @@ def resolve(classes: Sequence[str], labels: Sequence[str], synonyms: Sequence[Ro
         _Way("without regard to case, spaces, underscores and hyphens", plainly, plain),
     )
     by_list = _Way("by one of the names that a label lists", plainly, listed)
-    by_file = _Way("by what a file calls them", plainly, _by_synonyms(synonyms, (*known, by_list)))
-    found = [_first(name, (*known, by_file, by_list)) for name in classes]
+    by_file = _Way("by what a file calls them", _plain_number, _by_synonyms(synonyms, (*known, by_list)))
+    bare = _unique((_after_number(label), i) for i, label in enumerate(labels))
+    by_rest = _Way("without the number before a name", _after_number, bare)
+    found = [_first(name, (*known, by_file, by_list, by_rest)) for name in classes]
     if all(index is None for index, _ in found) and _are_indices(classes, labels):
         found = [(int(name), "as indices from 0") for name in classes]
     return Resolution(tuple(index for index, _ in found), tuple(_remarks(classes, labels, found)))
@@ -70,6 +74,16 @@ def plainly(name: str) -> str:
 
 def _composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
+
+
+def _plain_number(name: str) -> str:
+    """A name plainly; a number without the zeros before it."""
+    return str(int(name)) if name.isdecimal() else plainly(name)
+
+
+def _after_number(name: str) -> str:
+    """What follows a number or a WordNet number: ``001.Black_footed_Albatross``, ``n02085620-Chihuahua``."""
+    return plainly(_NUMBERED.sub("", name))
 
 
 def _first(name: str, ways: Sequence[_Way]) -> tuple[int | None, str]:
@@ -102,7 +116,7 @@ def _by_synonyms(synonyms: Sequence[Row], ways: Sequence[_Way]) -> dict[str, int
         names = [name for name in row if not name.isdecimal()] or list(row[1:])
         names += [part for name in names for part in _listed(name)]
         meant = {index for name in names if (index := _first(name, ways)[0]) is not None}
-        pairs += [(plainly(name), index) for name in (row[0], *names) for index in meant]
+        pairs += [(_plain_number(name), index) for name in (row[0], *names) for index in meant]
     return _unique(iter(pairs))
 
 
@@ -129,4 +143,4 @@ def _remarks(classes: Sequence[str], labels: Sequence[str], found: Sequence[tupl
             for name, (index, own) in zip(classes, found, strict=True)
             if own == way and index is not None
         ]
-        yield f"{len(pairs):,} of its classes are matched to the model's labels {way}: {some(pairs)}"
+        yield f"{len(pairs):,} of its {len(classes):,} classes matched to the model's labels {way}: {some(pairs)}"

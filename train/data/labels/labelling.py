@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
-from train.data import by_folder, labels_csv, sidecars
 from train.data.index import Index
+from train.data.labels import by_folder, labels_csv, sidecars
+from train.data.labels.rows import has_own_header, of_rows
 from train.data.listing import Listing, no_images
 from train.data.options import Reading
-from train.data.rows import has_own_header, of_rows
 from train.exceptions import DataError
 
 

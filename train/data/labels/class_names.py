@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from train.data.text import lines, text
+from train.data.labels.text import lines, text
 from train.exceptions import DataError
 
 Row = tuple[str, ...]  # what one class is called: its number first where it has one, then its names, the plainest last

@@ -6,8 +6,8 @@ import unicodedata
 
 import pytest
 
-from train.data.class_names import Row
-from train.data.matching import resolve
+from train.data.labels.class_names import Row
+from train.data.labels.matching import resolve
 
 IMAGENET = ("tench, Tinca tinca", "goldfish, Carassius auratus", "crane", "crane, machine", "maillot", "night snake")
 SYNONYMS: tuple[Row, ...] = (("0", "n01440764", "tench"), ("1", "n01443537", "goldfish"), ("7", "n99", "night_snake"))
@@ -25,6 +25,9 @@ SYNONYMS: tuple[Row, ...] = (("0", "n01440764", "tench"), ("1", "n01443537", "go
         (("tench", "Tinca tinca", "Night snake"), IMAGENET, (0, 0, 5)),
         (("crane", "maillot", "machine"), IMAGENET, (2, 4, 3)),
         (("n01440764", "n01443537", "n99"), ("x", "n01443537 goldfish", "n01440764 tench, Tinca"), (2, 1, None)),
+        (("001.Black_footed_Albatross", "n02085620-Chihuahua"), ("chihuahua", "black footed albatross"), (1, 0)),
+        (("albatross", "7 up"), ("001.Albatross", "up", "7-up"), (0, 2)),
+        (("1.cat",), ("2.cat", "3.cat"), (None,)),
         (("0", "2", "1"), ("cat", "dog", "ship"), (0, 2, 1)),
         (("00", "02"), ("cat", "dog", "ship"), (0, 2)),
         (("1", "2"), ("cat", "dog", "ship"), (None, None)),
@@ -47,6 +50,7 @@ def test_classes(classes: tuple[str, ...], labels: tuple[str, ...], indices: tup
         (("n01440764", "n01443537", "n99"), (0, 1, 5)),
         (("N01440764",), (0,)),
         (("0", "1", "7"), (0, 1, 5)),
+        (("000", "0007"), (0, 5)),
         (("n98",), (None,)),
     ],
 )
@@ -73,9 +77,9 @@ def test_the_names_are_no_news() -> None:
     [
         (
             ("CAT", "Dog", "ship"),
-            "2 of its classes are matched to the model's labels without regard to case, spaces, under",
+            "2 of its 3 classes matched to the model's labels without regard to case, spaces, under",
         ),
-        (("0", "1"), "2 of its classes are matched to the model's labels as indices from 0: 0 is cat, 1 is dog"),
+        (("0", "1"), "2 of its 2 classes matched to the model's labels as indices from 0: 0 is cat, 1 is dog"),
         (
             ("pink", "cat"),
             "its labels are not the model's: pink, 1 of its 2 classes, are none of the model's 3 beyond doubt",

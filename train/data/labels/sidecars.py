@@ -12,9 +12,9 @@ from pathlib import Path
 
 from train.data.files import File
 from train.data.index import Index, labelled
+from train.data.labels.text import lines
 from train.data.listing import Listing
 from train.data.report import Report, without
-from train.data.text import lines
 from train.exceptions import DataError
 
 CLASSES = "classes.txt"

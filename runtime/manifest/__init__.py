@@ -13,20 +13,16 @@ from runtime.manifest.gate import (
     Parity,
     PValueCurve,
 )
+from runtime.manifest.input import Colour, Corner, InputSpec, Interpolation, Resize
 from runtime.manifest.manifest import (
     SCHEMA_VERSION,
-    Colour,
-    Corner,
     DataSpec,
     EngineSpec,
     FileEntry,
-    InputSpec,
-    Interpolation,
     Manifest,
     ModelSpec,
     NativeRuntime,
     Precision,
-    Resize,
     Task,
 )
 

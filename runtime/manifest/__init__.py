@@ -13,7 +13,7 @@ from runtime.manifest.gate import (
     Parity,
     PValueCurve,
 )
-from runtime.manifest.input import Colour, Corner, InputSpec, Interpolation, Resize
+from runtime.manifest.input import Colour, Corner, InputSpec, Interpolation, Resampler, Resize
 from runtime.manifest.manifest import (
     SCHEMA_VERSION,
     DataSpec,
@@ -50,6 +50,7 @@ __all__ = [
     "PValueCurve",
     "Parity",
     "Precision",
+    "Resampler",
     "Resize",
     "Task",
 ]

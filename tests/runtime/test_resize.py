@@ -176,6 +176,7 @@ def test_an_endless_image_makes_no_endless_one(turned: bool, resampler: str, mon
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 def test_the_box_alone_is_within_grey_levels_of_the_whole(interpolation: str) -> None:
     image = drawn(3000, 40)
+    assert 3000 > 64 * 40
     rule = spec(32, 32, resize="shortest", resize_to=36, interpolation=interpolation)
     assert grid(3000, 40, rule) == Grid(2700, 36, 1334, 2)
     whole = image.resize((2700, 36), Image.Resampling[interpolation.upper()])

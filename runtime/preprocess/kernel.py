@@ -7,6 +7,7 @@ itself whatever is a tensor.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -70,15 +71,15 @@ def _nearest(size: int, to: int) -> Indices:
 
 def _sums(pixels: Pixels, taps: _Taps) -> Pixels:
     """The outputs along the first axis, uint8 [N, ...]."""
-    flat = np.ascontiguousarray(pixels).reshape(pixels.shape[0], -1)
-    result = np.empty((len(taps.first), flat.shape[1]), np.uint8)
+    result = np.empty((len(taps.first), math.prod(pixels.shape[1:])), np.uint8)
     for row in range(0, len(result), _BLOCK):
         block = slice(row, row + _BLOCK)
         low = taps.first[row]
         columns = taps.first[block, None] - low + np.arange(taps.weights.shape[1])
         dense = np.zeros((len(columns), columns.max() + 1))
         dense[np.arange(len(columns))[:, None], columns] = taps.weights[block]
-        source = flat[low : low + dense.shape[1]].astype(np.float64)
+        source = pixels[low : low + dense.shape[1]].astype(np.float64, order="C")
+        source = source.reshape(len(source), -1)
         sums = dense[:, : len(source)] @ source  # whole numbers below 2 ** 53: exact in any order
         sums += 1 << (taps.bits - 1)
         sums /= 1 << taps.bits

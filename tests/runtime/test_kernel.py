@@ -18,7 +18,7 @@ sides = st.integers(1, 150)
     torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"), reason="torch takes other kernels here"
 )
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(width=sides, height=sides, to_width=sides, to_height=sides, share=st.floats(0, 0.9))
 def test_equals_torch(interpolation: str, width: int, height: int, to_width: int, to_height: int, share: float) -> None:
     pixels = np.asarray(drawn(width, height))
@@ -29,7 +29,7 @@ def test_equals_torch(interpolation: str, width: int, height: int, to_width: int
     np.testing.assert_array_equal(found, expected[0].permute(1, 2, 0).numpy()[top:, left:])
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(width=sides, height=sides, to_width=sides, to_height=sides)
 def test_nearest_equals_torchs_exact_one(width: int, height: int, to_width: int, to_height: int) -> None:
     pixels = np.asarray(drawn(width, height))

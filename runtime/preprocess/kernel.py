@@ -1,8 +1,8 @@
 """Resampling as torch does it to uint8 tensors, in its whole numbers, so that pixels are the same without torch.
 
 Rows, then columns, are sums of pixels with weights of 16 bits, where Pillow's have 22 (``compute_index_ranges_int16_weights``
-of ATen/native/cpu/UpSampleKernel.cpp). transformers' processors resize so where torchvision is installed, and torchvision
-itself whatever is a tensor.
+of ATen/native/cpu/UpSampleKernel.cpp). torchvision's v2 transforms resize tensors so, and transformers' processors by them
+where torchvision is installed. Its first transforms take single precision to tensors, which is another rounding again.
 """
 
 from __future__ import annotations

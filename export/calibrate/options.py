@@ -10,6 +10,7 @@ from typing import Literal, get_args
 
 from export.exceptions import ExportError
 from runtime.manifest import Manifest, MergeMethod
+from train.data import Reading
 
 AUTO: Literal["auto"] = "auto"
 
@@ -25,7 +26,7 @@ class GateOptions:
         merge: how p-values are merged.
         class_conditional: whether every predicted class gets a threshold of its own.
         aux: sources of auxiliary outliers to choose by; none stands for synthetic ones.
-        strict: whether one image that can't be read is an error.
+        reading: what the user says of the sources.
         allow_leakage: whether images that the model learned from may calibrate it.
     """
 
@@ -35,7 +36,7 @@ class GateOptions:
     merge: MergeMethod = "min"
     class_conditional: bool = False
     aux: tuple[str, ...] = ()
-    strict: bool = False
+    reading: Reading = Reading()  # noqa: RUF009  frozen
     allow_leakage: bool = False
 
     @classmethod

@@ -168,16 +168,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if ood and not args.calibration:
         raise ExportError("--ood needs --calibration: without a threshold there is no gate to evaluate")
     int8 = int8_options(args, tensorrt=args.tensorrt is not None)
-    options = GateOptions(
-        args.score,
-        args.alpha,
-        args.temperature,
-        args.merge,
-        args.class_conditional,
-        tuple(args.aux),
-        args.strict,
-        args.allow_leakage,
-    )
+    options = GateOptions.of_arguments(args)
     options.check(tuple(BASE))
     engine = build_options(args)
     if engine:

@@ -89,7 +89,7 @@ def fit_gate(
     rest = np.arange(len(images))
     if options.merges or options.chooses:
         held, rest = split(len(images))
-        conformal.rank(len(rest), options.alpha)  # refuses too few before the work of choosing
+        conformal.rank(len(rest), options.alpha, options.pac)  # refuses too few before the work of choosing
         if options.chooses:
             manifest, chosen = _choose(model, manifest, images.images, held, options, threads)
             score = choice.best_score(chosen) if options.chooses_score else score
@@ -99,7 +99,9 @@ def fit_gate(
     calibrating = SelectedImages(images.images, rest)
     outputs = _run(model, calibrating, threads, "calibrate")
     classes = outputs.logits.argmax(axis=1) if options.class_conditional else None
-    manifest = calibrate(manifest, outputs.scores, score, options.alpha, classes=classes, choice=chosen)
+    manifest = calibrate(
+        manifest, outputs.scores, score, options.alpha, pac=options.pac, classes=classes, choice=chosen
+    )
     fitted, warning = _confidence(manifest, outputs, images, rest, source)
     warned = "; ".join([*leaking, *filter(None, [warning])])
     return Gated(

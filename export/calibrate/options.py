@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from export.exceptions import ExportError
-from runtime.manifest import Manifest, MergeMethod
+from runtime.manifest import Guarantee, Manifest, MergeMethod
 
 AUTO: Literal["auto"] = "auto"
 
@@ -27,6 +28,9 @@ class GateOptions:
         aux: sources of auxiliary outliers to choose by; none stands for synthetic ones.
         strict: whether one image that can't be read is an error.
         allow_leakage: whether images that the model learned from may calibrate it.
+        guarantee: ``marginal`` bounds the rejection rate on average over calibration sets, ``pac`` this gate's own, with a
+            confidence.
+        confidence: of ``pac``.
     """
 
     score: str
@@ -37,6 +41,13 @@ class GateOptions:
     aux: tuple[str, ...] = ()
     strict: bool = False
     allow_leakage: bool = False
+    guarantee: Guarantee = "marginal"
+    confidence: float = 0.95
+
+    @classmethod
+    def of_arguments(cls, args: argparse.Namespace) -> GateOptions:
+        """Those of a command with all of :func:`add_gate_options`, but without "as before"."""
+        return cls(**{option.name: _tuple(getattr(args, option.name)) for option in dataclasses.fields(cls)})
 
     @classmethod
     def of(cls, manifest: Manifest) -> GateOptions:
@@ -45,7 +56,19 @@ class GateOptions:
         if gate is None:
             return cls("energy")
         merge = manifest.merged[gate.score].method if gate.score in manifest.merged else cls.merge
-        return cls(gate.score, gate.alpha, merge=merge, class_conditional=gate.class_conditional)
+        return cls(
+            gate.score,
+            gate.alpha,
+            merge=merge,
+            class_conditional=gate.class_conditional,
+            guarantee=gate.guarantee,
+            confidence=gate.confidence or cls.confidence,
+        )
+
+    @property
+    def pac(self) -> float | None:
+        """The confidence of a PAC threshold; None for the marginal guarantee."""
+        return self.confidence if self.guarantee == "pac" else None
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -80,6 +103,8 @@ class GateOptions:
             raise ExportError("a temperature is chosen for the energy score, which this graph does not have")
         if self.aux and not self.chooses:
             raise ExportError(f"--aux goes with --score {AUTO} or --temperature {AUTO}: there is nothing to choose")
+        if not 0 < self.confidence < 1:
+            raise ExportError(f"--confidence must be between 0 and 1, found {self.confidence:g}")
 
 
 def add_gate_options(parser: argparse.ArgumentParser, *, as_before: bool) -> None:
@@ -133,6 +158,19 @@ def add_gate_options(parser: argparse.ArgumentParser, *, as_before: bool) -> Non
         metavar="SOURCE",
         help="auxiliary outliers for auto, repeatable (default: synthetic ones); never those of an evaluation",
     )
+    group.add_argument(
+        "--guarantee",
+        choices=get_args(Guarantee),
+        default=None if as_before else "marginal",
+        help="alpha bounds the rejection rate on average over calibration sets, or with --confidence that of this very "
+        f"gate ({default('marginal')})",
+    )
+    group.add_argument(
+        "--confidence",
+        type=float,
+        default=None if as_before else 0.95,
+        help=f"of --guarantee pac ({default('0.95')})",
+    )
 
 
 def temperature(text: str) -> float | Literal["auto"]:
@@ -150,3 +188,7 @@ def temperature(text: str) -> float | Literal["auto"]:
     if not 0 < value < math.inf:
         raise ExportError(f"--temperature must be positive or {AUTO}, found {text}")
     return value
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

@@ -151,6 +151,6 @@ def _out_of_distribution(manifest: Manifest, known: Observed, unknown: Observed)
 def _expected_acceptance(gate: GateSpec, images: int) -> Interval:
     """Central 95 % of BetaBinomial(images, n + 1 - k, k) / images, k being the threshold's rank among n."""
     n = gate.n_calibration
-    k = conformal.rank(n, gate.alpha)
+    k = conformal.rank(n, gate.alpha, gate.confidence)
     low, high = betabinom.ppf([0.025, 0.975], images, n + 1 - k, k)
     return float(low) / images, float(high) / images

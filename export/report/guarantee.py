@@ -14,7 +14,7 @@ def gate_text(manifest: Manifest, *, markdown: bool = False) -> str:
     gate = manifest.gate
     if gate is None:
         return "Not calibrated: the file rejects everything. Run `python -m export.calibrate BUNDLE DIR|TAR`."
-    paragraphs = [_guarantee(gate), _operating_points(gate)]
+    paragraphs = [_guarantee(gate), f"Promise: {gate.promise}", _operating_points(gate)]
     if gate.class_conditional:
         paragraphs += _classes_text(gate, manifest.labels, markdown)
     if gate.score in manifest.merged:
@@ -49,18 +49,22 @@ def _validation_text(manifest: Manifest) -> str | None:
 def _guarantee(gate: GateSpec) -> str:
     low, high = gate.tpr_interval
     tied = _tied(gate.threshold, gate.calibration.quantiles[gate.score])
+    promised = f"rejected with probability at most {gate.alpha:g}"
+    if gate.confidence is not None:
+        promised += f" by this very gate, with {100 * gate.confidence:g} % confidence"
     if gate.class_conditional:
+        by_itself = "" if gate.confidence is None else " in each class by itself, not in all of them at once"
         return (
             f"An image is accepted when `{gate.score}` reaches the threshold of its predicted class. The thresholds were "
             f"calibrated on {gate.n_calibration} in-distribution images by split conformal prediction within each "
-            "predicted class: an image exchangeable with them that is predicted as one of the classes below is rejected "
-            f"with probability at most {gate.alpha:g}. "
+            "predicted class: an image exchangeable with them that is predicted as one of the classes below is "
+            f"{promised}{by_itself}. "
             "Nothing is promised for images of another source: recalibrate on yours."
         )
     return (
         f"An image is accepted when `{gate.score} >= {gate.threshold:.6g}`. The threshold was calibrated on "
         f"{gate.n_calibration} in-distribution images by split conformal prediction: an image exchangeable with them is "
-        f"rejected with probability at most {gate.alpha:g}. For this calibration set the acceptance rate realised on "
+        f"{promised}. For this calibration set the acceptance rate realised on "
         f"such images lies {_between(low, high, tied)} with {'97.5' if tied else '95'} % confidence; the largest rejection "
         f"rate compatible with it at 95 % is {100 * gate.max_rejection:.2f} %. "
         "Nothing is promised for images of another source: recalibrate on yours."
@@ -84,7 +88,7 @@ def _operating_points(gate: GateSpec) -> str:
         f"Operating points: alpha = {', '.join(f'{alpha:g}' for alpha in gate.alphas)}; {gate.alpha:g} is the default."
     )
     if missing := sorted(set(conformal.ALPHAS) - set(gate.alphas)):
-        needs = ", ".join(f"{alpha:g} (needs {conformal.smallest(alpha)} images)" for alpha in missing)
+        needs = ", ".join(f"{alpha:g} (needs {conformal.smallest(alpha, gate.confidence)} images)" for alpha in missing)
         text += f" Left out, for want of calibration images: {needs}."
     return text
 
@@ -100,11 +104,12 @@ def _classes_text(gate: GateSpec, labels: Sequence[str], markdown: bool) -> list
     shared = [label for label in labels if label not in gate.classes]
     texts = [layout(rows, markdown)] if len(rows) > 1 else []
     if shared:
+        all_images = f"; an image of any class is rejected with probability at most {2 * gate.alpha:g}"
         texts.append(
-            f"Fewer than {conformal.smallest(gate.alpha)} calibration images were predicted as {', '.join(shared)}: too few "
-            f"for a threshold of their own. These classes share `{gate.score} >= {gate.threshold:.6g}`, calibrated on all "
-            "images, without a promise for each of them; an image of any class is rejected with probability at most "
-            f"{2 * gate.alpha:g}."
+            f"Fewer than {conformal.smallest(gate.alpha, gate.confidence)} calibration images were predicted as "
+            f"{', '.join(shared)}: too few for a threshold of their own. These classes share `{gate.score} >= "
+            f"{gate.threshold:.6g}`, calibrated on all images, without a promise for each of them"
+            f"{all_images if gate.confidence is None else ''}."
         )
     return texts
 

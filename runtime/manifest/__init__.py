@@ -1,18 +1,19 @@
 """The manifest: what a bundle says of itself, as frozen dataclasses that read and write JSON."""
 
+from runtime.manifest.calibration import Calibration, OrderStatistics
 from runtime.manifest.gate import (
-    Calibration,
     Choice,
     ClassPoint,
     Confidence,
     GateSpec,
+    Guarantee,
     Merged,
     MergeMethod,
     OperatingPoint,
-    OrderStatistics,
     Parity,
     PValueCurve,
 )
+from runtime.manifest.labelled import ErrorBound, LabelSet, Selection
 from runtime.manifest.manifest import (
     SCHEMA_VERSION,
     Colour,
@@ -38,10 +39,13 @@ __all__ = [
     "Confidence",
     "DataSpec",
     "EngineSpec",
+    "ErrorBound",
     "FileEntry",
     "GateSpec",
+    "Guarantee",
     "InputSpec",
     "Interpolation",
+    "LabelSet",
     "Manifest",
     "MergeMethod",
     "Merged",
@@ -53,5 +57,6 @@ __all__ = [
     "Parity",
     "Precision",
     "Resize",
+    "Selection",
     "Task",
 ]

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 import pytest
+from scipy.stats import binom
 
 from export.calibrate.__main__ import main
 from runtime import Gate
@@ -38,6 +39,30 @@ def test_another_score_and_alpha(exported_copy: Path, sources: Sources) -> None:
     assert gate["threshold"] == pytest.approx(np.sort(own)[14])  # floor(0.25 * 61) = 15
     np.testing.assert_array_equal(accept, own >= np.float32(gate["threshold"]))
     assert f"{exported_copy}: An image is accepted when `max_logit >= " in output
+
+
+def test_a_pac_guarantee_in_manifest_graph_and_card(exported_copy: Path, sources: Sources) -> None:
+    output = call(main, exported_copy, sources.val, "--guarantee", "pac", "--alpha", "0.1", "--confidence", "0.9")
+    document = json.loads((exported_copy / "manifest.json").read_text())
+    gate = document["gate"]
+    assert (gate["guarantee"], gate["confidence"], gate["operating_points"][0]["alpha"]) == ("pac", 0.9, 0.05)
+    scores, accept = scores_and_default_decisions(exported_copy, str(sources.val))
+    own = np.sort(scores[:, document["scores"].index(gate["score"])])
+    k = next(k for k in range(120, 0, -1) if binom.sf(k - 1, 120, 0.1) >= 0.9)
+    assert k < 12  # the marginal one's rank, floor(0.1 * 121)
+    assert gate["threshold"] == pytest.approx(own[k - 1])
+    assert (~accept).sum() == k - 1
+    sentence = (
+        "With 90 % confidence over the draw of its 120 calibration images, this gate rejects at most 10 % of in-distribution "
+        "images as out of distribution."
+    )
+    assert gate["promise"] == sentence
+    assert sentence in output
+    assert sentence in (exported_copy / "card.md").read_text()
+    call(main, exported_copy, f"{sources.val}@1/2")  # stays so unless another is named
+    assert Bundle.load(exported_copy).manifest.gate.confidence == 0.9  # type: ignore[union-attr]
+    call(main, exported_copy, sources.val, "--guarantee", "marginal")
+    assert json.loads((exported_copy / "manifest.json").read_text())["gate"]["confidence"] is None
 
 
 def test_the_gate_accepts_the_bundle(exported_copy: Path, sources: Sources) -> None:
@@ -90,6 +115,8 @@ def test_figures_of_the_old_gate_are_dropped(exported_copy: Path, sources: Sourc
         ("--alpha 0", "alpha must be between 0 and 1"),
         ("--alpha 1", "alpha must be between 0 and 1"),
         ("--alpha 0.001", "120 calibration images are too few for alpha = 0.001: at least 999"),
+        ("--alpha 0.02 --guarantee pac", "too few for alpha = 0.02 with 95 % confidence: at least 149 are needed"),
+        ("--guarantee pac --confidence 1", "--confidence must be between 0 and 1, found 1"),
         ("--alpha much", "invalid float value"),
         ("--threads many", "invalid int value"),
     ],

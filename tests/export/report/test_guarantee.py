@@ -50,6 +50,25 @@ def test_the_largest_rejection_rate_is_said() -> None:
     assert "the largest rejection rate compatible with it at 95 % is 6.18 %" in gate_text(MANIFEST)
 
 
+def test_the_promise_is_a_sentence_to_quote() -> None:
+    assert (
+        "Promise: Calibrated on 1,000 in-distribution images: an image like them is rejected as out of distribution with "
+        "probability at most 5 %, on average over calibration sets."
+    ) in gate_text(MANIFEST)
+    pac = gate(guarantee="pac", confidence=0.95)
+    assert (
+        "Promise: With 95 % confidence over the draw of its 1,000 calibration images, this gate rejects at most 5 % of "
+        "in-distribution images as out of distribution."
+    ) in gate_text(pac)
+    assert "by this very gate, with 95 % confidence" in gate_text(pac)
+    by_class = gate_text(gate(guarantee="pac", confidence=0.95, class_conditional=True))
+    assert "for each such class by itself" in by_class
+    assert "in each class by itself, not in all of them at once" in by_class
+    assert (
+        "of any class is rejected" not in by_class
+    )  # what Bonferroni says of probabilities says nothing of confidence
+
+
 def test_operating_points_and_those_left_out_are_said() -> None:
     text = gate_text(gate(operating_points=(OperatingPoint(0.1, 5.0, (0.8, 0.9), 0.2),)))
     assert "Operating points: alpha = 0.05, 0.1; 0.05 is the default." in text

@@ -21,7 +21,10 @@ from runtime.gate import load_engine
 from runtime.manifest import Manifest
 
 # Options that stay as they were where they are not given.
-_AS_BEFORE = ("score", "alpha", "temperature", "merge", "class_conditional", "guarantee", "confidence")
+_AS_BEFORE = (
+    *("score", "alpha", "temperature", "merge", "class_conditional"),
+    *("guarantee", "confidence", "max_error", "select", "prediction_sets"),
+)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -53,7 +53,7 @@ class OperatingPoint:
         classes: for a class-conditional gate, the thresholds of the predicted classes, by label. A class that is
             missing had too few calibration images for `alpha` and falls back to `threshold`.
         selection: the second threshold, which bounds the error of accepted images; None where nothing bounds it.
-        sets: the label sets of accepted images, by ascending coverage.
+        sets: the label sets of images that are taken for known, by ascending coverage.
     """
 
     alpha: float

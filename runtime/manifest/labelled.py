@@ -1,4 +1,4 @@
-"""What labelled images promise of the answers: the error of accepted ones, and sets that hold the true label."""
+"""What labelled images promise of the answers: the error of accepted ones, and label sets that have the true one."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ class Selection:
 
 @dataclass(frozen=True)
 class LabelSet:
-    """The label sets of accepted images: the classes of a probability of at least `threshold`, and the likeliest.
+    """The label sets of images that the gate takes for known: classes of at least a probability, and the likeliest.
 
     Attributes:
-        coverage: the least probability that the set of an accepted in-distribution image has the true label.
-        threshold: in [0, 1], of the reported probabilities.
-        n: number of accepted labelled images that set it; none of them set another threshold.
+        coverage: the least probability that the set of such an in-distribution image has the true label.
+        threshold: that probability, of the reported ones.
+        n: number of such labelled images that set it; none of them set the gate.
         size: mean number of labels of their sets.
     """
 

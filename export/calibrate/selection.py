@@ -76,7 +76,7 @@ def search(tuning: Judged, test: Judged, rate: float, confidence: float) -> Sele
     if passed is None:
         return None
     accepted, errors = (int(count[passed]) for count in test.counts(grid))
-    return Selection(float(str(grid[passed])), accepted, errors, upper(errors, accepted, confidence))
+    return Selection(float(grid[passed]), accepted, errors, upper(errors, accepted, confidence))
 
 
 def thresholds(tuning: Judged) -> npt.NDArray[np.float32]:

@@ -117,7 +117,7 @@ function showLikeliest(card, { top }) {
 
 function showSet(card, { set }) {
   const names = set?.labels.map(({ label }) => label).join(", ");
-  part(card, ".set").textContent = set ? `${percent(set.coverage)} of known images are one of their set; this one's: ${names}.` : "";
+  part(card, ".set").textContent = set ? `One of: ${names}. True of ${percent(set.coverage)} of known images.` : "";
 }
 
 function showScores(card, decision) {

@@ -310,7 +310,8 @@ def test_two_refusals_look_different_and_say_why(browser: Any, selective_bundle:
             colour = shown.locator(".word").evaluate("element => getComputedStyle(element).color")
             looks[reason] = (shown.locator("h3").inner_text(), icon, colour)
             members = ", ".join(LABELS[k] for k, _ in decision.label_set(0.95))
-            assert shown.locator(".set").inner_text().endswith(f"this one's: {members}." if members else "")
+            expected = f"One of: {members}. True of 95% of known images." if members else ""
+            assert shown.locator(".set").inner_text() == expected
             if reason == "uncertain":
                 assert said.startswith(f"It would have said {LABELS[decision.class_index]} (")
                 assert "Its confidence is 0." in said

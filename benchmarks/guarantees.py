@@ -10,9 +10,11 @@ other.
 from __future__ import annotations
 
 import argparse
+import io
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -150,7 +152,8 @@ def held(bundle: Path, source: str) -> Iterator[list[str]]:
         with tempfile.TemporaryDirectory() as folder:
             copy = shutil.copytree(bundle, Path(folder) / bundle.name)
             promises = ["--guarantee", "pac", "--max-error", f"{RATE}", "--prediction-sets", "0.95"]
-            calibrate([str(copy), f"{source}@{half}/2", *promises])
+            with redirect_stdout(io.StringIO()):
+                calibrate([str(copy), f"{source}@{half}/2", *promises])
             gate = Gate.load(copy, engine="onnxruntime-cpu")
             images = load(f"{source}@{other}/2", gate.manifest.input).with_classes(gate.manifest.labels, source)
             for alpha in gate.alphas:

@@ -175,6 +175,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_buildable(engine)
     for source in filter(None, (args.id, *ood.values())):
         check(source)
+    if options.promises_labels and not args.calibration:
+        raise ExportError("--max-error and --prediction-sets need --calibration: labelled images test them")
     if options.chooses and not args.calibration:
         raise ExportError(f"{AUTO} needs --calibration: it chooses by in-distribution images")
     manifest = _export(_classifier(args), args, options, int8)

@@ -255,7 +255,7 @@ def test_a_rejection_says_why_and_is_counted_by_reason(selective_bundle: Bundle)
         for reason in ("ood", "uncertain"):
             assert reasons.count(reason) > 0
             assert after[reason] - before[reason] == reasons.count(reason)
-        outputs = (await client.post("/v2/models/selective/infer", json={"inputs": [tensor]})).json()["outputs"]
+        outputs = (await client.post("/v2/models/small/infer", json={"inputs": [tensor]})).json()["outputs"]
         by_name = {output["name"]: output["data"] for output in outputs}
         assert by_name["reason"] == [reason or "" for reason in reasons[:8]]
         assert by_name["accept"] == [reason is None for reason in reasons[:8]]

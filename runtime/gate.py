@@ -226,8 +226,8 @@ class Gate:
     def _decide(self, outputs: Outputs, rules: Sequence[Rule]) -> list[Decision]:
         reported = probabilities(outputs.logits, self._temperature, self._manifest.task == "multilabel")
         classes = outputs.logits.argmax(axis=1)
-        known = {rule: rule.known(outputs.logits, outputs.scores).tolist() for rule in set(rules)}
-        accepts = {rule: self._accepts(rule, outputs).tolist() for rule in known}
+        accepts = {rule: self._accepts(rule, outputs).tolist() for rule in set(rules)}
+        known = {rule: self._known(rule, outputs, accepted) for rule, accepted in accepts.items()}
         limits = {rule: rule.thresholds(classes).tolist() for rule in accepts}
         decisions = []
         for i, (rule, top, scores) in enumerate(zip(rules, classes.tolist(), outputs.scores.tolist(), strict=True)):
@@ -241,6 +241,14 @@ class Gate:
         if rule is self._sealed and outputs.accept is not None:
             return outputs.accept
         return rule.accepts(outputs.logits, outputs.scores)
+
+    @staticmethod
+    def _known(rule: Rule, outputs: Outputs, accepts: list[bool]) -> list[bool]:
+        """Whether the gate lets each image pass; where nothing else can refuse it, that is whether it is accepted."""
+        if rule.selects is None:
+            return accepts
+        known: list[bool] = rule.known(outputs.logits, outputs.scores).tolist()
+        return known
 
     def _decision(
         self,

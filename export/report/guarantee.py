@@ -93,9 +93,15 @@ def _operating_points(gate: GateSpec) -> str:
     text = (
         f"Operating points: alpha = {', '.join(f'{alpha:g}' for alpha in gate.alphas)}; {gate.alpha:g} is the default."
     )
-    if missing := sorted(set(conformal.ALPHAS) - set(gate.alphas)):
-        needs = ", ".join(f"{alpha:g} (needs {conformal.smallest(alpha, gate.confidence)} images)" for alpha in missing)
-        text += f" Left out, for want of calibration images: {needs}."
+    needs = {
+        alpha: conformal.smallest(alpha, gate.confidence) for alpha in sorted(set(conformal.ALPHAS) - set(gate.alphas))
+    }
+    unkept = [alpha for alpha, images in needs.items() if gate.max_error and images <= gate.n_calibration]
+    if few := ", ".join(f"{alpha:g} (needs {needs[alpha]} images)" for alpha in needs if alpha not in unkept):
+        text += f" Left out, for want of calibration images: {few}."
+    if unkept:
+        listed = ", ".join(f"{alpha:g}" for alpha in unkept)
+        text += f" Left out, as no threshold there keeps the error of accepted images: {listed}."
     return text
 
 

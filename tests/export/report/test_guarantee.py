@@ -84,6 +84,7 @@ def test_a_bound_on_the_error_and_label_sets_are_tables() -> None:
         operating_points=(OperatingPoint(0.1, 5.0, (0.8, 0.9), 0.2, {}, Selection(0.875, 800, 8, 0.018), sets[:1]),),
     )
     text = gate_text(manifest, markdown=True)
+    assert "0.05 is the default. Left out, as no threshold there keeps the error of accepted images: 0.01.\n" in text
     assert "An image is taken for known when `energy >= 4.25`." in text
     assert "at most 0.02, with 95 % confidence over draws of the 1250 labelled images" in text
     assert "at most 2 % of the in-distribution images that it accepts are classified wrong." in text

@@ -112,7 +112,8 @@ def test_the_manifest_is_in_the_graph(exported: Exported) -> None:
 
 
 def test_what_is_printed(exported: Exported) -> None:
-    lines = exported.output.splitlines()
+    read, *lines = exported.output.splitlines()
+    assert read.endswith("val.tar@1/2: 60 images in 3 classes, labels = innermost folder")
     assert lines[0].startswith(f"{exported.path}: verified against torch on 60 images: logits differ by at most ")
     assert lines[0].endswith("decisions by 0")
     text = "\n".join(lines)

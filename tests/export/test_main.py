@@ -408,7 +408,7 @@ def test_a_source_of_the_evaluation_that_is_missing(
     weights: Path, labels: Path, calibration: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     known = tmp_path / "known.npz"
-    np.savez(known, images=calibration_images(seed=2), labels=np.array(["tree"] * 99))
+    np.savez(known, images=calibration_images(seed=2), labels=np.array(["cat", *["tree"] * 98]))
     options = foreign(weights, labels, tmp_path / "bundle", calibration=calibration, id=known)
     assert "nowhere: no such directory" in failure(capsys, main, *options, "--ood", "far=nowhere")
     assert not (tmp_path / "bundle").exists()

@@ -183,22 +183,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if ood and not args.calibration:
         raise ExportError("--ood needs --calibration: without a threshold there is no gate to evaluate")
     int8 = int8_options(args, tensorrt=args.tensorrt is not None)
-    options = GateOptions(
-        args.score,
-        args.alpha,
-        args.temperature,
-        args.merge,
-        args.class_conditional,
-        tuple(args.aux),
-        Reading.of(args),
-        args.allow_leakage,
-    )
+    options = GateOptions.of_arguments(args)
     options.check(tuple(BASE))
     engine = build_options(args)
     if engine:
         check_buildable(engine)
     for source in filter(None, (args.id, *ood.values())):
         check(source)
+    if options.promises_labels and not args.calibration:
+        raise ExportError("--max-error and --prediction-sets need --calibration: labelled images test them")
     if options.chooses and not args.calibration:
         raise ExportError(f"{AUTO} needs --calibration: it chooses by in-distribution images")
     manifest = _export(_classifier(args), args, options, int8)

@@ -7,6 +7,7 @@ import dataclasses
 import platform
 from collections.abc import Sequence
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import get_args
 
@@ -24,7 +25,8 @@ from export.convert.options import add_precision_options, int8_options
 from export.detectors.base import BASE
 from export.evaluate.bundles import evaluate_sources
 from export.exceptions import ExportError
-from export.from_torch.classifier import from_checkpoint, from_factory
+from export.from_onnx.file import is_onnx
+from export.from_onnx.options import add_onnx_options, classifier_of
 from export.head import seal
 from export.report.card import documents, precision_text
 from export.report.evaluation import summary, table
@@ -85,10 +87,15 @@ def _parser() -> argparse.ArgumentParser:
         help="of images with an ICC profile: converted to sRGB, or the numbers as they are; default: %(default)s",
     )
     foreign.add_argument("--task", choices=get_args(Task), default="multiclass", help="default: %(default)s")
+    add_onnx_options(parser)
     return parser
 
 
 def _classifier(args: argparse.Namespace) -> Classifier:
+    if not args.model and is_onnx(args.checkpoint):
+        return classifier_of(args)
+    from export.from_torch.classifier import from_checkpoint, from_factory  # so that an ONNX file needs no torch
+
     if not args.model:
         for option in ("labels", "size", "mean", "std"):
             if getattr(args, option) is not None:
@@ -118,12 +125,15 @@ def _classifier(args: argparse.Namespace) -> Classifier:
 
 
 def _versions() -> dict[str, str]:
-    packages = {name: version(name) for name in ("torch", "onnx", "onnxscript", "onnxruntime", "numpy", "pillow")}
-    return {"oodgate": runtime.__version__, "python": platform.python_version(), **packages}
+    own = {"oodgate": runtime.__version__, "python": platform.python_version()}
+    names = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy", "pillow")
+    return own | {name: version(name) for name in names if find_spec(name) or name == "pillow"}
 
 
 def _export(classifier: Classifier, args: argparse.Namespace, options: GateOptions, int8: Int8Options) -> Manifest:
     """Assemble, calibrate, verify, write."""
+    for remark in classifier.remarks:
+        print(remark)
     name = args.name or args.out.resolve().name
     temperature = options.temperature if isinstance(options.temperature, float) else 1.0
     model, manifest = assemble(classifier, name, {"energy": {"temperature": temperature}})

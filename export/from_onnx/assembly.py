@@ -76,7 +76,8 @@ def assemble(
     else:
         g.op("Identity", parts[0], output=PENULTIMATE)
     if layer.exact and layer.weights is not None and layer.bias is not None:
-        weights, bias = np.concatenate(layer.weights, axis=1), layer.bias
+        weights: npt.NDArray[np.floating] = np.concatenate(layer.weights, axis=1)
+        bias: npt.NDArray[np.floating] = layer.bias
         if column is not None:
             weights, bias = binary(weights[column : column + 1].T).T, binary(bias[None, column : column + 1])[0]
         g.op("Gemm", PENULTIMATE, g.float32(weights), g.float32(bias), output=LOGITS, transB=1)

@@ -74,12 +74,12 @@ def choose(network: Network, wanted: str | None, classes: int | None) -> str:
             raise ExportError(f"--output {wanted}: there is no such tensor; the outputs are {listed}")
         return wanted
     if len(outputs) == 1:
-        return next(iter(outputs))
+        return str(next(iter(outputs)))
     scores = [name for name, output in outputs.items() if _may_be_scores(output)]
     fitting = [name for name in scores if classes is not None and _width(outputs[name]) == classes]
     for names in (fitting, scores):
         if len(names) == 1:
-            return names[0]
+            return str(names[0])
     raise ExportError(f"it has several outputs; say with --output which are the logits: {listed}")
 
 
@@ -134,7 +134,9 @@ def _width(output: onnx.ValueInfoProto) -> int | None:
 def _shown(output: onnx.ValueInfoProto) -> str:
     if output.type.WhichOneof("value") != "tensor_type":
         return "(dictionaries)"
-    return "[" + ", ".join(str(dim.dim_value or dim.dim_param or "?") for dim in output.type.tensor_type.shape.dim) + "]"
+    return (
+        "[" + ", ".join(str(dim.dim_value or dim.dim_param or "?") for dim in output.type.tensor_type.shape.dim) + "]"
+    )
 
 
 def softmax(logits: Array) -> Array:
@@ -145,7 +147,7 @@ def softmax(logits: Array) -> Array:
 
 def describe(steps: Sequence[str]) -> str:
     """What was left out, in words; empty where nothing was."""
-    return ", then ".join(_WORDS.get(step, step) for step in steps)
+    return ", then ".join(_WORDS.get(step, step) for step in steps if step not in ("dictionary", "label"))
 
 
 STEPS: dict[str, Callable[[Array], Array]] = {
@@ -166,5 +168,5 @@ _SIMPLE |= {"ZipMap": "dictionary", "ArgMax": "class"}
 # What the logits must be taken in front of.
 _ACTIVATIONS = {"softmax", "log_softmax", "sigmoid", "class", "largest", "dictionary"}
 _WORDS = {"log_softmax": "log-softmax", "share": "division by the sum", "class": "the choice of a class"}
-_WORDS |= {"complement": "the probability of the other class", "largest": "sorting", "label": "the class's name"}
+_WORDS |= {"complement": "the probability of the other class", "largest": "sorting"}
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE, onnx.TensorProto.BFLOAT16)

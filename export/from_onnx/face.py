@@ -29,7 +29,7 @@ class Face:
 
     Attributes:
         tensor, dtype: its name and ONNX element type.
-        batch: the number of images that it is written down for; 1 where any number is taken.
+        batch: the number of images that it is written down for; None where any number is taken.
         layout: None for a row of numbers an image.
         channels: 1, 3, or None for a row of numbers.
         height, width: in pixels; None where any size is taken, or an image is a row.
@@ -38,12 +38,17 @@ class Face:
 
     tensor: str
     dtype: int
-    batch: int
+    batch: int | None
     layout: Layout | None
     channels: int | None
     height: int | None
     width: int | None
     row: int | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether pixels go in as they are, as whole numbers."""
+        return self.dtype in WHOLE_NUMBERS
 
 
 def find(network: Network, layout: Layout | None) -> Face:
@@ -64,12 +69,16 @@ def find(network: Network, layout: Layout | None) -> Face:
     sizes = _sizes(inputs[0])
     if kind.elem_type not in (*_FLOATS, *WHOLE_NUMBERS):
         found = TensorProto.DataType.Name(kind.elem_type).lower()
-        raise ExportError(f"the input {name} is of {found}; images are uint8, int32, int64, float16, float32 or float64")
-    batch = sizes[0] if sizes and sizes[0] else 1
+        raise ExportError(
+            f"the input {name} is of {found}; images are uint8, int32, int64, float16, float32 or float64"
+        )
+    batch = sizes[0] if sizes else None
     if len(sizes) == 2:
         return Face(name, kind.elem_type, batch, None, None, None, None, sizes[1])
     if len(sizes) != 4:
-        raise ExportError(f"the input {name} {sizes} is none for images: expected [N, C, H, W], [N, H, W, C] or [N, numbers]")
+        raise ExportError(
+            f"the input {name} {sizes} is none for images: expected [N, C, H, W], [N, H, W, C] or [N, numbers]"
+        )
     layout = layout or _layout(network, name, sizes)
     channels, height, width = (sizes[i] for i in ((1, 2, 3) if layout == "nchw" else (3, 1, 2)))
     if channels not in (None, 1, 3):
@@ -162,7 +171,9 @@ def _names(text: str) -> tuple[str, ...]:
         if not all(str(key).isdigit() for key in found):
             found = {value: key for key, value in found.items() if str(value).isdigit()}  # label2id
         by_index = {int(key): str(value) for key, value in found.items() if str(key).isdigit()}
-        return tuple(by_index[i] for i in range(len(by_index))) if sorted(by_index) == list(range(len(by_index))) else ()
+        return (
+            tuple(by_index[i] for i in range(len(by_index))) if sorted(by_index) == list(range(len(by_index))) else ()
+        )
     if isinstance(found, list | tuple):
         return tuple(map(str, found))
     return tuple(part.strip() for part in text.split(",")) if found is None and "," in text else ()

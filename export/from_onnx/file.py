@@ -56,7 +56,9 @@ def read(path: Path) -> onnx.ModelProto:
     try:
         model.ParseFromString(content)
     except Exception as error:  # protobuf's own, which has no public name that onnx promises
-        raise ExportError(f"{path}: not readable as ONNX ({len(content)} bytes): damaged, or another kind of file") from error
+        raise ExportError(
+            f"{path}: not readable as ONNX ({len(content)} bytes): damaged, or another kind of file"
+        ) from error
     if not model.graph.node or not model.graph.output:
         raise ExportError(f"{path}: not an ONNX model: there is no graph with outputs in it")
     _load_weights(model, path)
@@ -82,7 +84,9 @@ def _load_weights(model: onnx.ModelProto, path: Path) -> None:
         if outside:
             external_data_helper.load_external_data_for_model(model, str(folder))
     except Exception as error:  # the checker's and the file system's
-        raise ExportError(f"{path}: its weights in {', '.join(f.name for f in sizes)} can't be read: {error}") from error
+        raise ExportError(
+            f"{path}: its weights in {', '.join(f.name for f in sizes)} can't be read: {error}"
+        ) from error
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
@@ -113,7 +117,4 @@ def _too_large(path: Path, size: int) -> ExportError:
     )
 
 
-_ITEM_BYTES = {
-    kind: np.dtype(helper.tensor_dtype_to_np_dtype(kind)).itemsize
-    for kind in (*range(1, 8), *range(9, 14))
-}
+_ITEM_BYTES = {kind: np.dtype(helper.tensor_dtype_to_np_dtype(kind)).itemsize for kind in (*range(1, 8), *range(9, 14))}

@@ -16,7 +16,17 @@ Array = npt.NDArray[np.float64]
 _TRANSPARENT = {"Identity", "Dropout", "Cast", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose"}
 _POOLING = {"GlobalAveragePool", "ReduceMean"}
 _QUANTISED = {"QLinearMatMul", "QLinearConv", "QGemm"}  # which read a tensor, its scale and its zero point first
-_LAYERS = {"Gemm", "MatMul", "Conv", "FusedGemm", "FusedMatMul", "FusedConv", "MatMulInteger", "ConvInteger", *_QUANTISED}
+_LAYERS = {
+    "Gemm",
+    "MatMul",
+    "Conv",
+    "FusedGemm",
+    "FusedMatMul",
+    "FusedConv",
+    "MatMulInteger",
+    "ConvInteger",
+    *_QUANTISED,
+}
 
 
 @dataclass(frozen=True)
@@ -57,8 +67,8 @@ def find(network: Network, logits: str) -> LastLayer:
     Raises:
         ExportError: there is no layer with weights of its own.
     """
-    affine = _affine(network, logits)
-    return affine if affine is not None else LastLayer((_nearest(network, logits),), exact=False)
+    found = affine(network, logits)
+    return found if found is not None else LastLayer((_nearest(network, logits),), exact=False)
 
 
 def candidates(network: Network) -> list[str]:
@@ -67,8 +77,8 @@ def candidates(network: Network) -> list[str]:
     return list(dict.fromkeys(node.input[0] for node in reversed(layers)))
 
 
-def _affine(network: Network, name: str) -> LastLayer | None:
-    """The tensor as an affine function of what a layer reads."""
+def affine(network: Network, name: str) -> LastLayer | None:
+    """A tensor as an affine function of what a layer reads, by its weights; None where it is none."""
     node = network.producers.get(name)
     if node is None:
         return None
@@ -76,14 +86,14 @@ def _affine(network: Network, name: str) -> LastLayer | None:
     if kind in _LAYERS:
         return _layer(network, node)
     if kind in _TRANSPARENT or kind in _POOLING:
-        inner = _affine(network, node.input[0])
+        inner = affine(network, node.input[0])
         half = kind == "Cast" and attributes(node).get("to") not in (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE)
         return inner and replace(inner, exact=inner.exact and not half)
     if kind in ("QuantizeLinear", "DequantizeLinear"):
-        inner = _affine(network, node.input[0])
+        inner = affine(network, node.input[0])
         return inner and replace(inner, exact=False)
     if kind == "Gather" and attributes(node).get("axis", 0) in (1, -1):
-        return _rows(_affine(network, node.input[0]), network.constant(node.input[1]))
+        return _rows(affine(network, node.input[0]), network.constant(node.input[1]))
     if kind in ("Add", "Sub", "Mul", "Div", "Sum"):
         return _combined(network, node)
     return None
@@ -125,12 +135,12 @@ def _combined(network: Network, node: onnx.NodeProto) -> LastLayer | None:
     if kind == "Sum" or len(constants) != 2:
         return None
     if constants[0] is None and constants[1] is None:
-        heads = [_affine(network, name) for name in node.input]
+        heads = [affine(network, name) for name in node.input]
         return _both(heads[0], heads[1], -1 if kind == "Sub" else 1) if kind in ("Add", "Sub") else None
     which = 1 if constants[0] is None else 0
     if which == 0 and kind == "Div":
         return None
-    inner, raw = _affine(network, node.input[1 - which]), constants[which]
+    inner, raw = affine(network, node.input[1 - which]), constants[which]
     if inner is None or inner.weights is None or inner.bias is None or raw is None:
         return None
     c, exact = raw.astype(np.float64).reshape(-1), inner.exact and raw.dtype != np.float16

@@ -85,7 +85,9 @@ def check_domains(model: onnx.ModelProto) -> None:
     if foreign:
         domain = sorted(foreign)[0][0]
         kinds = ", ".join(sorted(kind for where, kind in foreign if where == domain))
-        raise ExportError(f"it has operators of its own, {kinds} of {domain!r}, which need a library that bundles don't have")
+        raise ExportError(
+            f"it has operators of its own, {kinds} of {domain!r}, which need a library that bundles don't have"
+        )
 
 
 def lift_constants(model: onnx.ModelProto) -> None:
@@ -106,7 +108,9 @@ def fold(model: onnx.ModelProto) -> None:
     outputs = {output.name for output in model.graph.output}
     kept = []
     for node in model.graph.node:
-        foldable = node.op_type in _FOLDED and node.domain in _STANDARD and node.input and outputs.isdisjoint(node.output)
+        foldable = (
+            node.op_type in _FOLDED and node.domain in _STANDARD and node.input and outputs.isdisjoint(node.output)
+        )
         if not foldable or not all(not name or name in values for name in node.input):
             kept.append(node)
             continue
@@ -156,10 +160,14 @@ def _constant_value(node: onnx.NodeProto) -> npt.NDArray[Any] | None:
 def _computed(
     node: onnx.NodeProto, inputs: dict[str, npt.NDArray[Any]], model: onnx.ModelProto
 ) -> npt.NDArray[Any] | None:
-    info = [helper.make_tensor_value_info(k, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape) for k, v in inputs.items()]
+    info = [
+        helper.make_tensor_value_info(k, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape) for k, v in inputs.items()
+    ]
     graph = helper.make_graph([node], "constants", info, [onnx.ValueInfoProto(name=node.output[0])])
     try:
-        (value,) = ReferenceEvaluator(helper.make_model(graph, opset_imports=list(model.opset_import))).run(None, inputs)
+        (value,) = ReferenceEvaluator(helper.make_model(graph, opset_imports=list(model.opset_import))).run(
+            None, inputs
+        )
     except Exception:  # whatever the evaluator can't do stays in the graph
         return None
     return np.asarray(value)

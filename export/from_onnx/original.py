@@ -25,13 +25,13 @@ class Original:
         model: as it was read.
         pixels: what it takes.
         tensors: to be fetched, outputs or not; the input itself may be among them.
-        batch: the number of images that it takes at once, or 1.
+        batch: the number of images that it takes at once; None for any number.
 
     Raises:
         ExportError: ONNX Runtime does not take it.
     """
 
-    def __init__(self, model: onnx.ModelProto, pixels: Pixels, tensors: Sequence[str], batch: int) -> None:
+    def __init__(self, model: onnx.ModelProto, pixels: Pixels, tensors: Sequence[str], batch: int | None) -> None:
         exposed = onnx.ModelProto()
         exposed.CopyFrom(model)
         own = {output.name for output in model.graph.output}
@@ -42,17 +42,18 @@ class Original:
 
     def __call__(self, images: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[Any]]:
         """The tensors for images uint8 [n, H, W, 3], each (n, ...); what is made of several runs is concatenated."""
-        parts = [self._run(images[start : start + self._batch]) for start in range(0, len(images), self._batch)]
+        size = self._batch or len(images)
+        parts = [self._run(images[start : start + size], size) for start in range(0, len(images), size)]
         return {name: np.concatenate([part[name] for part in parts]) for name in self._tensors}
 
-    def _run(self, images: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[Any]]:
+    def _run(self, images: npt.NDArray[np.uint8], size: int) -> dict[str, npt.NDArray[Any]]:
         count = len(images)
-        filled = images if count == self._batch else np.concatenate([images, images[-1:].repeat(self._batch - count, 0)])
+        filled = images if count == size else np.concatenate([images, images[-1:].repeat(size - count, 0)])
         x = self._pixels.array(filled)
         fetched = [name for name in self._tensors if name != self._pixels.tensor]
         values = run(self._session, fetched, {self._pixels.tensor: x})
         found = dict(zip(fetched, values, strict=True)) | {self._pixels.tensor: x}
-        return {name: _by_image(found[name], self._batch)[:count] for name in self._tensors}
+        return {name: _by_image(found[name], size)[:count] for name in self._tensors}
 
 
 def session(model: onnx.ModelProto) -> ort.InferenceSession:

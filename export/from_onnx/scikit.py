@@ -33,7 +33,9 @@ def rewrite(model: onnx.ModelProto) -> None:
             )
         nodes += _REWRITTEN[node.op_type](node, model.graph) if _is(node, *_REWRITTEN) else [node]
     if other := sorted({node.op_type for node in nodes if node.domain == DOMAIN and node.op_type not in _ENDS}):
-        raise ExportError(f"scikit-learn's {', '.join(other)} is no part of a linear or neural network, which are taken")
+        raise ExportError(
+            f"scikit-learn's {', '.join(other)} is no part of a linear or neural network, which are taken"
+        )
     copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del model.graph.node[:]
     model.graph.node.extend(copies)
@@ -81,7 +83,7 @@ def _linear(node: onnx.NodeProto, graph: onnx.GraphProto) -> list[onnx.NodeProto
         raise ExportError(f"a LinearClassifier with {kind}: expected SOFTMAX, LOGISTIC or NONE")
     logits = f"{scores}/logits"
     inputs = [node.input[0], _weights(graph, f"{scores}/w", weights), _weights(graph, f"{scores}/b", bias)]
-    options = {"axis": 1} if kind == "SOFTMAX" else {}
+    options: dict[str, Any] = {"axis": 1} if kind == "SOFTMAX" else {}
     return [
         helper.make_node("Gemm", inputs, [logits], transB=1),
         helper.make_node(_POST[kind], [logits], [scores], **options),

@@ -75,6 +75,7 @@ def plain(model: onnx.ModelProto) -> onnx.ModelProto:
     scikit.rewrite(copy)
     lift_constants(copy)
     _forget_overridable(copy.graph)
+    _forget_dropout(copy.graph)
     fold(copy)
     return copy
 
@@ -179,6 +180,14 @@ def _forget_overridable(graph: onnx.GraphProto) -> None:
     kept = [item for item in graph.input if item.name not in constants]
     del graph.input[:]
     graph.input.extend(kept)
+
+
+def _forget_dropout(graph: onnx.GraphProto) -> None:
+    """A Dropout that is not of training passes its input on."""
+    for node in graph.node:
+        if node.op_type == "Dropout" and len(node.input) < 3:
+            kept = helper.make_node("Identity", [node.input[0]], [node.output[0]], node.name)
+            node.CopyFrom(kept)
 
 
 def _replace_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper, shape_inference
 
 from export.exceptions import ExportError
-from export.from_onnx.network import Network, attributes, unused
+from export.from_onnx.network import Network, attributes, computed, fold, replace_nodes, unused
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -33,19 +34,51 @@ def generalise(model: onnx.ModelProto, batch: int) -> None:
     (image,) = model.graph.input
     for output in model.graph.output:
         output.type.tensor_type.ClearField("shape")
-    once, twice = _shapes(model, batch), _shapes(model, 2 * batch)
-    for node in list(model.graph.node):
-        changed = (node.op_type == "Reshape" and _reshape(model, node, once, twice)) or (
-            node.op_type == "Concat" and _concat(model, node, once, twice)
-        )
-        if changed:
-            twice = _shapes(model, 2 * batch)
+    while True:
+        once, twice, view = _shapes(model, batch), _shapes(model, 2 * batch), Network(model)
+        if not _settle(view, once, twice) and not any(_change(view, node, once, twice) for node in model.graph.node):
+            break
     image.type.tensor_type.shape.dim[0].dim_param = "N"
 
 
-def _reshape(model: onnx.ModelProto, node: onnx.NodeProto, once: Shapes, twice: Shapes) -> bool:
+def _settle(view: Network, once: Shapes, twice: Shapes) -> bool:
+    """Compute sizes that a graph asks its own tensors for and that no batch changes; whether there were any."""
+    model = view.model
+    shapes = {node.output[0]: node for node in model.graph.node if node.op_type == "Shape"}
+    settled = list[str]()
+    for node in model.graph.node:
+        if node.op_type not in ("Gather", "Slice") or node.input[0] not in shapes:
+            continue
+        values = [_asked(view, node, shapes[node.input[0]], known) for known in (once, twice)]
+        if values[0] is not None and values[1] is not None and np.array_equal(values[0], values[1]):
+            model.graph.initializer.append(numpy_helper.from_array(values[0], node.output[0]))
+            settled.append(node.output[0])
+    if settled:
+        replace_nodes(model.graph, [node for node in model.graph.node if node.output[0] not in settled])
+        fold(model)
+    return bool(settled)
+
+
+def _asked(view: Network, node: onnx.NodeProto, shape: onnx.NodeProto, known: Shapes) -> Any:
+    """Which sizes of a tensor a node picks; None where they are not known."""
+    constants = [view.constant(name) for name in node.input[1:]]
+    if shape.input[0] not in known or any(value is None for value in constants):
+        return None
+    found = attributes(shape)
+    sizes = np.array(known[shape.input[0]][found.get("start", 0) : found.get("end")], np.int64)
+    return computed(node, dict(zip(node.input, (sizes, *constants), strict=True)), view.model)
+
+
+def _change(view: Network, node: onnx.NodeProto, once: Shapes, twice: Shapes) -> bool:
+    """Let a node take any batch; whether that was needed."""
+    if node.op_type == "Reshape":
+        return _reshape(view, node, once, twice)
+    return node.op_type == "Concat" and _concat(view.model, node, once, twice)
+
+
+def _reshape(view: Network, node: onnx.NodeProto, once: Shapes, twice: Shapes) -> bool:
     """Let a Reshape to a constant shape infer the size that holds the batch; whether that was needed."""
-    shape = Network(model).constant(node.input[1])
+    shape = view.constant(node.input[1])
     before, after = once.get(node.input[0]), once.get(node.output[0])
     axis = _batch_axis(before, twice.get(node.input[0]))
     if shape is None or before is None or after is None or axis is None:
@@ -60,8 +93,8 @@ def _reshape(model: onnx.ModelProto, node: onnx.NodeProto, once: Shapes, twice: 
     if wanted[target] == -1 or (wanted[target] == 0 and target == axis):
         return False
     sizes = np.array([-1 if i == target else size for i, size in enumerate(after)], np.int64)
-    name = unused(f"{node.output[0]}/shape", {tensor.name for tensor in model.graph.initializer})
-    model.graph.initializer.append(numpy_helper.from_array(sizes, name))
+    name = unused(f"{node.output[0]}/shape", view.constants)
+    view.model.graph.initializer.append(numpy_helper.from_array(sizes, name))
     node.input[1] = name
     return True
 

@@ -160,9 +160,10 @@ def _assembled(
 ) -> OnnxClassifier:
     original = Original(opened.model, pixels, found.tensors, batch)
     values = original(_images(pixels.spec))
-    tensors = {
-        name: Tensor(helper.np_dtype_to_tensor_dtype(value.dtype), value.shape) for name, value in values.items()
-    }
+    dtypes = {name: helper.np_dtype_to_tensor_dtype(value.dtype) for name, value in values.items()}
+    tensors = {name: Tensor(dtypes[name], value.shape) for name, value in values.items()}
+    if found.own is not None and found.own.scale is not None:
+        tensors[found.ending.logits] = Tensor(TensorProto.FLOAT, tensors[found.own.tensor].shape)
     model = assembly.assemble(
         found.network, pixels, batch or 1, found.layer, found.ending.logits, found.column, tensors
     )

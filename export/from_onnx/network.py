@@ -18,10 +18,10 @@ from export.graph import prune
 _STANDARD = ("", "ai.onnx")
 # Domains whose operators ONNX Runtime brings along.
 _KNOWN = (*_STANDARD, scikit.DOMAIN, "com.microsoft")
-# What is computed beforehand where its inputs are constants. Not DequantizeLinear: 8-bit weights stay 8-bit weights.
-_FOLDED = {"Identity", "Cast", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Concat", "Gather", "Slice"}
-_FOLDED |= {"Neg", "Mul", "Div", "Add", "Sub", "Sqrt", "Shape", "Expand"}
+# What is not computed beforehand though its inputs are constants: 8-bit weights stay so, chance stays chance.
+_KEPT = ("Quantize", "Random", "Bernoulli", "Multinomial", "If", "Loop", "Scan", "Sequence", "Optional")
 _MAX_FOLDED = 2**27  # elements
+_OPENED = {"QLinearSoftmax": "Softmax", "QLinearSigmoid": "Sigmoid"}
 
 
 class Network:
@@ -73,6 +73,7 @@ def plain(model: onnx.ModelProto) -> onnx.ModelProto:
     copy.CopyFrom(inliner.inline_local_functions(model) if model.functions else model)
     check_domains(copy)
     scikit.rewrite(copy)
+    _open_quantised(copy)
     lift_constants(copy)
     _forget_overridable(copy.graph)
     _forget_dropout(copy.graph)
@@ -100,7 +101,7 @@ def lift_constants(model: onnx.ModelProto) -> None:
             kept.append(node)
         else:
             model.graph.initializer.append(numpy_helper.from_array(value, node.output[0]))
-    _replace_nodes(model.graph, kept)
+    replace_nodes(model.graph, kept)
 
 
 def fold(model: onnx.ModelProto) -> None:
@@ -109,20 +110,19 @@ def fold(model: onnx.ModelProto) -> None:
     outputs = {output.name for output in model.graph.output}
     kept = []
     for node in model.graph.node:
-        foldable = (
-            node.op_type in _FOLDED and node.domain in _STANDARD and node.input and outputs.isdisjoint(node.output)
-        )
+        foldable = node.domain in _STANDARD and not any(word in node.op_type for word in _KEPT)
+        foldable = foldable and len(node.input) > 0 and outputs.isdisjoint(node.output) and len(node.output) == 1
         if not foldable or not all(not name or name in values for name in node.input):
             kept.append(node)
             continue
-        value = _computed(node, {name: numpy_helper.to_array(values[name]) for name in node.input if name}, model)
+        value = computed(node, {name: numpy_helper.to_array(values[name]) for name in node.input if name}, model)
         if value is None or value.size > _MAX_FOLDED:
             kept.append(node)
             continue
         tensor = numpy_helper.from_array(value, node.output[0])
         model.graph.initializer.append(tensor)
         values[tensor.name] = tensor
-    _replace_nodes(model.graph, kept)
+    replace_nodes(model.graph, kept)
     prune(model)
 
 
@@ -158,9 +158,10 @@ def _constant_value(node: onnx.NodeProto) -> npt.NDArray[Any] | None:
     return np.asarray(value, dtype=kinds[name]) if name in kinds else None
 
 
-def _computed(
+def computed(
     node: onnx.NodeProto, inputs: dict[str, npt.NDArray[Any]], model: onnx.ModelProto
 ) -> npt.NDArray[Any] | None:
+    """What a node with one output makes of constants; None where onnx's own evaluator can't say."""
     info = [
         helper.make_tensor_value_info(k, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape) for k, v in inputs.items()
     ]
@@ -182,6 +183,22 @@ def _forget_overridable(graph: onnx.GraphProto) -> None:
     graph.input.extend(kept)
 
 
+def _open_quantised(model: onnx.ModelProto) -> None:
+    """ONNX Runtime's activations of 8 bits as ones of numbers, between two changes of precision."""
+    nodes = []
+    for node in model.graph.node:
+        if node.op_type not in _OPENED:
+            nodes.append(node)
+            continue
+        x, scale, zero, y_scale, y_zero = node.input
+        inside, outside = f"{x}/numbers", f"{node.output[0]}/numbers"
+        options = {"axis": attributes(node).get("axis", -1)} if node.op_type == "QLinearSoftmax" else {}
+        nodes.append(helper.make_node("DequantizeLinear", [x, scale, zero], [inside]))
+        nodes.append(helper.make_node(_OPENED[node.op_type], [inside], [outside], **options))
+        nodes.append(helper.make_node("QuantizeLinear", [outside, y_scale, y_zero], [node.output[0]]))
+    replace_nodes(model.graph, nodes)
+
+
 def _forget_dropout(graph: onnx.GraphProto) -> None:
     """A Dropout that is not of training passes its input on."""
     for node in graph.node:
@@ -190,7 +207,8 @@ def _forget_dropout(graph: onnx.GraphProto) -> None:
             node.CopyFrom(kept)
 
 
-def _replace_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
+def replace_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
+    """Let a graph have these nodes, some of them its own."""
     copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del graph.node[:]
     graph.node.extend(copies)

@@ -47,13 +47,13 @@ class Pixels:
 
     def array(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
         """Images uint8 [N, H, W, 3] as the graph takes them."""
-        mean, std = np.asarray(self.spec.mean), np.asarray(self.spec.std)
         x: npt.NDArray[Any] = images
+        scale, shift = self._affine()
         if self.channels == "grey":
             x = (images @ np.asarray(_GREY) + _HALF)[..., None] // _WHOLE
-            mean, std = mean[:1], std[:1]
+            scale, shift = scale[:1], shift[:1]
         if not self.whole:
-            x = (x / 255 - mean) / std
+            x = x.astype(np.float32) * scale + shift  # to the last bit as the nodes do: 8 bits round what follows
         if self.channels == "bgr":
             x = x[..., ::-1]
         if self.layout == "nchw":
@@ -79,20 +79,24 @@ class Pixels:
         shape = ("N", self.spec.height, self.spec.width, 3)
         graph.input.append(helper.make_tensor_value_info(IMAGES, TensorProto.UINT8, shape))
 
-    def _nodes(self, g: _Builder) -> str:
+    def _affine(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """(x / 255 - mean) / std as a multiplication and an addition, of R, G and B."""
         mean, std = np.asarray(self.spec.mean), np.asarray(self.spec.std)
+        return (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)
+
+    def _nodes(self, g: _Builder) -> str:
+        scale, shift = self._affine()
         x = IMAGES
         if not self.whole or self.channels == "grey":
             x = g.add("Cast", x, to=TensorProto.FLOAT)
         if self.channels == "bgr":
             x = g.add("Gather", x, np.array([2, 1, 0]), axis=3)
-            mean, std = mean[::-1], std[::-1]
+            scale, shift = scale[::-1], shift[::-1]
         if self.channels == "grey":
             x = g.add("MatMul", x, np.array(_GREY, np.float32)[:, None])
             x = g.add("Floor", g.add("Div", g.add("Add", x, np.float32(_HALF)), np.float32(_WHOLE)))
-            mean, std = mean[:1], std[:1]
+            scale, shift = scale[:1], shift[:1]
         if not self.whole:
-            scale, shift = (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)
             x = x if (scale == 1).all() else g.add("Mul", x, scale)
             x = g.add("Add", x, shift) if shift.any() else x
         if self.layout == "nchw":

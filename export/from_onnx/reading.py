@@ -35,21 +35,21 @@ class Reading:
         ending: what the file does behind its logits.
         layer: the last.
         network: what they are made of.
-        there: whether the tensor of logits is the file's own; otherwise the last layer's weights make them.
+        own: the tensor of logits, or of their 8 bits, if the file has one; otherwise the last layer's weights make them.
         column: that of the only logit of a binary classifier; None for any other.
     """
 
     ending: Ending
     layer: LastLayer
     network: Network
-    there: bool
+    own: Source | None
     column: int | None = None
 
     @property
     def tensors(self) -> tuple[str, ...]:
         """What to fetch."""
-        own = (self.ending.logits,) if self.there else ()
-        return tuple(dict.fromkeys((*own, *(source.tensor for source in self.layer.sources))))
+        sources = (*filter(None, (self.own,)), *self.layer.sources)
+        return tuple(dict.fromkeys(source.tensor for source in sources))
 
     @property
     def precision(self) -> Precision:
@@ -64,10 +64,10 @@ class Reading:
         penultimate = np.concatenate(
             [self._pooled(source, found[source.tensor]) for source in self.layer.sources], axis=1
         )
-        if not self.there:
+        if self.own is None:
             return self.affine(penultimate), penultimate
-        logits = found[self.ending.logits]
-        return logits.reshape(len(logits), -1).astype(np.float32), penultimate
+        logits = self._numbers(self.own, found[self.own.tensor])
+        return logits.reshape(len(logits), -1), penultimate
 
     def activations(self, found: Tensors) -> Activations:
         """Logits (N, K) and penultimate activations (N, D), float32."""
@@ -85,15 +85,20 @@ class Reading:
             return np.full((len(penultimate), len(weights)), np.nan, np.float32)
         return np.asarray(penultimate.astype(np.float64) @ weights.T + self.layer.bias, dtype=np.float32)
 
+    def _numbers(self, source: Source, array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """A tensor in float32, its 8 bits as what they stand for."""
+        values = array.astype(np.float32)
+        if source.scale is None:
+            return values
+        zero = self.network.constant(source.zero_point) if source.zero_point else None
+        scale = self.network.constant(source.scale)
+        if scale is None:
+            raise ExportError(f"{source.tensor}: the scale of its 8 bits is computed, not constant")
+        return np.asarray((values - np.float32(0 if zero is None else zero)) * np.float32(scale), dtype=np.float32)
+
     def _pooled(self, source: Source, array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Activations (N, D) of a tensor."""
-        values = array.astype(np.float32)
-        if source.scale is not None:
-            zero = self.network.constant(source.zero_point) if source.zero_point else None
-            scale = self.network.constant(source.scale)
-            if scale is None:
-                raise ExportError(f"{source.tensor}: the scale of its 8 bits is computed, not constant")
-            values = (values - np.float32(0 if zero is None else zero)) * np.float32(scale)
+        values = self._numbers(source, array)
         axes = assembly.pooled_axes(source, values.shape)
         return np.asarray(values.mean(axis=axes) if axes else values.reshape(len(values), -1), dtype=np.float32)
 
@@ -118,8 +123,7 @@ def find(network: Network, model: onnx.ModelProto, output: str, penultimate: str
         )
     end = ending.find(part, output)
     layer = _named(part, end.logits, penultimate) if penultimate else last_layer.find(part, end.logits)
-    there = any(end.logits in node.output for node in model.graph.node)
-    return Reading(end, layer, part, there)
+    return Reading(end, layer, part, _own(part, model, end.logits))
 
 
 def tried(reading: Reading, original: Original, images: npt.NDArray[np.uint8], labels: int) -> Reading:
@@ -164,6 +168,17 @@ def _part(model: onnx.ModelProto, output: str) -> Network:
     return Network(copy)
 
 
+def _own(part: Network, model: onnx.ModelProto, logits: str) -> Source | None:
+    """The tensor of logits, or of their 8 bits, of a file."""
+    made = {name for node in model.graph.node for name in node.output}
+    if logits in made:
+        return Source(logits)
+    node = part.producers[logits]
+    if node.op_type == "DequantizeLinear" and node.input[0] in made:
+        return Source(node.input[0], scale=node.input[1], zero_point=node.input[2])
+    return None
+
+
 def _named(part: Network, logits: str, name: str) -> LastLayer:
     """The last layer of the activations that ``--penultimate`` names."""
     if name not in part.producers:
@@ -188,7 +203,7 @@ def _check_classes(output: str, shape: tuple[int, ...], logits: npt.NDArray[np.f
 
 def _check_ending(end: Ending, logits: npt.NDArray[np.float32], found: npt.NDArray[Any], share: float) -> None:
     """Raises ExportError where the output is not what the logits should make of it, or they are probabilities."""
-    if _are_probabilities(logits):
+    if _are_probabilities(logits, share):
         raise ExportError(
             f"{end.logits} has probabilities, and what made them is not a Softmax or Sigmoid that can be left out; name the "
             "tensor of logits by --output"
@@ -215,12 +230,12 @@ def _column(end: Ending, layer: LastLayer, classes: int) -> int | None:
     return 1 if np.allclose(rows[0], -rows[1], rtol=1e-4, atol=1e-6) else None
 
 
-def _are_probabilities(values: npt.NDArray[np.float32]) -> bool:
+def _are_probabilities(values: npt.NDArray[np.float32], share: float) -> bool:
     """Whether rows sum to one, or are the logarithms of what does."""
     if values.shape[1] < 2:
         return False
     with np.errstate(over="ignore"):
         sums, exponentials = values.sum(axis=1), np.exp(values.astype(np.float64)).sum(axis=1)
     if (values >= 0).all():
-        return bool(np.allclose(sums, 1, atol=1e-3))
-    return bool((values <= 0).all() and np.allclose(exponentials, 1, atol=1e-3))
+        return bool(np.allclose(sums, 1, atol=share))
+    return bool((values <= 0).all() and np.allclose(exponentials, 1, atol=share))

@@ -87,3 +87,42 @@ def torch_like(
     return w.model(
         {"input": (batch, *NCHW[1:])}, {"output" if ending else "logits": (batch, classes)}, opset=opset, **options
     )
+
+
+def scikit_like() -> onnx.ModelProto:
+    """As skl2onnx writes StandardScaler and LogisticRegression of rows of pixels, 16 x 16 x 3, with dictionaries out."""
+    rng, row = np.random.default_rng(0), SIDE * SIDE * 3
+    w = Writer()
+    ml = {"domain": "ai.onnx.ml"}
+    offset, scale = rng.uniform(0.4, 0.6, row), rng.uniform(2, 4, row)
+    w.op("Scaler", "X", "variable", offset=offset.tolist(), scale=scale.tolist(), **ml)
+    w.op(
+        *("LinearClassifier", "variable", "label probability_tensor"),
+        classlabels_strings=["cat", "dog", "ship"],
+        coefficients=rng.normal(0, 0.1, K * row).tolist(),
+        intercepts=[0.5, 0.0, -0.5],
+        multi_class=1,
+        post_transform="SOFTMAX",
+        **ml,
+    )
+    w.op("Normalizer", "probability_tensor", "probabilities", norm="L1", **ml)
+    w.op("ZipMap", "probabilities", "output_probability", classlabels_strings=["cat", "dog", "ship"], **ml)
+    model = w.model({"X": (None, row)}, {"label": (None,)}, output_dtype=TensorProto.STRING)
+    output = model.graph.output.add(name="output_probability")
+    output.type.sequence_type.elem_type.map_type.key_type = TensorProto.STRING
+    output.type.sequence_type.elem_type.map_type.value_type.tensor_type.elem_type = TensorProto.FLOAT
+    return model
+
+
+def tensorflow_like() -> onnx.ModelProto:
+    """As tf2onnx writes a Keras model: NHWC, names with colons and slashes, MatMul and Add."""
+    w = Writer()
+    w.op("Transpose", "input_1:0", "model/conv2d/Conv2D__6:0", perm=[0, 3, 1, 2])
+    w.op("Squeeze", w.features("model/conv2d/Conv2D__6:0") + " " + w.constant("axes", [2, 3], np.int64), "gap/Mean:0")
+    w.weights("fc.w", K, D, scale=2)
+    w.constant("model/dense/MatMul/ReadVariableOp:0", numpy_helper.to_array(w.constants[-1]).T.copy())
+    w.weights("fc.b", K)
+    w.op("MatMul", "gap/Mean:0 model/dense/MatMul/ReadVariableOp:0", "model/dense/MatMul:0")
+    w.op("Add", "model/dense/MatMul:0 fc.b", "model/dense/BiasAdd:0")
+    w.op("Softmax", "model/dense/BiasAdd:0", "dense")
+    return w.model({"input_1:0": ("unk__1", *NHWC[1:])}, {"dense": ("unk__2", K)}, opset=15)

@@ -17,7 +17,7 @@ from export.exceptions import ExportError
 from export.from_onnx.classifier import OnnxClassifier, from_onnx, open_file
 from export.last_layers import LastLayers
 from runtime.manifest import InputSpec
-from tests.export.from_onnx.graphs import NCHW, NHWC, SIDE, D, K, Writer, torch_like
+from tests.export.from_onnx.graphs import NCHW, NHWC, SIDE, D, K, Writer, tensorflow_like, torch_like
 
 LABELS = ("cat", "dog", "ship")
 SPEC = InputSpec(SIDE, SIDE, mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
@@ -195,25 +195,6 @@ def test_every_version_of_the_operators(opset: int, tmp_path: Path) -> None:
     check(model, classifier)
     (version,) = (item.version for item in classifier.graph().opset_import)
     assert version == max(opset, 18)
-
-
-def tensorflow_like() -> onnx.ModelProto:
-    """As tf2onnx writes a Keras model: NHWC, names with colons and slashes, MatMul and Add."""
-    w = Writer()
-    w.op("Transpose", "input_1:0", "model/conv2d/Conv2D__6:0", perm=[0, 3, 1, 2])
-    w.op(
-        "Squeeze",
-        w.features("model/conv2d/Conv2D__6:0") + " " + w.constant("axes", [2, 3], np.int64),
-        "model/gap/Mean:0",
-    )
-    weights = w.weights("fc.w", K, D, scale=2)
-    w.constant("model/dense/MatMul/ReadVariableOp:0", numpy_helper.to_array(w.constants[-1]).T.copy())
-    w.weights("fc.b", K)
-    del weights
-    w.op("MatMul", "model/gap/Mean:0 model/dense/MatMul/ReadVariableOp:0", "model/dense/MatMul:0")
-    w.op("Add", "model/dense/MatMul:0 fc.b", "model/dense/BiasAdd:0")
-    w.op("Softmax", "model/dense/BiasAdd:0", "dense")
-    return w.model({"input_1:0": ("unk__1", *NHWC[1:])}, {"dense": ("unk__2", K)}, opset=15)
 
 
 def cntk_like() -> onnx.ModelProto:

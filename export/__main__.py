@@ -7,7 +7,6 @@ import dataclasses
 import platform
 from collections.abc import Sequence
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import get_args
 
@@ -124,10 +123,10 @@ def _classifier(args: argparse.Namespace) -> Classifier:
     return from_factory(args.model, args.checkpoint, labels, spec, args.task)
 
 
-def _versions() -> dict[str, str]:
+def _versions(framework: str) -> dict[str, str]:
+    names = ("onnx", "onnxruntime", "numpy", "pillow", *(("torch", "onnxscript") if framework == "torch" else ()))
     own = {"oodgate": runtime.__version__, "python": platform.python_version()}
-    names = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy", "pillow")
-    return own | {name: version(name) for name in names if find_spec(name) or name == "pillow"}
+    return own | {name: version(name) for name in names}
 
 
 def _export(classifier: Classifier, args: argparse.Namespace, options: GateOptions, int8: Int8Options) -> Manifest:
@@ -145,7 +144,7 @@ def _export(classifier: Classifier, args: argparse.Namespace, options: GateOptio
     sealed = OnnxRuntimeCpu(seal(model, manifest))
     verification = verify(classifier, sealed, manifest, images)
     provenance = {
-        "versions": _versions(),
+        "versions": _versions(classifier.framework),
         "training": classifier.training,
         "verification": dataclasses.asdict(verification),
     }

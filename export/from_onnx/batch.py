@@ -61,8 +61,9 @@ def _settle(view: Network, once: Shapes, twice: Shapes) -> bool:
 
 def _asked(view: Network, node: onnx.NodeProto, shape: onnx.NodeProto, known: Shapes) -> Any:
     """Which sizes of a tensor a node picks; None where they are not known."""
-    constants = [view.constant(name) for name in node.input[1:]]
-    if shape.input[0] not in known or any(value is None for value in constants):
+    found_constants = [view.constant(name) for name in node.input[1:]]
+    constants = [value for value in found_constants if value is not None]
+    if shape.input[0] not in known or len(constants) < len(found_constants):
         return None
     found = attributes(shape)
     sizes = np.array(known[shape.input[0]][found.get("start", 0) : found.get("end")], np.int64)

@@ -239,6 +239,36 @@ EXPORTERS = {
 }
 
 
+def shuffled() -> onnx.ModelProto:
+    """Channels in halves, whose sizes the graph asks for, shuffled by two reshapes with a batch of 1 in them."""
+    w = Writer()
+    w.features("x")
+    w.op("Shape", "relu", "sizes")
+    w.op("Gather", "sizes " + w.constant("1", [1], np.int64), "channels", axis=0)
+    w.op("Div", "channels " + w.constant("2", [2], np.int64), "half")
+    w.constant("0", [0], np.int64)
+    w.op("Slice", "relu 0 half 1", "one")
+    w.op("Slice", "relu half channels 1", "two")
+    w.op("Concat", "two one", "halves", axis=1)
+    w.op("Reshape", "halves " + w.constant("s1", [1, 2, D // 2, 8, 8], np.int64), "parts")
+    w.op("Transpose", "parts", "turned", perm=[0, 2, 1, 3, 4])
+    w.op("Reshape", "turned " + w.constant("s2", [1, D, 8, 8], np.int64), "back")
+    w.op("Flatten", w.op("GlobalAveragePool", "back", "mean"), "flat")
+    w.fc("flat", "output")
+    return w.model({"x": NCHW}, {"output": (1, K)})
+
+
+def test_channels_that_are_shuffled(tmp_path: Path) -> None:
+    model = shuffled()
+    _, features = by_hand(model, normalised(images()))
+    order = np.r_[4:8, 0:4].reshape(2, 4).T.ravel()
+    expected = features[:, order]
+    logits = expected @ constants(model)["fc.w"].T + constants(model)["fc.b"]
+    found = outputs(read(model, tmp_path), images())
+    np.testing.assert_allclose(found[1], expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found[0], logits, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("name", EXPORTERS)
 def test_what_exporters_write(name: str, tmp_path: Path) -> None:
     model = EXPORTERS[name]

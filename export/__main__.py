@@ -46,12 +46,17 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=prog(__package__),
         description="Export a classifier as one ONNX file with preprocessing, out-of-distribution scores and the "
-        "accept/reject decision inside, calibrate its threshold, verify it against torch and write a bundle. SOURCE is "
+        "accept/reject decision inside, calibrate its threshold, verify it against the network and write a bundle. SOURCE is "
         "a directory or tar with one folder a class, WebDataset shards or an .npz; SOURCE@1/2 is half of it.",
         epilog="Example: %(prog)s --checkpoint runs/first/checkpoint.safetensors --calibration val.tar@1/2 "
         "--out bundles/first",
     )
-    parser.add_argument("--checkpoint", required=True, type=Path, help="of python -m train; or weights, with --model")
+    parser.add_argument(
+        "--checkpoint",
+        required=True,
+        type=Path,
+        help="of python -m train; an ONNX classifier; or weights, with --model",
+    )
     parser.add_argument("--out", required=True, type=Path, metavar="BUNDLE", help="directory to write")
     parser.add_argument("--name", help="what decisions call the model (default: the directory's name)")
 

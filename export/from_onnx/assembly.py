@@ -15,9 +15,11 @@ from export.from_onnx.last_layer import LastLayer, Source
 from export.from_onnx.network import Network, fold, lift_constants, rename
 from export.from_onnx.original import reason
 from export.from_onnx.pixels import IMAGES, Pixels
+from export.from_onnx.pixels import PREFIX as PIXELS
 from export.graph import LOGITS, OPSET, PENULTIMATE, PREFIX, Graph, prune
 
 _IR_VERSION = 10
+_PREFIXES = (PREFIX, PIXELS)
 _RESERVED = {IMAGES, LOGITS, PENULTIMATE, "scores", "accept", "threshold", "class_thresholds", "gate_column"}
 
 
@@ -149,12 +151,12 @@ def _own_names(model: onnx.ModelProto) -> dict[str, str]:
     """Give every node a name of its own, and tensors that are called as ours another one; returns those."""
     tensors = {name for node in model.graph.node for name in (*node.input, *node.output) if name}
     tensors |= {item.name for item in model.graph.input}
-    names = {name: f"network/{name}" for name in tensors if name in _RESERVED or name.startswith((PREFIX, "pixels/"))}
+    names = {name: f"network/{name}" for name in tensors if name in _RESERVED or name.startswith(_PREFIXES)}
     rename(model, names)
     taken = set[str]()
     for node in model.graph.node:
         wanted = node.name or node.output[0]
-        wanted = f"network/{wanted}" if wanted in _RESERVED or wanted.startswith((PREFIX, "pixels/")) else wanted
+        wanted = f"network/{wanted}" if wanted in _RESERVED or wanted.startswith(_PREFIXES) else wanted
         node.name = wanted if wanted not in taken else f"{wanted}/{len(taken)}"
         taken.add(node.name)
     return names

@@ -19,10 +19,11 @@ from export.from_onnx.assembly import Tensor
 from export.from_onnx.face import Face
 from export.from_onnx.network import Network
 from export.from_onnx.original import Original, run, session
-from export.from_onnx.pixels import IMAGES, Channels, Layout, Pixels
-from export.from_onnx.reading import ROUNDING, Reading, are_close
+from export.from_onnx.pixels import IMAGES, PREFIX, Channels, Layout, Pixels
+from export.from_onnx.reading import Reading, are_close
 from export.graph import LOGITS, OPSET, PENULTIMATE
 from export.last_layers import LastLayers
+from export.verification import ROUNDING
 from runtime.manifest import InputSpec, Task
 
 _NO_WEIGHTS = (TensorProto.INT64, TensorProto.INT32, TensorProto.STRING, TensorProto.BOOL)
@@ -67,7 +68,8 @@ class OnnxClassifier(Classifier):
 
     @property
     def parameters(self) -> int:
-        weights = (tensor for tensor in self.model.graph.initializer if tensor.data_type not in _NO_WEIGHTS)
+        constants = (tensor for tensor in self.model.graph.initializer if not tensor.name.startswith(PREFIX))
+        weights = (tensor for tensor in constants if tensor.data_type not in _NO_WEIGHTS)
         return sum(int(np.prod(tensor.dims)) for tensor in weights)
 
     def graph(self) -> onnx.ModelProto:

@@ -16,6 +16,7 @@ Layout = Literal["nchw", "nhwc"]
 Channels = Literal["rgb", "bgr", "grey"]
 
 IMAGES = "images"
+PREFIX = "pixels/"  # of the names of what is put in front
 # Pillow's L: (19595 R + 38470 G + 7471 B + 2^15) >> 16, whole numbers that float32 holds.
 _GREY, _HALF, _WHOLE = (19595.0, 38470.0, 7471.0), 2.0**15, 2.0**16
 
@@ -115,7 +116,7 @@ class _Builder:
         self.constants: list[onnx.TensorProto] = []
 
     def add(self, kind: str, x: str, constant: Any = None, **attributes: Any) -> str:
-        name, inputs = f"pixels/{kind}_{len(self.nodes)}", [x]
+        name, inputs = f"{PREFIX}{kind}_{len(self.nodes)}", [x]
         if constant is not None:
             inputs.append(f"{name}/constant")
             self.constants.append(numpy_helper.from_array(np.asarray(constant), inputs[1]))

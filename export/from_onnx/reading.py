@@ -18,12 +18,11 @@ from export.from_onnx.last_layer import LastLayer, Source
 from export.from_onnx.network import Network
 from export.from_onnx.original import Original
 from export.graph import prune
+from export.verification import ROUNDING
 from runtime.manifest import Precision
 
 Tensors = Mapping[str, npt.NDArray[Any]]
 
-# What two ways to compute the same may differ by, as a share of the largest value.
-ROUNDING: dict[Precision, float] = {"fp32": 1e-3, "fp16": 1e-2, "int8": 3e-2}
 _QUANTISED = {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "QGemm"}
 
 

@@ -153,6 +153,7 @@ def test_the_bundle_says_what_it_is(tmp_path: Path) -> None:
     manifest = Bundle.load(tmp_path / "bundle").manifest
     assert (manifest.model.arch, manifest.model.method, manifest.model.precision) == ("model.onnx", "unknown", "fp32")
     assert (manifest.input.height, manifest.input.width, manifest.model.features) == (SIDE, SIDE, 8)
+    assert manifest.model.parameters == 8 * 27 + 8 + 3 * 8 + 3
     assert manifest.provenance["versions"].keys() == {"oodgate", "python", "onnx", "onnxruntime", "numpy", "pillow"}
     assert "it ends with softmax; the logits are taken in front, from fc" in output
     assert "verified against ONNX Runtime on 99 images" in output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def read(path: Path) -> onnx.ModelProto:
     if not model.graph.node or not model.graph.output:
         raise ExportError(f"{path}: not an ONNX model: there is no graph with outputs in it")
     _load_weights(model, path)
-    for tensor in model.graph.initializer:
+    for tensor in _tensors(model.graph):
         _check_size(tensor, path)
     return model
 
@@ -100,14 +101,16 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
 
 
 def _check_size(tensor: onnx.TensorProto, path: Path) -> None:
-    """Raises ExportError for weights that are fewer than their shape says."""
-    if not tensor.raw_data or tensor.data_type not in _ITEM_BYTES:
+    """Raises ExportError for weights that are fewer or more than their shape says."""
+    if tensor.data_type not in _ITEM_BYTES:
         return
-    expected = int(np.prod([int(dim) for dim in tensor.dims], dtype=object)) * _ITEM_BYTES[tensor.data_type]
-    if expected != len(tensor.raw_data):
+    typed = (tensor.float_data, tensor.int32_data, tensor.int64_data, tensor.double_data, tensor.uint64_data)
+    found = len(tensor.raw_data) / _ITEM_BYTES[tensor.data_type] if tensor.raw_data else sum(map(len, typed))
+    expected = math.prod(tensor.dims)
+    if expected != found:
         raise ExportError(
-            f"{path}: damaged: the weights {tensor.name!r} of shape {list(tensor.dims)} should have {expected} bytes, "
-            f"found {len(tensor.raw_data)}"
+            f"{path}: damaged: the weights {tensor.name!r} of shape {list(tensor.dims)} should be {expected} numbers, "
+            f"found {found:g}"
         )
 
 

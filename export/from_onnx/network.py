@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -20,7 +21,8 @@ _STANDARD = ("", "ai.onnx")
 _KNOWN = (*_STANDARD, scikit.DOMAIN, "com.microsoft")
 # What is not computed beforehand though its inputs are constants: 8-bit weights stay so, chance stays chance.
 _KEPT = ("Quantize", "Random", "Bernoulli", "Multinomial", "If", "Loop", "Scan", "Sequence", "Optional")
-_MAX_FOLDED = 2**27  # elements
+_MAX_FOLDED, _MAX_GROWN = 2**27, 2**30  # elements
+_GROWING = {"ConstantOfShape": 0, "Expand": 1, "Tile": 1}  # which input says how large a result is
 _OPENED = {"QLinearSoftmax": "Softmax", "QLinearSigmoid": "Sigmoid"}
 
 
@@ -115,7 +117,9 @@ def fold(model: onnx.ModelProto) -> None:
         if not foldable or not all(not name or name in values for name in node.input):
             kept.append(node)
             continue
-        value = computed(node, {name: numpy_helper.to_array(values[name]) for name in node.input if name}, model)
+        inputs = {name: numpy_helper.to_array(values[name]) for name in node.input if name}
+        _check_growth(node, inputs)
+        value = computed(node, inputs, model)
         if value is None or value.size > _MAX_FOLDED:
             kept.append(node)
             continue
@@ -173,6 +177,14 @@ def computed(
     except Exception:  # whatever the evaluator can't do stays in the graph
         return None
     return np.asarray(value)
+
+
+def _check_growth(node: onnx.NodeProto, inputs: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Raises ExportError for a constant that is larger than any model."""
+    if node.op_type in _GROWING:
+        sizes = [int(size) for size in inputs[node.input[_GROWING[node.op_type]]].reshape(-1)]
+        if math.prod(sizes) > _MAX_GROWN:
+            raise ExportError(f"{node.name or node.output[0]} ({node.op_type}) asks for a constant of {sizes}")
 
 
 def _forget_overridable(graph: onnx.GraphProto) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from pathlib import Path
 from typing import get_args
 
@@ -78,7 +79,7 @@ def _labels(args: argparse.Namespace, opened: Opened, remarks: list[str]) -> tup
     if args.labels is None:
         if opened.labels:
             remarks.append(f"{len(opened.labels)} labels from {opened.labels_from}: {', '.join(opened.labels[:3])} ...")
-        return opened.labels
+        return _distinct(opened.labels, remarks)
     try:
         labels = tuple(Path(args.labels).read_text(encoding="utf-8-sig").splitlines())
     except (OSError, ValueError) as error:
@@ -86,6 +87,14 @@ def _labels(args: argparse.Namespace, opened: Opened, remarks: list[str]) -> tup
     if repeated := [label for i, label in enumerate(labels) if label in labels[:i]]:
         raise ExportError(f"labels must be distinct, found {repeated[0]!r} twice; tell the two apart")
     return labels
+
+
+def _distinct(labels: tuple[str, ...], remarks: list[str]) -> tuple[str, ...]:
+    """The same, with their index where several classes share a name, as two of ImageNet's cranes do."""
+    shared = [label for label, count in Counter(labels).items() if count > 1]
+    if shared:
+        remarks.append(f"labels that several classes share got their index: {', '.join(shared[:3])}")
+    return tuple(f"{label} ({i})" if label in shared else label for i, label in enumerate(labels))
 
 
 def _size(args: argparse.Namespace, opened: Opened) -> tuple[int, int] | None:

@@ -572,6 +572,17 @@ def test_an_input_that_is_none_for_images(
         read(w.model(inputs, {"output": (1, K)}, dtype=dtype), tmp_path)
 
 
+def test_a_constant_larger_than_any_model(tmp_path: Path) -> None:
+    w = Writer()
+    w.op("ConstantOfShape", w.constant("shape", [200_000, 200_000], np.int64), "huge")
+    w.op("ReduceMean", "huge", "mean")
+    w.op("Add", "x mean", "y")
+    w.op("Flatten", w.features("y"), "flat")
+    w.fc("flat", "output")
+    with pytest.raises(ExportError, match=r"huge \(ConstantOfShape\) asks for a constant of \[200000, 200000\]"):
+        read(w.model({"x": NCHW}, {"output": (1, K)}), tmp_path)
+
+
 def test_operators_of_others(tmp_path: Path) -> None:
     w = Writer()
     w.op("Flatten", w.features("x"), "flat")

@@ -70,7 +70,15 @@ def test_weights_that_are_fewer_than_their_shape_says(file: Path) -> None:
     model = onnx.load(file)
     model.graph.initializer[0].dims[0] = 10**6
     file.write_bytes(model.SerializeToString())
-    with pytest.raises(ExportError, match=r"damaged: the weights 'conv.w' of shape \[1000000, 3, 3, 3\] should have"):
+    with pytest.raises(ExportError, match=r"damaged: the weights 'conv.w' of shape \[1000000, 3, 3, 3\] should be"):
+        read(file)
+
+
+def test_weights_that_are_not_there(file: Path) -> None:
+    model = onnx.load(file)
+    model.graph.initializer[0].ClearField("raw_data")
+    file.write_bytes(model.SerializeToString())
+    with pytest.raises(ExportError, match=r"'conv.w' of shape \[8, 3, 3, 3\] should be 216 numbers, found 0"):
         read(file)
 
 

@@ -202,6 +202,13 @@ def test_labels_and_range_of_the_file_itself(tmp_path: Path) -> None:
     assert "Ultralytics' classifiers take pixels / 255" in output
 
 
+def test_labels_of_the_file_that_are_shared(tmp_path: Path) -> None:
+    model = torch_like(metadata={"names": "['crane', 'dog', 'crane']"})
+    output = call(main, *options(tmp_path, model, labels=None, calibration=None, alpha=None))
+    assert Bundle.load(tmp_path / "bundle").manifest.labels == ("crane (0)", "dog", "crane (2)")
+    assert "labels that several classes share got their index: crane" in output
+
+
 def test_the_order_of_channels_of_the_file_itself(tmp_path: Path) -> None:
     metadata = {"Image.BitmapPixelFormat": "Bgr8", "Image.NominalPixelRange": "NominalRange_0_255"}
     model = torch_like(metadata=metadata)

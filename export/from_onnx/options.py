@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from pathlib import Path
 from typing import get_args
 
+from export.arguments import side_or_size
 from export.exceptions import ExportError
 from export.from_onnx import face
 from export.from_onnx.classifier import OnnxClassifier, Opened, from_onnx, open_file
 from export.from_onnx.pixels import Channels, Layout
-from runtime.manifest import InputSpec
+from runtime.exceptions import OodgateError
+from runtime.manifest import InputSpec, Resize
+from train.data.labels.class_names import read_class_names
 
 Triple = tuple[float, float, float]
 
 _USUAL = {
     "--labels": "--labels FILE, a class name a line, in the order of its output",
     "--size": "--size 224",
+    "--resize-to": "--resize-to 256, the short side before the centre of 224 is cut, or the input's own HxW to stretch to it",
     "--mean and --std": "--mean 0.485 0.456 0.406 --std 0.229 0.224 0.225, ImageNet's; 0 0 0 and 1 1 1 for pixels from 0 to "
     "1; 0.5 0.5 0.5 and 0.5 0.5 0.5 from -1 to 1; 0 0 0 and 0.00392157 0.00392157 0.00392157 from 0 to 255",
 }
@@ -45,9 +48,10 @@ def classifier_of(args: argparse.Namespace) -> OnnxClassifier:
         labels = _labels(args, opened, remarks)
         size = _size(args, opened)
         statistics = _statistics(args, opened, remarks)
-        missing = {"--labels": labels, "--size": size, "--mean and --std": statistics}
+        resizing = _resizing(args, opened, size, remarks)
+        missing = {"--labels": labels, "--size": size, "--mean and --std": statistics, "--resize-to": resizing}
         absent = [option for option, value in missing.items() if not value]
-        if absent or not size or not statistics:
+        if absent or not size or not statistics or not resizing:
             raise ExportError(
                 f"it needs {', '.join(absent)} too: nothing in the file says it. Usual are "
                 + "; ".join(_USUAL[option] for option in absent)
@@ -55,13 +59,13 @@ def classifier_of(args: argparse.Namespace) -> OnnxClassifier:
         spec = InputSpec(
             *size,
             *statistics,
-            resize=args.resize,
-            crop_fraction=args.crop_fraction,
+            resize=resizing[0],
+            resize_to=resizing[1],
             interpolation=args.interpolation,
             colour=args.colour,
         )
         channels = _channels(args, opened, remarks)
-    except (ExportError, ValueError) as error:
+    except (OodgateError, ValueError) as error:
         raise ExportError(f"{args.checkpoint}: {error}") from error
     return from_onnx(
         opened,
@@ -80,10 +84,7 @@ def _labels(args: argparse.Namespace, opened: Opened, remarks: list[str]) -> tup
         if opened.labels:
             remarks.append(f"{len(opened.labels)} labels from {opened.labels_from}: {', '.join(opened.labels[:3])} ...")
         return _distinct(opened.labels, remarks)
-    try:
-        labels = tuple(Path(args.labels).read_text(encoding="utf-8-sig").splitlines())
-    except (OSError, ValueError) as error:
-        raise ExportError(f"--labels {args.labels}: {error}") from error
+    labels = read_class_names(args.labels)
     if repeated := [label for i, label in enumerate(labels) if label in labels[:i]]:
         raise ExportError(f"labels must be distinct, found {repeated[0]!r} twice; tell the two apart")
     return labels
@@ -131,6 +132,19 @@ def _statistics(args: argparse.Namespace, opened: Opened, remarks: list[str]) ->
     mean, std, why = found
     remarks.append(f"{why}: pixels are given to it {_RANGES[mean, std]} (--mean and --std say otherwise)")
     return (mean, mean, mean), (std, std, std)
+
+
+def _resizing(
+    args: argparse.Namespace, opened: Opened, size: tuple[int, int] | None, remarks: list[str]
+) -> tuple[Resize, int | tuple[int, int] | None] | None:
+    """How an image is brought to the input's size, and to what first; None where nothing says it."""
+    if args.resize or args.resize_to:
+        to = side_or_size(args.resize_to) if args.resize_to else None
+        return args.resize or ("squash" if isinstance(to, tuple) else "shortest"), to
+    if size and face.is_ultralytics(opened.model):
+        remarks.append(f"Ultralytics' classifiers see the centre of an image whose short side is {min(size)}")
+        return "shortest", min(size)
+    return None
 
 
 def _channels(args: argparse.Namespace, opened: Opened, remarks: list[str]) -> Channels:

@@ -67,7 +67,22 @@ def test_export_of_an_onnx_file(images: Path, tmp_path: Path) -> None:
     (tmp_path / "labels.txt").write_text("\n".join(LABELS))
     output = run(
         *("__main__", "--checkpoint", tmp_path / "model.onnx", "--labels", tmp_path / "labels.txt"),
-        *("--mean", 0.5, 0.4, 0.3, "--std", 0.2, 0.25, 0.3, "--calibration", images, "--out", tmp_path / "bundle"),
+        *(
+            "--mean",
+            0.5,
+            0.4,
+            0.3,
+            "--std",
+            0.2,
+            0.25,
+            0.3,
+            "--resize-to",
+            16,
+            "--calibration",
+            images,
+            "--out",
+            tmp_path / "bundle",
+        ),
     )
     assert "verified against ONNX Runtime on " in output
     manifest = Gate.load(tmp_path / "bundle", threads=1).manifest

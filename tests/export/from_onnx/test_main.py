@@ -82,6 +82,7 @@ def options(path: Path, model: onnx.ModelProto, **changes: Any) -> list[str]:
         "labels": labels,
         "mean": SPEC.mean,
         "std": SPEC.std,
+        "resize_to": SIDE,
         "calibration": images,
         "alpha": 0.1,
         "out": path / "bundle",
@@ -185,8 +186,13 @@ def test_everything_missing_is_said_at_once(tmp_path: Path, capsys: pytest.Captu
     w.op("Flatten", w.features("x"), "flat")
     w.fc("flat", "output")
     model = w.model({"x": ("N", 3, "h", "w")}, {"output": ("N", K)})
-    message = failure(capsys, main, *options(tmp_path, model, labels=None, mean=None, std=None))
-    for wanted in ("--labels FILE", "--size 224", "--mean 0.485 0.456 0.406 --std 0.229 0.224 0.225"):
+    message = failure(capsys, main, *options(tmp_path, model, labels=None, mean=None, std=None, resize_to=None))
+    for wanted in (
+        "--labels FILE",
+        "--size 224",
+        "--mean 0.485 0.456 0.406 --std 0.229 0.224 0.225",
+        "--resize-to 256",
+    ):
         assert wanted in message
     assert not (tmp_path / "bundle").exists()
 
@@ -194,10 +200,11 @@ def test_everything_missing_is_said_at_once(tmp_path: Path, capsys: pytest.Captu
 def test_labels_and_range_of_the_file_itself(tmp_path: Path) -> None:
     metadata = {"author": "Ultralytics", "task": "classify", "names": "{0: 'cat', 1: 'dog', 2: 'ship'}"}
     model = torch_like(metadata=metadata)
-    output = call(main, *options(tmp_path, model, labels=None, mean=None, std=None))
+    output = call(main, *options(tmp_path, model, labels=None, mean=None, std=None, resize_to=None))
     manifest = Bundle.load(tmp_path / "bundle").manifest
     assert manifest.labels == LABELS
     assert (manifest.input.mean, manifest.input.std) == ((0, 0, 0), (1, 1, 1))
+    assert (manifest.input.resize, manifest.input.resize_to) == ("shortest", SIDE)
     assert "3 labels from names: cat, dog, ship" in output
     assert "Ultralytics' classifiers take pixels / 255" in output
 

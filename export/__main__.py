@@ -24,7 +24,8 @@ from export.convert.options import add_precision_options, int8_options
 from export.detectors.base import BASE
 from export.evaluate.bundles import evaluate_sources
 from export.exceptions import ExportError
-from export.from_torch.classifier import from_checkpoint, from_factory
+from export.from_onnx.file import is_onnx
+from export.from_onnx.options import add_onnx_options, classifier_of
 from export.head import seal
 from export.report.card import documents, precision_text
 from export.report.evaluation import summary, table
@@ -46,12 +47,17 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=prog(__package__),
         description="Export a classifier as one ONNX file with preprocessing, out-of-distribution scores and the "
-        "accept/reject decision inside, calibrate its threshold, verify it against torch and write a bundle. A "
+        "accept/reject decision inside, calibrate its threshold, verify it against the network and write a bundle. A "
         "SOURCE of images, with labels or without, is a folder, an archive or a table of any kind named below.",
         epilog="Example: %(prog)s --checkpoint runs/first/checkpoint.safetensors --calibration val.tar@1/2 "
         "--out bundles/first",
     )
-    parser.add_argument("--checkpoint", required=True, type=Path, help="of python -m train; or weights, with --model")
+    parser.add_argument(
+        "--checkpoint",
+        required=True,
+        type=Path,
+        help="of python -m train; an ONNX classifier; or weights, with --model",
+    )
     parser.add_argument("--out", required=True, type=Path, metavar="BUNDLE", help="directory to write")
     parser.add_argument("--name", help="what decisions call the model (default: the directory's name)")
 
@@ -99,10 +105,15 @@ def _parser() -> argparse.ArgumentParser:
         help="of images with an ICC profile: converted to sRGB, or the numbers as they are; default: %(default)s",
     )
     foreign.add_argument("--task", choices=get_args(Task), default="multiclass", help="default: %(default)s")
+    add_onnx_options(parser)
     return parser
 
 
 def _classifier(args: argparse.Namespace) -> Classifier:
+    if not args.model and is_onnx(args.checkpoint):
+        return classifier_of(args)
+    from export.from_torch.classifier import from_checkpoint, from_factory  # so that an ONNX file needs no torch
+
     if not args.model:
         for option in ("labels", "size", "mean", "std"):
             if getattr(args, option) is not None:
@@ -132,13 +143,16 @@ def _classifier(args: argparse.Namespace) -> Classifier:
     return from_factory(args.model, args.checkpoint, labels, spec, args.task)
 
 
-def _versions() -> dict[str, str]:
-    packages = {name: version(name) for name in ("torch", "onnx", "onnxscript", "onnxruntime", "numpy", "pillow")}
-    return {"oodgate": runtime.__version__, "python": platform.python_version(), **packages}
+def _versions(framework: str) -> dict[str, str]:
+    names = ("onnx", "onnxruntime", "numpy", "pillow", *(("torch", "onnxscript") if framework == "torch" else ()))
+    own = {"oodgate": runtime.__version__, "python": platform.python_version()}
+    return own | {name: version(name) for name in names}
 
 
 def _export(classifier: Classifier, args: argparse.Namespace, options: GateOptions, int8: Int8Options) -> Manifest:
     """Assemble, calibrate, verify, write."""
+    for remark in classifier.remarks:
+        print(remark)
     name = args.name or args.out.resolve().name
     temperature = options.temperature if isinstance(options.temperature, float) else 1.0
     model, manifest = assemble(classifier, name, {"energy": {"temperature": temperature}})
@@ -150,7 +164,7 @@ def _export(classifier: Classifier, args: argparse.Namespace, options: GateOptio
     sealed = OnnxRuntimeCpu(seal(model, manifest))
     verification = verify(classifier, sealed, manifest, images)
     provenance = {
-        "versions": _versions(),
+        "versions": _versions(classifier.framework),
         "training": classifier.training,
         "verification": dataclasses.asdict(verification),
     }

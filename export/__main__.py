@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 import runtime
-from export.arguments import add_leakage_option, parse_ood, print_remarks
+from export.arguments import add_leakage_option, parse_ood, print_remarks, side_or_size
 from export.calibrate.gating import fit_gate
 from export.calibrate.options import AUTO, GateOptions, add_gate_options
 from export.classifier import Classifier, assemble
@@ -24,7 +24,8 @@ from export.convert.options import add_precision_options, int8_options
 from export.detectors.base import BASE
 from export.evaluate.bundles import evaluate_sources
 from export.exceptions import ExportError
-from export.from_torch.classifier import from_checkpoint, from_factory
+from export.from_onnx.file import is_onnx
+from export.from_onnx.options import add_onnx_options, classifier_of
 from export.head import seal
 from export.report.card import documents, precision_text
 from export.report.evaluation import summary, table
@@ -46,12 +47,17 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=prog(__package__),
         description="Export a classifier as one ONNX file with preprocessing, out-of-distribution scores and the "
-        "accept/reject decision inside, calibrate its threshold, verify it against torch and write a bundle. A "
+        "accept/reject decision inside, calibrate its threshold, verify it against the network and write a bundle. A "
         "SOURCE of images, with labels or without, is a folder, an archive or a table of any kind named below.",
         epilog="Example: %(prog)s --checkpoint runs/first/checkpoint.safetensors --calibration val.tar@1/2 "
         "--out bundles/first",
     )
-    parser.add_argument("--checkpoint", required=True, type=Path, help="of python -m train; or weights, with --model")
+    parser.add_argument(
+        "--checkpoint",
+        required=True,
+        type=Path,
+        help="of python -m train; an ONNX classifier; or weights, with --model",
+    )
     parser.add_argument("--out", required=True, type=Path, metavar="BUNDLE", help="directory to write")
     parser.add_argument("--name", help="what decisions call the model (default: the directory's name)")
 
@@ -79,8 +85,16 @@ def _parser() -> argparse.ArgumentParser:
     foreign.add_argument("--size", metavar="SIDE|HxW", help="the input's size in pixels")
     foreign.add_argument("--mean", type=float, nargs=3, metavar=("R", "G", "B"), help="of pixels in [0, 1]")
     foreign.add_argument("--std", type=float, nargs=3, metavar=("R", "G", "B"))
-    foreign.add_argument("--resize", choices=get_args(Resize), default="center", help="default: %(default)s")
-    foreign.add_argument("--crop-fraction", type=float, default=1.0, help="224 / 256 = 0.875 for ImageNet's habit")
+    foreign.add_argument(
+        "--resize-to",
+        metavar="SIDE|HxW",
+        help="before the centre is cut: 256 for ImageNet's habit, 235 = floor(224 / 0.95) for timm's crop_pct of 0.95",
+    )
+    foreign.add_argument(
+        "--resize",
+        choices=get_args(Resize),
+        help="default: shortest for a --resize-to of one side, squash for HxW",
+    )
     foreign.add_argument(
         "--interpolation", choices=get_args(Interpolation), default="bilinear", help="default: %(default)s"
     )
@@ -91,28 +105,36 @@ def _parser() -> argparse.ArgumentParser:
         help="of images with an ICC profile: converted to sRGB, or the numbers as they are; default: %(default)s",
     )
     foreign.add_argument("--task", choices=get_args(Task), default="multiclass", help="default: %(default)s")
+    add_onnx_options(parser)
     return parser
 
 
 def _classifier(args: argparse.Namespace) -> Classifier:
+    if not args.model and is_onnx(args.checkpoint):
+        return classifier_of(args)
+    from export.from_torch.classifier import from_checkpoint, from_factory  # so that an ONNX file needs no torch
+
     if not args.model:
         for option in ("labels", "size", "mean", "std"):
             if getattr(args, option) is not None:
                 raise ExportError(f"--{option} goes with --model; a checkpoint of ours says it itself")
         return from_checkpoint(args.checkpoint)
     missing = [option for option in ("labels", "size", "mean", "std") if getattr(args, option) is None]
+    if not (args.resize or args.resize_to):
+        missing.append("resize-to")
     if missing:
         raise ExportError(f"--model needs --{missing[0]} too: nothing else says how the model was trained")
     try:
         labels = read_class_names(args.labels)
         height, _, width = args.size.partition("x")
+        resize_to = side_or_size(args.resize_to) if args.resize_to else None
         spec = InputSpec(
             height=int(height),
             width=int(width or height),
             mean=tuple(args.mean),
             std=tuple(args.std),
-            resize=args.resize,
-            crop_fraction=args.crop_fraction,
+            resize=args.resize or ("squash" if isinstance(resize_to, tuple) else "shortest"),
+            resize_to=resize_to,
             interpolation=args.interpolation,
             colour=args.colour,
         )
@@ -121,13 +143,16 @@ def _classifier(args: argparse.Namespace) -> Classifier:
     return from_factory(args.model, args.checkpoint, labels, spec, args.task)
 
 
-def _versions() -> dict[str, str]:
-    packages = {name: version(name) for name in ("torch", "onnx", "onnxscript", "onnxruntime", "numpy", "pillow")}
-    return {"oodgate": runtime.__version__, "python": platform.python_version(), **packages}
+def _versions(framework: str) -> dict[str, str]:
+    names = ("onnx", "onnxruntime", "numpy", "pillow", *(("torch", "onnxscript") if framework == "torch" else ()))
+    own = {"oodgate": runtime.__version__, "python": platform.python_version()}
+    return own | {name: version(name) for name in names}
 
 
 def _export(classifier: Classifier, args: argparse.Namespace, options: GateOptions, int8: Int8Options) -> Manifest:
     """Assemble, calibrate, verify, write."""
+    for remark in classifier.remarks:
+        print(remark)
     name = args.name or args.out.resolve().name
     temperature = options.temperature if isinstance(options.temperature, float) else 1.0
     model, manifest = assemble(classifier, name, {"energy": {"temperature": temperature}})
@@ -139,7 +164,7 @@ def _export(classifier: Classifier, args: argparse.Namespace, options: GateOptio
     sealed = OnnxRuntimeCpu(seal(model, manifest))
     verification = verify(classifier, sealed, manifest, images)
     provenance = {
-        "versions": _versions(),
+        "versions": _versions(classifier.framework),
         "training": classifier.training,
         "verification": dataclasses.asdict(verification),
     }
@@ -172,22 +197,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if ood and not args.calibration:
         raise ExportError("--ood needs --calibration: without a threshold there is no gate to evaluate")
     int8 = int8_options(args, tensorrt=args.tensorrt is not None)
-    options = GateOptions(
-        args.score,
-        args.alpha,
-        args.temperature,
-        args.merge,
-        args.class_conditional,
-        tuple(args.aux),
-        Reading.of(args),
-        args.allow_leakage,
-    )
+    options = GateOptions.of_arguments(args)
     options.check(tuple(BASE))
     engine = build_options(args)
     if engine:
         check_buildable(engine)
     for source in filter(None, (args.id, *ood.values())):
         check(source)
+    if options.promises_labels and not args.calibration:
+        raise ExportError("--max-error and --prediction-sets need --calibration: labelled images test them")
     if options.chooses and not args.calibration:
         raise ExportError(f"{AUTO} needs --calibration: it chooses by in-distribution images")
     manifest = _export(_classifier(args), args, options, int8)

@@ -15,17 +15,19 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 
 from export import conformal, head, leakage
-from export.calibrate import choice, confidence
+from export.calibrate import choice, confidence, labelled
 from export.calibrate.calibration import calibrate
 from export.calibrate.options import GateOptions
 from export.detectors import columns, merged
 from export.detectors.base import Energy
+from export.detectors.confidence import CONFIDENCE
 from export.exceptions import ExportError
 from export.inference import collect
 from runtime.engines.interface import Outputs
@@ -81,6 +83,7 @@ def fit_gate(
     for needed in (source, *options.aux):
         check(needed)
     images = read(source, manifest.input, reading=options.reading, labels=manifest.labels)
+    labels = labelled.true_labels(manifest, images, source) if options.promises_labels else None
     found = leakage.Fingerprints.of(images.images)
     leaking = _leaking(manifest, source, found, options.allow_leakage)
     manifest = leakage.record(manifest, "calibration", source, found)
@@ -88,22 +91,30 @@ def fit_gate(
     rest = np.arange(len(images))
     if options.merges or options.chooses:
         held, rest = split(len(images))
-        conformal.rank(len(rest), options.alpha)  # refuses too few before the work of choosing
+        conformal.rank(len(rest), options.alpha, options.pac)  # refuses too few before the work of choosing
         if options.chooses:
             manifest, chosen = _choose(model, manifest, images.images, held, options, threads)
             score = choice.best_score(chosen) if options.chooses_score else score
         if options.merges:
             manifest = _with_merged(model, manifest, SelectedImages(images.images, held), options, threads)
     rest = _unseen(manifest, images.images, rest)
+    if labels is not None:
+        rest, test = labelled.halves(rest)
     calibrating = SelectedImages(images.images, rest)
     outputs = _run(model, calibrating, threads, "calibrate")
     classes = outputs.logits.argmax(axis=1) if options.class_conditional else None
-    manifest = calibrate(manifest, outputs.scores, score, options.alpha, classes=classes, choice=chosen)
-    fitted, warning = _confidence(manifest, outputs, images, rest, source)
-    warned = "; ".join([*leaking, *filter(None, [warning])])
-    return Gated(
-        dataclasses.replace(manifest, confidence=fitted), calibrating, warned or None, _note(manifest, outputs)
+    manifest = calibrate(
+        manifest, outputs.scores, score, options.alpha, pac=options.pac, classes=classes, choice=chosen
     )
+    fitted, warning = _confidence(manifest, outputs, images, rest, source)
+    manifest = dataclasses.replace(manifest, confidence=fitted)
+    if labels is not None:
+        tuning = labelled.Labelled(outputs, labels[rest])
+        run = partial(_run, threads=threads, title="labels")
+        testing = SelectedImages(images.images, test), labels[test]
+        manifest = labelled.with_promises(model, manifest, options, tuning, testing, run)
+    warned = "; ".join([*leaking, *filter(None, [warning])])
+    return Gated(manifest, calibrating, warned or None, _note(manifest, outputs))
 
 
 def split(n: int, seed: int = 0) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -114,13 +125,14 @@ def split(n: int, seed: int = 0) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.
 
 
 def without_gate(model: onnx.ModelProto, manifest: Manifest) -> Manifest:
-    """The manifest without calibration; merged scores, which are part of it, leave the graph too, in place."""
-    kept = tuple(name for name in manifest.scores if name not in manifest.merged)
-    if manifest.merged:
+    """The manifest without calibration; merged scores and the confidence are part of it and leave the graph too, in place."""
+    kept = tuple(name for name in manifest.scores if name not in manifest.merged and name != CONFIDENCE)
+    if kept != manifest.scores:
         columns.attach(model, {}, manifest.scores, kept)
     return dataclasses.replace(
         manifest,
         scores=kept,
+        score_parameters={name: own for name, own in manifest.score_parameters.items() if name != CONFIDENCE},
         merged={},
         gate=None,
         confidence=None,

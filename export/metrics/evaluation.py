@@ -20,7 +20,7 @@ from export.metrics.observation import Observed, gate_of
 from export.metrics.selective import RiskCoverage, risk_coverage
 from export.metrics.shift import Shifted, full_spectrum, shifted
 from runtime.bundle import MODEL
-from runtime.manifest import GateSpec, Manifest
+from runtime.manifest import ErrorBound, GateSpec, Manifest
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,15 @@ class InDistribution:
         source, images: which, and how many.
         accuracy, accuracy_interval: share of all images classified right; None for multi-label models.
         accuracy_accepted, accuracy_accepted_interval: the same among accepted images.
-        acceptance, acceptance_interval: share accepted at the stored threshold.
+        acceptance, acceptance_interval: share accepted at the stored thresholds.
         acceptance_expected: central interval of that share for a threshold calibrated as the manifest says and as many
             images exchangeable with the calibration images: beta-binomial, for both sets are finite. None where every
-            predicted class has a threshold of its own.
+            predicted class has a threshold of its own, or a second threshold bounds the error of accepted images.
         risk_coverage: the order of answering by ``confidence`` (largest softmax probability) and by the gate's
             ``score``; empty for multi-label models.
         mean_average_precision: of multi-hot labels; None for multi-class models.
+        uncertain: share that the gate takes for known and that is rejected as uncertain; None where nothing bounds the error
+            of accepted images.
     """
 
     source: str
@@ -51,6 +53,7 @@ class InDistribution:
     acceptance_expected: Interval | None
     risk_coverage: dict[str, RiskCoverage]
     mean_average_precision: MeanAveragePrecision | None
+    uncertain: float | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ class Evaluation:
     Attributes:
         model, sha256, score, threshold, alpha: of the bundle.
         id, ood: what happens to known images, and to those of each OOD set.
+        max_error: its bound on the error of accepted images, if any.
         shifted: what happens to known images that are shifted, by set.
         full_spectrum: detection by OOD set and score where the shifted images count as known; empty without them.
         leaderboard: the figures of a protocol, if one was followed.
@@ -91,6 +95,7 @@ class Evaluation:
     alpha: float
     id: InDistribution
     ood: dict[str, OutOfDistribution]
+    max_error: ErrorBound | None = None
     shifted: dict[str, Shifted] = field(default_factory=dict)
     full_spectrum: dict[str, dict[str, Detection]] = field(default_factory=dict)
     leaderboard: Leaderboard | None = None
@@ -121,6 +126,7 @@ def evaluate(
         alpha=gate.alpha,
         id=in_distribution,
         ood={name: _out_of_distribution(manifest, known, images) for name, images in unknown.items()},
+        max_error=gate.max_error,
         shifted={name: shifted(images, in_distribution.accuracy) for name, images in moved.items()},
         full_spectrum=full_spectrum(manifest.scores, known, list(moved.values()), unknown),
     )
@@ -150,9 +156,10 @@ def _in_distribution(manifest: Manifest, gate: GateSpec, known: Observed) -> InD
         accuracy_accepted_interval=accuracy_accepted and share(*accuracy_accepted),
         acceptance=accepted / total,
         acceptance_interval=share(accepted, total),
-        acceptance_expected=None if gate.class_conditional else _expected_acceptance(gate, total),
+        acceptance_expected=None if gate.class_conditional or gate.max_error else _expected_acceptance(gate, total),
         risk_coverage=curves,
         mean_average_precision=precision,
+        uncertain=None if known.known is None else int((known.known & ~known.accept).sum()) / total,
     )
 
 
@@ -173,6 +180,6 @@ def _out_of_distribution(manifest: Manifest, known: Observed, unknown: Observed)
 def _expected_acceptance(gate: GateSpec, images: int) -> Interval:
     """Central 95 % of BetaBinomial(images, n + 1 - k, k) / images, k being the threshold's rank among n."""
     n = gate.n_calibration
-    k = conformal.rank(n, gate.alpha)
+    k = conformal.rank(n, gate.alpha, gate.confidence)
     low, high = betabinom.ppf([0.025, 0.975], images, n + 1 - k, k)
     return float(low) / images, float(high) / images

@@ -26,13 +26,14 @@ class Observed:
     Attributes:
         source: where they come from, without its directories.
         scores: float32 (N, S); one that is not finite, and so rejects, is below every finite score.
-        accept: bool (N,), at the threshold in the file.
+        accept: bool (N,), at the thresholds in the file.
         predicted: int64 (N,), the class of the largest logit.
         confidence: float64 (N,), the largest softmax probability at the calibrated temperature; 0 where it is not finite.
         hashes: uint64 (N,), of the pixels (:func:`train.data.sketches.hashes`).
         labels: the ID set's: int64 (N,), or bool (N, K) where an image has several or none.
         logits: float32 (N, K), kept where average precision needs them, and on request.
         looks: uint32 (N,), of what the images look like (:func:`train.data.sketches.looks`).
+        known: bool (N,), what the gate lets pass, where a second threshold bounds the error of accepted images.
     """
 
     source: str
@@ -44,6 +45,7 @@ class Observed:
     labels: Labels | None = None
     logits: npt.NDArray[np.float32] | None = None
     looks: npt.NDArray[np.uint32] | None = None
+    known: npt.NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.accept)
@@ -108,6 +110,8 @@ def _observe(
             "hashes": (hashed := hashes(batch)),
             "looks": looks(batch, hashed),
         }
+        if rule.selects is not None:
+            kept["known"] = rule.known(outputs.logits, outputs.scores)
         if logits or (labels is not None and labels.ndim == 2):
             kept["logits"] = outputs.logits
         for name, part in kept.items():

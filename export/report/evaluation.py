@@ -8,6 +8,7 @@ from export.metrics.evaluation import Evaluation
 from export.report.leaderboard import leaderboard_lines, leaderboard_sections, sets_table
 from export.report.shift import full_spectrum_table, shifted_lines, shifted_sections, shifted_table
 from export.report.table import layout, percent
+from runtime.manifest import promise
 
 _COLUMNS = (
     ("AUROC", "auroc"),
@@ -62,6 +63,8 @@ def summary(evaluation: Evaluation) -> str:
     """The figures at the stored threshold and those of the classifier, a line each."""
     known = evaluation.id
     accepted = f"{percent(known.acceptance, known.acceptance_interval)} % accepted"
+    if known.uncertain is not None:
+        accepted += f", {100 * known.uncertain:.2f} % rejected as uncertain"
     if known.acceptance_expected:
         low, high = (100 * bound for bound in known.acceptance_expected)
         accepted += f" (its calibration promises {low:.2f} to {high:.2f})"
@@ -74,6 +77,13 @@ def summary(evaluation: Evaluation) -> str:
     if known.accuracy_accepted is not None and known.accuracy_accepted_interval:
         accepted = percent(known.accuracy_accepted, known.accuracy_accepted_interval)
         lines.append(f"ID accuracy of accepted images: {accepted} %")
+        if bound := evaluation.max_error:
+            low, high = known.accuracy_accepted_interval
+            error = percent(1 - known.accuracy_accepted, (1 - high, 1 - low))
+            lines.append(
+                f"ID error of accepted images: {error} %, at a coverage of {100 * known.acceptance:.2f} % (promised: at most "
+                f"{promise.percent(bound.rate)} with {promise.percent(bound.confidence)} confidence)"
+            )
     for name, curve in known.risk_coverage.items():
         order = f"the gate's {evaluation.score}" if name == "score" else "confidence (largest softmax probability)"
         lines.append(f"AURC by {order}: {percent(curve.aurc, curve.aurc_interval)} %")

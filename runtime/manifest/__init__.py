@@ -13,19 +13,16 @@ from runtime.manifest.gate import (
     Parity,
     PValueCurve,
 )
+from runtime.manifest.input import Colour, Corner, InputSpec, Interpolation, Resize
 from runtime.manifest.manifest import (
     SCHEMA_VERSION,
-    Colour,
     DataSpec,
     EngineSpec,
     FileEntry,
-    InputSpec,
-    Interpolation,
     Manifest,
     ModelSpec,
     NativeRuntime,
     Precision,
-    Resize,
     Task,
 )
 
@@ -36,6 +33,7 @@ __all__ = [
     "ClassPoint",
     "Colour",
     "Confidence",
+    "Corner",
     "DataSpec",
     "EngineSpec",
     "FileEntry",

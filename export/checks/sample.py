@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -9,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.manifest import InputSpec
-from train.data import ImageSet, Labels, LazyImages, load
+from train.data import ImageSet, Labels, LazyImages, Reading, load
 from train.exceptions import DataError
 
 SIZE = 200
+_DEFAULT = Reading()
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class Sample:
     """Up to 200 random images of a source, always the same, to be had at any input size and by any rule of resizing.
 
     Attributes:
-        source: which.
+        source, reading: which, and what the user says of it.
         positions: int64 (n,), ascending, of the images in it; those that can't be read are left out.
         images: uint8 [n, H, W, 3], as the classifier to export sees them.
         labels: of its labels where the source has them, or None.
@@ -28,6 +30,7 @@ class Sample:
     """
 
     source: str
+    reading: Reading
     positions: npt.NDArray[np.int64]
     images: npt.NDArray[np.uint8]
     labels: Labels | None
@@ -35,17 +38,17 @@ class Sample:
 
     def at(self, spec: InputSpec) -> npt.NDArray[np.uint8]:
         """The same images, brought to another input."""
-        images: npt.NDArray[np.uint8] = _read(self.source, spec).images[self.positions]
+        images: npt.NDArray[np.uint8] = _read(self.source, spec, self.reading).images[self.positions]
         return images
 
 
-def sample(source: str, spec: InputSpec, labels: tuple[str, ...]) -> Sample:
+def sample(source: str, spec: InputSpec, labels: tuple[str, ...], reading: Reading = _DEFAULT) -> Sample:
     """Draw from a source for a classifier with these labels.
 
     Raises:
         DataError: a source that can't be read.
     """
-    whole = _read(source, spec)
+    whole = _read(source, spec, reading, labels)
     drawn = np.sort(np.random.default_rng(0).permutation(len(whole))[:SIZE])
     read = dict(_readable(whole, drawn))
     if not read:
@@ -53,7 +56,7 @@ def sample(source: str, spec: InputSpec, labels: tuple[str, ...]) -> Sample:
     positions = np.array(list(read), dtype=np.int64)
     sizes = whole.images.sizes(positions) if isinstance(whole.images, LazyImages) else ()
     named = _labels(whole, positions, labels, source)
-    return Sample(source, positions, np.stack(list(read.values())), named, tuple(sizes))
+    return Sample(source, reading, positions, np.stack(list(read.values())), named, tuple(sizes))
 
 
 def noise(spec: InputSpec, count: int = 64) -> npt.NDArray[np.uint8]:
@@ -61,8 +64,8 @@ def noise(spec: InputSpec, count: int = 64) -> npt.NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, (count, spec.height, spec.width, 3), dtype=np.uint8)
 
 
-def _read(source: str, spec: InputSpec) -> ImageSet:
-    return load(source, spec, in_memory=False)
+def _read(source: str, spec: InputSpec, reading: Reading, labels: tuple[str, ...] | None = None) -> ImageSet:
+    return load(source, spec, reading=dataclasses.replace(reading, strict=False), labels=labels, in_memory=False)
 
 
 def _readable(whole: ImageSet, drawn: npt.NDArray[np.int64]) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
@@ -77,7 +80,6 @@ def _readable(whole: ImageSet, drawn: npt.NDArray[np.int64]) -> Iterator[tuple[i
 
 
 def _labels(whole: ImageSet, positions: npt.NDArray[np.int64], labels: tuple[str, ...], source: str) -> Labels | None:
-    try:
-        return whole.with_classes(labels, source).labels[positions]
-    except DataError:
+    if not whole.labelled or whole.unknown_to(labels):
         return None
+    return whole.with_classes(labels, source).labels[positions]

@@ -9,6 +9,7 @@ from typing import Literal
 Resize = Literal["center", "shortest", "squash", "border", "none"]
 Corner = Literal["round", "floor"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+Resampler = Literal["pillow", "torch"]
 Colour = Literal["ignore", "srgb"]
 
 
@@ -29,7 +30,10 @@ class InputSpec:
             and ``floor`` as transformers does, one less at the left and top.
         fill: the RGB colour around an image that is smaller than the input; by default white with ``border``, or black.
         crop_fraction: with ``center``, the share of the box's side that is kept.
-        interpolation: Pillow's antialiased resampling filter.
+        interpolation: the antialiased resampling filter.
+        resampler: whose arithmetic, where both round: ``torch`` is that of uint8 tensors, by which torchvision's v2
+            transforms resize them, and so transformers' processors wherever torchvision is installed; its ``nearest`` is
+            torchvision's ``nearest-exact``.
         colour: ``srgb`` converts the colours of an embedded ICC profile to sRGB; ``ignore`` takes the numbers as they
             are, as bundles did before there was this field.
 
@@ -67,6 +71,7 @@ class InputSpec:
     resize_to: int | tuple[int, int] | None = None
     corner: Corner = "round"
     fill: tuple[int, int, int] | None = None
+    resampler: Resampler = "pillow"
 
     def __post_init__(self) -> None:
         if self.height < 1 or self.width < 1:
@@ -87,5 +92,7 @@ class InputSpec:
             raise ValueError(f"resize_to goes with shortest, squash and border, found {to} with {self.resize}")
         if self.resize in ("squash", "border") and isinstance(to, int):
             raise ValueError(f"resize_to of {self.resize} must be (height, width), found {to}")
+        if self.resize == "center" and self.resampler != "pillow":
+            raise ValueError(f"center is resampled by pillow alone, found {self.resampler}")
         if to is not None and min(to if isinstance(to, tuple) else (to,)) < 1:
             raise ValueError(f"resize_to must be positive, found {to}")

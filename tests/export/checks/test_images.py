@@ -16,13 +16,14 @@ from export.checks.sample import Sample, noise, sample
 from export.exceptions import ExportError
 from runtime.manifest import GateSpec
 from tests.small import SPEC, encode
+from train.data import Reading
 from train.exceptions import DataError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (30, 16, 16, 3), dtype=np.uint8)
 
 
 def said(images: npt.NDArray[np.uint8], *sizes: tuple[int, int]) -> list[str]:
-    return list(image_remarks(Sample("set", np.arange(len(images)), images, None, sizes), SPEC))
+    return list(image_remarks(Sample("set", Reading(), np.arange(len(images)), images, None, sizes), SPEC))
 
 
 def test_usual_images() -> None:

@@ -15,6 +15,7 @@ from export.checks.sample import Sample, sample
 from export.classifier import Activations
 from runtime.manifest import InputSpec
 from tests.small import encode
+from train.data import Reading
 
 IMAGENET = InputSpec(8, 8, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), resize="squash")
 LABELS = np.arange(120) % 3
@@ -50,7 +51,7 @@ def trained_with(truth: InputSpec, *, swapped: bool = False) -> Callable[[InputS
 
 def said(behind: Callable[[InputSpec], Run], spec: InputSpec) -> list[str]:
     images = pictures()
-    return list(preprocessing_remarks(behind, spec, Sample("set", np.arange(120), images, LABELS)))
+    return list(preprocessing_remarks(behind, spec, Sample("set", Reading(), np.arange(120), images, LABELS)))
 
 
 class Held(Sample):
@@ -109,10 +110,8 @@ def test_a_model_that_knows_nothing_is_helped_by_nothing() -> None:
 
 
 def test_nothing_is_said_without_labels() -> None:
-    images = pictures()
-    assert (
-        list(preprocessing_remarks(trained_with(IMAGENET), IMAGENET, Sample("set", np.arange(120), images, None))) == []
-    )
+    unlabelled = Sample("set", Reading(), np.arange(120), pictures(), None)
+    assert list(preprocessing_remarks(trained_with(IMAGENET), IMAGENET, unlabelled)) == []
 
 
 def test_the_rule_of_resizing_is_recognised(files: Path) -> None:

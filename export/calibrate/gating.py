@@ -33,7 +33,7 @@ from export.inference import collect
 from runtime.engines.interface import Outputs
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.manifest import Choice, Confidence, Manifest
-from train.data import Images, ImageSet, SelectedImages, check, read, short_name
+from train.data import Images, ImageSet, Labels, SelectedImages, check, read, short_name
 
 # Of a larger outlier set so many random images: the standard error of an AUROC is then about 0.01.
 MAX_OUTLIERS = 2000
@@ -50,12 +50,16 @@ class Gated:
         images: those that set the threshold.
         warning: why the reported confidence could not be calibrated, if it could not, and which of the images were
             learned from, if that is allowed.
+        logits: float32 (n, K), of them.
+        labels: of the model's classes, or None where they have none.
         note: which of the scores is none of its own for this model, if one is.
     """
 
     manifest: Manifest
     images: Images
     warning: str | None
+    logits: npt.NDArray[np.float32]
+    labels: Labels | None
     note: str | None = None
 
 
@@ -114,7 +118,8 @@ def fit_gate(
         testing = SelectedImages(images.images, test), labels[test]
         manifest = labelled.with_promises(model, manifest, options, tuning, testing, run)
     warned = "; ".join([*leaking, *filter(None, [warning])])
-    return Gated(manifest, calibrating, warned or None, _note(manifest, outputs))
+    known = _labels(manifest, images, rest, source)
+    return Gated(manifest, calibrating, warned or None, outputs.logits, known, _note(manifest, outputs))
 
 
 def split(n: int, seed: int = 0) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -235,6 +240,13 @@ def _confidence(
     if fitted.temperature == 1:
         return fitted, f"{own}: a temperature makes it no better on images that did not set it"
     return fitted, None
+
+
+def _labels(manifest: Manifest, images: ImageSet, rest: npt.NDArray[np.int64], source: str) -> Labels | None:
+    """The images' labels as the model's classes, where they are labelled as its task asks."""
+    if not images.labelled or images.unknown_to(manifest.labels) or images.task != manifest.task:
+        return None
+    return images.with_classes(manifest.labels, source).labels[rest]
 
 
 def _note(manifest: Manifest, outputs: Outputs) -> str | None:

@@ -24,8 +24,9 @@ from export import conformal, head, leakage
 from export.calibrate import choice, confidence
 from export.calibrate.calibration import calibrate
 from export.calibrate.options import GateOptions
-from export.detectors import columns, merged
+from export.detectors import columns
 from export.detectors.base import Energy
+from export.detectors.combined import merged
 from export.exceptions import ExportError
 from export.inference import collect
 from runtime.engines.interface import Outputs

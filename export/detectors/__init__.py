@@ -6,17 +6,17 @@ its line here.
 
 from __future__ import annotations
 
-from export.detectors.dice import Dice
-from export.detectors.gradnorm import GradNorm
-from export.detectors.hidden_confidence import HiddenConfidence
+from export.detectors.combined.nan import NanKnn, NanReact, NanReactKnn, NanReactSsd, NanSsd
+from export.detectors.distances.knn import Knn
+from export.detectors.distances.mahalanobis import Mahalanobis
+from export.detectors.distances.ssd import Ssd
 from export.detectors.interface import Fitted
-from export.detectors.kl_uniform import KlUniform
-from export.detectors.knn import Knn
-from export.detectors.mahalanobis import Mahalanobis
-from export.detectors.nan import NanKnn, NanReact, NanReactKnn, NanReactSsd, NanSsd
-from export.detectors.react import React
-from export.detectors.ssd import Ssd
-from export.detectors.vim import Vim
+from export.detectors.logits.kl_uniform import KlUniform
+from export.detectors.shaping.react import React
+from export.detectors.weights.dice import Dice
+from export.detectors.weights.gradnorm import GradNorm
+from export.detectors.weights.hidden_confidence import HiddenConfidence
+from export.detectors.weights.vim import Vim
 
 DETECTORS: dict[str, type[Fitted]] = {
     "kl_uniform": KlUniform,

@@ -10,8 +10,8 @@ import torch
 
 from export.detectors import columns
 from export.detectors.base import base_scores
+from export.detectors.combined.merged import MergedScore
 from export.detectors.interface import Array, Detector
-from export.detectors.merged import MergedScore
 from export.exceptions import ExportError
 from export.from_torch.backbone import Backbone
 from export.inference import BATCH, collect

@@ -192,7 +192,7 @@ class GateSpec:
 
 @dataclass(frozen=True)
 class PValueCurve:
-    """A score's p-value as a continuous, increasing function of the score (:func:`export.detectors.merged.p_values`).
+    """A score's p-value as a continuous, increasing function of it (:func:`export.detectors.combined.merged.p_values`).
 
     Attributes:
         knots: scores, strictly ascending.
@@ -216,7 +216,7 @@ class PValueCurve:
 
 @dataclass(frozen=True)
 class Merged:
-    """A score made of others: their p-values, merged (:func:`export.detectors.merged.merge`).
+    """A score made of others: their p-values, merged (:func:`export.detectors.combined.merged.merge`).
 
     Attributes:
         method: ``min`` or ``harmonic``.

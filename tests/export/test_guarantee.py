@@ -17,7 +17,7 @@ from scipy import stats
 
 from export import conformal
 from export.calibrate.calibration import calibrate, max_rejection, tpr_interval
-from export.detectors.merged import fit, merge, p_values
+from export.detectors.combined.merged import fit, merge, p_values
 from runtime.manifest import GateSpec, Manifest, MergeMethod, ModelSpec, PValueCurve
 from tests.small import LABELS, SPEC
 

@@ -14,7 +14,7 @@ from export.calibrate import gating
 from export.calibrate.gating import Gated, fit_gate, split
 from export.calibrate.options import GateOptions
 from export.detectors.base import BASE, Energy
-from export.detectors.merged import merge
+from export.detectors.combined.merged import merge
 from export.exceptions import ExportError
 from export.head import seal
 from runtime.bundle import Bundle

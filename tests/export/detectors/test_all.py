@@ -10,10 +10,10 @@ import numpy.typing as npt
 import pytest
 
 from export.detectors import DETECTORS
+from export.detectors.distances.knn import Knn, KnnSettings
+from export.detectors.distances.ssd import Ssd, SsdSettings
 from export.detectors.interface import Fitted
-from export.detectors.knn import Knn, KnnSettings
-from export.detectors.react import React, ReactSettings
-from export.detectors.ssd import Ssd, SsdSettings
+from export.detectors.shaping.react import React, ReactSettings
 from export.exceptions import ExportError
 from tests.export.detectors.graphs import (
     Example,

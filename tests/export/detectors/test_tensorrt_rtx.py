@@ -9,9 +9,9 @@ import pytest
 from torch import nn
 
 from export.detectors import DETECTORS
+from export.detectors.distances.knn import Knn, KnnSettings
+from export.detectors.distances.ssd import Ssd, SsdSettings
 from export.detectors.interface import Fitted, Training
-from export.detectors.knn import Knn, KnnSettings
-from export.detectors.ssd import Ssd, SsdSettings
 from export.from_torch.backbone import assemble
 from export.from_torch.classifier import Classifier
 from export.last_layers import LastLayers

@@ -7,10 +7,10 @@ import pytest
 
 from export.detectors import DETECTORS
 from export.detectors.base import Nan
+from export.detectors.distances.knn import Knn
+from export.detectors.distances.ssd import Ssd
 from export.detectors.interface import Fitted
-from export.detectors.knn import Knn
-from export.detectors.react import React
-from export.detectors.ssd import Ssd
+from export.detectors.shaping.react import React
 from tests.export.detectors.graphs import Example, digits
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp
 
-from export.detectors.dice import Dice, DiceSettings
+from export.detectors.weights.dice import Dice, DiceSettings
 from tests.export.detectors.graphs import digits, run
 
 

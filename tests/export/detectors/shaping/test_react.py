@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp
 
-from export.detectors.nan import NanReact
-from export.detectors.react import React, ReactSettings
+from export.detectors.combined.nan import NanReact
+from export.detectors.shaping.react import React, ReactSettings
 from export.exceptions import ExportError
 from tests.export.detectors.graphs import digits, run
 

@@ -12,8 +12,8 @@ import pytest
 from export import conformal, head
 from export.detectors.base import BASE, base_scores
 from export.detectors.columns import attach
+from export.detectors.combined.merged import KNOTS, Column, MergedScore, fit, merge, p_values
 from export.detectors.interface import Detector
-from export.detectors.merged import KNOTS, Column, MergedScore, fit, merge, p_values
 from export.exceptions import ExportError
 from runtime.exceptions import CalibrationError
 from runtime.manifest import Merged, MergeMethod, PValueCurve

@@ -7,7 +7,7 @@ import pytest
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
 
-from export.detectors.knn import Knn, KnnSettings
+from export.detectors.distances.knn import Knn, KnnSettings
 from export.exceptions import ExportError
 from tests.export.detectors.graphs import Example, digits, in_graph, linear, random
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 
-from export.detectors.features import build_unit, check_variance, deviations, scatter, unit, whitening
+from export.detectors.distances.features import build_unit, check_variance, deviations, scatter, unit, whitening
 from export.detectors.interface import Array, Features, Fitted, Score, Training, float64_rows
 from export.exceptions import ExportError
 from export.graph import Graph
@@ -36,7 +36,7 @@ class Ssd(Fitted):
     Sehwag et al. 2021, arXiv:2103.12051, eq. 3. The clusters are found in features divided by their standard deviations,
     as in the authors' code. A cluster with fewer directions of variance than all together, because it has few images,
     takes the covariance within all clusters; P_m is a pseudo-inverse where that is singular
-    (:func:`export.detectors.features.whitening`). At most 0; higher, that is nearer, is more in-distribution.
+    (:func:`export.detectors.distances.features.whitening`). At most 0; higher, that is nearer, is more in-distribution.
     O(M D^2) for M clusters.
     """
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from export.detectors.gradnorm import GradNorm
+from export.detectors.weights.gradnorm import GradNorm
 from tests.export.detectors.graphs import Example, digits, random, run
 
 

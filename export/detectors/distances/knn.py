@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from export.detectors.features import build_unit, unit
+from export.detectors.distances.features import build_unit, unit
 from export.detectors.interface import Array, Features, Fitted, Score, Training, float64_rows
 from export.exceptions import ExportError
 from export.graph import Graph

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from export.detectors.base import Nan
+from export.detectors.distances.knn import Knn
+from export.detectors.distances.ssd import Ssd
 from export.detectors.interface import Detector, Features, Fitted, Score, Training
-from export.detectors.knn import Knn
-from export.detectors.react import React
-from export.detectors.ssd import Ssd
+from export.detectors.shaping.react import React
 from export.graph import Graph
 
 # Divides where no activation is positive, so that the score is low and not infinite.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from export.detectors.features import check_variance, scatter, whitening
+from export.detectors.distances.features import check_variance, scatter, whitening
 from export.detectors.interface import Array, Features, Fitted, Score, Training, float64_rows
 from export.graph import Graph
 
@@ -16,7 +16,7 @@ class Mahalanobis(Fitted):
     """-min_k (a - m_k)' P (a - m_k), m_k the class means and P the inverse of the covariance within classes.
 
     Lee et al. 2018, arXiv:1807.03888, eq. 1-2, on the penultimate features alone: no input perturbation and no ensemble of
-    layers. P is a pseudo-inverse where the covariance is singular (:func:`export.detectors.features.whitening`).
+    layers. P is a pseudo-inverse where the covariance is singular (:func:`export.detectors.distances.features.whitening`).
     At most 0; higher, that is nearer, is more in-distribution. O(D^2 + K D).
     """
 

@@ -7,7 +7,7 @@ import pytest
 from scipy.special import softmax
 from scipy.stats import entropy
 
-from export.detectors.kl_uniform import KlUniform
+from export.detectors.logits.kl_uniform import KlUniform
 
 
 @pytest.mark.parametrize("classes", [1, 2, 10, 1000])

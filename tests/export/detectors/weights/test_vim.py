@@ -7,7 +7,7 @@ import pytest
 from scipy.special import logsumexp
 from sklearn.decomposition import PCA
 
-from export.detectors.vim import Vim, VimSettings
+from export.detectors.weights.vim import Vim, VimSettings
 from export.exceptions import ExportError
 from tests.export.detectors.graphs import Example, linear, random, run
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.covariance import EmpiricalCovariance
 
-from export.detectors.mahalanobis import Mahalanobis
+from export.detectors.distances.mahalanobis import Mahalanobis
 from export.exceptions import ExportError
 from tests.export.detectors.graphs import Example, digits, random
 

@@ -7,7 +7,7 @@ import pytest
 from sklearn.covariance import EmpiricalCovariance
 from sklearn.preprocessing import normalize
 
-from export.detectors.ssd import Ssd, SsdSettings
+from export.detectors.distances.ssd import Ssd, SsdSettings
 from export.exceptions import ExportError
 from tests.export.detectors.graphs import Example, random
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from export.detectors.hidden_confidence import HiddenConfidence
+from export.detectors.weights.hidden_confidence import HiddenConfidence
 from tests.export.detectors.graphs import Example, linear, random
 
 

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import roc_auc_score
 
 from export.detectors.base import Energy
+from export.detectors.choosing import auroc
 from runtime.engines.interface import Outputs
 from runtime.manifest import Choice
 
@@ -22,17 +22,6 @@ Images = npt.NDArray[np.uint8]  # [N, H, W, 3]
 
 # From almost the maximum logit to almost their mean, for logits between 0.1 and 100; 1 is the paper's.
 TEMPERATURES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
-
-
-def auroc(known: npt.NDArray[np.floating], outliers: npt.NDArray[np.floating]) -> float:
-    """Probability that an in-distribution score (n,) is above an outlier's (m,), ties counted half.
-
-    An outlier's score that is not finite rejects, so it counts as the lowest.
-    """
-    scores = np.concatenate([known, outliers]).astype(np.float64)
-    finite = np.isfinite(scores)
-    scores[~finite] = np.nextafter(scores[finite].min(), -np.inf)
-    return float(roc_auc_score(np.repeat([1, 0], [len(known), len(outliers)]), scores))
 
 
 def compare_temperatures(known: Outputs, outliers: Mapping[str, Outputs]) -> dict[float, float]:

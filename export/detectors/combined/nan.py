@@ -25,6 +25,7 @@ _SMALLEST = 1e-12
 class _Divided(Fitted):
     """-d(a) / ||a||_NAN, d a distance (NAN eq. 49, tables 2 and 3)."""
 
+    negative = Nan.negative
     distance: Detector  # negated
 
     @classmethod
@@ -65,6 +66,7 @@ class NanSsd(_Divided):
 class _Rectified(Fitted):
     """A score of r = min(a, c), c the clip of `react`."""
 
+    negative = Nan.negative
     react: React
     score: Detector
 

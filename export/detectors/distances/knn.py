@@ -4,18 +4,37 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from export.detectors.distances.features import build_unit, unit
-from export.detectors.interface import Array, Features, Fitted, Score, Training, float64_rows
+from export.detectors.interface import Features, Fitted, Score, Training, float64_rows
 from export.exceptions import ExportError
 from export.graph import Graph
 
 # TensorRT's TopK takes no larger one.
-_LARGEST_K = 3840
+LARGEST_K = 3840
 # Candidates beyond k.
 _SPARE = 64
+
+
+def check_bank(k: int, bank: float) -> None:
+    """Raises ValueError for settings that no bank can have."""
+    if not 1 <= k <= LARGEST_K:
+        raise ValueError(f"k must be from 1 to {LARGEST_K}, found {k}")
+    if not 0 < bank < math.inf:
+        raise ValueError(f"bank must be a share up to 1 or a number of images, found {bank:g}")
+
+
+class BankSettings(Protocol):
+    """How many neighbours, in which bank."""
+
+    @property
+    def k(self) -> int: ...
+    @property
+    def bank(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -29,10 +48,7 @@ class KnnSettings:
     bank: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 1 <= self.k <= _LARGEST_K:
-            raise ValueError(f"k must be from 1 to {_LARGEST_K}, found {self.k}")
-        if not 0 < self.bank < math.inf:
-            raise ValueError(f"bank must be a share up to 1 or a number of images, found {self.bank:g}")
+        check_bank(self.k, self.bank)
 
 
 @dataclass(frozen=True)
@@ -48,21 +64,13 @@ class Knn(Fitted):
         "Where the file may carry a bank of training features: it assumes nothing of their distribution, and "
         "costs the most."
     )
-    bank: Array  # (M, D), rows of norm 1, exact in float32
+    bank: Features  # (M, D), float32, rows of norm 1
     k: int
 
     @classmethod
     def fit(cls, training: Training) -> Knn:
-        settings, count = training.settings_of(cls), len(training.penultimate)
-        size = round(settings.bank * count if settings.bank <= 1 else settings.bank)
-        if not settings.k <= size <= count:
-            raise ExportError(
-                f"knn.k={settings.k} neighbours in a bank of {size} of {count} training images: choose "
-                "k <= bank <= images with --set"
-            )
-        chosen = np.sort(np.random.default_rng(training.seed).permutation(count)[:size])
-        rows = [unit(a).astype(np.float32) for _, a in float64_rows(training.penultimate[chosen])]
-        return cls(np.concatenate(rows), settings.k)
+        settings = training.settings_of(cls)
+        return cls(unit_rows(training.penultimate[bank_rows("knn", settings, training)]), settings.k)
 
     def reference(self, logits: Features, penultimate: Features) -> Score:
         z, bank = unit(penultimate), np.asarray(self.bank, dtype=np.float64)
@@ -76,10 +84,31 @@ class Knn(Fitted):
         an error of 1e-7 in the cosine then changes the order of neighbours, so there are more candidates than k.
         """
         z, bank = build_unit(g, penultimate), g.constant(self.bank)
-        candidates = g.constant(np.array([min(self.k + _SPARE, len(self.bank), _LARGEST_K)]))
+        candidates = g.constant(np.array([min(self.k + _SPARE, len(self.bank), LARGEST_K)]))
         cosines = g.op("TopK", g.op("Gemm", z, bank, transB=1), candidates, axis=1)
         neighbours = g.op("Gather", bank, f"{cosines}_1", axis=0)  # (N, candidates, D)
         differences = g.op("Sub", g.op("Unsqueeze", z, g.constant(np.array([1]))), neighbours)
         distances = g.op("ReduceL2", differences, g.constant(np.array([2])), keepdims=0)
         nearest = g.op("TopK", distances, g.constant(np.array([self.k])), axis=1, largest=0)
         return g.op("Neg", g.op("Gather", nearest, g.constant(np.array([self.k - 1])), axis=1))
+
+
+def bank_rows(name: str, settings: BankSettings, training: Training) -> npt.NDArray[np.int64]:
+    """The training images in a detector's bank, ascending; the same for the same size and seed.
+
+    Raises:
+        ExportError: more neighbours than the bank has, or a larger bank than there are images.
+    """
+    count = len(training.penultimate)
+    size = round(settings.bank * count if settings.bank <= 1 else settings.bank)
+    if not settings.k <= size <= count:
+        raise ExportError(
+            f"{name}.k={settings.k} neighbours in a bank of {size} of {count} training images: choose "
+            "k <= bank <= images with --set"
+        )
+    return np.sort(np.random.default_rng(training.seed).permutation(count)[:size])
+
+
+def unit_rows(features: Features) -> npt.NDArray[np.floating]:
+    """Rows (M, D) of norm 1, rounded to float32."""
+    return np.concatenate([unit(a).astype(np.float32) for _, a in float64_rows(features)])

@@ -39,6 +39,7 @@ class React(Fitted):
     """
 
     settings = ReactSettings()
+    negative = ("weaker", "it clips the large ones and leaves negative ones as large")
     use = "Where unknown images drive a few activations high, as networks with batch normalisation often do."
     clip: float
     temperature: float

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from export import conformal, head, leakage
+from export import conformal, head, leakage, outliers
 from export.calibrate import choice, confidence
 from export.calibrate.calibration import calibrate
 from export.calibrate.options import GateOptions
@@ -158,8 +158,11 @@ def _choose(
     threads: int,
 ) -> tuple[Manifest, Choice]:
     """Compare the scores, with the best temperature of the energy score if it is to be chosen."""
-    sets = _auxiliary(manifest, options) if options.aux else choice.synthetic_outliers(images[held[:MAX_OUTLIERS]])
-    outliers = {name: _run(model, part, threads, name) for name, part in sets.items()}
+    if options.aux:
+        sets = outliers.auxiliary(options.aux, manifest.input, MAX_OUTLIERS, strict=options.strict)
+    else:
+        sets = outliers.synthetic(images[held[:MAX_OUTLIERS]])
+    strange = {name: _run(model, part, threads, name) for name, part in sets.items()}
     if options.aux:
         for name, part in sets.items():
             manifest = leakage.record(manifest, f"choice, {name}", name, part)
@@ -167,24 +170,13 @@ def _choose(
     conformal.check_finite(known.scores)
     temperatures: dict[float, float] = {}
     if options.chooses_temperature:
-        temperatures = choice.compare_temperatures(known, outliers)
+        temperatures = choice.compare_temperatures(known, strange)
         best = choice.best_temperature(temperatures)
         manifest = _with_temperature(model, manifest, best)
         column = manifest.scores.index("energy")
         known = choice.with_energy(known, column, best)
-        outliers = {name: choice.with_energy(part, column, best) for name, part in outliers.items()}
-    return manifest, choice.compare(manifest.scores, known, outliers, temperatures)
-
-
-def _auxiliary(manifest: Manifest, options: GateOptions) -> dict[str, npt.NDArray[np.uint8]]:
-    sets: dict[str, npt.NDArray[np.uint8]] = {}
-    for source in options.aux:
-        name = short_name(source)
-        if name in sets:
-            raise ExportError(f"--aux {source}: a set of the name {name} is given twice")
-        images = read(source, manifest.input, strict=options.strict).images
-        sets[name] = images[np.sort(np.random.default_rng(0).permutation(len(images))[:MAX_OUTLIERS])]
-    return sets
+        strange = {name: choice.with_energy(part, column, best) for name, part in strange.items()}
+    return manifest, choice.compare(manifest.scores, known, strange, temperatures)
 
 
 def _with_temperature(model: onnx.ModelProto, manifest: Manifest, temperature: float) -> Manifest:

@@ -28,10 +28,10 @@ from export.detectors.weights.vim import Vim
 
 DETECTORS: dict[str, type[Fitted]] = {
     "kl_uniform": KlUniform,
-    "gen": Gen,
-    "klm": Klm,
     "gradnorm": GradNorm,
     "hidden_confidence": HiddenConfidence,
+    "gen": Gen,
+    "klm": Klm,
     "nci": Nci,
     "fdbd": Fdbd,
     "react": React,

@@ -11,6 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar, Literal, TypeVar, cast
 
 import numpy as np
@@ -114,6 +115,11 @@ class Training:
     outliers: Mapping[str, Observed] = field(default_factory=dict)
     _fitted: dict[type[Fitted], Fitted] = field(default_factory=dict, init=False)
 
+    @cached_property
+    def negative_share(self) -> float:
+        """:func:`negative_share` of the features."""
+        return negative_share(self.penultimate)
+
     def fit(self, kind: type[F]) -> F:
         """A detector fitted to these features; once, whoever asks."""
         if kind not in self._fitted:
@@ -146,3 +152,10 @@ def float64_rows(features: Features) -> Iterator[tuple[slice, Array]]:
     for start in range(0, len(features), _ROWS):
         rows = slice(start, start + _ROWS)
         yield rows, np.asarray(features[rows], dtype=np.float64)
+
+
+def negative_share(features: Features) -> float:
+    """sum max(-a, 0) / sum |a| of features (n, D): 0 behind a ReLU, about a half behind a LayerNorm; 0 of none."""
+    sums = [(np.maximum(-a, 0).sum(), np.abs(a).sum()) for _, a in float64_rows(features)]
+    negative, all_together = np.sum(sums, axis=0) if sums else (0.0, 0.0)
+    return float(negative / all_together) if all_together > 0 else 0.0

@@ -4,19 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
-
-from export.detectors.interface import Detector, Features, float64_rows
+from export.detectors.interface import Detector
 
 # Below it negative features are those of a smooth rectifier, which matter little.
 FEW, MANY = 0.01, 0.1
-
-
-def negative_share(features: Features) -> float:
-    """sum max(-a, 0) / sum |a| of features (n, D): 0 behind a ReLU, about a half behind a LayerNorm; 0 of none."""
-    sums = [(np.maximum(-a, 0).sum(), np.abs(a).sum()) for _, a in float64_rows(features)]
-    negative, all_together = np.sum(sums, axis=0) if sums else (0.0, 0.0)
-    return float(negative / all_together) if all_together > 0 else 0.0
 
 
 def is_meaningless(kind: type[Detector], share: float) -> bool:

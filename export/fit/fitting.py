@@ -10,15 +10,19 @@ import numpy.typing as npt
 import onnx
 from tqdm import tqdm
 
+from export import outliers
 from export.detectors import DETECTORS, columns
-from export.detectors.interface import Fitted, Training
-from export.exceptions import ExportError
+from export.detectors.interface import Fitted, Observed, Training
+from export.detectors.sign import is_meaningless, objection
+from export.exceptions import ExportError, NotApplicable
 from export.inference import collect
 from export.last_layers import LastLayers
+from export.leakage import record
 from runtime.engines.interface import Engine, Outputs
 from runtime.manifest import Manifest
-from train.data import Images, ImageSet, read, short_name
+from train.data import Images, ImageSet, SelectedImages, read, short_name
 
+_OUTLIERS = 500  # of each set
 _SAMPLE = 192  # images that graph and reference are compared on, and a third as many of noise
 _TOLERANCE = 1e-3  # beyond this relative difference the graph computes something else
 _LARGEST_FILE = 2**31 - 2**20  # bytes of a protobuf message, less some room for everything but constants
@@ -69,19 +73,44 @@ def observe(engine: Engine, manifest: Manifest, layers: LastLayers, images: Imag
     return Training(outputs.logits, penultimate, images.labels, layers)
 
 
-def fit(names: Sequence[str], examples: Training) -> dict[str, Fitted]:
-    """The detectors `names`, fitted, with a progress bar on a terminal.
+def strange(
+    engine: Engine, manifest: Manifest, images: Images, aux: Sequence[str], *, strict: bool = False
+) -> tuple[Manifest, dict[str, Observed]]:
+    """Sets of outliers, to choose hyperparameters by: auxiliary ones, which are recorded, or made of training images."""
+    if aux:
+        sets = outliers.auxiliary(aux, manifest.input, _OUTLIERS, strict=strict)
+        for name, part in sets.items():
+            manifest = record(manifest, f"fit, {name}", name, part)
+    else:
+        order = np.random.default_rng(1).permutation(len(images))[:_OUTLIERS]
+        sets = outliers.synthetic(SelectedImages(images, np.sort(order))[:])
+    found = {name: _run(engine, part, name) for name, part in sets.items()}
+    return manifest, {name: Observed(outputs.logits, penultimate) for name, (outputs, penultimate) in found.items()}
+
+
+def fit(names: Sequence[str], examples: Training, *, skip: bool = False) -> tuple[dict[str, Fitted], list[str]]:
+    """The detectors `names`, fitted, with a progress bar on a terminal; with `skip` without those that mean nothing here.
+
+    Returns:
+        the detectors by name, and a line for each that was left out.
 
     Raises:
         ExportError: naming the detector.
     """
-    fitted = {}
+    fitted, left_out = {}, []
     for name in tqdm(names, desc="fit", unit="detector", disable=None, leave=False):
+        kind = DETECTORS[name]
         try:
-            fitted[name] = examples.fit(DETECTORS[name])
+            if is_meaningless(kind, examples.negative_share):
+                raise NotApplicable(str(objection(name, kind, examples.negative_share)).removeprefix(f"{name} "))
+            fitted[name] = examples.fit(kind)
+        except NotApplicable as error:
+            if not skip:
+                raise ExportError(f"{name}: {error}") from error
+            left_out.append(f"left out: {name}: {error}")
         except ExportError as error:
             raise ExportError(f"{name}: {error}") from error
-    return fitted
+    return fitted, left_out
 
 
 def with_scores(

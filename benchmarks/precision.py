@@ -29,9 +29,9 @@ from benchmarks.machine import processor
 from benchmarks.paths import MEASURED
 from export.calibrate.gating import fit_gate
 from export.calibrate.options import GateOptions
+from export.classifier import assemble
 from export.convert.conversion import convert
 from export.convert.int8 import Int8Options
-from export.from_torch.backbone import assemble
 from export.from_torch.classifier import from_checkpoint
 from export.head import seal
 from export.leakage import QUANTISATION

@@ -16,7 +16,7 @@ from torch import nn
 from export.arguments import check_writable, parse_ood
 from export.detectors.base import base_scores
 from export.exceptions import ExportError
-from export.from_torch.classifier import Classifier, from_checkpoint
+from export.from_torch.classifier import TorchClassifier, from_checkpoint
 from export.report.table import layout
 from runtime.bundle import read_manifest
 from runtime.command import run
@@ -121,7 +121,7 @@ def first_order_radius(scores: Values, threshold: float, norms: Values) -> Value
     return np.where(scores == threshold, 0.0, radius)
 
 
-def gating(args: argparse.Namespace, classifier: Classifier) -> Gating:
+def gating(args: argparse.Namespace, classifier: TorchClassifier) -> Gating:
     """What the options and the bundle say.
 
     Raises:

@@ -17,15 +17,14 @@ import runtime
 from export.arguments import add_leakage_option, parse_ood, print_remarks
 from export.calibrate.gating import fit_gate
 from export.calibrate.options import AUTO, GateOptions, add_gate_options
+from export.classifier import Classifier, assemble
 from export.convert.conversion import convert
 from export.convert.int8 import Int8Options
 from export.convert.options import add_precision_options, int8_options
 from export.detectors.base import BASE
 from export.evaluate.bundles import evaluate_sources
 from export.exceptions import ExportError
-from export.from_torch.backbone import Backbone, assemble
-from export.from_torch.classifier import Classifier, from_checkpoint, from_factory
-from export.from_torch.verification import verify
+from export.from_torch.classifier import from_checkpoint, from_factory
 from export.head import seal
 from export.report.card import documents, precision_text
 from export.report.evaluation import summary, table
@@ -33,6 +32,7 @@ from export.report.guarantee import gate_text
 from export.tensorrt.attach import add_engine
 from export.tensorrt.build import check_buildable
 from export.tensorrt.options import add_tensorrt_options, build_options
+from export.verification import verify
 from runtime import bundle
 from runtime.command import prog, run
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
@@ -133,7 +133,7 @@ def _export(classifier: Classifier, args: argparse.Namespace, options: GateOptio
         gated = fit_gate(model, manifest, args.calibration, options)
         manifest, images, warning, note = gated.manifest, gated.images, gated.warning, gated.note
     sealed = OnnxRuntimeCpu(seal(model, manifest))
-    verification = verify(Backbone(classifier.module, classifier.input), sealed, manifest, images)
+    verification = verify(classifier, sealed, manifest, images)
     provenance = {
         "versions": _versions(),
         "training": classifier.training,
@@ -145,7 +145,7 @@ def _export(classifier: Classifier, args: argparse.Namespace, options: GateOptio
         model, manifest, warning = converted.model, converted.manifest, converted.warning
     bundle.write(args.out, manifest, {bundle.MODEL: seal(model, manifest)}, documents(manifest))
     print(
-        f"{args.out}: verified against torch on {verification.images} images: logits differ by at most "
+        f"{args.out}: verified against {classifier.framework} on {verification.images} images: logits differ by at most "
         f"{verification.max_logit_difference:.2g}, scores by {max(verification.max_score_difference.values()):.2g} "
         f"(relative), decisions by {verification.decision_flips}"
     )

@@ -34,16 +34,16 @@ def classifier(labels: tuple[str, ...] = LABELS, spec: InputSpec = SPEC, seed: i
     """The network as `export` takes it."""
     import torch
 
-    from export.from_torch.classifier import Classifier, WithPenultimate
+    from export.from_torch.classifier import TorchClassifier, WithPenultimate
 
     module = WithPenultimate(network(labels, seed), torch.zeros(2, 3, spec.height, spec.width))
-    return Classifier(module, arch="small", method="none", task="multiclass", labels=labels, input=spec)
+    return TorchClassifier("small", "none", "multiclass", labels, spec, module)
 
 
 def write_bundle(path: Path, classifier: Any, count: int = 99) -> Bundle:
     """A bundle of a classifier, calibrated on `count` images and called by its directory's name."""
     from export.calibrate.calibration import calibrate
-    from export.from_torch.backbone import assemble
+    from export.classifier import assemble
     from export.head import seal
     from export.inference import collect
     from export.report.card import documents

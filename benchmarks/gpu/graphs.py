@@ -13,10 +13,11 @@ import torch
 from tqdm import tqdm
 
 from export import head
+from export.classifier import assemble
 from export.convert.half import to_half
 from export.convert.int8 import Int8Options, Target, quantise
-from export.from_torch.backbone import Backbone, assemble
-from export.from_torch.classifier import Classifier
+from export.from_torch.backbone import Backbone
+from export.from_torch.classifier import TorchClassifier
 from export.graph import LOGITS
 from export.head import seal
 from runtime import bundle
@@ -44,7 +45,7 @@ def exported(arch: str, spec: InputSpec, folder: Path) -> tuple[torch.nn.Module,
     torch.manual_seed(0)
     module = models.make(arch, _CLASSES)
     labels = tuple(f"class {k}" for k in range(_CLASSES))
-    classifier = Classifier(module, arch, "none", "multiclass", labels, spec)
+    classifier = TorchClassifier(arch, "none", "multiclass", labels, spec, module)
     for layer in module.modules():
         if isinstance(layer, torch.nn.BatchNorm2d):
             layer.momentum = 1.0  # the statistics of one batch

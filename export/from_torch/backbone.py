@@ -1,11 +1,10 @@
-"""A torch classifier as an ONNX graph: images in; logits, penultimate and the base scores out."""
+"""A torch network as an ONNX graph: images in; logits and penultimate activations out."""
 
 from __future__ import annotations
 
 import io
 import logging
 import warnings
-from collections.abc import Mapping
 from contextlib import redirect_stderr
 from typing import Any, cast
 
@@ -13,12 +12,9 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from export.detectors.base import base_scores
-from export.detectors.columns import attach
 from export.exceptions import ExportError
-from export.from_torch.classifier import Classifier
 from export.graph import LOGITS, OPSET, PENULTIMATE
-from runtime.manifest import InputSpec, Manifest, ModelSpec
+from runtime.manifest import InputSpec
 from train.normalize import Normalize
 
 
@@ -33,40 +29,6 @@ class Backbone(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         logits, penultimate = self.classifier(self.normalize(images))
         return logits.float(), penultimate.float()
-
-
-def assemble(
-    classifier: Classifier, name: str, score_parameters: Mapping[str, Mapping[str, float]]
-) -> tuple[onnx.ModelProto, Manifest]:
-    """The graph with its base scores, and its manifest, not yet calibrated.
-
-    Args:
-        classifier: what to export.
-        name: what decisions call the model.
-        score_parameters: keyword arguments of a score, such as ``{"energy": {"temperature": 0.1}}``.
-
-    Raises:
-        ExportError: torch.export can't trace the model.
-    """
-    model = to_onnx(Backbone(classifier.module, classifier.input), classifier.input)
-    shapes = {output.name: output.type.tensor_type.shape for output in model.graph.output}
-    names = attach(model, base_scores(score_parameters))
-    manifest = Manifest(
-        model=ModelSpec(
-            name=name,
-            arch=classifier.arch,
-            method=classifier.method,
-            parameters=sum(parameter.numel() for parameter in classifier.module.parameters()),
-            features=shapes[PENULTIMATE].dim[1].dim_value,
-        ),
-        task=classifier.task,
-        labels=classifier.labels,
-        input=classifier.input,
-        scores=names,
-        score_parameters={key: dict(value) for key, value in score_parameters.items()},
-        data=dict(classifier.data),
-    )
-    return model, manifest
 
 
 def to_onnx(backbone: Backbone, spec: InputSpec) -> onnx.ModelProto:

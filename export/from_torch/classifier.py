@@ -7,16 +7,22 @@ import pickle
 import sys
 import textwrap
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+import numpy.typing as npt
+import onnx
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from export.classifier import Activations, Classifier
 from export.exceptions import ExportError
-from runtime.manifest import DataSpec, InputSpec, Task
+from export.from_torch.backbone import Backbone, to_onnx
+from runtime.manifest import InputSpec, Task
 from train import checkpoint
 
 # Where training scripts put the weights among other things, and what wrappers of a model put before their names.
@@ -25,25 +31,33 @@ _WRAPPER_PREFIXES = ("module.", "_orig_mod.")
 
 
 @dataclass(frozen=True)
-class Classifier:
-    """A network that returns (logits, penultimate), with what the manifest says of it.
-
-    Attributes:
-        training: hyperparameters, sources and metrics of a checkpoint of ours, for its provenance.
-        data: sketches of the images that it learned from, by role, as far as the checkpoint has them.
-    """
+class TorchClassifier(Classifier):
+    """A torch module that returns (logits, penultimate) of normalised images (B, 3, H, W)."""
 
     module: nn.Module
-    arch: str
-    method: str
-    task: Task
-    labels: tuple[str, ...]
-    input: InputSpec
-    training: dict[str, Any] = field(default_factory=dict)
-    data: dict[str, DataSpec] = field(default_factory=dict)
+
+    @property
+    def framework(self) -> str:
+        return "torch"
+
+    @property
+    def parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.module.parameters())
+
+    def graph(self) -> onnx.ModelProto:
+        return to_onnx(self._backbone, self.input)
+
+    @torch.inference_mode()
+    def run(self, images: npt.NDArray[np.uint8]) -> Activations:
+        logits, penultimate = self._backbone(torch.from_numpy(images))
+        return logits.numpy(), penultimate.numpy()
+
+    @cached_property
+    def _backbone(self) -> Backbone:
+        return Backbone(self.module, self.input).eval()
 
 
-def from_checkpoint(path: Path) -> Classifier:
+def from_checkpoint(path: Path) -> TorchClassifier:
     """Read a checkpoint of ``python -m train``; its header says everything.
 
     Raises:
@@ -51,7 +65,7 @@ def from_checkpoint(path: Path) -> Classifier:
     """
     loaded = checkpoint.load(path)
     header = loaded.header
-    return Classifier(
+    return TorchClassifier(
         module=loaded.model(),
         arch=header.arch,
         method=header.method,
@@ -63,7 +77,7 @@ def from_checkpoint(path: Path) -> Classifier:
     )
 
 
-def from_factory(target: str, weights: Path, labels: tuple[str, ...], spec: InputSpec, task: Task) -> Classifier:
+def from_factory(target: str, weights: Path, labels: tuple[str, ...], spec: InputSpec, task: Task) -> TorchClassifier:
     """Call ``package.module:factory()`` for a torch module and load its weights.
 
     A module that returns one tensor of logits is wrapped so that it also returns the input of the last nn.Linear
@@ -87,7 +101,7 @@ def from_factory(target: str, weights: Path, labels: tuple[str, ...], spec: Inpu
     if repeated := [label for i, label in enumerate(labels) if label in labels[:i]]:
         raise ExportError(f"labels must be distinct, found {repeated[0]!r} twice; tell the two apart")
     _check_outputs(target, output, len(labels))
-    return Classifier(module, arch=target, method="unknown", task=task, labels=labels, input=spec)
+    return TorchClassifier(module=module, arch=target, method="unknown", task=task, labels=labels, input=spec)
 
 
 class WithPenultimate(nn.Module):

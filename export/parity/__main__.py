@@ -12,6 +12,7 @@ import onnx
 from export.arguments import add_run_options, check_writable, parse_ood
 from export.exceptions import ExportError
 from export.parity.comparison import Artifact, check_comparable, compare_artifacts
+from export.parity.reference import ReferenceEngine
 from export.parity.report import report, scatter
 from runtime.command import prog, run
 from runtime.gate import Gate
@@ -56,13 +57,12 @@ def _checkpoint(path: Path, gate: Gate) -> Artifact:
     """A checkpoint run by torch, which two bundles are compared without, with the scores and the gate of a bundle."""
     try:
         from export.from_torch.classifier import from_checkpoint
-        from export.from_torch.engine import TorchEngine
     except ModuleNotFoundError as error:
         raise ExportError(f"{path}: a checkpoint needs {error.name}: pip install 'oodgate[export]'") from error
     classifier = from_checkpoint(path)
     check_comparable(classifier, gate.manifest)
     model = onnx.load_from_string(gate.bundle.model)
-    return Artifact(str(path), TorchEngine(classifier, model, gate.manifest, gate.engine.signature), gate.manifest)
+    return Artifact(str(path), ReferenceEngine(classifier, model, gate.manifest, gate.engine.signature), gate.manifest)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

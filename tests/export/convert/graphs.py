@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from export.calibrate.calibration import calibrate
-from export.from_torch.backbone import assemble
-from export.from_torch.classifier import Classifier
+from export.classifier import assemble
+from export.from_torch.classifier import TorchClassifier
 from export.head import seal
 from export.inference import collect
 from runtime import bundle
@@ -69,7 +69,7 @@ def graph(kind: type[nn.Module] = Residual) -> tuple[onnx.ModelProto, Manifest]:
 
 @cache
 def _exported(kind: type[nn.Module]) -> tuple[onnx.ModelProto, Manifest]:
-    return assemble(Classifier(kind().eval(), "residual", "none", "multiclass", LABELS, SPEC), "small", {})
+    return assemble(TorchClassifier("residual", "none", "multiclass", LABELS, SPEC, kind().eval()), "small", {})
 
 
 def write_bundle(path: Path, images: npt.NDArray[np.uint8]) -> Path:

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from torch import nn
 
+from export.classifier import assemble
 from export.detectors import DETECTORS
 from export.detectors.distances.knn import Knn, KnnSettings
 from export.detectors.distances.ssd import Ssd, SsdSettings
 from export.detectors.interface import Fitted, Observed, Training
-from export.from_torch.backbone import assemble
-from export.from_torch.classifier import Classifier
+from export.from_torch.classifier import TorchClassifier
 from export.last_layers import LastLayers
 from tests.export.detectors.graphs import with_detectors
 from tests.export.detectors.test_all import ANY_LAYERS
@@ -39,7 +39,7 @@ def parsed(model: bytes) -> tuple[Any, Any]:
     ids=["linear", "projection head"],
 )
 def test_builds_an_engine(module: nn.Module, kinds: list[type[Fitted]], rng: np.random.Generator) -> None:
-    model, _ = assemble(Classifier(module, "small", "none", "multiclass", LABELS, SPEC), "small", {})
+    model, _ = assemble(TorchClassifier("small", "none", "multiclass", LABELS, SPEC, module), "small", {})
     layers, labels = LastLayers(model), np.arange(200) % 3
     width = model.graph.output[1].type.tensor_type.shape.dim[1].dim_value
     features = rng.random((200, width)).astype(np.float32)

@@ -14,10 +14,10 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
 
 from export.calibrate.__main__ import main as calibrate
+from export.classifier import assemble
 from export.detectors import DETECTORS
 from export.fit.__main__ import main
-from export.from_torch.backbone import assemble
-from export.from_torch.classifier import Classifier
+from export.from_torch.classifier import TorchClassifier
 from export.head import seal
 from export.leakage import hashes, leaks
 from runtime import Gate, bundle
@@ -182,7 +182,7 @@ def test_react_and_dice_take_the_temperature_of_the_energy(tmp_path: Path) -> No
 
 def test_a_projection_head(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     module = Projection().eval()
-    model, manifest = assemble(Classifier(module, "head", "none", "multiclass", LABELS, SPEC), "head", {})
+    model, manifest = assemble(TorchClassifier("head", "none", "multiclass", LABELS, SPEC, module), "head", {})
     path = bundle.write(tmp_path / "head", manifest, {bundle.MODEL: seal(model, manifest)}, {}).path
     np.savez(tmp_path / "train.npz", images=calibration_images(90), labels=np.array(LABELS)[np.arange(90) % 3])
     source = tmp_path / "train.npz"

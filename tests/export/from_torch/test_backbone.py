@@ -15,9 +15,10 @@ from onnx import numpy_helper
 from scipy.special import logsumexp, softmax
 from torch import nn
 
+from export.classifier import assemble
 from export.exceptions import ExportError
-from export.from_torch.backbone import Backbone, assemble, to_onnx
-from export.from_torch.classifier import Classifier
+from export.from_torch.backbone import Backbone, to_onnx
+from export.from_torch.classifier import TorchClassifier
 from export.graph import OPSET
 from export.head import seal
 from runtime.manifest import Calibration, GateSpec, Manifest
@@ -115,7 +116,7 @@ def artifact(request: pytest.FixtureRequest) -> Artifact:
     module = NETWORKS[request.param](len(LABELS)).train()
     with torch.no_grad():
         module(torch.randn(64, 3, SPEC.height, SPEC.width) * 2)  # statistics that are not the initial zero and one
-    classifier = Classifier(module.eval(), request.param, "none", "multiclass", LABELS, SPEC)
+    classifier = TorchClassifier(request.param, "none", "multiclass", LABELS, SPEC, module.eval())
     model, manifest = assemble(classifier, "mine", {"energy": {"temperature": 0.5}})
     session = ort.InferenceSession(seal(model, manifest), providers=["CPUExecutionProvider"])
     return Artifact(Backbone(module, SPEC), model, manifest, session)

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from export.exceptions import ExportError
-from export.from_torch.classifier import Classifier, from_checkpoint, from_factory
+from export.from_torch.classifier import TorchClassifier, from_checkpoint, from_factory
 from tests.export import factories
 from tests.small import LABELS, SPEC
 from train import checkpoint
@@ -22,7 +22,7 @@ from train.exceptions import CheckpointError
 HERE = "tests.export.factories"
 
 
-def take(name: str, weights: Path, labels: tuple[str, ...] = LABELS) -> Classifier:
+def take(name: str, weights: Path, labels: tuple[str, ...] = LABELS) -> TorchClassifier:
     return from_factory(f"{HERE}:{name}", weights, labels, SPEC, "multiclass")
 
 
@@ -35,7 +35,7 @@ def images(count: int = 5) -> Tensor:
     return torch.randn(count, 3, SPEC.height, SPEC.width, generator=torch.Generator().manual_seed(2))
 
 
-def outputs(classifier: Classifier, x: Tensor) -> tuple[Tensor, Tensor]:
+def outputs(classifier: TorchClassifier, x: Tensor) -> tuple[Tensor, Tensor]:
     with torch.no_grad():
         logits, penultimate = classifier.module(x)
     return logits, penultimate

@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import torch
 
+from export.classifier import assemble
 from export.detectors.base import Nan
-from export.from_torch.backbone import Backbone, assemble
 from export.from_torch.classifier import from_checkpoint
-from export.from_torch.verification import verify
 from export.head import seal
+from export.verification import verify
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from tests.train.sets import SPEC, colours, noise
 from train.config import Config
@@ -25,13 +24,12 @@ def test_the_head_s_hidden_layer_is_the_penultimate(tmp_path: Path) -> None:
     model, manifest = assemble(classifier, "nan", {"energy": {"temperature": 1.0}})
     engine = OnnxRuntimeCpu(seal(model, manifest), threads=1)
     images = noise(5)
-    verify(Backbone(classifier.module, SPEC), engine, manifest, images)
+    verify(classifier, engine, manifest, images)
     outputs = engine.run(images, penultimate=True)
     assert outputs.penultimate is not None
-    with torch.no_grad():
-        _, hidden = Backbone(classifier.module, SPEC)(torch.from_numpy(images))
-    np.testing.assert_allclose(outputs.penultimate, hidden.numpy(), rtol=1e-4, atol=1e-5)
-    expected = Nan().reference(outputs.logits, hidden.numpy())
+    _, hidden = classifier.run(images)
+    np.testing.assert_allclose(outputs.penultimate, hidden, rtol=1e-4, atol=1e-5)
+    expected = Nan().reference(outputs.logits, hidden)
     np.testing.assert_allclose(outputs.scores[:, manifest.scores.index("nan")], expected, rtol=1e-4)
     assert manifest.model.arch == "resnet20+nan"
     assert manifest.model.features == 512

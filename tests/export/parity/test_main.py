@@ -17,9 +17,9 @@ from PIL import Image
 from export.convert.__main__ import main as convert
 from export.exceptions import ExportError
 from export.from_torch.classifier import from_checkpoint
-from export.from_torch.engine import TorchEngine
 from export.head import seal
 from export.parity.__main__ import main
+from export.parity.reference import ReferenceEngine
 from runtime import Gate, bundle
 from runtime.bundle import Bundle
 from tests.export.conftest import Exported, Sources, call
@@ -167,7 +167,7 @@ def test_a_checkpoint_of_another_width(exported: Exported, checkpoint_file: Path
     manifest = dataclasses.replace(loaded.manifest, model=narrow)
     signature = Gate.load(exported.path, threads=1).engine.signature
     with pytest.raises(ExportError, match="expected 32 penultimate activations, as colours has, found 64"):
-        TorchEngine(from_checkpoint(checkpoint_file), onnx.load_from_string(loaded.model), manifest, signature)
+        ReferenceEngine(from_checkpoint(checkpoint_file), onnx.load_from_string(loaded.model), manifest, signature)
 
 
 def test_a_checkpoint_where_torch_is_not_installed(
@@ -177,7 +177,7 @@ def test_a_checkpoint_where_torch_is_not_installed(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.delitem(sys.modules, "export.from_torch.engine", raising=False)
+    monkeypatch.delitem(sys.modules, "export.from_torch.classifier", raising=False)
     monkeypatch.setitem(sys.modules, "torch", None)
     message = failure(capsys, main, checkpoint_file, exported.path, sources.val)
     assert message.endswith("a checkpoint needs torch: pip install 'oodgate[export]'")

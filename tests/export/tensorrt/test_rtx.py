@@ -16,10 +16,10 @@ import onnx
 import pytest
 
 from export import head
+from export.classifier import assemble
 from export.detectors import DETECTORS
 from export.detectors.interface import Training
 from export.exceptions import ExportError
-from export.from_torch.backbone import assemble
 from export.head import seal
 from export.last_layers import LastLayers
 from export.tensorrt.__main__ import main

@@ -1,4 +1,4 @@
-"""Verification: the exported file against the torch model it came from."""
+"""Verification: the exported file against the classifier it came from."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
+from export.classifier import Activations, Classifier
 from export.detectors import columns
 from export.detectors.base import base_scores
 from export.detectors.combined.merged import MergedScore
 from export.detectors.interface import Array, Detector
 from export.exceptions import ExportError
-from export.from_torch.backbone import Backbone
 from export.inference import BATCH, collect
 from runtime.engines.interface import Engine, Outputs
 from runtime.manifest import GateSpec, Manifest
@@ -26,13 +25,13 @@ _TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class Verification:
-    """Differences between torch and the exported file on the same images.
+    """Differences between the classifier and the exported file on the same images.
 
     Attributes:
         images: how many were compared.
         max_logit_difference: largest absolute difference of a logit.
         max_score_difference: for each score, largest relative difference between the graph's value and the float64
-            reference on torch's activations (:func:`export.detectors.columns.verify`).
+            reference on the classifier's activations (:func:`export.detectors.columns.verify`).
         decision_flips: images that one accepts and the other rejects, among those whose gate score is farther from
             the threshold than the largest difference of that score. (A calibration image lies exactly on it.) Where
             thresholds go by class, among those that both predict as the same class.
@@ -45,18 +44,18 @@ class Verification:
     decision_flips: int | None
 
 
-def verify(backbone: Backbone, engine: Engine, manifest: Manifest, images: Images) -> Verification:
+def verify(classifier: Classifier, engine: Engine, manifest: Manifest, images: Images) -> Verification:
     """Compare logits, scores and decisions on images uint8 [N, H, W, 3].
 
     Raises:
         ExportError: logits that differ by more than rounding explains, or a decision that differs.
     """
-    logits, penultimate = _torch_outputs(backbone, images)
+    logits, penultimate = _outputs(classifier, images)
     outputs = collect(engine, images, title="verify")
     logit_difference = float(np.abs(outputs.logits - logits).max())
     if not logit_difference <= _TOLERANCE * max(1.0, float(np.abs(logits).max())):
         raise ExportError(
-            f"the exported graph's logits differ from torch's by {logit_difference:.3g}; "
+            f"the exported graph's logits differ from {classifier.framework}'s by {logit_difference:.3g}; "
             "the model may depend on state or randomness that the export does not see"
         )
     expected, relative = columns.verify(_detectors(manifest), outputs.scores, logits, penultimate)
@@ -64,7 +63,9 @@ def verify(backbone: Backbone, engine: Engine, manifest: Manifest, images: Image
     if manifest.gate:
         flips = _flips(manifest, manifest.gate, outputs, logits, expected)
         if flips:
-            raise ExportError(f"{flips} of {len(images)} decisions of the exported graph differ from torch's")
+            raise ExportError(
+                f"{flips} of {len(images)} decisions of the exported graph differ from {classifier.framework}'s"
+            )
     return Verification(len(images), logit_difference, relative, flips)
 
 
@@ -89,8 +90,7 @@ def _detectors(manifest: Manifest) -> dict[str, Detector]:
     return {name: (base | merged)[name] for name in manifest.scores}
 
 
-@torch.inference_mode()
-def _torch_outputs(backbone: Backbone, images: Images) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    parts = [backbone(torch.from_numpy(batch)) for batch in batches(images, BATCH)]
-    logits, penultimate = (torch.cat(tensors).numpy() for tensors in zip(*parts, strict=True))
+def _outputs(classifier: Classifier, images: Images) -> Activations:
+    parts = [classifier.run(batch) for batch in batches(images, BATCH)]
+    logits, penultimate = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return logits, penultimate

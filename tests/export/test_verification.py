@@ -11,12 +11,12 @@ import pytest
 from onnx import numpy_helper
 
 from export.calibrate.calibration import calibrate
+from export.classifier import Classifier, assemble
 from export.exceptions import ExportError
-from export.from_torch.backbone import Backbone, assemble
-from export.from_torch.classifier import Classifier, WithPenultimate
-from export.from_torch.verification import Verification, verify
+from export.from_torch.classifier import TorchClassifier, WithPenultimate
 from export.head import seal
 from export.inference import collect
+from export.verification import Verification, verify
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.manifest import Manifest
 from tests.export.factories import Noisy
@@ -26,25 +26,25 @@ IMAGES = calibration_images()
 
 
 @pytest.fixture(scope="module")
-def exported() -> tuple[Backbone, onnx.ModelProto, Manifest]:
+def exported() -> tuple[Classifier, onnx.ModelProto, Manifest]:
     """Network, graph and manifest, calibrated."""
     source = classifier()
     model, manifest = assemble(source, "small", {"energy": {"temperature": 1.0}})
     scores = collect(OnnxRuntimeCpu(model.SerializeToString(), threads=1), IMAGES).scores
-    return Backbone(source.module, SPEC), model, calibrate(manifest, scores, "energy", ALPHA)
+    return source, model, calibrate(manifest, scores, "energy", ALPHA)
 
 
-Exported = tuple[Backbone, onnx.ModelProto, Manifest]
+Exported = tuple[Classifier, onnx.ModelProto, Manifest]
 
 
 def check(exported: Exported, damage: Callable[[onnx.ModelProto], None] = lambda _: None) -> Verification:
     """Verify a copy of the graph, damaged or not."""
-    backbone, model, manifest = exported
+    source, model, manifest = exported
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     sealed = onnx.load_from_string(seal(copy, manifest))
     damage(sealed)
-    return verify(backbone, OnnxRuntimeCpu(sealed.SerializeToString(), threads=1), manifest, IMAGES)
+    return verify(source, OnnxRuntimeCpu(sealed.SerializeToString(), threads=1), manifest, IMAGES)
 
 
 def shift(name: str, amount: float) -> Callable[[onnx.ModelProto], None]:
@@ -68,10 +68,10 @@ def test_a_faithful_export_differs_by_rounding(exported: Exported) -> None:
 
 
 def test_without_a_threshold_there_are_no_decisions_to_differ(exported: Exported) -> None:
-    backbone, model, manifest = exported
+    source, model, manifest = exported
     manifest = replace(manifest, gate=None)
     engine = OnnxRuntimeCpu(model.SerializeToString(), threads=1)
-    assert verify(backbone, engine, manifest, IMAGES).decision_flips is None
+    assert verify(source, engine, manifest, IMAGES).decision_flips is None
 
 
 @pytest.mark.parametrize("amount", [0.05, -1.0, np.nan])
@@ -107,14 +107,15 @@ def test_a_model_with_randomness_of_its_own_is_found() -> None:
     import torch
 
     module = WithPenultimate(Noisy().eval(), torch.zeros(2, 3, SPEC.height, SPEC.width))
-    model, manifest = assemble(Classifier(module, "noisy", "none", "multiclass", LABELS, SPEC), "noisy", {})
+    source = TorchClassifier("noisy", "none", "multiclass", LABELS, SPEC, module)
+    model, manifest = assemble(source, "noisy", {})
     engine = OnnxRuntimeCpu(seal(model, manifest), threads=1)
     with pytest.raises(ExportError, match="randomness"):
-        verify(Backbone(module, SPEC), engine, manifest, IMAGES)
+        verify(source, engine, manifest, IMAGES)
 
 
 @pytest.mark.parametrize("count", [1, 65])
 def test_any_number_of_images(exported: Exported, count: int) -> None:
-    backbone, model, manifest = exported
+    source, model, manifest = exported
     engine = OnnxRuntimeCpu(seal(model, manifest), threads=1)
-    assert verify(backbone, engine, manifest, IMAGES[:count]).images == count
+    assert verify(source, engine, manifest, IMAGES[:count]).images == count

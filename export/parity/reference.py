@@ -1,4 +1,4 @@
-"""A torch classifier as an engine: its own logits and activations, with the scores and the gate of a bundle."""
+"""A classifier as an engine: its own logits and activations, with the scores and the gate of a bundle."""
 
 from __future__ import annotations
 
@@ -6,20 +6,18 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime as ort
-import torch
 from onnx import TensorProto, helper
 
+from export.classifier import Classifier
 from export.exceptions import ExportError
-from export.from_torch.backbone import Backbone
-from export.from_torch.classifier import Classifier
 from export.graph import LOGITS, PENULTIMATE, prune, remove_node
 from runtime.bundle import Signature
 from runtime.engines.interface import Outputs
 from runtime.manifest import Manifest
 
 
-class TorchEngine:
-    """Runs on the CPU.
+class ReferenceEngine:
+    """Runs on what the classifier runs on, the CPU.
 
     Args:
         classifier: what to run.
@@ -31,16 +29,16 @@ class TorchEngine:
         ExportError: the classifier has another number of penultimate activations than the bundle.
     """
 
-    name = "torch"
     batches: tuple[int, ...] = ()
 
     def __init__(
         self, classifier: Classifier, model: onnx.ModelProto, manifest: Manifest, signature: Signature
     ) -> None:
         self.signature = signature
-        self._backbone = Backbone(classifier.module, classifier.input).eval()
+        self.name = classifier.framework
+        self._classifier = classifier
         spec = manifest.input
-        _, penultimate = self._activations(np.zeros((1, spec.height, spec.width, 3), np.uint8))
+        _, penultimate = classifier.run(np.zeros((1, spec.height, spec.width, 3), np.uint8))
         if penultimate.shape[1] != manifest.model.features:
             raise ExportError(
                 f"expected {manifest.model.features} penultimate activations, as {manifest.model.name} has, found "
@@ -53,16 +51,11 @@ class TorchEngine:
 
     def run(self, images: npt.NDArray[np.uint8], *, penultimate: bool = False) -> Outputs:
         """See :class:`runtime.engines.interface.Engine`."""
-        logits, activations = self._activations(images)
+        logits, activations = self._classifier.run(images)
         scores, accept = self._head.run(
             ["scores", "accept"], {"images": images, LOGITS: logits, PENULTIMATE: activations}
         )
         return Outputs(logits, scores, accept, activations if penultimate else None)
-
-    @torch.inference_mode()
-    def _activations(self, images: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        logits, penultimate = self._backbone(torch.from_numpy(images))
-        return logits.numpy(), penultimate.numpy()
 
 
 def _head(model: onnx.ModelProto, labels: int, features: int) -> onnx.ModelProto:

@@ -92,7 +92,7 @@ class Rmds(Fitted):
 
     Ren et al. 2021, arXiv:2106.09022, eq. 2: what all images have in common is taken off. Either sign; higher is more
     in-distribution. O(D^2 + K D); shares the distance with `mahalanobis`. Both covariances are means over the images, as
-    in OpenOOD; pytorch-ood 0.4.0 sums that of d_0 instead, which makes it n times too small.
+    in OpenOOD; pytorch-ood 0.4.0 takes sums, which divides both distances by n and orders alike.
     """
 
     kind: ClassVar[type[Mahalanobis]] = Mahalanobis

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from sklearn.covariance import EmpiricalCovariance
+from sklearn.preprocessing import normalize
 
-from export.detectors.distances.mahalanobis import Mahalanobis
+from export.detectors.distances.mahalanobis import Mahalanobis, MahalanobisPlusPlus, Rmds, RmdsPlusPlus
 from export.exceptions import ExportError
 from tests.export.detectors.graphs import Example, digits, random
 
@@ -82,3 +83,48 @@ def test_features_that_do_not_vary() -> None:
     same = Example(example.model, np.ones((50, 32), np.float32), np.zeros(50, np.int64), example.scored)
     with pytest.raises(ExportError, match="the features of the training images don't vary"):
         same.training().fit(Mahalanobis)
+
+
+# --- on the unit sphere, and relative to one Gaussian
+
+
+def on_the_sphere(example: Example) -> Example:
+    return Example(example.model, normalize(example.fitted_on), example.labels, normalize(example.scored))
+
+
+def background(example: Example) -> Arrays:
+    """The distance to one Gaussian over all images, negated."""
+    fitted = EmpiricalCovariance().fit(example.fitted_on.astype(np.float64))
+    return -fitted.mahalanobis(example.scored.astype(np.float64))
+
+
+def test_mahalanobis_plus_plus_is_mahalanobis_of_normalised_features() -> None:
+    example = random()
+    found = example.training().fit(MahalanobisPlusPlus).reference(example.scored, example.scored)
+    np.testing.assert_allclose(found, expected(on_the_sphere(example)), rtol=1e-5)
+
+
+def test_the_length_of_features_does_not_matter_on_the_sphere(rng: np.random.Generator) -> None:
+    example = random()
+    detector = example.training().fit(MahalanobisPlusPlus)
+    lengths = rng.uniform(0.1, 10, (len(example.scored), 1))
+    found, scaled = (detector.reference(x, x) for x in (example.scored, example.scored * lengths))
+    np.testing.assert_allclose(scaled, found, rtol=1e-9)
+
+
+def test_relative_distances_are_those_to_a_class_less_that_to_all() -> None:
+    example = random()
+    found = example.training().fit(Rmds).reference(example.scored, example.scored)
+    np.testing.assert_allclose(found, expected(example) - background(example), rtol=1e-5)
+    sphere = on_the_sphere(example)
+    found = example.training().fit(RmdsPlusPlus).reference(example.scored, example.scored)
+    np.testing.assert_allclose(found, expected(sphere) - background(sphere), rtol=1e-4)
+
+
+def test_classes_with_the_same_mean() -> None:
+    """Two labels for what is one class."""
+    example = random()
+    labels = np.where(example.labels == 3, 3 + (np.arange(len(example.labels)) // 10) % 2 * 7, example.labels)
+    split = Example(random(classes=11).model, example.fitted_on, labels, example.scored)
+    for kind in (Mahalanobis, MahalanobisPlusPlus, Rmds, RmdsPlusPlus):
+        assert np.isfinite(split.training().fit(kind).reference(example.scored, example.scored)).all()

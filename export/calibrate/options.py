@@ -118,7 +118,8 @@ def add_gate_options(parser: argparse.ArgumentParser, *, as_before: bool) -> Non
         "--merge",
         choices=get_args(MergeMethod),
         default=None if as_before else "min",
-        help=f"how --score A+B merges p-values: Bonferroni's minimum, or the harmonic mean ({default('min')})",
+        help="how --score A+B merges p-values: Bonferroni's minimum, the harmonic mean, or Fisher's sum of logarithms "
+        f"({default('min')})",
     )
     group.add_argument(
         "--class-conditional",

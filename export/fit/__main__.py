@@ -13,8 +13,8 @@ from export.arguments import add_leakage_option, add_run_options, print_remarks
 from export.calibrate.gating import fit_gate, without_gate
 from export.calibrate.options import GateOptions
 from export.detectors import DETECTORS
+from export.detectors.fitting import fit, observe, strange, training_images, verify, with_provenance, with_scores
 from export.detectors.sign import objections
-from export.fit.fitting import fit, observe, strange, training_images, verify, with_provenance, with_scores
 from export.fit.options import check_used, chooses, default_settings, parse_names, parse_settings
 from export.last_layers import LastLayers
 from export.leakage import record

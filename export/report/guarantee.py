@@ -8,6 +8,12 @@ from export import conformal
 from export.report.table import layout
 from runtime.manifest import Choice, Confidence, GateSpec, Manifest, Task
 
+_MERGING = {
+    "min": "their minimum, times their number",
+    "harmonic": "their harmonic mean",
+    "fisher": "the sum of their logarithms",
+}
+
 
 def gate_text(manifest: Manifest, *, markdown: bool = False) -> str:
     """What the gate promises and how it was made, in paragraphs and tables."""
@@ -19,7 +25,7 @@ def gate_text(manifest: Manifest, *, markdown: bool = False) -> str:
         paragraphs += _classes_text(gate, manifest.labels, markdown)
     if gate.score in manifest.merged:
         merged = manifest.merged[gate.score]
-        how = "their minimum, times their number" if merged.method == "min" else "their harmonic mean"
+        how = _MERGING[merged.method]
         paragraphs.append(
             f"`{gate.score}` merges the p-values of {', '.join(merged.parts)}: {how}. They come from {merged.n} other "
             "in-distribution images."

@@ -14,7 +14,7 @@ from runtime.exceptions import UnknownOperatingPoint
 
 _LARGEST = float(np.finfo(np.float32).max)
 
-MergeMethod = Literal["min", "harmonic"]
+MergeMethod = Literal["min", "harmonic", "fisher"]
 
 
 @dataclass(frozen=True)
@@ -219,7 +219,7 @@ class Merged:
     """A score made of others: their p-values, merged (:func:`export.detectors.combined.merged.merge`).
 
     Attributes:
-        method: ``min`` or ``harmonic``.
+        method: ``min``, ``harmonic`` or ``fisher``.
         n: number of in-distribution images behind the curves; none of them set the threshold.
         parts: the p-value curve of each score that is merged.
     """

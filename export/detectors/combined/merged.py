@@ -25,7 +25,7 @@ KNOTS = 256
 
 @dataclass(frozen=True)
 class MergedScore(Detector):
-    """P min_i p_i or P / sum_i 1 / p_i of the p-values of P scores (:func:`merge`)."""
+    """P min_i p_i, P / sum_i 1 / p_i or sum_i log p_i of the p-values of P scores (:func:`merge`)."""
 
     merged: Merged
     parts: Mapping[str, Detector]
@@ -38,6 +38,8 @@ class MergedScore(Detector):
         p = [_build_p_values(g, tensors[name], curve) for name, curve in self.merged.parts.items()]
         if self.merged.method == "min":
             return g.op("Mul", g.op("Min", *p), float(len(p)))
+        if self.merged.method == "fisher":
+            return g.op("Sum", *(g.op("Log", value) for value in p))
         return g.op("Div", float(len(p)), g.op("Sum", *(g.op("Div", 1.0, value) for value in p)))
 
 
@@ -78,11 +80,15 @@ def merge(scores: Mapping[str, npt.NDArray[np.floating]], merged: Merged) -> Sco
 
     ``min``: P min_i p_i, Bonferroni's p-value, not capped at 1 so that it still ranks the most typical images.
     ``harmonic``: P / sum_i 1 / p_i, the harmonic mean (Wilson 2019; Vovk & Wang 2020).
+    ``fisher``: sum_i log p_i, Fisher's statistic (1925) over -2; what its distribution is for scores that are not
+    independent does not matter here.
     """
     p = np.stack([p_values(scores[name], curve) for name, curve in merged.parts.items()])
     if merged.method == "min":
         return np.asarray(len(p) * p.min(axis=0))
-    with np.errstate(divide="ignore"):  # a p-value of 0 merges to 0
+    with np.errstate(divide="ignore"):  # a p-value of 0 merges to the lowest
+        if merged.method == "fisher":
+            return np.asarray(np.log(p).sum(axis=0))
         return np.asarray(len(p) / (1 / p).sum(axis=0))
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import pytest
+from scipy.stats import combine_pvalues
 
 from export import conformal, head
 from export.detectors.base import BASE, base_scores
@@ -21,7 +22,7 @@ from runtime.rule import p_value
 from tests.export.test_head import KEYS, attached, features, run
 
 Array = npt.NDArray[np.float32]
-METHODS: list[MergeMethod] = ["min", "harmonic"]
+METHODS: list[MergeMethod] = ["min", "harmonic", "fisher"]
 
 
 def exact(scores: Array, images: Array) -> npt.NDArray[np.float64]:
@@ -103,7 +104,8 @@ def check(merged: Merged, logits: Array, penultimate: Array) -> Array:
     found, _ = run(with_merged(merged), logits, penultimate)
     expected = merge({key: found[:, i] for i, key in enumerate(KEYS)}, merged)
     assert found.shape[1] == len(KEYS) + 1
-    np.testing.assert_allclose(found[:, -1], expected, rtol=1e-5, atol=1e-30)
+    # A logarithm near 0 is as precise as the p-value near 1.
+    np.testing.assert_allclose(found[:, -1], expected, rtol=1e-5, atol=1e-6 if merged.method == "fisher" else 1e-30)
     return found[:, -1]
 
 
@@ -208,7 +210,14 @@ def test_a_curve_of_one_knot() -> None:
     np.testing.assert_allclose(p_values(np.array([0.0, 1.0, 2.0, 3.0]), curve), [1 / 3, 1 / 2, 1, 1])
 
 
-@pytest.mark.parametrize(("method", "expected"), [("min", [0.6, 0.2, 2.0]), ("harmonic", [0.375, 2 / 12, 1.0])])
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        ("min", [0.6, 0.2, 2.0]),
+        ("harmonic", [0.375, 2 / 12, 1.0]),
+        ("fisher", [math.log(0.15), math.log(0.05), 0.0]),
+    ],
+)
 def test_merging_by_hand(method: MergeMethod, expected: list[float]) -> None:
     """p = (0.3, 0.5), (0.1, 0.5) and (1, 1)."""
     other = PValueCurve((0.0, 1.0), (0.5, 1.0), 1.0)
@@ -216,7 +225,15 @@ def test_merging_by_hand(method: MergeMethod, expected: list[float]) -> None:
     np.testing.assert_allclose(merge(scores, Merged(method, 9, {"a": CURVE, "b": other})), expected)
 
 
-@pytest.mark.parametrize("method", ["min", "harmonic"])
-def test_one_p_value_of_zero_merges_to_zero(method: MergeMethod) -> None:
+@pytest.mark.parametrize(("method", "lowest"), [("min", 0), ("harmonic", 0), ("fisher", -math.inf)])
+def test_one_p_value_of_zero_merges_to_the_lowest(method: MergeMethod, lowest: float) -> None:
     scores = {"a": np.array([-np.inf]), "b": np.array([9.0])}
-    assert merge(scores, Merged(method, 9, {"a": CURVE, "b": CURVE})).item() == 0
+    assert merge(scores, Merged(method, 9, {"a": CURVE, "b": CURVE})).item() == lowest
+
+
+def test_fisher_orders_as_the_test_of_independent_p_values_does() -> None:
+    p = np.random.default_rng(0).uniform(0.1, 1, (50, 2))
+    other = PValueCurve((0.1, 1.0), (0.1, 1.0), 1.0)
+    found = merge({"a": p[:, 0], "b": p[:, 1]}, Merged("fisher", 9, {"a": other, "b": other}))
+    expected = [combine_pvalues(row, method="fisher").statistic / -2 for row in p]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)

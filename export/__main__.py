@@ -175,6 +175,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.merge,
         args.class_conditional,
         tuple(args.aux),
+        args.fit,
         args.strict,
         args.allow_leakage,
     )

@@ -44,13 +44,13 @@ def _options(args: argparse.Namespace, manifest: Manifest) -> GateOptions:
     """The options given, and what the bundle has for those that were not."""
     names = ("score", "alpha", "temperature", "merge", "class_conditional")
     given = {name: value for name in names if (value := getattr(args, name)) is not None}
-    fixed = {"aux": tuple(args.aux), "strict": args.strict, "allow_leakage": args.allow_leakage}
+    fixed = {"aux": tuple(args.aux), "fit": args.fit, "strict": args.strict, "allow_leakage": args.allow_leakage}
     return dataclasses.replace(GateOptions.of(manifest), **given, **fixed)
 
 
 def _moved(manifest: Manifest, args: argparse.Namespace) -> Manifest:
     """The manifest with its gate at another operating point."""
-    others = (args.score, args.temperature, args.merge, args.class_conditional, *args.aux)
+    others = (args.score, args.temperature, args.merge, args.class_conditional, args.fit, *args.aux)
     if args.alpha is None or any(option is not None for option in others):
         raise ExportError("without SOURCE only --alpha can be given: the rest is fitted on images")
     if manifest.gate is None:

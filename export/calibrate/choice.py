@@ -66,7 +66,7 @@ def best_temperature(temperatures: Mapping[float, float]) -> float:
 
 
 def best_score(choice: Choice) -> str:
-    """The score with the largest mean AUROC over the outlier sets; of equals the first."""
+    """The candidate with the largest mean AUROC over the outlier sets, as the table calls it; of equals the first."""
     first, *_ = choice.auroc.values()
     return max(first, key=lambda score: np.mean([table[score] for table in choice.auroc.values()]))
 

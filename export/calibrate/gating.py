@@ -20,23 +20,20 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from export import conformal, head, leakage, outliers
-from export.calibrate import choice, confidence
+from export import conformal, head, leakage
+from export.calibrate import confidence, selecting
 from export.calibrate.calibration import calibrate
 from export.calibrate.options import GateOptions
 from export.detectors import columns
-from export.detectors.base import Energy
 from export.detectors.combined import merged
 from export.exceptions import ExportError
 from export.inference import collect
 from runtime.engines.interface import Outputs
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
-from runtime.manifest import Choice, Confidence, Manifest
+from runtime.manifest import Confidence, Manifest
 from train.data import Images, ImageSet, SelectedImages, check, read, short_name
 from train.exceptions import DataError
 
-# Of a larger outlier set so many random images: the standard error of an AUROC is then about 0.01.
-MAX_OUTLIERS = 2000
 # Scores of this correlation order images alike.
 ALIKE = 0.999
 
@@ -79,28 +76,40 @@ def fit_gate(
     manifest = without_gate(model, manifest)
     options.check(manifest.scores)
     if isinstance(options.temperature, float):
-        manifest = _with_temperature(model, manifest, options.temperature)
-    for needed in (source, *options.aux):
+        manifest = selecting.with_temperature(model, manifest, options.temperature)
+    for needed in filter(None, (source, options.fit, *options.aux)):
         check(needed)
     images = read(source, manifest.input, strict=options.strict)
     found = leakage.Fingerprints.of(images.images)
+    training = selecting.training_images(manifest, options)
+    manifest = (
+        manifest if training is None else leakage.record(manifest, "fit, auto", str(options.fit), training.images)
+    )
     leaking = _leaking(manifest, source, found, options.allow_leakage)
     manifest = leakage.record(manifest, "calibration", source, found)
-    score, chosen = options.score, None
+    chosen = None
     rest = np.arange(len(images))
     if options.merges or options.chooses:
         held, rest = split(len(images))
         conformal.rank(len(rest), options.alpha)  # refuses too few before the work of choosing
         if options.chooses:
-            manifest, chosen = _choose(model, manifest, images.images, held, options, threads)
-            score = choice.best_score(chosen) if options.chooses_score else score
+            part = SelectedImages(images.images, held)
+            manifest, chosen, options = selecting.choose(
+                model,
+                manifest,
+                part,
+                training,
+                options,
+                lambda images, title: _run(model, images, threads, title, penultimate=True),
+                threads,
+            )
         if options.merges:
             manifest = _with_merged(model, manifest, SelectedImages(images.images, held), options, threads)
     rest = _unseen(manifest, images.images, rest)
     calibrating = SelectedImages(images.images, rest)
     outputs = _run(model, calibrating, threads, "calibrate")
     classes = outputs.logits.argmax(axis=1) if options.class_conditional else None
-    manifest = calibrate(manifest, outputs.scores, score, options.alpha, classes=classes, choice=chosen)
+    manifest = calibrate(manifest, outputs.scores, options.score, options.alpha, classes=classes, choice=chosen)
     fitted, warning = _confidence(manifest, outputs, images, rest, source)
     warned = "; ".join([*leaking, *filter(None, [warning])])
     return Gated(
@@ -147,43 +156,6 @@ def _unseen(manifest: Manifest, images: Images, positions: npt.NDArray[np.int64]
     if seen.all():
         raise ExportError("the graph was quantised with all of these images: calibrate it on others")
     return positions[np.logical_not(seen)]
-
-
-def _choose(
-    model: onnx.ModelProto,
-    manifest: Manifest,
-    images: Images,
-    held: npt.NDArray[np.int64],
-    options: GateOptions,
-    threads: int,
-) -> tuple[Manifest, Choice]:
-    """Compare the scores, with the best temperature of the energy score if it is to be chosen."""
-    if options.aux:
-        sets = outliers.auxiliary(options.aux, manifest.input, MAX_OUTLIERS, strict=options.strict)
-    else:
-        sets = outliers.synthetic(images[held[:MAX_OUTLIERS]])
-    strange = {name: _run(model, part, threads, name) for name, part in sets.items()}
-    if options.aux:
-        for name, part in sets.items():
-            manifest = leakage.record(manifest, f"choice, {name}", name, part)
-    known = _run(model, SelectedImages(images, held), threads, "choose")
-    conformal.check_finite(known.scores)
-    temperatures: dict[float, float] = {}
-    if options.chooses_temperature:
-        temperatures = choice.compare_temperatures(known, strange)
-        best = choice.best_temperature(temperatures)
-        manifest = _with_temperature(model, manifest, best)
-        column = manifest.scores.index("energy")
-        known = choice.with_energy(known, column, best)
-        strange = {name: choice.with_energy(part, column, best) for name, part in strange.items()}
-    return manifest, choice.compare(manifest.scores, known, strange, temperatures)
-
-
-def _with_temperature(model: onnx.ModelProto, manifest: Manifest, temperature: float) -> Manifest:
-    parameters = {**manifest.score_parameters, "energy": {"temperature": temperature}}
-    if parameters != manifest.score_parameters:
-        columns.attach(model, {"energy": Energy(temperature)}, manifest.scores, manifest.scores)
-    return dataclasses.replace(manifest, score_parameters=parameters)
 
 
 def _with_merged(
@@ -236,5 +208,6 @@ def _note(manifest: Manifest, outputs: Outputs) -> str | None:
     )
 
 
-def _run(model: onnx.ModelProto, images: Images, threads: int, title: str) -> Outputs:
-    return collect(OnnxRuntimeCpu(model.SerializeToString(), threads), images, title=title)
+def _run(model: onnx.ModelProto, images: Images, threads: int, title: str, *, penultimate: bool = False) -> Outputs:
+    engine = OnnxRuntimeCpu(model.SerializeToString(), threads)
+    return collect(engine, images, penultimate=penultimate, title=title)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from export.detectors.combined.merged import parts
 from export.exceptions import ExportError
 from runtime.manifest import Manifest, MergeMethod
 
@@ -25,6 +26,7 @@ class GateOptions:
         merge: how p-values are merged.
         class_conditional: whether every predicted class gets a threshold of its own.
         aux: sources of auxiliary outliers to choose by; none stands for synthetic ones.
+        fit: training images, on which detectors are fitted to be chosen from; None for the scores that there are.
         strict: whether one image that can't be read is an error.
         allow_leakage: whether images that the model learned from may calibrate it.
     """
@@ -35,6 +37,7 @@ class GateOptions:
     merge: MergeMethod = "min"
     class_conditional: bool = False
     aux: tuple[str, ...] = ()
+    fit: str | None = None
     strict: bool = False
     allow_leakage: bool = False
 
@@ -50,7 +53,7 @@ class GateOptions:
     @property
     def parts(self) -> tuple[str, ...]:
         """The scores that are named."""
-        return tuple(self.score.split("+"))
+        return parts(self.score)
 
     @property
     def merges(self) -> bool:
@@ -78,6 +81,8 @@ class GateOptions:
             raise ExportError(f"--score {self.score}: merges a score with itself; name each once")
         if self.chooses_temperature and "energy" not in scores:
             raise ExportError("a temperature is chosen for the energy score, which this graph does not have")
+        if self.fit and not self.chooses_score:
+            raise ExportError(f"--fit goes with --score {AUTO}; python -m export.fit adds detectors of your choice")
         if self.aux and not self.chooses:
             raise ExportError(f"--aux goes with --score {AUTO} or --temperature {AUTO}: there is nothing to choose")
 
@@ -99,7 +104,7 @@ def add_gate_options(parser: argparse.ArgumentParser, *, as_before: bool) -> Non
         default=None if as_before else "energy",
         metavar="KEY|A+B|auto",
         help="the gate's score; A+B merges the p-values of several; auto takes the one with the largest AUROC between "
-        f"a quarter of the calibration images and outliers ({default('energy')})",
+        f"a quarter of the calibration images and outliers, fusions of two among them ({default('energy')})",
     )
     group.add_argument(
         "--alpha",
@@ -133,6 +138,11 @@ def add_gate_options(parser: argparse.ArgumentParser, *, as_before: bool) -> Non
         default=[],
         metavar="SOURCE",
         help="auxiliary outliers for auto, repeatable (default: synthetic ones); never those of an evaluation",
+    )
+    group.add_argument(
+        "--fit",
+        metavar="SOURCE",
+        help=f"training images: --score {AUTO} fits detectors on them and chooses among these too",
     )
 
 

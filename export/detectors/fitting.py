@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -71,6 +72,16 @@ def observe(engine: Engine, manifest: Manifest, layers: LastLayers, images: Imag
             f"{images.names[unusable[0]]}; the model is unusable"
         )
     return Training(outputs.logits, penultimate, images.labels, layers)
+
+
+def settings_for(manifest: Manifest) -> dict[type[Fitted], Any]:
+    """The hyperparameters of every detector that has some: the defaults, with the temperature of the bundle's energy."""
+    settings = {kind: kind.settings for kind in DETECTORS.values() if kind.settings}
+    temperature = manifest.score_parameters.get("energy", {}).get("temperature", 1.0)
+    for kind, defaults in settings.items():
+        if hasattr(defaults, "temperature"):
+            settings[kind] = dataclasses.replace(defaults, temperature=temperature)
+    return settings
 
 
 def strange(

@@ -8,6 +8,7 @@ from typing import Any
 
 from export.calibrate.options import AUTO
 from export.detectors import DETECTORS
+from export.detectors.fitting import settings_for
 from export.detectors.interface import Fitted
 from export.exceptions import ExportError
 from runtime.manifest import Manifest
@@ -34,11 +35,7 @@ def parse_settings(options: Iterable[str], manifest: Manifest) -> dict[type[Fitt
     Raises:
         ExportError: an option of another form, an unknown setting, or a value out of its range.
     """
-    settings = {kind: kind.settings for kind in DETECTORS.values() if kind.settings}
-    temperature = manifest.score_parameters.get("energy", {}).get("temperature", 1.0)
-    for detector, defaults in settings.items():
-        if hasattr(defaults, "temperature"):
-            settings[detector] = dataclasses.replace(defaults, temperature=temperature)
+    settings = settings_for(manifest)
     for option in options:
         key, equals, text = option.partition("=")
         name, _, setting = key.partition(".")

@@ -31,7 +31,9 @@ def gate_text(manifest: Manifest, *, markdown: bool = False) -> str:
             "in-distribution images."
         )
     if gate.choice:
-        paragraphs += _choice_text(gate.choice, gate.score, manifest.score_parameters, markdown)
+        merging = manifest.merged.get(gate.score)
+        chosen = f"{gate.score}, {merging.method}" if merging else gate.score
+        paragraphs += _choice_text(gate.choice, chosen, manifest.score_parameters, markdown)
     if manifest.confidence:
         paragraphs.append(_confidence_text(manifest.confidence, manifest.task))
     if validated := _validation_text(manifest):

@@ -6,6 +6,7 @@ no conformal p-value by itself: the guarantee comes from calibrating the merged 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,9 @@ from runtime.manifest import Merged, MergeMethod, PValueCurve
 
 # Knots of a p-value curve, at geometrically spaced ranks: the relative step of p is the same everywhere.
 KNOTS = 256
+
+_PART = re.compile(r"[^+]+(?:\+\+)?")
+_NAME = re.compile(rf"{_PART.pattern}(?:\+{_PART.pattern})*")
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,11 @@ class Column(Detector):
 
     def build(self, g: Graph, logits: str, penultimate: str) -> str:
         return self.tensor
+
+
+def parts(score: str) -> tuple[str, ...]:
+    """The scores that a name stands for, joined by ``+``; one may end in ``++`` itself, as ``mahalanobis++`` does."""
+    return tuple(_PART.findall(score) if _NAME.fullmatch(score) else score.split("+"))
 
 
 def fit(scores: npt.NDArray[np.float32], names: Sequence[str], method: MergeMethod) -> Merged:

@@ -4,8 +4,9 @@
 
 For each bundle: detectors are fitted on --train (DATA/cifar10-train.tar), synthetic outliers made of a quarter of one half
 of --val (DATA/cifar10-val.tar), all candidates of ``--score auto`` compared by them, and the same candidates by the
-other half against each DATA/ood-*.tar. Printed: Spearman's rho between the mean AUROCs of the two, each kind's own rho, and the average
-FPR95 of the choice, of the energy and of the best score, which is known only afterwards. The real outliers choose nothing.
+other half against each DATA/ood-*.tar. Printed: Spearman's rho between the mean AUROCs of the two, each kind's own rho, and
+the average FPR95 of the choice, of the energy and of the best score, which is known only afterwards. The real outliers
+choose nothing.
 """
 
 from __future__ import annotations

@@ -82,10 +82,18 @@ def kernels(model: onnx.ModelProto) -> int:
     return len(report.layers) if report else 0
 
 
+def _typed(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same graph with the type of its outputs, which this parser asks for."""
+    outputs = [helper.make_tensor_value_info(one.name, TensorProto.FLOAT, ("N", 1)) for one in model.graph.output]
+    del model.graph.output[:]
+    model.graph.output.extend(outputs)
+    return model
+
+
 def main() -> None:
     model = everything()
     columns = dict(zip((*BASE, *DETECTORS), head.columns(model), strict=True))
-    counts = {name: kernels(alone(model, [tensor])) for name, tensor in columns.items()}
+    counts = {name: kernels(_typed(alone(model, [tensor]))) for name, tensor in columns.items()}
     page = "\n".join(
         [
             "# GPU kernels of each score",

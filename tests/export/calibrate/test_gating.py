@@ -17,6 +17,7 @@ from export.detectors.base import BASE, Energy
 from export.detectors.combined.merged import merge
 from export.exceptions import ExportError
 from export.head import seal
+from export.outliers import KINDS
 from runtime.bundle import Bundle
 from runtime.engines.interface import Outputs
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
@@ -131,9 +132,9 @@ def test_auto_takes_the_best_score_of_the_table(shared_bundle: Bundle, source: s
     assert gate is not None
     assert gate.choice is not None
     assert (gate.choice.n, gate.n_calibration) == (50, 150)
-    assert gate.choice.outliers == {"permuted": 50, "noise": 50, "blended": 50}
+    assert gate.choice.outliers == dict.fromkeys(KINDS, 50)
     means = {
-        name: np.mean([table[name] for table in gate.choice.auroc.values()]) for name in gate.choice.auroc["noise"]
+        name: np.mean([table[name] for table in gate.choice.auroc.values()]) for name in gate.choice.auroc["permuted"]
     }
     pairs = {f"{a}+nan, {method}" for a in ("energy",) for method in ("min", "harmonic", "fisher")}
     assert means.keys() == {*shared_bundle.manifest.scores, *pairs}
@@ -158,7 +159,7 @@ def test_the_images_that_choose_do_not_calibrate(
 
     monkeypatch.setattr(gating, "_run", spy)
     fit(shared_bundle, source, GateOptions("msp+nan", 0.1, temperature="auto"))
-    assert {"choose", "p-values", "calibrate", "noise"} <= seen.keys()
+    assert {"choose", "p-values", "calibrate", *KINDS} <= seen.keys()
     assert seen["choose"] == seen["p-values"]
     assert seen["choose"].isdisjoint(seen["calibrate"])
     assert len(seen["choose"]) + len(seen["calibrate"]) == N

@@ -24,8 +24,11 @@ from export import conformal, head, leakage
 from export.calibrate import confidence, selecting
 from export.calibrate.calibration import calibrate
 from export.calibrate.options import GateOptions
-from export.detectors import columns
+from export.detectors import DETECTORS, columns
+from export.detectors.base import BASE
 from export.detectors.combined import merged
+from export.detectors.interface import negative_share
+from export.detectors.sign import objections
 from export.exceptions import ExportError
 from export.inference import collect
 from runtime.engines.interface import Outputs
@@ -34,6 +37,7 @@ from runtime.manifest import Confidence, Manifest
 from train.data import Images, ImageSet, SelectedImages, check, read, short_name
 from train.exceptions import DataError
 
+_FEW = 64  # images that tell the sign of features
 # Scores of this correlation order images alike.
 ALIKE = 0.999
 
@@ -111,7 +115,8 @@ def fit_gate(
     classes = outputs.logits.argmax(axis=1) if options.class_conditional else None
     manifest = calibrate(manifest, outputs.scores, options.score, options.alpha, classes=classes, choice=chosen)
     fitted, warning = _confidence(manifest, outputs, images, rest, source)
-    warned = "; ".join([*leaking, *filter(None, [warning])])
+    signed = _signed(model, calibrating, options, threads)
+    warned = "; ".join([*leaking, *filter(None, [signed, warning])])
     return Gated(
         dataclasses.replace(manifest, confidence=fitted), calibrating, warned or None, _note(manifest, outputs)
     )
@@ -190,6 +195,17 @@ def _confidence(
     if fitted.temperature == 1:
         return fitted, f"{own}: a temperature makes it no better on images that did not set it"
     return fitted, None
+
+
+def _signed(model: onnx.ModelProto, images: Images, options: GateOptions, threads: int) -> str | None:
+    """What is to be said of the gate's score where features are negative, by some of the images."""
+    kinds = {part: kind for part in options.parts if (kind := (BASE | DETECTORS).get(part)) and kind.negative}
+    if not kinds:
+        return None
+    few = SelectedImages(images, np.arange(min(_FEW, len(images))))
+    return objections(
+        kinds, negative_share(np.asarray(_run(model, few, threads, "sign", penultimate=True).penultimate))
+    )
 
 
 def _note(manifest: Manifest, outputs: Outputs) -> str | None:

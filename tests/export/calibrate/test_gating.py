@@ -278,6 +278,15 @@ def test_scores_that_do_not_vary_are_not_alike(shared_bundle: Bundle) -> None:
     assert gating._note(shared_bundle.manifest, of_scores(np.ones(9), np.ones(9))) is None
 
 
+@pytest.mark.parametrize(("score", "share", "said"), [("nan", 0.5, True), ("msp+nan", 0.5, True), ("nan", 0.0, False)])
+def test_a_score_that_takes_features_to_be_positive_says_so_where_they_are_not(
+    shared_bundle: Bundle, source: str, monkeypatch: pytest.MonkeyPatch, score: str, share: float, said: bool
+) -> None:
+    monkeypatch.setattr(gating, "negative_share", lambda _: share)
+    warning = fit(shared_bundle, source, GateOptions(score, 0.1)).gated.warning or ""
+    assert ("nan is weaker here: it takes features to be at least 0" in warning) == said
+
+
 # --- the reported confidence
 
 

@@ -10,14 +10,16 @@ import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 import pytest
+import torch
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
+from torch import nn
 
 from export.calibrate.__main__ import main as calibrate
 from export.classifier import assemble
 from export.detectors import DETECTORS
 from export.fit.__main__ import main
-from export.from_torch.classifier import TorchClassifier
+from export.from_torch.classifier import TorchClassifier, WithPenultimate
 from export.head import seal
 from export.leakage import hashes, leaks
 from runtime import Gate, bundle
@@ -195,6 +197,36 @@ def test_a_projection_head(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert manifest.scores[6:] == tuple(name for name, kind in DETECTORS.items() if not kind.linear)
     differences = {name: own["max_score_difference"] for name, own in manifest.provenance["detectors"].items()}
     assert {name: found for name, found in differences.items() if not found < 1e-4} == {}
+
+
+def test_features_behind_a_layer_norm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """About half of their magnitude is negative."""
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LayerNorm(8), nn.Linear(8, len(LABELS))
+    )
+    module = WithPenultimate(network.eval(), torch.zeros(2, 3, SPEC.height, SPEC.width))
+    model, manifest = assemble(TorchClassifier("signed", "none", "multiclass", LABELS, SPEC, module), "signed", {})
+    path = bundle.write(tmp_path / "signed", manifest, {bundle.MODEL: seal(model, manifest)}, {}).path
+    np.savez(tmp_path / "train.npz", images=calibration_images(90), labels=np.array(LABELS)[np.arange(90) % 3])
+    source = tmp_path / "train.npz"
+    for name in ("scale", "ash-b", "ash-s"):
+        message = failure(capsys, main, path, source, "--detectors", name)
+        assert message.startswith(
+            f"{name}: is meaningless here: it takes features to be at least 0, as behind a ReLU, and "
+        )
+    output = call(main, path, source, "--detectors", "react,mahalanobis++,vra")
+    assert "warning: react is weaker here: " in output
+    assert "; vra is weaker here: " in output
+    assert "mahalanobis++ is" not in output
+    output = call(main, path, source, "--detectors", "all", "--set", "knn.k=2")
+    assert output.count("left out: ") >= 3
+    assert not {"scale", "ash-b", "ash-s"} & set(Bundle.load(path).manifest.scores)
+    call(calibrate, path, source, "--score", "auto", "--fit", source, "--alpha", "0.2", "--allow-leakage")
+    gate = Bundle.load(path).manifest.gate
+    assert gate is not None
+    assert gate.choice is not None
+    assert not {"scale", "ash-s"} & gate.choice.auroc["jigsaw"].keys()
 
 
 @pytest.mark.parametrize(

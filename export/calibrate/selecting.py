@@ -35,9 +35,13 @@ Run = Callable[[Images, str], Outputs]
 MAX_OUTLIERS = 2000
 
 # Fitted where training images are given: those that cost next to nothing and carry no bank of training features.
-FITTED = ("kl_uniform", "gen", "nci", "fdbd", "react", "vra", "ash-s", "scale", "mahalanobis++", "rmds++", "ssd", "vim")
+FITTED = (
+    *("kl_uniform", "gen", "nci", "fdbd", "vim"),
+    *("react", "vra", "ash-b", "ash-s", "scale"),
+    *("mahalanobis++", "rmds++", "ssd"),
+)
 # The parts that are merged, each of the first with each of the second.
-OF_LOGITS, OF_FEATURES = ("energy", "gen"), ("mahalanobis++", "nci", "ssd", "nan")
+OF_LOGITS, OF_FEATURES = ("energy", "gen"), ("mahalanobis++", "ssd", "vim", "nci", "nan")
 
 
 @dataclass(frozen=True)

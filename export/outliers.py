@@ -10,7 +10,7 @@ from PIL import Image
 
 from export.exceptions import ExportError
 from runtime.manifest import InputSpec
-from train.data import read, short_name
+from train.data import Reading, read, short_name
 
 Images = npt.NDArray[np.uint8]  # [N, H, W, 3]
 
@@ -18,7 +18,7 @@ _PIECES = 4  # a side
 _TURN = 6.0  # radians, at the centre
 
 
-def auxiliary(sources: Iterable[str], spec: InputSpec, limit: int, *, strict: bool = False) -> dict[str, Images]:
+def auxiliary(sources: Iterable[str], spec: InputSpec, limit: int, reading: Reading) -> dict[str, Images]:
     """At most `limit` random images of each source, by its short name.
 
     Raises:
@@ -30,7 +30,7 @@ def auxiliary(sources: Iterable[str], spec: InputSpec, limit: int, *, strict: bo
         name = short_name(source)
         if name in sets:
             raise ExportError(f"--aux {source}: a set of the name {name} is given twice")
-        images = read(source, spec, strict=strict).images
+        images = read(source, spec, reading=reading).images
         sets[name] = images[np.sort(np.random.default_rng(0).permutation(len(images))[:limit])]
     return sets
 

@@ -115,7 +115,7 @@ def training_images(manifest: Manifest, options: GateOptions) -> ImageSet | None
     if options.fit is None:
         return None
     names = fitted_names(manifest.task, linear=True)
-    return fitting.training_images(names, manifest, options.fit, strict=options.strict)
+    return fitting.training_images(names, manifest, options.fit, reading=options.reading)
 
 
 def _outliers(
@@ -124,7 +124,7 @@ def _outliers(
     """Auxiliary ones, which are recorded, or ones made of images."""
     if not options.aux:
         return manifest, outliers.synthetic(images[:MAX_OUTLIERS])
-    sets = outliers.auxiliary(options.aux, manifest.input, MAX_OUTLIERS, strict=options.strict)
+    sets = outliers.auxiliary(options.aux, manifest.input, MAX_OUTLIERS, options.reading)
     for name, part in sets.items():
         manifest = leakage.record(manifest, f"choice, {name}", name, part)
     return manifest, sets

@@ -21,7 +21,7 @@ from export.last_layers import LastLayers
 from export.leakage import record
 from runtime.engines.interface import Engine, Outputs
 from runtime.manifest import Manifest
-from train.data import Images, ImageSet, SelectedImages, read, short_name
+from train.data import Images, ImageSet, Reading, SelectedImages, read, short_name
 
 _OUTLIERS = 500  # of each set
 _SAMPLE = 192  # images that graph and reference are compared on, and a third as many of noise
@@ -30,7 +30,11 @@ _LARGEST_FILE = 2**31 - 2**20  # bytes of a protobuf message, less some room for
 
 
 def training_images(
-    names: Sequence[str], manifest: Manifest, source: str | None, *, strict: bool = False
+    names: Sequence[str],
+    manifest: Manifest,
+    source: str | None,
+    *,
+    reading: Reading = Reading(),  # noqa: B008  frozen
 ) -> ImageSet | None:
     """The images that the detectors `names` are fitted on, labelled if one of them needs labels; None if none needs any.
 
@@ -46,7 +50,7 @@ def training_images(
         raise ExportError(f"{needing[0]} is fitted: give training images, SOURCE")
     if labelled and manifest.task != "multiclass":
         raise ExportError(f"{labelled[0]} needs one label an image, and this model is {manifest.task}")
-    images = read(source, manifest.input, strict=strict)
+    images = read(source, manifest.input, reading=reading, labels=manifest.labels)
     if labelled and images.task != "multiclass":
         raise ExportError(f"{labelled[0]} needs one label an image, and those of {source} have any number")
     return images.with_classes(manifest.labels, source) if labelled else images
@@ -85,11 +89,11 @@ def settings_for(manifest: Manifest) -> dict[type[Fitted], Any]:
 
 
 def strange(
-    engine: Engine, manifest: Manifest, images: Images, aux: Sequence[str], *, strict: bool = False
+    engine: Engine, manifest: Manifest, images: Images, aux: Sequence[str], reading: Reading
 ) -> tuple[Manifest, dict[str, Observed]]:
     """Sets of outliers, to choose hyperparameters by: auxiliary ones, which are recorded, or made of training images."""
     if aux:
-        sets = outliers.auxiliary(aux, manifest.input, _OUTLIERS, strict=strict)
+        sets = outliers.auxiliary(aux, manifest.input, _OUTLIERS, reading)
         for name, part in sets.items():
             manifest = record(manifest, f"fit, {name}", name, part)
     else:

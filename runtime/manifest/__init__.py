@@ -1,31 +1,29 @@
 """The manifest: what a bundle says of itself, as frozen dataclasses that read and write JSON."""
 
+from runtime.manifest.calibration import Calibration, OrderStatistics
 from runtime.manifest.gate import (
-    Calibration,
     Choice,
     ClassPoint,
     Confidence,
     GateSpec,
+    Guarantee,
     Merged,
     MergeMethod,
     OperatingPoint,
-    OrderStatistics,
     Parity,
     PValueCurve,
 )
+from runtime.manifest.input import Colour, Corner, InputSpec, Interpolation, Resampler, Resize
+from runtime.manifest.labelled import ErrorBound, LabelSet, Selection
 from runtime.manifest.manifest import (
     SCHEMA_VERSION,
-    Colour,
     DataSpec,
     EngineSpec,
     FileEntry,
-    InputSpec,
-    Interpolation,
     Manifest,
     ModelSpec,
     NativeRuntime,
     Precision,
-    Resize,
     Task,
 )
 
@@ -36,12 +34,16 @@ __all__ = [
     "ClassPoint",
     "Colour",
     "Confidence",
+    "Corner",
     "DataSpec",
     "EngineSpec",
+    "ErrorBound",
     "FileEntry",
     "GateSpec",
+    "Guarantee",
     "InputSpec",
     "Interpolation",
+    "LabelSet",
     "Manifest",
     "MergeMethod",
     "Merged",
@@ -52,6 +54,8 @@ __all__ = [
     "PValueCurve",
     "Parity",
     "Precision",
+    "Resampler",
     "Resize",
+    "Selection",
     "Task",
 ]

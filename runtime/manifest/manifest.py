@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
-import math
 import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from runtime import schema
-from runtime.manifest.gate import Calibration, Confidence, GateSpec, Merged, Parity
+from runtime.manifest.calibration import Calibration
+from runtime.manifest.gate import Confidence, GateSpec, Merged, Parity
+from runtime.manifest.input import InputSpec
 
 SCHEMA_VERSION = 1
 
@@ -20,9 +21,6 @@ _STRING_OR_NUMBERS = re.compile(r'"(?:[^"\\]|\\.)*"|\[[^\[\]{}"]*\]')
 
 Task = Literal["multiclass", "multilabel"]
 Precision = Literal["fp32", "fp16", "int8"]
-Resize = Literal["center", "squash", "border"]
-Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
-Colour = Literal["ignore", "srgb"]
 NativeRuntime = Literal["tensorrt", "tensorrt-rtx"]
 
 
@@ -44,39 +42,6 @@ class ModelSpec:
     parameters: int
     features: int
     precision: Precision = "fp32"
-
-
-@dataclass(frozen=True)
-class InputSpec:
-    """How an image becomes the model's input.
-
-    Attributes:
-        height, width: the graph's image size in pixels.
-        mean, std: per RGB channel, of pixels scaled to [0, 1]; applied inside the graph as ``(x / 255 - mean) / std``.
-        resize: ``center`` (largest centred box), ``squash`` (stretch) or ``border`` (fit, pad with white).
-        crop_fraction: with ``center``, the share of the box's side that is kept; 0.875 is the ImageNet habit
-            "resize to 256, crop 224".
-        interpolation: Pillow's antialiased resampling filter.
-        colour: ``srgb`` converts the colours of an embedded ICC profile to sRGB; ``ignore`` takes the numbers as they
-            are, as bundles did before there was this field.
-    """
-
-    height: int
-    width: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    resize: Resize = "center"
-    crop_fraction: float = 1.0
-    interpolation: Interpolation = "bilinear"
-    colour: Colour = "ignore"
-
-    def __post_init__(self) -> None:
-        if self.height < 1 or self.width < 1:
-            raise ValueError(f"input size must be positive, found {self.height} x {self.width}")
-        if not 0 < self.crop_fraction <= 1:
-            raise ValueError(f"crop_fraction must be in (0, 1], found {self.crop_fraction}")
-        if not all(map(math.isfinite, self.mean + self.std)) or min(self.std) <= 0:
-            raise ValueError(f"mean must be finite and std positive, found {self.mean} and {self.std}")
 
 
 @dataclass(frozen=True)
@@ -202,6 +167,10 @@ class Manifest:
             raise ValueError(f"gate.score is {gate.score!r}, not one of the scores {list(self.scores)}")
         if set(gate.calibration.quantiles) != set(self.scores):
             raise ValueError(f"calibration.quantiles must have the scores {list(self.scores)}")
+        if gate.max_error and gate.max_error.score not in self.scores:
+            raise ValueError(f"gate.max_error.score is {gate.max_error.score!r}, not one of {list(self.scores)}")
+        if self.task == "multilabel" and (gate.max_error or any(point.sets for point in gate.points)):
+            raise ValueError("gate: max_error and sets are for models of one label an image")
         for point in gate.points:
             for label, own in point.classes.items():
                 if label not in self.labels:
@@ -216,12 +185,14 @@ class Manifest:
         return dataclasses.replace(self, files={}, engines={})
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON document, in which the gate's calibration stands beside the gate."""
+        """The JSON document, in which the gate's calibration stands beside the gate, and what it promises in it."""
         document: dict[str, Any] = {"schema_version": self.schema_version}
         for name, value in dataclasses.asdict(self).items():
             document[name] = value
             if name == "gate":
                 document["calibration"] = value.pop("calibration") if value else None
+                if self.gate:
+                    value["promise"] = self.gate.promise
         return document
 
     def to_json(self, *, indent: int | None = None) -> str:
@@ -253,7 +224,8 @@ class Manifest:
         if isinstance(gate, dict):
             if "calibration" in gate:
                 raise ValueError("gate.calibration: unknown field; calibration stands beside the gate")
-            document["gate"] = {**gate, "calibration": schema.build(Calibration, calibration, "calibration")}
+            own = {name: value for name, value in gate.items() if name != "promise"}  # which follows from the rest
+            document["gate"] = {**own, "calibration": schema.build(Calibration, calibration, "calibration")}
         return schema.build(cls, document)
 
 

@@ -10,13 +10,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import get_args
 
-import numpy as np
-import numpy.typing as npt
-
 import runtime
 from export.arguments import add_leakage_option, parse_ood, print_remarks, side_or_size
 from export.calibrate.gating import fit_gate
 from export.calibrate.options import AUTO, GateOptions, add_gate_options
+from export.checks.examination import EXAMINED, examine
+from export.checks.findings import findings
+from export.checks.sample import noise, sample
 from export.classifier import Classifier, assemble
 from export.convert.conversion import convert
 from export.convert.int8 import Int8Options
@@ -155,18 +155,23 @@ def _export(classifier: Classifier, args: argparse.Namespace, options: GateOptio
         print(remark)
     name = args.name or args.out.resolve().name
     temperature = options.temperature if isinstance(options.temperature, float) else 1.0
-    model, manifest = assemble(classifier, name, {"energy": {"temperature": temperature}})
-    images: Images = _noise(classifier.input)
-    warning = note = None
+    seen = sample(args.calibration, classifier.input, classifier.labels, options.reading) if args.calibration else None
+    images: Images = seen.images if seen else noise(classifier.input)
+    examined = examine(classifier, images[:EXAMINED])
+    examined.check_scores(options.parts)
+    model, manifest = assemble(examined, name, {"energy": {"temperature": temperature}})
+    gated = warning = note = None
     if args.calibration:
         gated = fit_gate(model, manifest, args.calibration, options)
         manifest, images, warning, note = gated.manifest, gated.images, gated.warning, gated.note
     sealed = OnnxRuntimeCpu(seal(model, manifest))
-    verification = verify(classifier, sealed, manifest, images)
+    found = findings(examined, seen, gated)
+    verification = verify(examined, sealed, manifest, images)
     provenance = {
         "versions": _versions(classifier.framework),
         "training": classifier.training,
         "verification": dataclasses.asdict(verification),
+        "checks": found.provenance(),
     }
     manifest = dataclasses.replace(manifest, provenance=provenance)
     if args.precision != "fp32":
@@ -180,13 +185,9 @@ def _export(classifier: Classifier, args: argparse.Namespace, options: GateOptio
     )
     if args.precision != "fp32":
         print(precision_text(manifest))
+    print("\n".join(found.lines()), end="\n" if any(found.lines()) else "")
     print_remarks(note=note, warning=warning)
     return manifest
-
-
-def _noise(spec: InputSpec) -> npt.NDArray[np.uint8]:
-    """Images to verify an export on when there are no others."""
-    return np.random.default_rng(0).integers(0, 256, (64, spec.height, spec.width, 3), dtype=np.uint8)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,9 +10,9 @@ import numpy.typing as npt
 from export.classifier import Activations, Classifier
 from export.detectors import columns
 from export.detectors.base import base_scores
+from export.detectors.combined.merged import MergedScore
 from export.detectors.confidence import CONFIDENCE, Confidence
 from export.detectors.interface import Array, Detector
-from export.detectors.merged import MergedScore
 from export.exceptions import ExportError
 from export.inference import BATCH, collect
 from runtime.engines.interface import Engine, Outputs

@@ -207,7 +207,8 @@ def _check_outputs(target: str, output: object, classes: int) -> None:
             f"{target}: forward must return logits, or (logits, penultimate); found {type(output).__name__}"
         )
     logits, penultimate = output
-    if logits.ndim != 2 or logits.shape[1] != classes:
+    one_of_two = classes == 2 and logits.numel() == len(logits)
+    if not one_of_two and (logits.ndim != 2 or logits.shape[1] != classes):
         raise ExportError(f"{target}: expected logits [N, {classes}] for {classes} labels, found {list(logits.shape)}")
     if penultimate.ndim != 2:
         raise ExportError(

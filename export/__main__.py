@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 import runtime
-from export.arguments import add_leakage_option, parse_ood, print_remarks
+from export.arguments import add_leakage_option, parse_ood, print_remarks, side_or_size
 from export.calibrate.gating import fit_gate
 from export.calibrate.options import AUTO, GateOptions, add_gate_options
 from export.classifier import Classifier, assemble
@@ -73,8 +73,16 @@ def _parser() -> argparse.ArgumentParser:
     foreign.add_argument("--size", metavar="SIDE|HxW", help="the input's size in pixels")
     foreign.add_argument("--mean", type=float, nargs=3, metavar=("R", "G", "B"), help="of pixels in [0, 1]")
     foreign.add_argument("--std", type=float, nargs=3, metavar=("R", "G", "B"))
-    foreign.add_argument("--resize", choices=get_args(Resize), default="center", help="default: %(default)s")
-    foreign.add_argument("--crop-fraction", type=float, default=1.0, help="224 / 256 = 0.875 for ImageNet's habit")
+    foreign.add_argument(
+        "--resize-to",
+        metavar="SIDE|HxW",
+        help="before the centre is cut: 256 for ImageNet's habit, 235 = floor(224 / 0.95) for timm's crop_pct of 0.95",
+    )
+    foreign.add_argument(
+        "--resize",
+        choices=get_args(Resize),
+        help="default: shortest for a --resize-to of one side, squash for HxW",
+    )
     foreign.add_argument(
         "--interpolation", choices=get_args(Interpolation), default="bilinear", help="default: %(default)s"
     )
@@ -95,18 +103,21 @@ def _classifier(args: argparse.Namespace) -> Classifier:
                 raise ExportError(f"--{option} goes with --model; a checkpoint of ours says it itself")
         return from_checkpoint(args.checkpoint)
     missing = [option for option in ("labels", "size", "mean", "std") if getattr(args, option) is None]
+    if not (args.resize or args.resize_to):
+        missing.append("resize-to")
     if missing:
         raise ExportError(f"--model needs --{missing[0]} too: nothing else says how the model was trained")
     try:
         labels = tuple(args.labels.read_text().splitlines())
         height, _, width = args.size.partition("x")
+        resize_to = side_or_size(args.resize_to) if args.resize_to else None
         spec = InputSpec(
             height=int(height),
             width=int(width or height),
             mean=tuple(args.mean),
             std=tuple(args.std),
-            resize=args.resize,
-            crop_fraction=args.crop_fraction,
+            resize=args.resize or ("squash" if isinstance(resize_to, tuple) else "shortest"),
+            resize_to=resize_to,
             interpolation=args.interpolation,
             colour=args.colour,
         )

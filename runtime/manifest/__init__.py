@@ -16,6 +16,7 @@ from runtime.manifest.gate import (
 from runtime.manifest.manifest import (
     SCHEMA_VERSION,
     Colour,
+    Corner,
     DataSpec,
     EngineSpec,
     FileEntry,
@@ -36,6 +37,7 @@ __all__ = [
     "ClassPoint",
     "Colour",
     "Confidence",
+    "Corner",
     "DataSpec",
     "EngineSpec",
     "FileEntry",

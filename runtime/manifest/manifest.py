@@ -20,7 +20,8 @@ _STRING_OR_NUMBERS = re.compile(r'"(?:[^"\\]|\\.)*"|\[[^\[\]{}"]*\]')
 
 Task = Literal["multiclass", "multilabel"]
 Precision = Literal["fp32", "fp16", "int8"]
-Resize = Literal["center", "squash", "border"]
+Resize = Literal["center", "shortest", "squash", "border", "none"]
+Corner = Literal["round", "floor"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 Colour = Literal["ignore", "srgb"]
 NativeRuntime = Literal["tensorrt", "tensorrt-rtx"]
@@ -53,9 +54,16 @@ class InputSpec:
     Attributes:
         height, width: the graph's image size in pixels.
         mean, std: per RGB channel, of pixels scaled to [0, 1]; applied inside the graph as ``(x / 255 - mean) / std``.
-        resize: ``center`` (largest centred box), ``squash`` (stretch) or ``border`` (fit, pad with white).
-        crop_fraction: with ``center``, the share of the box's side that is kept; 0.875 is the ImageNet habit
-            "resize to 256, crop 224".
+        resize: how the whole image is resized, on a grid of whole pixels, before the centre ``height x width`` of it is
+            cut. ``shortest``: its short side becomes `resize_to`, its long side ``int(resize_to * long / short)``; of a
+            pair, it just covers that rectangle. ``squash``: it is stretched to `resize_to`. ``border``: it just fits
+            into `resize_to`. ``none``: it stays as large as it is. ``center`` is another rule, without a grid: the
+            largest centred box of the input's aspect ratio, of which `crop_fraction` is kept.
+        resize_to: the short side, or (height, width); None, with ``squash`` and ``border``, is the input's size.
+        corner: of an odd number of pixels too many, ``round`` cuts as torchvision and timm do, to the even neighbour,
+            and ``floor`` as transformers does, one less at the left and top.
+        fill: the RGB colour around an image that is smaller than the input; by default white with ``border``, or black.
+        crop_fraction: with ``center``, the share of the box's side that is kept.
         interpolation: Pillow's antialiased resampling filter.
         colour: ``srgb`` converts the colours of an embedded ICC profile to sRGB; ``ignore`` takes the numbers as they
             are, as bundles did before there was this field.
@@ -69,6 +77,9 @@ class InputSpec:
     crop_fraction: float = 1.0
     interpolation: Interpolation = "bilinear"
     colour: Colour = "ignore"
+    resize_to: int | tuple[int, int] | None = None
+    corner: Corner = "round"
+    fill: tuple[int, int, int] | None = None
 
     def __post_init__(self) -> None:
         if self.height < 1 or self.width < 1:
@@ -77,6 +88,20 @@ class InputSpec:
             raise ValueError(f"crop_fraction must be in (0, 1], found {self.crop_fraction}")
         if not all(map(math.isfinite, self.mean + self.std)) or min(self.std) <= 0:
             raise ValueError(f"mean must be finite and std positive, found {self.mean} and {self.std}")
+        if self.fill and not all(0 <= value <= 255 for value in self.fill):
+            raise ValueError(f"fill must be a colour of 0 to 255 a channel, found {self.fill}")
+        self._check_resize_to()
+
+    def _check_resize_to(self) -> None:
+        to = self.resize_to
+        if self.resize == "shortest" and to is None:
+            raise ValueError("resize_to: shortest needs the short side, such as 256")
+        if self.resize in ("center", "none") and to is not None:
+            raise ValueError(f"resize_to goes with shortest, squash and border, found {to} with {self.resize}")
+        if self.resize in ("squash", "border") and isinstance(to, int):
+            raise ValueError(f"resize_to of {self.resize} must be (height, width), found {to}")
+        if to is not None and min(to if isinstance(to, tuple) else (to,)) < 1:
+            raise ValueError(f"resize_to must be positive, found {to}")
 
 
 @dataclass(frozen=True)

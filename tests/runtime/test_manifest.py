@@ -37,7 +37,9 @@ FULL = Manifest(
     model=ModelSpec("name", "resnet18", "logitnorm", 11_173_962, 512, "int8"),
     task="multiclass",
     labels=("cat", "dog"),
-    input=InputSpec(32, 48, (0.49, 0.48, 0.45), (0.2, 0.2, 0.2), "squash", 0.875, "bicubic"),
+    input=InputSpec(
+        32, 48, (0.49, 0.48, 0.45), (0.2, 0.2, 0.2), "squash", 0.875, "bicubic", "srgb", (40, 56), "floor", (1, 2, 255)
+    ),
     scores=("msp", "energy", "msp+energy"),
     score_parameters={"energy": {"temperature": 0.1}},
     merged={
@@ -369,6 +371,10 @@ def test_a_value_of_the_wrong_type_is_named(path: str, value: Any) -> None:
         ("input.crop_fraction", 0, "crop_fraction"),
         ("input.crop_fraction", 1.01, "crop_fraction"),
         ("input.crop_fraction", math.nan, "crop_fraction"),
+        ("input.resize_to", [32, 0], "resize_to must be positive"),
+        ("input.resize_to", 40, "resize_to of squash must be .height, width., found 40"),
+        ("input.resize", "center", "resize_to goes with shortest, squash and border"),
+        ("input.fill", [0, 0, 256], "fill must be a colour of 0 to 255 a channel"),
         ("input.mean", [math.nan, 0, 0], "mean must be finite"),
         ("input.mean", [math.inf, 0, 0], "mean must be finite"),
         ("input.std", [1, 0, 1], "std positive"),

@@ -6,15 +6,16 @@ import argparse
 import dataclasses
 import platform
 from collections.abc import Sequence
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
 
 import runtime
-from export.arguments import add_leakage_option, parse_ood, print_remarks, side_or_size
+from export import origin
+from export.arguments import add_leakage_option, parse_ood, print_remarks
 from export.calibrate.gating import fit_gate
 from export.calibrate.options import AUTO, GateOptions, add_gate_options
 from export.classifier import Classifier, assemble
@@ -24,8 +25,8 @@ from export.convert.options import add_precision_options, int8_options
 from export.detectors.base import BASE
 from export.evaluate.bundles import evaluate_sources
 from export.exceptions import ExportError
-from export.from_torch.classifier import from_checkpoint, from_factory
 from export.head import seal
+from export.options import EXAMPLES, add_model_options, given
 from export.report.card import documents, precision_text
 from export.report.evaluation import summary, table
 from export.report.guarantee import gate_text
@@ -37,7 +38,7 @@ from runtime import bundle
 from runtime.command import prog, run
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.gate import Gate
-from runtime.manifest import Colour, InputSpec, Interpolation, Manifest, Resize, Task
+from runtime.manifest import InputSpec, Manifest
 from train.data import Images, add_strict_option, check
 
 
@@ -47,10 +48,10 @@ def _parser() -> argparse.ArgumentParser:
         description="Export a classifier as one ONNX file with preprocessing, out-of-distribution scores and the "
         "accept/reject decision inside, calibrate its threshold, verify it against torch and write a bundle. SOURCE is "
         "a directory or tar with one folder a class, WebDataset shards or an .npz; SOURCE@1/2 is half of it.",
-        epilog="Example: %(prog)s --checkpoint runs/first/checkpoint.safetensors --calibration val.tar@1/2 "
-        "--out bundles/first",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--checkpoint", required=True, type=Path, help="of python -m train; or weights, with --model")
+    add_model_options(parser)
     parser.add_argument("--out", required=True, type=Path, metavar="BUNDLE", help="directory to write")
     parser.add_argument("--name", help="what decisions call the model (default: the directory's name)")
 
@@ -66,75 +67,21 @@ def _parser() -> argparse.ArgumentParser:
     add_leakage_option(parser)
     add_strict_option(parser)
     add_tensorrt_options(parser)
-
-    foreign = parser.add_argument_group("any torch classifier")
-    foreign.add_argument("--model", metavar="PACKAGE.MODULE:FACTORY", help="called without arguments for an nn.Module")
-    foreign.add_argument("--labels", type=Path, metavar="FILE", help="one class name a line, in the logits' order")
-    foreign.add_argument("--size", metavar="SIDE|HxW", help="the input's size in pixels")
-    foreign.add_argument("--mean", type=float, nargs=3, metavar=("R", "G", "B"), help="of pixels in [0, 1]")
-    foreign.add_argument("--std", type=float, nargs=3, metavar=("R", "G", "B"))
-    foreign.add_argument(
-        "--resize-to",
-        metavar="SIDE|HxW",
-        help="before the centre is cut: 256 for ImageNet's habit, 235 = floor(224 / 0.95) for timm's crop_pct of 0.95",
-    )
-    foreign.add_argument(
-        "--resize",
-        choices=get_args(Resize),
-        help="default: shortest for a --resize-to of one side, squash for HxW",
-    )
-    foreign.add_argument(
-        "--interpolation", choices=get_args(Interpolation), default="bilinear", help="default: %(default)s"
-    )
-    foreign.add_argument(
-        "--colour",
-        choices=get_args(Colour),
-        default="srgb",
-        help="of images with an ICC profile: converted to sRGB, or the numbers as they are; default: %(default)s",
-    )
-    foreign.add_argument("--task", choices=get_args(Task), default="multiclass", help="default: %(default)s")
     return parser
 
 
-def _classifier(args: argparse.Namespace) -> Classifier:
-    if not args.model:
-        for option in ("labels", "size", "mean", "std"):
-            if getattr(args, option) is not None:
-                raise ExportError(f"--{option} goes with --model; a checkpoint of ours says it itself")
-        return from_checkpoint(args.checkpoint)
-    missing = [option for option in ("labels", "size", "mean", "std") if getattr(args, option) is None]
-    if not (args.resize or args.resize_to):
-        missing.append("resize-to")
-    if missing:
-        raise ExportError(f"--model needs --{missing[0]} too: nothing else says how the model was trained")
-    try:
-        labels = tuple(args.labels.read_text().splitlines())
-        height, _, width = args.size.partition("x")
-        resize_to = side_or_size(args.resize_to) if args.resize_to else None
-        spec = InputSpec(
-            height=int(height),
-            width=int(width or height),
-            mean=tuple(args.mean),
-            std=tuple(args.std),
-            resize=args.resize or ("squash" if isinstance(resize_to, tuple) else "shortest"),
-            resize_to=resize_to,
-            interpolation=args.interpolation,
-            colour=args.colour,
-        )
-    except OSError as error:
-        raise ExportError(f"--labels {args.labels}: {error.strerror}") from error
-    except ValueError as error:
-        raise ExportError(f"the options of --model: {error}") from error
-    return from_factory(args.model, args.checkpoint, labels, spec, args.task)
-
-
 def _versions() -> dict[str, str]:
-    packages = {name: version(name) for name in ("torch", "onnx", "onnxscript", "onnxruntime", "numpy", "pillow")}
+    packages = {}
+    for name in ("torch", "onnx", "onnxscript", "onnxruntime", "numpy", "pillow", "torchvision", "timm", "transformers"):
+        with suppress(PackageNotFoundError):
+            packages[name] = version(name)
     return {"oodgate": runtime.__version__, "python": platform.python_version(), **packages}
 
 
 def _export(classifier: Classifier, args: argparse.Namespace, options: GateOptions, int8: Int8Options) -> Manifest:
     """Assemble, calibrate, verify, write."""
+    for remark in classifier.remarks:
+        print(f"note: {remark}")
     name = args.name or args.out.resolve().name
     temperature = options.temperature if isinstance(options.temperature, float) else 1.0
     model, manifest = assemble(classifier, name, {"energy": {"temperature": temperature}})
@@ -197,7 +144,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         check(source)
     if options.chooses and not args.calibration:
         raise ExportError(f"{AUTO} needs --calibration: it chooses by in-distribution images")
-    manifest = _export(_classifier(args), args, options, int8)
+    manifest = _export(origin.read(args, given(args)), args, options, int8)
     print(gate_text(manifest))
     if ood:
         (evaluated,) = evaluate_sources(

@@ -15,6 +15,7 @@ from runtime.manifest.gate import (
 )
 from runtime.manifest.manifest import (
     SCHEMA_VERSION,
+    Channels,
     Colour,
     Corner,
     DataSpec,
@@ -33,6 +34,7 @@ from runtime.manifest.manifest import (
 __all__ = [
     "SCHEMA_VERSION",
     "Calibration",
+    "Channels",
     "Choice",
     "ClassPoint",
     "Colour",

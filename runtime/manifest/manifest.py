@@ -24,6 +24,7 @@ Resize = Literal["center", "shortest", "squash", "border", "none"]
 Corner = Literal["round", "floor"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 Colour = Literal["ignore", "srgb"]
+Channels = Literal["rgb", "bgr", "grey", "rgba"]
 NativeRuntime = Literal["tensorrt", "tensorrt-rtx"]
 
 
@@ -67,6 +68,9 @@ class InputSpec:
         interpolation: Pillow's antialiased resampling filter.
         colour: ``srgb`` converts the colours of an embedded ICC profile to sRGB; ``ignore`` takes the numbers as they
             are, as bundles did before there was this field.
+        channels: what the graph makes of RGB pixels for its network, in which `mean` and `std` stay those of R, G and B:
+            ``bgr`` is the other order, ``grey`` one channel (ITU-R 601, rounded as Pillow does), ``rgba`` four of which
+            the last is the constant `opaque`, normalised as the network is used to.
     """
 
     height: int
@@ -80,6 +84,8 @@ class InputSpec:
     resize_to: int | tuple[int, int] | None = None
     corner: Corner = "round"
     fill: tuple[int, int, int] | None = None
+    channels: Channels = "rgb"
+    opaque: float = 1.0
 
     def __post_init__(self) -> None:
         if self.height < 1 or self.width < 1:

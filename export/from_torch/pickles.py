@@ -21,6 +21,7 @@ class Inert:
     """What stands for a class or function that is not imported: any call, state or item is kept, nothing is run."""
 
     name = "?"
+    dump_patches = False  # torch asks this of a module's class in files of its first format
 
     def __new__(cls, *_: object, **__: object) -> Inert:
         made = super().__new__(cls)

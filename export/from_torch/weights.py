@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,7 +54,9 @@ def read(path: Path) -> Weights:
     try:
         if _is_safetensors(path):
             return Weights(path, {"": dict(load_file(path))})
-        loaded = torch.load(path, map_location="cpu", weights_only=False, pickle_module=PICKLE)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that a class has changed since, of which nothing is read
+            loaded = torch.load(path, map_location="cpu", weights_only=False, pickle_module=PICKLE)
     except FileNotFoundError as error:
         raise ExportError(f"{path}: no such file") from error
     except Exception as error:  # a damaged file may make its reader raise anything

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from export.exceptions import ExportError
-from runtime.manifest import Channels, Colour, Corner, InputSpec, Interpolation, Resize, Task
+from runtime.manifest import Channels, Colour, Corner, InputSpec, Interpolation, Resampler, Resize, Task
 
 # What most models of photographs were trained with, for messages: nothing takes it unasked.
 _USUAL = {
@@ -19,7 +19,7 @@ _USUAL = {
     "std": "--std 0.229 0.224 0.225",
     "resize-to": "--resize-to 256",
 }
-_RESIZING = ("resize", "resize_to", "corner", "fill")
+_RESIZING = ("resize", "resize_to", "corner", "fill", "resampler")
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class Description:
     corner: Corner | None = None
     fill: tuple[int, int, int] | None = None
     interpolation: Interpolation | None = None
+    resampler: Resampler | None = None
     colour: Colour | None = None
     channels: Channels | None = None
     remarks: tuple[str, ...] = ()
@@ -89,6 +90,7 @@ class Description:
                 interpolation=self.interpolation or "bilinear",
                 colour=self.colour or "srgb",
                 corner=self.corner or "round",
+                resampler=self.resampler or "pillow",
                 opaque=self._opaque(),
             )
         except ValueError as error:

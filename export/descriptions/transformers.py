@@ -9,7 +9,7 @@ from typing import Any
 from export.descriptions.description import Description, distinct
 from export.descriptions.interpolations import interpolation
 from export.exceptions import ExportError
-from runtime.manifest import Task
+from runtime.manifest import Resampler, Task
 
 Json = Mapping[str, Any]
 
@@ -55,8 +55,12 @@ def of_config(config: Json) -> Description:
     return Description(labels=labels, task=_TASKS[problem], remarks=remarks)
 
 
-def of_processor(processor: Json) -> Description:
+def of_processor(processor: Json, resampler: Resampler = "torch") -> Description:
     """The input, from the settings of an image processor.
+
+    Args:
+        processor: the settings.
+        resampler: ``torch`` where it resizes by torchvision, as it does wherever that is installed, or ``pillow``.
 
     Raises:
         ExportError: a step that no bundle takes, or a size that depends on the image.
@@ -70,6 +74,7 @@ def of_processor(processor: Json) -> Description:
     description = _resizing(processor, kind)
     return Description(
         corner="floor",
+        resampler=resampler,
         interpolation=interpolation(processor.get("resample", 2)),
         mean=mean,
         std=std,

@@ -16,6 +16,7 @@ from export.exceptions import ExportError
 from export.from_torch.built import Built, said
 from export.from_torch.classifier import Logits
 from export.from_torch.libraries import require
+from runtime.manifest import Resampler
 
 _PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 
@@ -48,20 +49,23 @@ def from_directory(path: Path, *, trust: bool = False) -> Built:
 
 def _described(transformers: ModuleType, path: Path, config: dict[str, Any]) -> tuple[Description, tuple[str, ...]]:
     description = described.of_config(config)
-    processor = _processor(transformers, path)
+    processor, resampler = _processor(transformers, path)
     if processor is None:
         return description, ("there is no preprocessor_config.json in the directory",)
     try:
-        return description.over(described.of_processor(processor)), ()
+        return description.over(described.of_processor(processor, resampler)), ()
     except ExportError as error:  # the options may say it
         return description, (str(error),)
 
 
-def _processor(transformers: ModuleType, path: Path) -> dict[str, Any] | None:
-    """The settings of the image processor, with its class's own values for those that the file leaves out."""
+def _processor(transformers: ModuleType, path: Path) -> tuple[dict[str, Any] | None, Resampler]:
+    """The settings of the image processor, with its class's own values for those that the file leaves out.
+
+    And by what it resizes: torchvision where that is installed, and Pillow where it is not, as transformers itself chooses.
+    """
     file = next((path / name for name in _PROCESSORS if (path / name).is_file()), None)
     if file is None:
-        return None
+        return None, "pillow"
     settings = json.loads(file.read_text(encoding="utf-8"))
     settings = settings.get("image_processor", settings)
     try:
@@ -70,9 +74,10 @@ def _processor(transformers: ModuleType, path: Path) -> dict[str, Any] | None:
             loaded = transformers.AutoImageProcessor.from_pretrained(path, local_files_only=True)
         complete = loaded.to_dict()
     except Exception:  # an unknown class, or a library that it needs: the file itself says most
-        return dict(settings)
+        return dict(settings), "torch"
     kind = settings.get("image_processor_type") or settings.get("feature_extractor_type")
-    return {**complete, **({"image_processor_type": kind} if kind else {})}
+    resampler: Resampler = "pillow" if getattr(loaded, "backend", "torchvision") == "pil" else "torch"
+    return {**complete, **({"image_processor_type": kind} if kind else {})}, resampler
 
 
 def _loaded(transformers: ModuleType, path: Path, architecture: str, trust: bool) -> Any:

@@ -13,21 +13,16 @@ from runtime.manifest.gate import (
     Parity,
     PValueCurve,
 )
+from runtime.manifest.input import Channels, Colour, Corner, InputSpec, Interpolation, Resampler, Resize
 from runtime.manifest.manifest import (
     SCHEMA_VERSION,
-    Channels,
-    Colour,
-    Corner,
     DataSpec,
     EngineSpec,
     FileEntry,
-    InputSpec,
-    Interpolation,
     Manifest,
     ModelSpec,
     NativeRuntime,
     Precision,
-    Resize,
     Task,
 )
 
@@ -56,6 +51,7 @@ __all__ = [
     "PValueCurve",
     "Parity",
     "Precision",
+    "Resampler",
     "Resize",
     "Task",
 ]

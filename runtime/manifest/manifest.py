@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
-import math
 import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from runtime import schema
 from runtime.manifest.gate import Calibration, Confidence, GateSpec, Merged, Parity
+from runtime.manifest.input import InputSpec
 
 SCHEMA_VERSION = 1
 
@@ -20,11 +20,6 @@ _STRING_OR_NUMBERS = re.compile(r'"(?:[^"\\]|\\.)*"|\[[^\[\]{}"]*\]')
 
 Task = Literal["multiclass", "multilabel"]
 Precision = Literal["fp32", "fp16", "int8"]
-Resize = Literal["center", "shortest", "squash", "border", "none"]
-Corner = Literal["round", "floor"]
-Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
-Colour = Literal["ignore", "srgb"]
-Channels = Literal["rgb", "bgr", "grey", "rgba"]
 NativeRuntime = Literal["tensorrt", "tensorrt-rtx"]
 
 
@@ -46,68 +41,6 @@ class ModelSpec:
     parameters: int
     features: int
     precision: Precision = "fp32"
-
-
-@dataclass(frozen=True)
-class InputSpec:
-    """How an image becomes the model's input.
-
-    Attributes:
-        height, width: the graph's image size in pixels.
-        mean, std: per RGB channel, of pixels scaled to [0, 1]; applied inside the graph as ``(x / 255 - mean) / std``.
-        resize: how the whole image is resized, on a grid of whole pixels, before the centre ``height x width`` of it is
-            cut. ``shortest``: its short side becomes `resize_to`, its long side ``int(resize_to * long / short)``; of a
-            pair, it just covers that rectangle. ``squash``: it is stretched to `resize_to`. ``border``: it just fits
-            into `resize_to`. ``none``: it stays as large as it is. ``center`` is another rule, without a grid: the
-            largest centred box of the input's aspect ratio, of which `crop_fraction` is kept.
-        resize_to: the short side, or (height, width); None, with ``squash`` and ``border``, is the input's size.
-        corner: of an odd number of pixels too many, ``round`` cuts as torchvision and timm do, to the even neighbour,
-            and ``floor`` as transformers does, one less at the left and top.
-        fill: the RGB colour around an image that is smaller than the input; by default white with ``border``, or black.
-        crop_fraction: with ``center``, the share of the box's side that is kept.
-        interpolation: Pillow's antialiased resampling filter.
-        colour: ``srgb`` converts the colours of an embedded ICC profile to sRGB; ``ignore`` takes the numbers as they
-            are, as bundles did before there was this field.
-        channels: what the graph makes of RGB pixels for its network, in which `mean` and `std` stay those of R, G and B:
-            ``bgr`` is the other order, ``grey`` one channel (ITU-R 601, rounded as Pillow does), ``rgba`` four of which
-            the last is the constant `opaque`, normalised as the network is used to.
-    """
-
-    height: int
-    width: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    resize: Resize = "center"
-    crop_fraction: float = 1.0
-    interpolation: Interpolation = "bilinear"
-    colour: Colour = "ignore"
-    resize_to: int | tuple[int, int] | None = None
-    corner: Corner = "round"
-    fill: tuple[int, int, int] | None = None
-    channels: Channels = "rgb"
-    opaque: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.height < 1 or self.width < 1:
-            raise ValueError(f"input size must be positive, found {self.height} x {self.width}")
-        if not 0 < self.crop_fraction <= 1:
-            raise ValueError(f"crop_fraction must be in (0, 1], found {self.crop_fraction}")
-        if not all(map(math.isfinite, self.mean + self.std)) or min(self.std) <= 0:
-            raise ValueError(f"mean must be finite and std positive, found {self.mean} and {self.std}")
-        if self.fill and not all(0 <= value <= 255 for value in self.fill):
-            raise ValueError(f"fill must be a colour of 0 to 255 a channel, found {self.fill}")
-        self._check_resize_to()
-
-    def _check_resize_to(self) -> None:
-        to = self.resize_to
-        if self.resize == "shortest" and to is None:
-            raise ValueError("resize_to: shortest needs the short side, such as 256")
-        if self.resize in ("center", "none") and to is not None:
-            raise ValueError(f"resize_to goes with shortest, squash and border, found {to} with {self.resize}")
-        if self.resize in ("squash", "border") and isinstance(to, int):
-            raise ValueError(f"resize_to of {self.resize} must be (height, width), found {to}")
-        if to is not None and min(to if isinstance(to, tuple) else (to,)) < 1:
-            raise ValueError(f"resize_to must be positive, found {to}")
 
 
 @dataclass(frozen=True)

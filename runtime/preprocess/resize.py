@@ -9,6 +9,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from runtime.manifest import Corner, InputSpec
+from runtime.preprocess import kernel
 
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -19,9 +20,10 @@ _FILTERS = {
 
 _BLACK, _WHITE = (0, 0, 0), (255, 255, 255)
 
-# The whole image is resized, of which the input is cut, where it becomes no more than this multiple of the input. Of a
-# longer one the box alone is resampled, so that no aspect ratio makes a huge image; pixels differ by a grey level.
-_WHOLE = 32
+# Pillow resizes the whole image, of which the input is cut, where that becomes no more than this multiple of the input. Of
+# a longer one the box alone is resampled, so that no aspect ratio makes a huge image: Pillow takes its corners in single
+# precision, which moves a few pixels by a few grey levels.
+_WHOLE = 64
 
 
 @dataclass(frozen=True)
@@ -83,9 +85,15 @@ def resized(image: Image.Image, spec: InputSpec) -> Image.Image:
     at = grid(*image.size, spec)
     left, top = max(0, at.left), max(0, at.top)
     part = (left, top, min(left + spec.width, at.width), min(top + spec.height, at.height))
+    size = (at.width, at.height)
+    if size == image.size:
+        return image.crop(part)
+    if spec.resampler == "torch":
+        pixels = kernel.resample(np.asarray(image), size, part, spec.interpolation)
+        return Image.frombytes(image.mode, (part[2] - part[0], part[3] - part[1]), pixels.tobytes())
     filter_ = _FILTERS[spec.interpolation]
     if at.width * at.height <= _WHOLE * spec.width * spec.height:
-        return image.resize((at.width, at.height), filter_).crop(part)
+        return image.resize(size, filter_).crop(part)
     x, y = image.width / at.width, image.height / at.height
     box = (part[0] * x, part[1] * y, min(part[2] * x, image.width), min(part[3] * y, image.height))
     return image.resize((part[2] - part[0], part[3] - part[1]), filter_, box)

@@ -19,7 +19,7 @@ _USUAL = {
     "std": "--std 0.229 0.224 0.225",
     "resize-to": "--resize-to 256",
 }
-_RESIZING = ("resize", "resize_to", "corner", "fill", "resampler")
+_RESIZING = ("resize", "resize_to", "fill")
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Description:
                 interpolation=self.interpolation or "bilinear",
                 colour=self.colour or "srgb",
                 corner=self.corner or "round",
-                resampler=self.resampler or "pillow",
+                resampler="pillow" if self.resize == "center" else self.resampler or "pillow",
                 opaque=self._opaque(),
             )
         except ValueError as error:

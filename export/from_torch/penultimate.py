@@ -62,6 +62,7 @@ _BENDING = frozenset(
         *("max_pool2d", "adaptive_max_pool2d", "amax", "layer_norm", "linalg_vector_norm"),
     }
 )
+_NAMES = frozenset({"dropout", "dropout_", "feature_dropout", "alias", "detach", "detach_", "clone", "contiguous"})
 _PRODUCTS, _SUMS = frozenset({"mul", "mul_", "div", "div_"}), frozenset({"add", "add_", "sub", "sub_", "rsub"})
 
 
@@ -102,8 +103,9 @@ def _follow(node: fx.Node, depending: set[fx.Node], reading: Reading, seen: set[
     seen.add(node)
     name, arguments = operation(node), [item for item in _arguments(node) if item in depending]
     if name in _WEIGHTED and len(arguments) == 1 and _is_pointwise(node, arguments[0]):
-        if arguments[0] not in reading.inputs:
-            reading.inputs.append(arguments[0])
+        source = _behind(arguments[0])
+        if source not in reading.inputs:
+            reading.inputs.append(source)
             reading.maps.append(node)
         return
     if name in _AFFINE or name in _BENDING:
@@ -118,6 +120,13 @@ def _follow(node: fx.Node, depending: set[fx.Node], reading: Reading, seen: set[
             _follow(argument, depending, reading, seen)
             if name in _SUMS and len(arguments) > 1 and len(reading.inputs) == before and argument not in seen:
                 reading.bends.append(name)
+
+
+def _behind(node: fx.Node) -> fx.Node:
+    """What a node is another name of, in evaluation mode: those nodes vanish from the ONNX graph."""
+    while operation(node) in _NAMES and isinstance(node.args[0], fx.Node):
+        node = node.args[0]
+    return node
 
 
 def _is_pointwise(node: fx.Node, argument: fx.Node) -> bool:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from export.from_torch.backbone import Backbone, Traced, trace
+from export.from_torch.backbone import Backbone, Traced, graph_of, trace
 from tests.export.factories import Features, NoLinear, Tokens
 from tests.small import SPEC
 
@@ -107,6 +107,28 @@ def test_features_that_one_layer_reads(kind: Callable[[], Features]) -> None:
         torch.testing.assert_close(penultimate, network.features(x))
         torch.testing.assert_close(logits, network(x))
     assert traced.remarks == ()
+
+
+class InPlace(Features):
+    """VGG's way: operations in place, and dropout, stand before the last layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.middle = nn.Sequential(nn.Linear(8, 5), nn.ReLU(inplace=True), nn.Dropout(0.5, inplace=True))
+        self.fc = nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.fc(self.middle(self.features(x)))
+        return logits
+
+
+def test_operations_in_place() -> None:
+    network = InPlace()
+    traced, _, penultimate, x = run(network)
+    with torch.no_grad():
+        torch.testing.assert_close(penultimate, network.middle(network.features(x)))
+    graph = graph_of(traced.program)
+    assert [output.name for output in graph.graph.output] == ["logits", "penultimate"]
 
 
 class Cosine(Head):

@@ -15,6 +15,12 @@ from export.from_torch.weights import State, Weights
 _AVERAGED = ("ema", "averaged", "swa")
 # What profilers and averaging leave beside the weights.
 _IGNORED = ("total_ops", "total_params", "n_averaged", "num_batches_tracked")
+_PARAMETRISED = {
+    "weight_g": ("original0",),
+    "weight_v": ("original1", "0._v"),
+    "weight_orig": ("original",),
+    "weight_u": ("0._u",),
+}
 
 
 @dataclass(frozen=True)
@@ -130,12 +136,20 @@ def _prefixes(longer: Mapping[str, object], shorter: Mapping[str, object]) -> li
 
 def _fit(entry: str, state: State, own: Mapping[str, Tensor], prefix: str, added: str) -> Fit:
     tensors = {
-        added + name.removeprefix(prefix): value
+        _of_today(added + name.removeprefix(prefix), own): value
         for name, value in state.items()
         if name.startswith(prefix) and isinstance(value, Tensor)
     }
     matching = sum(name in own and own[name].shape == value.shape for name, value in tensors.items())
     return Fit(entry, prefix, added, tensors, len(state) - len(tensors), matching)
+
+
+def _of_today(name: str, own: Mapping[str, Tensor]) -> str:
+    """The name that torch's parametrisations give to what its weight and spectral norms of old call otherwise."""
+    layer, _, word = name.rpartition(".")
+    base = f"{layer}." if layer else ""
+    names = (f"{base}parametrizations.weight.{other}" for other in _PARAMETRISED.get(word, ()))
+    return next((other for other in names if other in own), name)
 
 
 def _agreement(fit: Fit) -> tuple[int, int]:

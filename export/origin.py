@@ -6,7 +6,6 @@ import argparse
 
 from export.classifier import Classifier
 from export.descriptions.description import Description
-from export.exceptions import ExportError
 
 
 def read(args: argparse.Namespace, given: Description) -> Classifier:
@@ -14,12 +13,10 @@ def read(args: argparse.Namespace, given: Description) -> Classifier:
 
     Raises:
         ExportError: there is none, or something about it is missing.
+        ModuleNotFoundError: torch is not installed.
     """
-    try:
-        from export.from_torch import origin
-        from export.from_torch.fitting import Choice
-    except ModuleNotFoundError as error:
-        missing = (error.name or "").partition(".")[0]
-        raise ExportError(f"a classifier of torch needs {missing}: pip install 'oodgate[export]'") from error
+    from export.from_torch import origin  # which alone loads torch
+    from export.from_torch.fitting import Choice
+
     request = origin.Request(args.checkpoint, args.model, Choice(args.ema, args.key), args.trust)
     return origin.read(request, given)

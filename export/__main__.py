@@ -72,7 +72,17 @@ def _parser() -> argparse.ArgumentParser:
 
 def _versions() -> dict[str, str]:
     packages = {}
-    for name in ("torch", "onnx", "onnxscript", "onnxruntime", "numpy", "pillow", "torchvision", "timm", "transformers"):
+    for name in (
+        "torch",
+        "onnx",
+        "onnxscript",
+        "onnxruntime",
+        "numpy",
+        "pillow",
+        "torchvision",
+        "timm",
+        "transformers",
+    ):
         with suppress(PackageNotFoundError):
             packages[name] = version(name)
     return {"oodgate": runtime.__version__, "python": platform.python_version(), **packages}

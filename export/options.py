@@ -44,14 +44,18 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     origin.add_argument("--ema", action="store_true", help="of a checkpoint's weights those averaged over training")
     origin.add_argument("--key", metavar="NAME", help="of a checkpoint's entries or prefixes this one")
     origin.add_argument(
-        "--trust", action="store_true", help="run code that is in the checkpoint: a pickled model, a directory's own classes"
+        "--trust",
+        action="store_true",
+        help="run code that is in the checkpoint: a pickled model, a directory's own classes",
     )
 
     trained = parser.add_argument_group("how it was trained, where its files don't say it, or say it wrong")
     trained.add_argument("--labels", type=Path, metavar="FILE", help="one class name a line, in the logits' order")
     trained.add_argument("--task", choices=get_args(Task), help="default: what its files say, else multiclass")
     trained.add_argument("--size", metavar="SIDE|HxW", help="the input's size in pixels")
-    trained.add_argument("--mean", type=float, nargs="+", metavar="R G B", help="of pixels in [0, 1]; one for a grey input")
+    trained.add_argument(
+        "--mean", type=float, nargs="+", metavar="R G B", help="of pixels in [0, 1]; one for a grey input"
+    )
     trained.add_argument("--std", type=float, nargs="+", metavar="R G B", help="0 and 0.00392 take pixels to [0, 255]")
     trained.add_argument(
         "--resize-to",
@@ -64,7 +68,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         help="default: shortest for a --resize-to of one side, squash for HxW",
     )
     trained.add_argument("--interpolation", choices=get_args(Interpolation), help="default: bilinear")
-    trained.add_argument("--channels", choices=get_args(Channels), help="that the network takes (default: found by trying)")
+    trained.add_argument(
+        "--channels", choices=get_args(Channels), help="that the network takes (default: found by trying)"
+    )
     trained.add_argument(
         "--colour",
         choices=get_args(Colour),
@@ -80,14 +86,16 @@ def given(args: argparse.Namespace) -> Description:
         ExportError: a size or label file that is none.
     """
     try:
-        size, resize_to = (side_or_size(text) if text else None for text in (args.size, args.resize_to))
+        resize_to = side_or_size(args.resize_to) if args.resize_to else None
+        height, _, width = (args.size or "").partition("x")
+        size = (int(height), int(width or height)) if args.size else None
     except ValueError as error:
         raise ExportError(f"the options of --model: {error}") from error
     resize = args.resize or (None if resize_to is None else "squash" if isinstance(resize_to, tuple) else "shortest")
     return Description(
         labels=_labels(args.labels) if args.labels else None,
         task=args.task,
-        size=(size, size) if isinstance(size, int) else size,
+        size=size,
         mean=tuple(args.mean) if args.mean else None,
         std=tuple(args.std) if args.std else None,
         resize=resize,

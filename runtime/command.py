@@ -27,7 +27,11 @@ def explain_missing(extra: str) -> None:
 
 
 def _explain(
-    remedy: str, otherwise: Callable[..., Any], kind: type[BaseException], error: BaseException, trace: TracebackType | None
+    remedy: str,
+    otherwise: Callable[..., Any],
+    kind: type[BaseException],
+    error: BaseException,
+    trace: TracebackType | None,
 ) -> None:
     missing = ((error.name or "") if isinstance(error, ModuleNotFoundError) else "").partition(".")[0]
     if missing in {"", "oodgate", "runtime", "train", "export", "serving"}:

@@ -84,16 +84,17 @@ def report(outcomes: list[Outcome]) -> str:
     """The page."""
     worked = [outcome for outcome in outcomes if outcome.share is not None]
     exact = sum(outcome.share <= _LARGEST for outcome in worked if outcome.share is not None)
+    middle = statistics.median(one.share or 0 for one in worked) if worked else 0
     libraries = ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
     lines = [
         "# Other libraries' classifiers, from JPEG file to logits",
         "",
         f"Made by `python -m benchmarks.foreign` on {processor()} with {libraries}.",
         "",
-        f"24 photographs of eight aspect ratios. {exact} of {len(outcomes)} have logits that differ from those of the library's own "
-        f"transform and network by at most {_LARGEST:g} of the logits' standard deviation over the photographs; the median of the "
-        f"largest differences is {statistics.median(o.share or 0 for o in worked):.1e}. Seconds are of the export in a process that has "
-        "the libraries loaded, calibration and verification included.",
+        f"24 photographs of eight aspect ratios. {exact} of {len(outcomes)} have logits that differ from those of the "
+        f"library's own transform and network by at most {_LARGEST:g} of the logits' standard deviation over the photographs; "
+        f"the median of the largest differences is {middle:.1e}. Seconds are of the export in a process that has the libraries "
+        "loaded, calibration and verification included.",
         "",
         "| model | seconds | largest difference / std | std |",
         "| --- | --- | --- | --- |",
@@ -134,11 +135,9 @@ def main() -> int:
                 traceback.print_exc()
                 outcomes.append(Outcome(name, "", 0, None, 0, [" ".join(str(error).split())[:300]]))
             one = outcomes[-1]
-            print(
-                f"{name}: {one.seconds:.0f} s, {one.share if one.share is None else format(one.share, '.1e')} of std {one.std:.2g}",
-                flush=True,
-            )
-    args.out.write_text(report(outcomes), encoding="utf-8")
+            share = "failed" if one.share is None else f"{one.share:.1e} of the logits' std"
+            print(f"{name}: {one.seconds:.0f} s, {share}", flush=True)
+            args.out.write_text(report(outcomes), encoding="utf-8")
     return 0
 
 

@@ -49,7 +49,8 @@ def spread(module: nn.Module, side: int = 96) -> nn.Module:
                 parameter.add_(torch.randn_like(parameter) * 0.05)
         if any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in module.modules()):
             coarse = torch.randn(8, 3, side // 16, side // 16)
-            images = nn.functional.interpolate(coarse, size=(side, side), mode="bilinear") + 0.2 * torch.randn(8, 3, side, side)
+            smooth = nn.functional.interpolate(coarse, size=(side, side), mode="bilinear")
+            images = smooth + 0.2 * torch.randn(8, 3, side, side)
             module.train()
             for _ in range(30):
                 module(images)
@@ -428,7 +429,7 @@ _TRANSFORMERS: dict[str, tuple[Any, ...]] = {
     "EfficientNet, normalised twice": (
         "EfficientNet",
         "EfficientNet",
-        {"width_coefficient": 0.25, "depth_coefficient": 0.3, "hidden_dim": 64, "image_size": 96},
+        {"width_coefficient": 0.25, "depth_coefficient": 0.3, "hidden_dim": 320, "image_size": 96},
         {"size": _square(96), "resample": 2, "image_mean": [0.4, 0.5, 0.6], "image_std": [0.5, 0.6, 0.7]},
     ),
     "SegFormer": ("Segformer", "Segformer", _STAGES | {"num_attention_heads": [1, 2, 3, 4]}, {"size": _square(96)}),

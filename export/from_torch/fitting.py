@@ -204,7 +204,7 @@ def _other_classes(fit: Fit, own: Mapping[str, Tensor], names: list[str]) -> str
     }
     if len(pairs) != 1 or len(names) > 4:
         return None
-    ((theirs, ours),) = pairs
+    ((theirs, _),) = pairs
     if any(fit.tensors[name].shape[1:] != own[name].shape[1:] for name in names):
         return None
     return (

@@ -26,8 +26,8 @@ from train.checkpoint import KEY
 Kind = Literal["ours", "transformers", "timm", "script", "program", "weights"]
 
 _TRUST = (
-    "a pickle can run any code with your rights as it is read; --trust reads it all the same, where you trust its author as you "
-    "trust a program that you run"
+    "a pickle can run any code with your rights as it is read; --trust reads it all the same, where you trust its author as "
+    "you trust a program that you run"
 )
 
 
@@ -199,8 +199,8 @@ def _from_weights(file: Weights, request: Request) -> Built:
         )
     if file.pickled:
         raise ExportError(
-            f"{file.path}: a whole model, pickled, {file.pickled}: --model tells how to build it, and its weights are read without "
-            f"running it. Or: {_TRUST}"
+            f"{file.path}: a whole model, pickled, {file.pickled}: --model tells how to build it, and its weights are read "
+            f"without running it. Or: {_TRUST}"
         )
     raise ExportError(
         f"{file.path}: not one of ours: --model tells how to build it, such as --model torchvision:resnet50, timm:NAME or "

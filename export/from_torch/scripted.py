@@ -69,8 +69,8 @@ def from_program(path: Path) -> tuple[nn.Module, tuple[int, int] | None]:
             module = Program(program.module(check_guards=False))
     except Exception as error:
         raise ExportError(
-            f"{path}: torch {torch.__version__} can't load this file of torch.export: {failures.reason(error)}; export it again "
-            "with this release, or to ONNX"
+            f"{path}: torch {torch.__version__} can't load this file of torch.export: {failures.reason(error)}; export it "
+            "again with this release, or to ONNX"
         ) from error
     shape = _shape(program)
     if len(shape) != 4 or isinstance(shape[0], int):
@@ -115,7 +115,7 @@ def _operations(script: Any, example: Tensor) -> nn.Module:
             module = Program(converter.convert().module(check_guards=False))
     except Exception as error:
         raise ExportError(
-            f"torch can't take this TorchScript module apart: {failures.reason(error)}; export the network that it was made of "
-            "with --model, or to ONNX"
+            f"torch can't take this TorchScript module apart: {failures.reason(error)}; export the network that it was "
+            "made of with --model, or to ONNX"
         ) from error
     return module

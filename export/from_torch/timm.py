@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -50,7 +51,7 @@ def from_directory(path: Path, choice: Choice) -> Built:
     name = str(config["architecture"])
     settings.pop("label_names", None)
     module = _created(timm, name, pretrained_cfg={**settings, "architecture": name}, **options)
-    found = fitting.load(module, _fitted(timm, module, weights.read(path)), choice)
+    found = fitting.load(module, _fitted(module, weights.read(path)), choice)
     description = described.of_hub_config(config).over(_described(timm, module, pretrained_cfg=settings))
     return Built(module, f"timm {name}", _labelled(timm, module, description, whole=False), found)
 
@@ -75,7 +76,7 @@ def _with_weights(timm: ModuleType, name: str, file: Weights, choice: Choice, se
     if settings.get("img_size"):
         options["img_size"] = settings["img_size"]
     module = _created(timm, name, **options)
-    found = fitting.load(module, _fitted(timm, module, file), choice)
+    found = fitting.load(module, _fitted(module, file), choice)
     description = _described(timm, module, args=dict(settings))
     return Built(module, f"timm {name}", _labelled(timm, module, description, whole=False), found)
 
@@ -112,9 +113,9 @@ def _created(timm: ModuleType, name: str, **options: Any) -> nn.Module:
     return module
 
 
-def _fitted(timm: ModuleType, module: nn.Module, file: Weights) -> Weights:
+def _fitted(module: nn.Module, file: Weights) -> Weights:
     """The file's weights under timm's own names, where they are those of another release or of another library."""
-    model_module = __import__(type(module).__module__, fromlist=["checkpoint_filter_fn"])
+    model_module = sys.modules[type(module).__module__]
     adapt = getattr(model_module, "checkpoint_filter_fn", None)
     if adapt is None:
         return file

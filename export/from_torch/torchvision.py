@@ -98,8 +98,8 @@ def _input_transformed(name: str, options: Mapping[str, Any]) -> tuple[str, ...]
     if "transform_input" not in options or options["transform_input"]:
         return ()
     return (
-        f"transform_input is off, as torchvision builds {name} without weights of its own; if these were tuned from them, say "
-        f"torchvision:{name}:IMAGENET1K_V1",
+        f"transform_input is off, as torchvision builds {name} without weights of its own; if these were tuned from them, "
+        f"say torchvision:{name}:IMAGENET1K_V1",
     )
 
 

@@ -36,8 +36,8 @@ def from_directory(path: Path, *, trust: bool = False) -> Built:
         )
     if config.get("auto_map") and not trust:
         raise ExportError(
-            f"{path}: its model is code in the directory ({next(iter(config['auto_map'].values()))}), which --trust would run "
-            "with all your rights: only where you trust its author"
+            f"{path}: its model is code in the directory ({next(iter(config['auto_map'].values()))}), which --trust would "
+            "run with all your rights: only where you trust its author"
         )
     description, remarks = _described(transformers, path, config)
     module = _loaded(transformers, path, architecture, trust)
@@ -105,7 +105,7 @@ def _loaded(transformers: ModuleType, path: Path, architecture: str, trust: bool
     for what in ("missing_keys", "mismatched_keys"):
         if names := sorted(map(str, found.get(what) or ())):
             raise ExportError(
-                f"{path}: {len(names)} weights of {type(module).__name__} are not in its files, such as {names[0]}: they would "
-                "be random; was it saved with its head?"
+                f"{path}: {len(names)} weights of {type(module).__name__} are not in its files, such as {names[0]}: they "
+                "would be random; was it saved with its head?"
             )
     return module

@@ -135,15 +135,20 @@ def test_a_model_of_a_users_own_train_py(tmp_path: Path) -> None:
     (tmp_path / "runtime").mkdir()
     (tmp_path / "runtime" / "__init__.py").touch()
     (tmp_path / "runtime" / "layers.py").write_text(
-        "from torch import nn\n\ndef head(width, classes):\n    return nn.Sequential(nn.Flatten(), nn.Linear(width, classes))\n"
+        "from torch import nn\n\n"
+        "def head(width, classes):\n    return nn.Sequential(nn.Flatten(), nn.Linear(width, classes))\n"
     )
     (tmp_path / "export.py").write_text("raise RuntimeError('export.py of the user was imported')\n")
     (tmp_path / "train.py").write_text(
         "import runtime.layers\n\ndef make_model(classes):\n    return runtime.layers.head(48, classes)\n"
     )
     (tmp_path / "names.txt").write_text("cat\ndog\n")
-    options = "--labels names.txt --size 4 --resize-to 4 --mean 0.5 --std 0.5 --out bundle".split()
-    done = oodgate("export", "--model", "train:make_model(2)", *options, cwd=tmp_path)
+    says = ("--labels", "names.txt", "--size", "4", "--resize-to", "4", "--mean", "0.5", "--std", "0.5")
+    done = oodgate("export", "--model", "train:make_model(2)", *says, "--out", "bundle", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     manifest = Manifest.from_json((tmp_path / "bundle" / "manifest.json").read_text())
-    assert (manifest.model.arch, manifest.model.features, manifest.labels) == ("train:make_model(2)", 48, ("cat", "dog"))
+    assert (manifest.model.arch, manifest.model.features, manifest.labels) == (
+        "train:make_model(2)",
+        48,
+        ("cat", "dog"),
+    )

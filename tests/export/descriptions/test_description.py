@@ -25,7 +25,12 @@ def test_the_user_is_right_where_both_say_something() -> None:
     given = Description(mean=(0, 0, 0), resize="squash", resize_to=(300, 400), task="multilabel")
     found = given.over(files)
     assert (found.mean, found.std, found.labels, found.task) == ((0, 0, 0), WHOLE.std, WHOLE.labels, "multilabel")
-    assert (found.resize, found.resize_to, found.corner, found.interpolation) == ("squash", (300, 400), "floor", "bicubic")
+    assert (found.resize, found.resize_to, found.corner, found.interpolation) == (
+        "squash",
+        (300, 400),
+        "floor",
+        "bicubic",
+    )
     assert found.remarks == ("from a file",)
 
 

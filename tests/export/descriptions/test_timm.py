@@ -66,7 +66,7 @@ def test_other_numbers_of_channels() -> None:
         ({"label_names": {"1": "dog", "0": "cat"}}, ("cat", "dog")),
         ({"pretrained_cfg": {"label_names": ["cat", "dog"]}}, ("cat", "dog")),
         (
-            {"label_names": ["n01440764", "n01443537"], "label_descriptions": {"n01440764": "tench", "n01443537": "goldfish"}},
+            {"label_names": ["n014", "n015"], "label_descriptions": {"n014": "tench", "n015": "goldfish"}},
             ("tench", "goldfish"),
         ),
         ({"label_names": ["n01440764"]}, ("n01440764",)),

@@ -183,7 +183,9 @@ def test_missing_weights(tmp_path: Path) -> None:
 
 def test_a_whole_model_is_refused_with_two_ways_out(tmp_path: Path) -> None:
     torch.save(factories.Pair(), tmp_path / "w.pth")
-    with pytest.raises(ExportError, match=r"w\.pth: a whole model.*factories\.Pair: --model tells.*run any code.*--trust"):
+    with pytest.raises(
+        ExportError, match=r"w\.pth: a whole model.*factories\.Pair: --model tells.*run any code.*--trust"
+    ):
         read(Request(tmp_path / "w.pth"), GIVEN)
 
 
@@ -273,7 +275,10 @@ def test_weights_that_do_not_fit(tmp_path: Path, damage: Callable[[dict[Any, Any
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("no_such_package.models:make", "expected package.module:factory or file.py:factory that can be imported.*no_such_package"),
+        (
+            "no_such_package.models:make",
+            "expected package.module:factory or file.py:factory that can be imported.*no_such_package",
+        ),
         (f"{HERE}:resnet", "expected package.module:factory.*no attribute 'resnet'"),
         (HERE, "expected package.module:factory"),
         (f"{HERE}:", "expected package.module:factory"),
@@ -316,7 +321,10 @@ def test_module_that_fails_when_it_is_imported(
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("Distances", r"Distances has no linear layer before its logits.*let its forward return \(logits, penultimate\)"),
+        (
+            "Distances",
+            r"Distances has no linear layer before its logits.*let its forward return \(logits, penultimate\)",
+        ),
         ("Triple", r"forward must return logits, or \(logits, penultimate\); found tuple"),
         ("OnePair", r"forward must return logits, or \(logits, penultimate\); found list"),
         ("Square", r"fails on an input of shape \[2, 3, 16, 16\]: .*48"),

@@ -21,8 +21,8 @@ MODEL = "from torch import nn\n\ndef make(width=3, *, depth=1):\n    return nn.L
         ("a.b:Net.build", Target("a.b", ("Net", "build"))),
         ("m.py:make()", Target("m.py", ("make",))),
         ("m.py:make(10)", Target("m.py", ("make",), (10,))),
-        ("a:make(num_classes=10, name='x', sizes=[1, 2], on=True, off=None, eps=-1e-3)",
-         Target("a", ("make",), (), {"num_classes": 10, "name": "x", "sizes": [1, 2], "on": True, "off": None, "eps": -1e-3})),
+        ("a:make(classes=10, name='x', sizes=[1, 2], off=None, eps=-1e-3)",
+         Target("a", ("make",), (), {"classes": 10, "name": "x", "sizes": [1, 2], "off": None, "eps": -1e-3})),
         ("C:\\models\\m.py:make", Target("C:\\models\\m.py", ("make",))),
     ],
 )  # fmt: skip
@@ -32,10 +32,19 @@ def test_how_it_is_written(target: str, expected: Target) -> None:
 
 @pytest.mark.parametrize(
     "target",
-    ["a:make(open('x'))", "a:make(x)", "a:make(**{})(3)", "a:make(", "a:1", "a", ":make", "a:__import__('os').system('true')"],
+    [
+        "a:make(open('x'))",
+        "a:make(x)",
+        "a:make(**{})(3)",
+        "a:make(",
+        "a:1",
+        "a",
+        ":make",
+        "a:__import__('os').system('true')",
+    ],
 )
 def test_arguments_are_literals(target: str) -> None:
-    with pytest.raises(ExportError, match="expected package.module:factory or file.py:factory"):
+    with pytest.raises(ExportError, match=r"expected package\.module:factory or file\.py:factory"):
         parse(target)
 
 
@@ -83,7 +92,12 @@ def test_a_users_module_of_the_name_of_one_of_ours(
     monkeypatch.chdir(tmp_path)
     ours = (export, runtime, train, sys.modules["export.exceptions"])
     assert isinstance(build(form.format(name=name, folder=tmp_path)), nn.Linear)
-    assert (sys.modules["export"], sys.modules["runtime"], sys.modules["train"], sys.modules["export.exceptions"]) == ours
+    assert (
+        sys.modules["export"],
+        sys.modules["runtime"],
+        sys.modules["train"],
+        sys.modules["export.exceptions"],
+    ) == ours
 
 
 def test_users_modules_import_each_other_by_those_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +105,8 @@ def test_users_modules_import_each_other_by_those_names(tmp_path: Path, monkeypa
     (tmp_path / "runtime" / "__init__.py").write_text("")
     (tmp_path / "runtime" / "layers.py").write_text(MODEL)
     (tmp_path / "train.py").write_text("from runtime.layers import make\n")
-    (tmp_path / "export.py").write_text("from train import make\n\ndef late():\n    import runtime.layers as found\n    return found.make()\n")
+    late = "def late():\n    import runtime.layers as found\n    return found.make()\n"
+    (tmp_path / "export.py").write_text(f"from train import make\n\n{late}")
     monkeypatch.chdir(tmp_path)
     assert isinstance(build("export:make"), nn.Linear)
     assert isinstance(build("export:late"), nn.Linear)

@@ -27,7 +27,9 @@ def with_prefix(prefix: str, state: State) -> State:
     return {prefix + name: value for name, value in state.items()}
 
 
-def fit(tmp_path: Path, content: Any, choice: Choice | None = None, model: nn.Module | None = None) -> tuple[State, str]:
+def fit(
+    tmp_path: Path, content: Any, choice: Choice | None = None, model: nn.Module | None = None
+) -> tuple[State, str]:
     """The model's weights afterwards, and what was remarked."""
     torch.save(content, tmp_path / "w.pth")
     module = model or network(seed=9)
@@ -45,7 +47,19 @@ AVERAGED = network(seed=5).state_dict()
 
 @pytest.mark.parametrize(
     "key",
-    ["state_dict", "model_state_dict", "model", "net", "network", "weights", "params", "ema", "state_dict_ema", "module", "odd"],
+    [
+        "state_dict",
+        "model_state_dict",
+        "model",
+        "net",
+        "network",
+        "weights",
+        "params",
+        "ema",
+        "state_dict_ema",
+        "module",
+        "odd",
+    ],
 )
 def test_any_key(tmp_path: Path, key: str) -> None:
     found, remarks = fit(tmp_path, {key: STATE, "epoch": 3, "optimizer": {"state": {0: {"exp_avg": torch.ones(4)}}}})
@@ -54,7 +68,8 @@ def test_any_key(tmp_path: Path, key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "prefix", ["module.", "_orig_mod.", "model.", "net.", "module._orig_mod.", "_orig_mod.module.", "model.backbone.", "0."]
+    "prefix",
+    ["module.", "_orig_mod.", "model.", "net.", "module._orig_mod.", "_orig_mod.module.", "model.backbone.", "0."],
 )
 def test_any_prefix(tmp_path: Path, prefix: str) -> None:
     found, remarks = fit(tmp_path, {"state_dict": with_prefix(prefix, STATE)})
@@ -151,7 +166,9 @@ def test_a_key_that_is_not_there(tmp_path: Path) -> None:
 
 def test_another_number_of_classes_is_said(tmp_path: Path) -> None:
     content = {"model": network(classes=10).state_dict()}
-    with pytest.raises(ExportError, match=r"its head 2\.weight is \[10, 4\], the model's \[3, 4\]: it has 10 classes; .*=10"):
+    with pytest.raises(
+        ExportError, match=r"its head 2\.weight is \[10, 4\], the model's \[3, 4\]: it has 10 classes; .*=10"
+    ):
         fit(tmp_path, content)
 
 

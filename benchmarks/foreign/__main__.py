@@ -92,8 +92,9 @@ def report(outcomes: list[Outcome]) -> str:
         f"Made by `python -m benchmarks.foreign` on {processor()} with {libraries}.",
         "",
         f"24 photographs of eight aspect ratios. {exact} of {len(outcomes)} have logits that differ from those of the "
-        f"library's own transform and network by at most {_LARGEST:g} of the logits' standard deviation over the photographs; "
-        f"the median of the largest differences is {middle:.1e}. Seconds are of the export in a process that has the libraries "
+        f"library's own transform and network by at most {_LARGEST:g} of the logits' standard deviation over the "
+        f"photographs; the median of the largest differences is {middle:.1e}. Seconds are of the export in a process that "
+        "has the libraries "
         "loaded, calibration and verification included.",
         "",
         "| model | seconds | largest difference / std | std |",

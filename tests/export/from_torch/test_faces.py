@@ -164,9 +164,7 @@ def test_one_value_an_image_is_a_column() -> None:
 
 @pytest.mark.parametrize("classes", [2, 6])
 def test_another_number_of_outputs(classes: int) -> None:
-    with pytest.raises(
-        ExportError, match=rf"expected logits \[N, 3\] for 3 labels, found \[2, {classes}\]; other labels, or"
-    ):
+    with pytest.raises(ExportError, match=rf"expected logits \[N, 3\] for 3 labels, found \[2, {classes}\]; other"):
         of_module(Network(classes=classes).eval(), "mine", GIVEN)
 
 

@@ -88,7 +88,7 @@ def torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
         aux_logits: bool = False,
         init_weights: Any,
     ) -> nn.Module:
-        del weights, init_weights
+        del weights
         return GoogLeNet(num_classes, transform_input, aux_logits)
 
     builders = {"small": small, "googlenet": googlenet}
@@ -99,7 +99,7 @@ def torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
         return builders[name]
 
     models = SimpleNamespace(
-        get_model_builder=builder, get_model_weights=lambda _: Released, list_models=lambda module=None: list(builders)
+        get_model_builder=builder, get_model_weights=lambda _: Released, list_models=lambda **_: list(builders)
     )
     library(monkeypatch, "torchvision", models=models)
 
@@ -163,6 +163,10 @@ def test_a_checkpoint_of_torchvisions_references(tmp_path: Path) -> None:
 
 
 # --- timm
+
+
+def _among(given: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if name in known}
 
 
 @pytest.fixture
@@ -259,13 +263,13 @@ def transformers(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     class Auto:
         @staticmethod
-        def from_pretrained(path: Path, **options: Any) -> Any:
+        def from_pretrained(_: Path, **options: Any) -> Any:
             record["options"] = options
             return Pretrained(seed=5), record["found"]
 
     class Processor:
         @staticmethod
-        def from_pretrained(path: Path, **_: Any) -> Any:
+        def from_pretrained(path: Path, **__: Any) -> Any:
             settings = json.loads((path / "preprocessor_config.json").read_text())
             return SimpleNamespace(to_dict=lambda: settings, backend="pil")
 
@@ -324,7 +328,7 @@ def test_a_head_that_would_be_random(tmp_path: Path, transformers: dict[str, Any
 
 @pytest.mark.usefixtures("transformers")
 def test_a_backbone_without_a_head(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="config.json says SmallModel, which has no classes"):
+    with pytest.raises(ExportError, match=r"config\.json says SmallModel, which has no classes"):
         read(Request(directory(tmp_path, architectures=["SmallModel"])), Description())
 
 

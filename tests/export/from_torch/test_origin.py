@@ -21,12 +21,12 @@ GIVEN = Description(labels=LABELS, size=(16, 16), mean=SPEC.mean, std=SPEC.std, 
 
 
 def scripted(path: Path) -> None:
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="torch.jit"):
         torch.jit.script(factories.trained()).save(str(path))  # type: ignore[no-untyped-call]
 
 
 def traced(path: Path) -> None:
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="torch.jit"):
         torch.jit.trace(factories.trained(), torch.zeros(1, 3, 16, 16)).save(str(path))  # type: ignore[no-untyped-call]
 
 
@@ -96,7 +96,7 @@ def test_directories(tmp_path: Path, config: object, expected: str) -> None:
 
 
 def test_directories_of_nothing_known(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="config.json names no architecture"):
+    with pytest.raises(ExportError, match=r"config\.json names no architecture"):
         kind(directory(tmp_path / "a", {"lr": 0.1}))
     (tmp_path / "saved").mkdir()
     (tmp_path / "saved" / "saved_model.pb").touch()

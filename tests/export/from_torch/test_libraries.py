@@ -86,7 +86,7 @@ def torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
         num_classes: int = 3,
         transform_input: bool = False,
         aux_logits: bool = False,
-        init_weights: Any,
+        **_: Any,
     ) -> nn.Module:
         del weights
         return GoogLeNet(num_classes, transform_input, aux_logits)

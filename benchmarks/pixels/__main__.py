@@ -14,6 +14,7 @@ import json
 import math
 from collections.abc import Sequence
 from importlib.metadata import version
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -124,9 +125,10 @@ def page(photos: Sequence[bytes], many: Sequence[bytes]) -> str:
             ),
             "",
             f"EfficientNet-lite0 with its weights, {len(many)} JPEGs, against Resize(256, bicubic) and CenterCrop(224); the",
-            f"logits' standard deviation is {deviation:.2f}. One call that resamples the input's box alone, whose corners",
-            "Pillow takes in single precision, is not as exact as resizing the whole image and cutting, which is what is",
-            "done, but for images more than some 24 times as long as wide.",
+            f"logits' standard deviation is {deviation:.2f}. Resizing the whole image and cutting is exact; resampling the",
+            "input's box alone is not, since Pillow takes its corners in single precision, and is left to images that are",
+            "more than 64 times as long as wide. Pillow's and torch's arithmetic are not the same to a network: of a model",
+            "whose processor resizes by torchvision the manifest says `resampler: torch`.",
             "",
             layout([["rule", "images the same", "largest difference of logits", "of energy"], *found], markdown=True),
             "",
@@ -146,9 +148,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         recipes = [*torchvision_recipes(), *timm_recipes(), *transformers_recipes()]
         args.record.write_text(json.dumps(recorded(recipes), indent=1) + "\n")
         return 0
-    share = math.ceil(args.images / len(args.sources))
-    many = [data for source in args.sources for data in photographs(source, share)]
-    text = page(photographs(args.sources[0], 15), many[: args.images])
+    in_turn = zip_longest(*(photographs(source, args.images) for source in args.sources))
+    many = [data for group in in_turn for data in group if data][: args.images]
+    text = page(photographs(args.sources[0], 15), many)
     if args.write:
         (MEASURED / "pixels.md").write_text(text)
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,7 @@ def rules() -> dict[str, Callable[[Image.Image], Pixels]]:
         "center, crop_fraction 0.875": lambda image: fit(image, before),
         "shortest, resize_to 256": lambda image: fit(image, now),
         "the same, the box resampled alone": one_box,
+        "shortest, resize_to 256, resampler torch": lambda image: fit(image, replace(now, resampler="torch")),
     }
 
 

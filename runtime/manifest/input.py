@@ -32,8 +32,9 @@ class InputSpec:
         fill: the RGB colour around an image that is smaller than the input; by default white with ``border``, or black.
         crop_fraction: with ``center``, the share of the box's side that is kept.
         interpolation: the antialiased resampling filter.
-        resampler: whose arithmetic, where both round: ``torch`` is that of uint8 tensors, by which torchvision resizes
-            whatever is a tensor, and so transformers' processors wherever torchvision is installed.
+        resampler: whose arithmetic, where both round: ``torch`` is that of uint8 tensors, by which torchvision's v2
+            transforms resize them, and so transformers' processors wherever torchvision is installed; its ``nearest`` is
+            torchvision's ``nearest-exact``.
         colour: ``srgb`` converts the colours of an embedded ICC profile to sRGB; ``ignore`` takes the numbers as they
             are, as bundles did before there was this field.
         channels: what the graph makes of RGB pixels for its network, of which `mean` and `std` stay those of R, G and B:

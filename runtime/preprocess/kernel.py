@@ -1,26 +1,43 @@
 """Resampling as torch does it to uint8 tensors, in its whole numbers, so that pixels are the same without torch.
 
 Rows, then columns, are sums of pixels with weights of 16 bits, where Pillow's have 22 (``compute_index_ranges_int16_weights``
-of ATen/native/cpu/UpSampleKernel.cpp). transformers' processors resize so where torchvision is installed, and torchvision
-itself whatever is a tensor.
+of ATen/native/cpu/UpSampleKernel.cpp). torchvision's v2 transforms resize tensors so, and transformers' processors by them
+where torchvision is installed. Its first transforms take single precision to tensors, which is another rounding again.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from runtime.manifest import Interpolation
 
-_BLOCK = 16  # rows of a product: enough of them that few pixels are read twice
-_ENDS = 4096  # outputs at either end whose weights say how many bits there are: all of them, but of endless images
-_HIGHEST = 1 << 15  # weights stay below
+_BLOCK = 16  # outputs of a product: enough of them that few pixels are read twice
+_HIGHEST = 1 << 15  # whole-numbered weights stay below
 _MOST_BITS = 22
 
 Floats = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
 Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class _Taps:
+    """What each output of an axis takes.
+
+    Attributes:
+        first: its first pixel, [N], ascending.
+        weights: whole numbers, [N, taps], zero where there are fewer.
+        bits: what they are multiplied by, as a power of two.
+    """
+
+    first: Indices
+    weights: Floats
+    bits: int
 
 
 def resample(pixels: Pixels, size: tuple[int, int], part: tuple[int, int, int, int], filter_: Interpolation) -> Pixels:
@@ -38,59 +55,54 @@ def resample(pixels: Pixels, size: tuple[int, int], part: tuple[int, int, int, i
     if filter_ == "nearest":
         rows = _nearest(pixels.shape[0], size[1])[top:bottom]
         return pixels[rows][:, _nearest(pixels.shape[1], size[0])[left:right]]
-    across = _along(pixels.swapaxes(0, 1), size[0], left, right, filter_)
-    return _along(across.swapaxes(0, 1), size[1], top, bottom, filter_)
+    across = _taps(pixels.shape[1], size[0], left, right, filter_)
+    down = _taps(pixels.shape[0], size[1], top, bottom, filter_)
+    low, high = down.first[0], down.first[-1] + down.weights.shape[1]
+    columns = _sums(pixels[low:high].swapaxes(0, 1), across)
+    return _sums(columns.swapaxes(0, 1), replace(down, first=down.first - low))
 
 
-def _nearest(size: int, to: int) -> npt.NDArray[np.int64]:
+def _nearest(size: int, to: int) -> Indices:
     """Which of `size` pixels each of `to` shows (``nearest-exact``), in single precision."""
     scale = np.float32(size) / np.float32(to)
     positions = np.floor((np.arange(to, dtype=np.float32) + np.float32(0.5)) * scale)
     return np.asarray(np.minimum(positions.astype(np.int64), size - 1))
 
 
-def _along(pixels: Pixels, to: int, start: int, stop: int, filter_: Interpolation) -> Pixels:
-    """Resize the first axis to `to` and keep [start, stop) of it."""
-    first, weights, bits = _weights(pixels.shape[0], to, start, stop, filter_)
-    flat = np.ascontiguousarray(pixels).reshape(pixels.shape[0], -1)
-    result = np.empty((stop - start, flat.shape[1]), np.uint8)
-    for row in range(0, stop - start, _BLOCK):
+def _sums(pixels: Pixels, taps: _Taps) -> Pixels:
+    """The outputs along the first axis, uint8 [N, ...]."""
+    result = np.empty((len(taps.first), math.prod(pixels.shape[1:])), np.uint8)
+    for row in range(0, len(result), _BLOCK):
         block = slice(row, row + _BLOCK)
-        low = first[block].min()
-        columns = first[block, None] - low + np.arange(weights.shape[1])
+        low = taps.first[row]
+        columns = taps.first[block, None] - low + np.arange(taps.weights.shape[1])
         dense = np.zeros((len(columns), columns.max() + 1))
-        dense[np.arange(len(columns))[:, None], columns] = weights[block]
-        source = flat[low : low + dense.shape[1]].astype(np.float64)
+        dense[np.arange(len(columns))[:, None], columns] = taps.weights[block]
+        source = pixels[low : low + dense.shape[1]].astype(np.float64, order="C")
+        source = source.reshape(len(source), -1)
         sums = dense[:, : len(source)] @ source  # whole numbers below 2 ** 53: exact in any order
-        sums += 1 << (bits - 1)
-        sums /= 1 << bits
+        sums += 1 << (taps.bits - 1)
+        sums /= 1 << taps.bits
         result[block] = sums.clip(0, 255, out=sums)  # the conversion to whole numbers cuts off
-    return result.reshape(stop - start, *pixels.shape[1:])
+    return result.reshape(-1, *pixels.shape[1:])
 
 
-def _weights(
-    size: int, to: int, start: int, stop: int, filter_: Interpolation
-) -> tuple[npt.NDArray[np.int64], Floats, int]:
-    """The first pixel of each of [start, stop), its whole-numbered weights [stop - start, taps], and their bits."""
-    first, weights = _filtered(size, to, np.arange(start, stop), filter_)
-    ends = np.concatenate([np.arange(min(to, _ENDS)), np.arange(max(0, to - _ENDS), to)])
-    largest = float(_filtered(size, to, ends, filter_)[1].max())
-    bits = next(bits for bits in range(_MOST_BITS + 1) if bits == _MOST_BITS or _rounded(largest, bits + 1) >= _HIGHEST)
-    return first, np.trunc(weights * (1 << bits) + np.copysign(0.5, weights)), bits
+def _taps(size: int, to: int, start: int, stop: int, filter_: Interpolation) -> _Taps:
+    """Those of [start, stop) of `to` outputs; all of them say how many bits there are."""
+    first, weights = _filtered(size, to, filter_)
+    largest = float(weights.max())
+    fitting = (bits for bits in range(_MOST_BITS) if int(0.5 + largest * (1 << (bits + 1))) >= _HIGHEST)
+    bits = next(fitting, _MOST_BITS)
+    weights = weights[start:stop]
+    return _Taps(first[start:stop], np.trunc(weights * (1 << bits) + np.copysign(0.5, weights)), bits)
 
 
-def _rounded(weight: float, bits: int) -> int:
-    return int(0.5 + weight * (1 << bits))
-
-
-def _filtered(
-    size: int, to: int, which: npt.NDArray[np.int64], filter_: Interpolation
-) -> tuple[npt.NDArray[np.int64], Floats]:
-    """Antialiased weights of pixels, [len(which), taps], zero where there are fewer."""
+def _filtered(size: int, to: int, filter_: Interpolation) -> tuple[Indices, Floats]:
+    """The first pixel of each of `to` outputs, and antialiased weights [to, taps]."""
     kernel, reach = _KERNELS[filter_]
     scale = size / to
     support = reach * max(scale, 1.0)
-    centres = scale * (which + 0.5)
+    centres = scale * (np.arange(to) + 0.5)
     first = np.maximum((centres - support + 0.5).astype(np.int64), 0)
     count = np.minimum((centres + support + 0.5).astype(np.int64), size) - first
     taps = np.arange(int(count.max()))

@@ -20,10 +20,9 @@ _FILTERS = {
 
 _BLACK, _WHITE = (0, 0, 0), (255, 255, 255)
 
-# Pillow resizes the whole image, of which the input is cut, where that becomes no more than this multiple of the input. Of
-# a longer one the box alone is resampled, so that no aspect ratio makes a huge image: Pillow takes its corners in single
-# precision, which moves a few pixels by a few grey levels.
-_WHOLE = 64
+# Of an image that is this many times as long as wide the input's box alone is resampled, and by Pillow, so that none makes a
+# huge one: Pillow takes the box's corners in single precision, which moves a few pixels by a few grey levels.
+_ENDLESS = 64
 
 
 @dataclass(frozen=True)
@@ -88,11 +87,12 @@ def resized(image: Image.Image, spec: InputSpec) -> Image.Image:
     size = (at.width, at.height)
     if size == image.size:
         return image.crop(part)
-    if spec.resampler == "torch":
+    endless = max(image.size) > _ENDLESS * min(image.size)
+    if spec.resampler == "torch" and not endless:
         pixels = kernel.resample(np.asarray(image), size, part, spec.interpolation)
         return Image.frombytes(image.mode, (part[2] - part[0], part[3] - part[1]), pixels.tobytes())
     filter_ = _FILTERS[spec.interpolation]
-    if at.width * at.height <= _WHOLE * spec.width * spec.height:
+    if not endless:
         return image.resize(size, filter_).crop(part)
     x, y = image.width / at.width, image.height / at.height
     box = (part[0] * x, part[1] * y, min(part[2] * x, image.width), min(part[3] * y, image.height))

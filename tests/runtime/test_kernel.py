@@ -29,6 +29,7 @@ def test_equals_torch(interpolation: str, width: int, height: int, to_width: int
     np.testing.assert_array_equal(found, expected[0].permute(1, 2, 0).numpy()[top:, left:])
 
 
+@settings(max_examples=30, deadline=None)
 @given(width=sides, height=sides, to_width=sides, to_height=sides)
 def test_nearest_equals_torchs_exact_one(width: int, height: int, to_width: int, to_height: int) -> None:
     pixels = np.asarray(drawn(width, height))

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
@@ -74,6 +74,7 @@ def test_a_large_jpeg_is_decoded_whole_and_turned_before_the_grid_is_laid(orient
 # --- the grid
 
 
+@settings(deadline=None)
 @given(width=sides, height=sides, to=inputs, wanted=st.tuples(inputs, inputs))
 def test_shortest_is_torchvisions_whole_numbers(width: int, height: int, to: int, wanted: tuple[int, int]) -> None:
     """The long side is a floor of whole numbers; half a pixel goes to the even neighbour, a pad's odd pixel behind."""
@@ -84,6 +85,7 @@ def test_shortest_is_torchvisions_whole_numbers(width: int, height: int, to: int
         assert start == (spare // 2 + (spare % 4 == 3) if spare >= 0 else -(-spare // 2))
 
 
+@settings(deadline=None)
 @given(width=sides, height=sides, to=st.tuples(inputs, inputs), wanted=st.tuples(inputs, inputs))
 @pytest.mark.parametrize("corner", ["round", "floor"])
 @pytest.mark.parametrize("resize", ["shortest", "squash", "border", "none"])
@@ -98,6 +100,7 @@ def test_the_input_lies_in_the_middle(
         assert (0 <= start <= whole - side) if whole >= side else (whole - side <= start <= 0)
 
 
+@settings(deadline=None)
 @given(width=sides, height=sides, to=st.tuples(inputs, inputs))
 def test_a_pair_is_just_covered_and_a_border_just_fits(width: int, height: int, to: tuple[int, int]) -> None:
     covering = grid(width, height, spec(8, 8, resize="shortest", resize_to=to))
@@ -176,6 +179,7 @@ def test_an_endless_image_makes_no_endless_one(turned: bool, resampler: str, mon
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 def test_the_box_alone_is_within_grey_levels_of_the_whole(interpolation: str) -> None:
     image = drawn(3000, 40)
+    assert 3000 > 64 * 40
     rule = spec(32, 32, resize="shortest", resize_to=36, interpolation=interpolation)
     assert grid(3000, 40, rule) == Grid(2700, 36, 1334, 2)
     whole = image.resize((2700, 36), Image.Resampling[interpolation.upper()])

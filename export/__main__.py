@@ -45,9 +45,10 @@ from train.data import Images, add_strict_option, check
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=prog(__package__),
-        description="Export a classifier as one ONNX file with preprocessing, out-of-distribution scores and the "
-        "accept/reject decision inside, calibrate its threshold, verify it against torch and write a bundle. SOURCE is "
-        "a directory or tar with one folder a class, WebDataset shards or an .npz; SOURCE@1/2 is half of it.",
+        description="Export a classifier as one ONNX file with preprocessing, out-of-distribution scores and the\n"
+        "accept/reject decision inside, calibrate its threshold, verify it against the original and write a\n"
+        "bundle. SOURCE is a directory or tar with one folder a class, WebDataset shards or an .npz; SOURCE@1/2\n"
+        "is half of it.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

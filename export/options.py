@@ -54,9 +54,11 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     trained.add_argument("--task", choices=get_args(Task), help="default: what its files say, else multiclass")
     trained.add_argument("--size", metavar="SIDE|HxW", help="the input's size in pixels")
     trained.add_argument(
-        "--mean", type=float, nargs="+", metavar="R G B", help="of pixels in [0, 1]; one for a grey input"
+        "--mean", type=float, nargs="+", metavar=("R", "G B"), help="of pixels in [0, 1]; one for a grey input"
     )
-    trained.add_argument("--std", type=float, nargs="+", metavar="R G B", help="0 and 0.00392 take pixels to [0, 255]")
+    trained.add_argument(
+        "--std", type=float, nargs="+", metavar=("R", "G B"), help="0 and 0.00392 take pixels to [0, 255]"
+    )
     trained.add_argument(
         "--resize-to",
         metavar="SIDE|HxW",

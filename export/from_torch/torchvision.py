@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Mapping
 from typing import Any
@@ -48,7 +49,7 @@ def build(target: str, weights: Weights | None, choice: Choice) -> Built:
     module = _called(target, builder, weights=None, **options)
     found = [*fitting.load(module, weights, choice), *_input_transformed(name, options)]
     if description.labels and options.get("num_classes") not in (None, len(description.labels)):
-        description = Description(labels=None, remarks=()).over(_without_labels(description))
+        description = dataclasses.replace(description, labels=None)
     return Built(module, f"torchvision {name}", description, tuple(found))
 
 
@@ -72,11 +73,6 @@ def from_reference(weights: Weights, choice: Choice) -> Built | None:
 def _of_release(release: Any) -> Description:
     preset = release.transforms()
     return described.of_preset(vars(preset)).over(described.of_meta(release.meta))
-
-
-def _without_labels(description: Description) -> Description:
-    known = {name: value for name, value in vars(description).items() if name != "labels"}
-    return Description(**known)
 
 
 def _options(builder: Any, weights: Weights, released: bool) -> dict[str, Any]:

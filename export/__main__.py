@@ -39,7 +39,7 @@ from runtime.command import prog, run
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.gate import Gate
 from runtime.manifest import InputSpec, Manifest
-from train.data import Images, add_strict_option, check
+from train.data import Images, Reading, add_reading_options, check
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -47,8 +47,8 @@ def _parser() -> argparse.ArgumentParser:
         prog=prog(__package__),
         description="Export a classifier as one ONNX file with preprocessing, out-of-distribution scores and the\n"
         "accept/reject decision inside, calibrate its threshold, verify it against the original and write a\n"
-        "bundle. SOURCE is a directory or tar with one folder a class, WebDataset shards or an .npz; SOURCE@1/2\n"
-        "is half of it.",
+        "bundle. A SOURCE of images, with labels or without, is a folder, an archive or a table of any kind named\n"
+        "below.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     add_leakage_option(parser)
-    add_strict_option(parser)
+    add_reading_options(parser)
     add_tensorrt_options(parser)
     return parser
 
@@ -137,22 +137,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if ood and not args.calibration:
         raise ExportError("--ood needs --calibration: without a threshold there is no gate to evaluate")
     int8 = int8_options(args, tensorrt=args.tensorrt is not None)
-    options = GateOptions(
-        args.score,
-        args.alpha,
-        args.temperature,
-        args.merge,
-        args.class_conditional,
-        tuple(args.aux),
-        args.strict,
-        args.allow_leakage,
-    )
+    options = GateOptions.of_arguments(args)
     options.check(tuple(BASE))
     engine = build_options(args)
     if engine:
         check_buildable(engine)
     for source in filter(None, (args.id, *ood.values())):
         check(source)
+    if options.promises_labels and not args.calibration:
+        raise ExportError("--max-error and --prediction-sets need --calibration: labelled images test them")
     if options.chooses and not args.calibration:
         raise ExportError(f"{AUTO} needs --calibration: it chooses by in-distribution images")
     manifest = _export(origin.read(args, given(args)), args, options, int8)
@@ -163,7 +156,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             args.id,
             ood,
             allow_leakage=args.allow_leakage,
-            strict=args.strict,
+            reading=Reading.of(args),
         )
         bundle.write_documents(args.out, evaluated.documents())
         print(summary(evaluated.figures))

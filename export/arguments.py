@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from export.exceptions import ExportError
-from train.data import add_strict_option
+from train.data import add_reading_options
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of a command that runs an engine over images: ``--strict`` and ``--threads``."""
-    add_strict_option(parser)
+    """Add the options of a command that runs an engine over images: those of reading and ``--threads``."""
+    add_reading_options(parser)
     parser.add_argument("--threads", type=int, default=0, help="engine threads (default: one a physical core)")
 
 

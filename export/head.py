@@ -46,7 +46,11 @@ def set_columns(model: onnx.ModelProto, tensors: Sequence[str]) -> None:
 
 
 def set_gate(
-    model: onnx.ModelProto, column: int, threshold: float, class_thresholds: npt.NDArray[np.float32] | None = None
+    model: onnx.ModelProto,
+    column: int,
+    threshold: float,
+    class_thresholds: npt.NDArray[np.float32] | None = None,
+    selection: tuple[int, float] | None = None,
 ) -> None:
     """Let ``accept`` compare column `column` of ``scores`` with a threshold, and demand that all scores are finite.
 
@@ -57,22 +61,32 @@ def set_gate(
         class_thresholds: float32 (K,), the default of the input ``class_thresholds``: thresholds by predicted class,
             the first of the largest logits. They hold while ``threshold`` is NaN, which then is its default; a number
             there holds for every class.
+        selection: another column, and the default of the input ``selection_threshold``, which it has to reach too.
     """
     remove_node(model, "accept")
     prune(model)
-    _gate(Graph(model), column, threshold, class_thresholds)
+    _gate(Graph(model), column, threshold, class_thresholds, selection)
 
 
 def seal(model: onnx.ModelProto, manifest: Manifest) -> bytes:
     """The bytes of model.onnx with the manifest's gate as its default and the manifest in its metadata."""
     if gate := manifest.gate:
         own = rule.thresholds(manifest.labels, gate) if gate.class_conditional else None
-        set_gate(model, manifest.scores.index(gate.score), gate.threshold, own)
+        selection = None
+        if gate.max_error and gate.selection:
+            selection = manifest.scores.index(gate.max_error.score), gate.selection.threshold
+        set_gate(model, manifest.scores.index(gate.score), gate.threshold, own, selection)
     set_metadata(model, manifest.embedded.to_json())
     return bytes(model.SerializeToString())
 
 
-def _gate(g: Graph, column: int, threshold: float, class_thresholds: npt.NDArray[np.float32] | None = None) -> str:
+def _gate(
+    g: Graph,
+    column: int,
+    threshold: float,
+    class_thresholds: npt.NDArray[np.float32] | None = None,
+    selection: tuple[int, float] | None = None,
+) -> str:
     limit = _overridable(g, "threshold", np.float32(threshold if class_thresholds is None else np.nan))
     if class_thresholds is not None:
         predicted = g.op("ArgMax", LOGITS, axis=1, keepdims=0)
@@ -80,7 +94,12 @@ def _gate(g: Graph, column: int, threshold: float, class_thresholds: npt.NDArray
         limit = g.op("Where", g.op("IsNaN", limit), own, limit)
     score = g.op("Gather", "scores", g.constant(np.int64(column), "gate_column"), axis=1)
     finite = g.op("LessOrEqual", g.reduce("ReduceL1", "scores", keepdims=False), _FLOAT32_MAX)
-    return g.op("And", g.op("GreaterOrEqual", score, limit), finite, output="accept")
+    known = g.op("GreaterOrEqual", score, limit)
+    if selection is not None:
+        other = g.op("Gather", "scores", g.constant(np.int64(selection[0]), "selection_column"), axis=1)
+        least = _overridable(g, "selection_threshold", np.float32(selection[1]))
+        known = g.op("And", known, g.op("GreaterOrEqual", other, least))
+    return g.op("And", known, finite, output="accept")
 
 
 def _overridable(g: Graph, name: str, default: npt.NDArray[np.float32] | np.float32) -> str:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import get_args
 
 from export.arguments import side_or_size
-from export.descriptions.description import Description, check_labels
+from export.descriptions.description import Description
 from export.exceptions import ExportError
 from runtime.manifest import Channels, Colour, Interpolation, Resize, Task
+from train.data.labels.class_names import read_class_names
 
 EXAMPLES = """\
 What says itself how it was trained needs nothing else:
@@ -50,7 +51,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
 
     trained = parser.add_argument_group("how it was trained, where its files don't say it, or say it wrong")
-    trained.add_argument("--labels", type=Path, metavar="FILE", help="one class name a line, in the logits' order")
+    trained.add_argument(
+        "--labels",
+        type=Path,
+        metavar="FILE",
+        help="names in the logits' order: a line each, JSON (id2label, a list) or index,name",
+    )
     trained.add_argument("--task", choices=get_args(Task), help="default: what its files say, else multiclass")
     trained.add_argument("--size", metavar="SIDE|HxW", help="the input's size in pixels")
     trained.add_argument(
@@ -95,7 +101,7 @@ def given(args: argparse.Namespace) -> Description:
         raise ExportError(f"the options of --model: {error}") from error
     resize = args.resize or (None if resize_to is None else "squash" if isinstance(resize_to, tuple) else "shortest")
     return Description(
-        labels=_labels(args.labels) if args.labels else None,
+        labels=read_class_names(args.labels) if args.labels else None,
         task=args.task,
         size=size,
         mean=tuple(args.mean) if args.mean else None,
@@ -106,14 +112,3 @@ def given(args: argparse.Namespace) -> Description:
         channels=args.channels,
         colour=args.colour,
     )
-
-
-def _labels(path: Path) -> tuple[str, ...]:
-    try:
-        labels = tuple(path.read_text(encoding="utf-8-sig").splitlines())
-    except OSError as error:
-        raise ExportError(f"--labels {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise ExportError(f"--labels {path}: not text ({error})") from error
-    check_labels(labels)
-    return labels

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from export.classifier import Activations, Classifier
 from export.detectors import columns
 from export.detectors.base import base_scores
+from export.detectors.confidence import CONFIDENCE, Confidence
 from export.detectors.interface import Array, Detector
 from export.detectors.merged import MergedScore
 from export.exceptions import ExportError
@@ -32,9 +33,9 @@ class Verification:
         max_logit_difference: largest absolute difference of a logit.
         max_score_difference: for each score, largest relative difference between the graph's value and the float64
             reference on the classifier's activations (:func:`export.detectors.columns.verify`).
-        decision_flips: images that one accepts and the other rejects, among those whose gate score is farther from
-            the threshold than the largest difference of that score. (A calibration image lies exactly on it.) Where
-            thresholds go by class, among those that both predict as the same class.
+        decision_flips: images that one accepts and the other rejects, among those whose gate score, and selection score if
+            there is one, is farther from the threshold than the largest difference of that score. (A calibration image lies
+            exactly on it.) Where thresholds go by class, among those that both predict as the same class.
             Always 0, or None for a file without a threshold: an export with flips fails.
     """
 
@@ -74,20 +75,24 @@ def _flips(
 ) -> int:
     """How many decisions differ, as :class:`Verification` counts them."""
     own, classes = Rule(manifest.labels, manifest.scores, gate), logits.argmax(axis=1)
-    distance = np.abs(expected[:, own.column] - own.thresholds(classes))
-    explained = np.abs(outputs.scores - expected)[:, own.column].max()
+    limits = [(own.column, own.thresholds(classes))]
+    if own.selects is not None:
+        limits.append((own.selects, np.full(len(classes), own.least)))
+    differences = np.abs(outputs.scores - expected).max(axis=0)
+    clear = np.all([np.abs(expected[:, i] - limit) > differences[i] for i, limit in limits], axis=0)
     accepted = own.accepts(outputs.logits, outputs.scores) if outputs.accept is None else outputs.accept
     differs = accepted != own.accepts(logits, expected)
     if gate.classes:  # logits that differ by rounding alone may have another maximum
         differs &= outputs.logits.argmax(axis=1) == classes
-    return int((differs & (distance > explained)).sum())
+    return int((differs & clear).sum())
 
 
 def _detectors(manifest: Manifest) -> dict[str, Detector]:
-    """The scores that an export has: the base ones, and those merged of them."""
+    """The scores that an export has: the base ones, those merged of them, and the confidence that selects."""
     base = base_scores(manifest.score_parameters)
-    merged = {name: MergedScore(spec, base) for name, spec in manifest.merged.items()}
-    return {name: (base | merged)[name] for name in manifest.scores}
+    others: dict[str, Detector] = {name: MergedScore(spec, base) for name, spec in manifest.merged.items()}
+    others[CONFIDENCE] = Confidence(**manifest.score_parameters.get(CONFIDENCE, {}))
+    return {name: (base | others)[name] for name in manifest.scores}
 
 
 def _outputs(classifier: Classifier, images: Images) -> Activations:

@@ -34,6 +34,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "NotAnImage",
         "NotCalibrated",
         "OodgateError",
+        "SelectionScore",
         "UndecodableImage",
         "UnknownOperatingPoint",
         "UnsupportedImage",

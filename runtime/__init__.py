@@ -12,7 +12,7 @@ import os
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 from runtime.bundle import Bundle
-from runtime.decision import Decision, GateScore, ModelRef
+from runtime.decision import Decision, GateScore, ModelRef, SelectionScore
 from runtime.exceptions import (
     BundleError,
     BundleNotFound,
@@ -58,6 +58,7 @@ __all__ = [
     "NotAnImage",
     "NotCalibrated",
     "OodgateError",
+    "SelectionScore",
     "UndecodableImage",
     "UnknownOperatingPoint",
     "UnsupportedImage",

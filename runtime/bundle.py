@@ -87,6 +87,8 @@ class Bundle:
             inputs["threshold"] = Tensor("float32", ())
             if manifest.gate and manifest.gate.class_conditional:
                 inputs["class_thresholds"] = Tensor("float32", (len(manifest.labels),))
+            if manifest.gate and manifest.gate.max_error:
+                inputs["selection_threshold"] = Tensor("float32", ())
         outputs = {
             "logits": Tensor("float32", (None, len(manifest.labels))),
             "penultimate": Tensor("float32", (None, manifest.model.features)),

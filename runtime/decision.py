@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+
+from runtime.exceptions import UnknownOperatingPoint
+from runtime.rule import label_set
+
+Reason = Literal["ood", "uncertain"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,21 @@ class GateScore:
 
 
 @dataclass(frozen=True)
+class SelectionScore:
+    """The score of an image that bounds the error of accepted ones.
+
+    Attributes:
+        name: the score's key.
+        value: higher is more certain.
+        threshold: the image is accepted when it is known and ``value >= threshold``.
+    """
+
+    name: str
+    value: float
+    threshold: float
+
+
+@dataclass(frozen=True)
 class ModelRef:
     """Which model decided: its name and the SHA-256 of its model.onnx."""
 
@@ -48,11 +69,14 @@ class Decision:
         confidence: its probability, in [0, 1]: softmax(f / T), or sigmoid(f / T) for multi-label models, with the
             manifest's temperature T.
         score: the gate's score against its threshold.
+        selection: the second score against its threshold; None where the gate bounds no error.
+        uncertain: whether the image is rejected for `selection` alone, as the gate takes it for known.
         scores: every score of the graph by key.
         labels: for multi-label models, the names of all classes with a probability of at least 0.5, none on
             reject; None for other models.
         model: which model decided.
         probabilities: float64 (K,), of every class; not part of the JSON object, nor of equality.
+        set_thresholds: the least probability of a label set's members, by coverage; like `probabilities`.
     """
 
     decision: Literal["accept", "reject"]
@@ -64,11 +88,21 @@ class Decision:
     model: ModelRef
     labels: tuple[str, ...] | None = None
     probabilities: npt.NDArray[np.float64] | None = field(default=None, compare=False, repr=False)
+    selection: SelectionScore | None = None
+    uncertain: bool = False
+    set_thresholds: Mapping[float, float] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def reason(self) -> Reason | None:
+        """Why the image is rejected: it is ``ood``, or known and the answer ``uncertain``; None on accept."""
+        if self.decision == "accept":
+            return None
+        return "uncertain" if self.uncertain else "ood"
 
     @property
     def is_ood(self) -> bool:
-        """Whether the image was rejected."""
-        return self.decision == "reject"
+        """Whether the image is rejected as out of distribution."""
+        return self.reason == "ood"
 
     def top(self, n: int) -> list[tuple[int, float]]:
         """The `n` most probable classes, the most probable first: index and probability."""
@@ -77,10 +111,29 @@ class Decision:
         order = np.argsort(-self.probabilities, kind="stable")[:n]
         return list(zip(order.tolist(), self.probabilities[order].tolist(), strict=True))
 
+    def label_set(self, coverage: float) -> list[tuple[int, float]]:
+        """The label set of an image that is not out of distribution, the most probable class first: index and probability.
+
+        The sets of in-distribution images have the true label with a probability of at least `coverage`. An image that is
+        rejected as uncertain has one too, and one that is out of distribution an empty one.
+
+        Raises:
+            UnknownOperatingPoint: no sets of this coverage are stored for the operating point that decided.
+        """
+        if coverage not in self.set_thresholds:
+            stored = ", ".join(f"{one:g}" for one in self.set_thresholds) or "none"
+            raise UnknownOperatingPoint(
+                f"no label sets of coverage {coverage:g}; stored: {stored}. Calibrate with --prediction-sets for others"
+            )
+        if self.probabilities is None or self.is_ood:
+            return []
+        return [(k, float(self.probabilities[k])) for k in label_set(self.probabilities, self.set_thresholds[coverage])]
+
     def to_dict(self) -> dict[str, Any]:
         """The JSON object of the HTTP interface; a number that is not finite becomes null."""
         return {
             "decision": self.decision,
+            "reason": self.reason,
             "is_ood": self.is_ood,
             "label": self.label,
             "class_index": self.class_index,
@@ -91,10 +144,15 @@ class Decision:
                 "threshold": self.score.threshold,
                 "p_value": self.score.p_value,
             },
+            **({} if self.selection is None else {"selection": _score_json(self.selection)}),
             "scores": {name: _finite(value) for name, value in self.scores.items()},
             **({} if self.labels is None else {"labels": list(self.labels)}),
             "model": {"name": self.model.name, "sha256": self.model.sha256},
         }
+
+
+def _score_json(score: SelectionScore) -> dict[str, Any]:
+    return {"name": score.name, "value": _finite(score.value), "threshold": score.threshold}
 
 
 def _finite(value: float) -> float | None:

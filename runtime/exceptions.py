@@ -14,7 +14,7 @@ OodgateError                    every error that is the user's to mend; its text
 │   ├── GraphMismatch           inputs, outputs or embedded manifest are not the manifest's
 │   └── NotCalibrated           no threshold yet
 ├── CalibrationError            calibration scores from which no threshold follows
-├── UnknownOperatingPoint       an alpha for which no threshold is stored
+├── UnknownOperatingPoint       an alpha, or a coverage of label sets, for which no threshold is stored
 └── EngineError                 the engine could not be made, or a batch failed in it
 """
 
@@ -97,7 +97,7 @@ class CalibrationError(OodgateError):
 
 
 class UnknownOperatingPoint(OodgateError):
-    """The bundle has no threshold for this alpha; the text lists those that it has."""
+    """The bundle has no threshold for this alpha, or this coverage of label sets; the text lists those that it has."""
 
 
 class EngineError(OodgateError):

@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.bundle import MANIFEST, MODEL, Bundle
-from runtime.decision import Decision, GateScore, ModelRef
+from runtime.decision import Decision, GateScore, ModelRef, SelectionScore
 from runtime.engines import selection
 from runtime.engines.interface import Engine, EngineName, EngineOptions, Outputs
 from runtime.exceptions import ImageError, NotCalibrated
 from runtime.manifest import GateSpec, Manifest
 from runtime.preprocess import Limits, preprocess
-from runtime.rule import Rule
+from runtime.rule import Rule, probabilities
 
 MAX_BATCH = 64
 
@@ -60,6 +60,9 @@ class Gate:
         self.spec: GateSpec = manifest.gate if alpha is None else manifest.gate.at(alpha)
         points = {point: manifest.gate.at(point) for point in manifest.gate.alphas}
         self._rules = {point: Rule(manifest.labels, manifest.scores, gate) for point, gate in points.items()}
+        self._sets = {
+            self._rules[point]: {one.coverage: one.threshold for one in gate.sets} for point, gate in points.items()
+        }
         self._sealed = self._rules[manifest.gate.alpha]
         self._temperature = manifest.confidence.temperature if manifest.confidence else 1.0
         self._manifest = dataclasses.replace(manifest, gate=self.spec)
@@ -221,15 +224,17 @@ class Gate:
         return self.rule if alpha is None else self._rules[self.spec.at(alpha).alpha]
 
     def _decide(self, outputs: Outputs, rules: Sequence[Rule]) -> list[Decision]:
-        probabilities = _probabilities(outputs.logits, self._temperature, self._manifest.task == "multilabel")
+        reported = probabilities(outputs.logits, self._temperature, self._manifest.task == "multilabel")
         classes = outputs.logits.argmax(axis=1)
         accepts = {rule: self._accepts(rule, outputs).tolist() for rule in set(rules)}
+        known = {rule: self._known(rule, outputs, accepted) for rule, accepted in accepts.items()}
         limits = {rule: rule.thresholds(classes).tolist() for rule in accepts}
         decisions = []
         for i, (rule, top, scores) in enumerate(zip(rules, classes.tolist(), outputs.scores.tolist(), strict=True)):
             value = scores[rule.column]
             score = GateScore(self.spec.score, value, limits[rule][i], rule.p_value(value, top))
-            decisions.append(self._decision(accepts[rule][i], top, probabilities[i], scores, score))
+            verdict = accepts[rule][i], known[rule][i]
+            decisions.append(self._decision(rule, verdict, top, reported[i], scores, score))
         return decisions
 
     def _accepts(self, rule: Rule, outputs: Outputs) -> npt.NDArray[np.bool_]:
@@ -237,13 +242,29 @@ class Gate:
             return outputs.accept
         return rule.accepts(outputs.logits, outputs.scores)
 
+    @staticmethod
+    def _known(rule: Rule, outputs: Outputs, accepts: list[bool]) -> list[bool]:
+        """Whether the gate lets each image pass; where nothing else can refuse it, that is whether it is accepted."""
+        if rule.selects is None:
+            return accepts
+        known: list[bool] = rule.known(outputs.logits, outputs.scores).tolist()
+        return known
+
     def _decision(
-        self, accept: bool, top: int, probabilities: npt.NDArray[np.float64], scores: list[float], score: GateScore
+        self,
+        rule: Rule,
+        verdict: tuple[bool, bool],
+        top: int,
+        probabilities: npt.NDArray[np.float64],
+        scores: list[float],
+        score: GateScore,
     ) -> Decision:
         names = self._manifest.labels
-        labels = None
+        (accept, known), labels, selection = verdict, None, None
         if self._manifest.task == "multilabel":
             labels = tuple(names[k] for k in np.flatnonzero(probabilities >= 0.5)) if accept else ()
+        if rule.selects is not None:
+            selection = SelectionScore(self._manifest.scores[rule.selects], scores[rule.selects], float(rule.least))
         return Decision(
             decision="accept" if accept else "reject",
             label=names[top] if accept else None,
@@ -253,7 +274,10 @@ class Gate:
             scores=dict(zip(self._manifest.scores, scores, strict=True)),
             model=self._model,
             labels=labels,
+            selection=selection,
+            uncertain=known and not accept,
             probabilities=probabilities,
+            set_thresholds=self._sets[rule],
         )
 
 
@@ -264,13 +288,3 @@ def load_engine(bundle: Bundle, *, threads: int = 0) -> Engine:
         GraphMismatch: model.onnx does not load.
     """
     return selection.load(bundle, EngineOptions("onnxruntime-cpu", threads))
-
-
-def _probabilities(logits: npt.NDArray[np.float32], temperature: float, multilabel: bool) -> npt.NDArray[np.float64]:
-    """Softmax, or a sigmoid a label, of f / T (N, K)."""
-    f = np.divide(logits, temperature, dtype=np.float64)
-    with np.errstate(invalid="ignore"):  # infinite logits become NaN here, and their image is rejected
-        if multilabel:
-            return np.asarray(np.exp(-np.logaddexp(0, -f)))
-        exponentials = np.exp(f - f.max(axis=1, keepdims=True))
-        return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))

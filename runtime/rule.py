@@ -1,4 +1,4 @@
-"""The rule: the one place that accepts. Which threshold an image meets, whether it does, and its p-value."""
+"""The rule: the one place that accepts. Which thresholds an image meets, whether it does, its p-value and its label set."""
 
 from __future__ import annotations
 
@@ -24,15 +24,22 @@ class Rule:
     conformal prediction; Vovk, Gammerman & Shafer 2005, section 4.5); the others share those of all images. So a
     rejection is always a p-value of at most alpha.
 
+    Attributes:
+        column: of the gate's score.
+        selects: column of the score that an accepted image has to reach `least` in too; None where nothing bounds the error
+            of accepted images.
+
     Args:
         labels: class names, in the order of the logits.
         scores: names of the scores, in the order of their columns.
-        gate: at the operating point; its score is one of `scores`.
+        gate: at the operating point; its score, and that of its bound on the error, are among `scores`.
     """
 
     def __init__(self, labels: tuple[str, ...], scores: tuple[str, ...], gate: GateSpec) -> None:
         calibration = gate.calibration
         self.column = scores.index(gate.score)
+        self.selects = None if gate.max_error is None else scores.index(gate.max_error.score)
+        self.least = np.float32(-np.inf if gate.selection is None else gate.selection.threshold)
         self._thresholds = thresholds(labels, gate)
         self._all = _statistics(calibration.ranks, calibration.quantiles[gate.score])
         self._own = {
@@ -52,17 +59,28 @@ class Rule:
         return cls(manifest.labels, manifest.scores, manifest.gate)
 
     def accepts(self, logits: npt.NDArray[np.floating], scores: npt.NDArray[np.floating]) -> Flags:
-        """Whether each image is accepted, bool (N,).
-
-        It is when the gate's score reaches the threshold of the predicted class, every score is finite, and so is the
-        largest logit. (Then no logit is NaN.)
+        """Whether each image is accepted, bool (N,): it is :meth:`known`, and :meth:`certain`.
 
         Args:
             logits: (N, K).
             scores: (N, S), higher is more in-distribution.
         """
+        return np.asarray(self.known(logits, scores) & self.certain(scores))
+
+    def known(self, logits: npt.NDArray[np.floating], scores: npt.NDArray[np.floating]) -> Flags:
+        """Whether each image passes for in-distribution, bool (N,).
+
+        It does when the gate's score reaches the threshold of the predicted class, every score is finite, and so is the
+        largest logit. (Then no logit is NaN.) Arguments as of :meth:`accepts`.
+        """
         meets = scores[:, self.column] >= self.thresholds(logits.argmax(axis=1))
         return np.asarray(meets & np.isfinite(scores).all(axis=1) & np.isfinite(logits.max(axis=1)))
+
+    def certain(self, scores: npt.NDArray[np.floating]) -> Flags:
+        """Whether each image reaches the threshold that bounds the error of accepted ones, bool (N,); all where none does."""
+        if self.selects is None:
+            return np.ones(len(scores), np.bool_)
+        return np.asarray(scores[:, self.selects] >= self.least)
 
     def verified(self, outputs: Outputs) -> Flags:
         """What :meth:`accepts` says of a batch, bool (N,), where the graph says the same at its default operating point.
@@ -92,6 +110,30 @@ class Rule:
     def p_value_among_all(self, score: float) -> float:
         """The conformal p-value of an image among all calibration images, whatever the classes."""
         return p_value(score, *self._all)
+
+
+def probabilities(
+    logits: npt.NDArray[np.float32], temperature: float, multilabel: bool = False
+) -> npt.NDArray[np.float64]:
+    """The reported probabilities, float64 (N, K): softmax, or a sigmoid a label, of f / T."""
+    f = np.divide(logits, temperature, dtype=np.float64)
+    with np.errstate(invalid="ignore"):  # infinite logits become NaN here, and their image is rejected
+        if multilabel:
+            return np.asarray(np.exp(-np.logaddexp(0, -f)))
+        exponentials = np.exp(f - f.max(axis=1, keepdims=True))
+        return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))
+
+
+def label_set(probabilities: npt.NDArray[np.float64], least: float) -> list[int]:
+    """The classes of a label set, the most probable first: all with a probability of at least `least`, and the first anyway.
+
+    Args:
+        probabilities: float64 (K,), of one image.
+        least: the threshold of :class:`runtime.manifest.LabelSet`.
+    """
+    order = np.argsort(-probabilities, kind="stable")
+    members: list[int] = order[: max(1, int((probabilities >= least).sum()))].tolist()
+    return members
 
 
 def thresholds(labels: tuple[str, ...], gate: GateSpec) -> npt.NDArray[np.float32]:

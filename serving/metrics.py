@@ -30,6 +30,13 @@ _DRIFT = {
     "alarm": "1 while the drift alarm is on",
 }
 
+_OUTCOMES = {
+    "answers": "Accepted answers whose label was reported",
+    "errors": "Those of them that were wrong",
+    "error_rate": "Share of them that were wrong",
+    "error_upper": "Upper bound on their error that holds at all times with 95 % confidence",
+}
+
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -55,6 +62,8 @@ class Metrics:
             "oodgate_decisions", "Images decided on, by verdict and predicted class", ["decision", "label"]
         )
         self._decisions = cache(decisions.labels)
+        rejections = Counter("oodgate_rejections", "Images rejected, by reason", ["reason"])
+        self._rejections = {reason: rejections.labels(reason) for reason in ("ood", "uncertain")}
         self._errors = Counter("oodgate_errors", "Images and requests refused with an error", ["code"])
         self._dropped = Counter("oodgate_dropped", "Images dropped before inference", ["reason"])
         self._batch = Histogram("oodgate_batch_images", "Images of an engine call", buckets=_BATCH)
@@ -62,6 +71,7 @@ class Metrics:
         self._bodies = Gauge("oodgate_body_bytes", "Bytes of request bodies in hand", multiprocess_mode="livesum")
         self._rejects = Counter("oodgate_rejects", "Rejected images offered to the store", ["outcome"])
         self._drift = {name: _latest(f"oodgate_drift_{name}", text) for name, text in _DRIFT.items()}
+        self._outcomes = {name: _latest(f"oodgate_outcomes_{name}", text) for name, text in _OUTCOMES.items()}
         self._reloads = Counter("oodgate_reloads", "Replaced bundles that a worker loaded", ["outcome"])
         self._bundles = Gauge(
             "oodgate_bundle_info",
@@ -115,6 +125,10 @@ class Metrics:
         """One image accepted or rejected, by its predicted class whatever the verdict."""
         self._decisions(decision, label).inc()
 
+    def rejection(self, reason: Literal["ood", "uncertain"]) -> None:
+        """Why one image was rejected."""
+        self._rejections[reason].inc()
+
     def score(self, name: str, model: str, buckets: Sequence[float], value: float) -> None:
         """One image's gate score.
 
@@ -132,6 +146,10 @@ class Metrics:
     def drift(self, name: str, value: float) -> None:
         """One figure of the stream of all workers, as it is now."""
         self._drift[name].set(value)
+
+    def outcome(self, name: str, value: float) -> None:
+        """What the labels that came later say of accepted answers."""
+        self._outcomes[name].set(value)
 
     def reject(self, outcome: str) -> None:
         """What became of a rejected image that was to be kept."""

@@ -87,6 +87,8 @@ class Settings:
         tracing: whether to record OpenTelemetry spans.
         drift_images, drift_seconds: how far back the drift window reaches.
         drift_false_alarm: in-distribution images to a false alarm of drift, on average, at least.
+        outcomes: decisions that are remembered until their labels come; 0 remembers none.
+        outcomes_days: how long.
         rejects: directory or URL where rejected images are kept; empty keeps none.
         rejects_percent: the share of them that is kept, by chance.
         rejects_bytes, rejects_days: bounds on what is kept.
@@ -124,6 +126,8 @@ class Settings:
     drift_images: int = 10_000
     drift_seconds: int = 3600
     drift_false_alarm: int = 10_000_000
+    outcomes: int = _at_least_zero(100_000)
+    outcomes_days: int = 7
     rejects: str = ""
     rejects_percent: int = 100
     rejects_bytes: int = 1 << 30

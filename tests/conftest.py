@@ -9,13 +9,19 @@ import numpy as np
 import pytest
 
 from runtime.bundle import Bundle
-from tests.small import classifier, write_bundle
+from tests.small import classifier, write_bundle, write_selective_bundle
 
 
 @pytest.fixture(scope="session")
 def shared_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A calibrated bundle of an untrained network; read only."""
     return write_bundle(tmp_path_factory.mktemp("bundles") / "small", classifier())
+
+
+@pytest.fixture(scope="session")
+def selective_bundle(shared_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The same network with a bound on the error of accepted images, and with label sets; read only."""
+    return write_selective_bundle(tmp_path_factory.mktemp("bundles") / "selective", shared_bundle)
 
 
 @pytest.fixture

@@ -1,18 +1,19 @@
 // Classify an image or reject it, with ONNX Runtime alone: no Python, and no code of this project.
 //
-//     oodgate model.onnx images.rgb [threshold]
+//     oodgate model.onnx images.rgb [threshold [selection_threshold]]
 //
 // images.rgb holds one or more images as raw bytes, red, green and blue of each pixel, row by row, at the model's size:
 // `magick photo.jpg -resize 32x32^ -gravity center -extent 32x32 -depth 8 images.rgb`, where the manifest says `center`; of a
-// model that says `shortest` and `resize_to` 256, `-resize 256x256^ -gravity center -extent 224x224`. ImageMagick's filter is not
-// Pillow's: docs/images.md has the rule to the pixel. Normalisation, scores and decision are in the graph. The graph's own threshold decides, unless another one is given.
+// model that says `shortest` and `resize_to` 256, `-resize 256x256^ -gravity center -extent 224x224`. ImageMagick's filter is
+// not Pillow's: docs/images.md has the rule to the pixel. Normalisation, scores and decision are in the graph. The graph's own
+// thresholds decide, unless others are given: that of the gate, and of a bundle that bounds the error of accepted images the
+// second one, `selection.threshold` in the manifest. An operating point is both of them.
 
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <fstream>
 #include <iterator>
-#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -34,7 +35,8 @@ float to_threshold(const std::string& text) {
     return value;
 }
 
-void classify(const std::string& model, const std::string& images, std::optional<float> threshold) {
+// thresholds: none, the gate's, or the gate's and the selection's.
+void classify(const std::string& model, const std::string& images, std::vector<float> thresholds) {
     Ort::Env env(ORT_LOGGING_LEVEL_ERROR, "oodgate");
     Ort::SessionOptions options;
     options.SetLogSeverityLevel(3);
@@ -56,9 +58,10 @@ void classify(const std::string& model, const std::string& images, std::optional
     std::vector<Ort::Value> inputs;
     inputs.push_back(
         Ort::Value::CreateTensor<std::uint8_t>(memory, pixels.data(), pixels.size(), shape.data(), shape.size()));
-    if (threshold) {  // a scalar: no dimensions
-        names.push_back("threshold");
-        inputs.push_back(Ort::Value::CreateTensor<float>(memory, &*threshold, 1, nullptr, 0));
+    const char* const overridable[] = {"threshold", "selection_threshold"};
+    for (std::size_t i = 0; i < thresholds.size(); ++i) {  // a scalar: no dimensions
+        names.push_back(overridable[i]);
+        inputs.push_back(Ort::Value::CreateTensor<float>(memory, &thresholds[i], 1, nullptr, 0));
     }
 
     const char* const wanted[] = {"logits", "scores", "accept"};
@@ -79,15 +82,20 @@ void classify(const std::string& model, const std::string& images, std::optional
 }  // namespace
 
 int main(int argc, char** argv) {
-    if (argc != 3 && argc != 4) {
-        std::fprintf(stderr, "usage: oodgate model.onnx images.rgb [threshold]\n");
+    if (argc < 3 || argc > 5) {
+        std::fprintf(stderr, "usage: oodgate model.onnx images.rgb [threshold [selection_threshold]]\n");
         return 2;
     }
+    std::vector<float> thresholds;
     try {
-        classify(argv[1], argv[2], argc == 4 ? std::optional<float>(to_threshold(argv[3])) : std::nullopt);
-    } catch (const std::logic_error&) {
-        std::fprintf(stderr, "error: the threshold must be a number, found %s\n", argv[argc - 1]);
-        return 1;
+        for (int i = 3; i < argc; ++i) {
+            try {
+                thresholds.push_back(to_threshold(argv[i]));
+            } catch (const std::logic_error&) {
+                throw std::runtime_error("the threshold must be a number, found " + std::string(argv[i]));
+            }
+        }
+        classify(argv[1], argv[2], thresholds);
     } catch (const std::exception& error) {
         std::fprintf(stderr, "error: %s\n", error.what());
         return 1;

@@ -19,6 +19,13 @@ from runtime import bundle
 from runtime.command import prog, run
 from runtime.gate import load_engine
 from runtime.manifest import Manifest
+from train.data import Reading
+
+# Options that stay as they were where they are not given.
+_AS_BEFORE = (
+    *("score", "alpha", "temperature", "merge", "class_conditional"),
+    *("guarantee", "confidence", "max_error", "select", "prediction_sets"),
+)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -32,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("bundle", metavar="BUNDLE", type=Path)
     parser.add_argument(
-        "source", metavar="SOURCE", nargs="?", help="images: DIR, TAR or .npz; SOURCE@1/2 is half of them"
+        "source", metavar="SOURCE", nargs="?", help="images, with labels or without; SOURCE@1/2 is half of them"
     )
     add_gate_options(parser, as_before=True)
     add_leakage_option(parser)
@@ -42,15 +49,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def _options(args: argparse.Namespace, manifest: Manifest) -> GateOptions:
     """The options given, and what the bundle has for those that were not."""
-    names = ("score", "alpha", "temperature", "merge", "class_conditional")
-    given = {name: value for name in names if (value := getattr(args, name)) is not None}
-    fixed = {"aux": tuple(args.aux), "strict": args.strict, "allow_leakage": args.allow_leakage}
+    given = {name: value for name in _AS_BEFORE if (value := getattr(args, name)) is not None}
+    fixed = {"aux": tuple(args.aux), "reading": Reading.of(args), "allow_leakage": args.allow_leakage}
     return dataclasses.replace(GateOptions.of(manifest), **given, **fixed)
 
 
 def _moved(manifest: Manifest, args: argparse.Namespace) -> Manifest:
     """The manifest with its gate at another operating point."""
-    others = (args.score, args.temperature, args.merge, args.class_conditional, *args.aux)
+    others = (*(getattr(args, name) for name in _AS_BEFORE if name != "alpha"), *args.aux)
     if args.alpha is None or any(option is not None for option in others):
         raise ExportError("without SOURCE only --alpha can be given: the rest is fitted on images")
     if manifest.gate is None:

@@ -29,6 +29,7 @@ def calibrate(
     score: str,
     alpha: float,
     *,
+    pac: float | None = None,
     classes: npt.NDArray[np.int64] | None = None,
     choice: Choice | None = None,
 ) -> Manifest:
@@ -44,6 +45,8 @@ def calibrate(
         score: the gate's score, a column of `scores`.
         alpha: bound on the probability of rejecting an in-distribution image. :data:`export.conformal.ALPHAS` are stored
             too, but for those that n is too small for.
+        pac: the confidence of PAC thresholds (:mod:`export.conformal`), those of classes each by itself; None for the
+            marginal guarantee.
         classes: int64 (n,), predicted classes, for a class-conditional gate.
         choice: how `score` was chosen.
 
@@ -55,20 +58,20 @@ def calibrate(
         raise ExportError(f"unknown score {score!r}; the graph has {', '.join(manifest.scores)}")
     conformal.check_finite(scores)
     n, own = len(scores), scores[:, manifest.scores.index(score)]
-    alphas = sorted({alpha, *(other for other in conformal.ALPHAS if n >= conformal.smallest(other))})
+    alphas = sorted({alpha, *(other for other in conformal.ALPHAS if n >= conformal.smallest(other, pac))})
     members = {} if classes is None else _by_class(own, classes, manifest.labels)
-    points = {other: _point(own, members, other) for other in alphas}
+    points = {other: _point(own, members, other, pac) for other in alphas}
     chosen = points.pop(alpha)
-    ranks = _ranks(n, alphas)
+    ranks = _ranks(n, alphas, pac)
     ordered = np.sort(scores, axis=0)[ranks - 1]
     calibration = Calibration(
         n=n,
         ranks=tuple(ranks.tolist()),
         quantiles={name: _decimals(ordered[:, column]) for column, name in enumerate(manifest.scores)},
         classes={
-            label: _order_statistics(values, alphas)
+            label: _order_statistics(values, alphas, pac)
             for label, values in members.items()
-            if any(len(values) >= conformal.smallest(other) for other in alphas)
+            if any(len(values) >= conformal.smallest(other, pac) for other in alphas)
         },
     )
     gate = GateSpec(
@@ -84,52 +87,59 @@ def calibrate(
         class_conditional=classes is not None,
         operating_points=tuple(points.values()),
         choice=choice,
+        guarantee="marginal" if pac is None else "pac",
+        confidence=pac,
     )
     return dataclasses.replace(manifest, gate=gate)
 
 
 @cache
-def tpr_interval(n: int, alpha: float, confidence: float = 0.95) -> tuple[float, float]:
+def tpr_interval(n: int, alpha: float, confidence: float = 0.95, pac: float | None = None) -> tuple[float, float]:
     """Central interval of the acceptance rate that a calibration set of n images realises.
 
-    With k = floor(alpha (n + 1)) and continuous scores, the rate at which further in-distribution images are accepted
-    is distributed as Beta(n + 1 - k, k) over draws of the calibration set (Vovk 2012, arXiv:1209.2673).
+    With the threshold's rank k (:func:`export.conformal.rank`) and continuous scores, the rate at which further
+    in-distribution images are accepted is distributed as Beta(n + 1 - k, k) over draws of the calibration set (Vovk 2012,
+    arXiv:1209.2673).
     """
-    k = conformal.rank(n, alpha)
+    k = conformal.rank(n, alpha, pac)
     low, high = beta.interval(confidence, n + 1 - k, k)
     return float(low), float(high)
 
 
 @cache
-def max_rejection(n: int, alpha: float, confidence: float = 0.95) -> float:
+def max_rejection(n: int, alpha: float, confidence: float = 0.95, pac: float | None = None) -> float:
     """The largest rejection rate of in-distribution images compatible with a calibration set of n images.
 
     For continuous scores the realised rejection rate R = P(score < threshold | calibration set) is distributed as
-    Beta(k, n + 1 - k) over draws of the calibration set, k = floor(alpha (n + 1)); this is its upper quantile, so that
+    Beta(k, n + 1 - k) over draws of the calibration set, k being the threshold's rank; this is its upper quantile, so that
     R exceeds it for at most a share 1 - confidence of all calibration sets. Ties only lower R. (Vovk 2012,
-    arXiv:1209.2673, proposition 2; the one-sided tolerance bound of Wilks 1941.)
+    arXiv:1209.2673, proposition 2; the one-sided tolerance bound of Wilks 1941.) A PAC threshold of the same confidence
+    keeps it at alpha or less.
     """
-    k = conformal.rank(n, alpha)
+    k = conformal.rank(n, alpha, pac)
     return float(beta.ppf(confidence, k, n + 1 - k))
 
 
 def _point(
-    scores: npt.NDArray[np.float32], members: Mapping[str, npt.NDArray[np.float32]], alpha: float
+    scores: npt.NDArray[np.float32],
+    members: Mapping[str, npt.NDArray[np.float32]],
+    alpha: float,
+    pac: float | None,
 ) -> OperatingPoint:
     return OperatingPoint(
         alpha=alpha,
-        threshold=conformal.threshold(scores, alpha),
-        tpr_interval=tpr_interval(len(scores), alpha),
-        max_rejection=max_rejection(len(scores), alpha),
+        threshold=conformal.threshold(scores, alpha, pac),
+        tpr_interval=tpr_interval(len(scores), alpha, pac=pac),
+        max_rejection=max_rejection(len(scores), alpha, pac=pac),
         classes={
             label: ClassPoint(
                 n=len(values),
-                threshold=conformal.threshold(values, alpha),
-                tpr_interval=tpr_interval(len(values), alpha),
-                max_rejection=max_rejection(len(values), alpha),
+                threshold=conformal.threshold(values, alpha, pac),
+                tpr_interval=tpr_interval(len(values), alpha, pac=pac),
+                max_rejection=max_rejection(len(values), alpha, pac=pac),
             )
             for label, values in members.items()
-            if len(values) >= conformal.smallest(alpha)
+            if len(values) >= conformal.smallest(alpha, pac)
         },
     )
 
@@ -140,14 +150,17 @@ def _by_class(
     return {label: scores[classes == index] for index, label in enumerate(labels)}
 
 
-def _ranks(n: int, alphas: Sequence[float]) -> npt.NDArray[np.int64]:
-    """The stored ranks, with those of the thresholds: then a rejection is a p-value of at most alpha, and only it."""
-    thresholds = [conformal.rank(n, alpha) for alpha in alphas if n >= conformal.smallest(alpha)]
+def _ranks(n: int, alphas: Sequence[float], pac: float | None) -> npt.NDArray[np.int64]:
+    """The stored ranks, with those of the thresholds: then a rejection is a p-value of at most alpha.
+
+    With the marginal guarantee it is the only one that is.
+    """
+    thresholds = [conformal.rank(n, alpha, pac) for alpha in alphas if n >= conformal.smallest(alpha, pac)]
     return np.union1d(conformal.stored_ranks(n), np.array(thresholds, dtype=np.int64))
 
 
-def _order_statistics(scores: npt.NDArray[np.float32], alphas: Sequence[float]) -> OrderStatistics:
-    ranks = _ranks(len(scores), alphas)
+def _order_statistics(scores: npt.NDArray[np.float32], alphas: Sequence[float], pac: float | None) -> OrderStatistics:
+    ranks = _ranks(len(scores), alphas, pac)
     return OrderStatistics(len(scores), tuple(ranks.tolist()), _decimals(np.sort(scores)[ranks - 1]))
 
 

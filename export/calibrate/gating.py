@@ -15,24 +15,25 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 
 from export import conformal, head, leakage
-from export.calibrate import choice, confidence
+from export.calibrate import choice, confidence, labelled
 from export.calibrate.calibration import calibrate
 from export.calibrate.options import GateOptions
 from export.detectors import columns, merged
 from export.detectors.base import Energy
+from export.detectors.confidence import CONFIDENCE
 from export.exceptions import ExportError
 from export.inference import collect
 from runtime.engines.interface import Outputs
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.manifest import Choice, Confidence, Manifest
 from train.data import Images, ImageSet, SelectedImages, check, read, short_name
-from train.exceptions import DataError
 
 # Of a larger outlier set so many random images: the standard error of an AUROC is then about 0.01.
 MAX_OUTLIERS = 2000
@@ -81,7 +82,8 @@ def fit_gate(
         manifest = _with_temperature(model, manifest, options.temperature)
     for needed in (source, *options.aux):
         check(needed)
-    images = read(source, manifest.input, strict=options.strict)
+    images = read(source, manifest.input, reading=options.reading, labels=manifest.labels)
+    labels = labelled.true_labels(manifest, images, source) if options.promises_labels else None
     found = leakage.Fingerprints.of(images.images)
     leaking = _leaking(manifest, source, found, options.allow_leakage)
     manifest = leakage.record(manifest, "calibration", source, found)
@@ -89,22 +91,30 @@ def fit_gate(
     rest = np.arange(len(images))
     if options.merges or options.chooses:
         held, rest = split(len(images))
-        conformal.rank(len(rest), options.alpha)  # refuses too few before the work of choosing
+        conformal.rank(len(rest), options.alpha, options.pac)  # refuses too few before the work of choosing
         if options.chooses:
             manifest, chosen = _choose(model, manifest, images.images, held, options, threads)
             score = choice.best_score(chosen) if options.chooses_score else score
         if options.merges:
             manifest = _with_merged(model, manifest, SelectedImages(images.images, held), options, threads)
     rest = _unseen(manifest, images.images, rest)
+    if labels is not None:
+        rest, test = labelled.halves(rest)
     calibrating = SelectedImages(images.images, rest)
     outputs = _run(model, calibrating, threads, "calibrate")
     classes = outputs.logits.argmax(axis=1) if options.class_conditional else None
-    manifest = calibrate(manifest, outputs.scores, score, options.alpha, classes=classes, choice=chosen)
-    fitted, warning = _confidence(manifest, outputs, images, rest, source)
-    warned = "; ".join([*leaking, *filter(None, [warning])])
-    return Gated(
-        dataclasses.replace(manifest, confidence=fitted), calibrating, warned or None, _note(manifest, outputs)
+    manifest = calibrate(
+        manifest, outputs.scores, score, options.alpha, pac=options.pac, classes=classes, choice=chosen
     )
+    fitted, warning = _confidence(manifest, outputs, images, rest, source)
+    manifest = dataclasses.replace(manifest, confidence=fitted)
+    if labels is not None:
+        tuning = labelled.Labelled(outputs, labels[rest])
+        run = partial(_run, threads=threads, title="labels")
+        testing = SelectedImages(images.images, test), labels[test]
+        manifest = labelled.with_promises(model, manifest, options, tuning, testing, run)
+    warned = "; ".join([*leaking, *filter(None, [warning])])
+    return Gated(manifest, calibrating, warned or None, _note(manifest, outputs))
 
 
 def split(n: int, seed: int = 0) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -115,13 +125,14 @@ def split(n: int, seed: int = 0) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.
 
 
 def without_gate(model: onnx.ModelProto, manifest: Manifest) -> Manifest:
-    """The manifest without calibration; merged scores, which are part of it, leave the graph too, in place."""
-    kept = tuple(name for name in manifest.scores if name not in manifest.merged)
-    if manifest.merged:
+    """The manifest without calibration; merged scores and the confidence are part of it and leave the graph too, in place."""
+    kept = tuple(name for name in manifest.scores if name not in manifest.merged and name != CONFIDENCE)
+    if kept != manifest.scores:
         columns.attach(model, {}, manifest.scores, kept)
     return dataclasses.replace(
         manifest,
         scores=kept,
+        score_parameters={name: own for name, own in manifest.score_parameters.items() if name != CONFIDENCE},
         merged={},
         gate=None,
         confidence=None,
@@ -181,7 +192,7 @@ def _auxiliary(manifest: Manifest, options: GateOptions) -> dict[str, npt.NDArra
         name = short_name(source)
         if name in sets:
             raise ExportError(f"--aux {source}: a set of the name {name} is given twice")
-        images = read(source, manifest.input, strict=options.strict).images
+        images = read(source, manifest.input, reading=options.reading).images
         sets[name] = images[np.sort(np.random.default_rng(0).permutation(len(images))[:MAX_OUTLIERS])]
     return sets
 
@@ -210,13 +221,12 @@ def _confidence(
 ) -> tuple[Confidence | None, str | None]:
     """How the reported confidence is calibrated, or why it is not."""
     own = "the reported confidence is the model's own"
-    try:
-        labels = images.with_classes(manifest.labels, source).labels[rest]
-    except DataError:
-        unknown = min(set(images.classes) - set(manifest.labels))
-        return None, (
-            f"{own}, for want of labelled images: {unknown!r} of {short_name(source)} is none of the model's classes"
-        )
+    wanting = f"{own}, for want of labelled images: "
+    if not images.labelled:
+        return None, f"{wanting}{short_name(source)} has no labels"
+    if unknown := images.unknown_to(manifest.labels):
+        return None, f"{wanting}{min(unknown)!r} of {short_name(source)} is none of the model's classes"
+    labels = images.with_classes(manifest.labels, source).labels[rest]
     if images.task == "multilabel" and manifest.task == "multiclass":
         return None, f"{own}: {short_name(source)} has any number of labels an image"
     fitted = confidence.choose(outputs.logits, labels, manifest.task)

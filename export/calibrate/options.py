@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
+from export.detectors.confidence import CONFIDENCE
 from export.exceptions import ExportError
-from runtime.manifest import Manifest, MergeMethod
+from runtime.manifest import Guarantee, Manifest, MergeMethod
+from train.data import Reading
 
 AUTO: Literal["auto"] = "auto"
+NONE: Literal["none"] = "none"
 
 
 @dataclass(frozen=True)
@@ -25,8 +29,14 @@ class GateOptions:
         merge: how p-values are merged.
         class_conditional: whether every predicted class gets a threshold of its own.
         aux: sources of auxiliary outliers to choose by; none stands for synthetic ones.
-        strict: whether one image that can't be read is an error.
+        reading: what the user says of the sources.
         allow_leakage: whether images that the model learned from may calibrate it.
+        guarantee: ``marginal`` bounds the rejection rate on average over calibration sets, ``pac`` this gate's own, with a
+            confidence.
+        confidence: of ``pac``, and of `max_error`.
+        max_error: bound on the share of accepted in-distribution images that are classified wrong.
+        select: key of the score whose threshold keeps that bound, or ``confidence``.
+        prediction_sets: coverages of the label sets that known images have.
     """
 
     score: str
@@ -35,8 +45,19 @@ class GateOptions:
     merge: MergeMethod = "min"
     class_conditional: bool = False
     aux: tuple[str, ...] = ()
-    strict: bool = False
+    reading: Reading = Reading()  # noqa: RUF009  frozen
     allow_leakage: bool = False
+    guarantee: Guarantee = "marginal"
+    confidence: float = 0.95
+    max_error: float | Literal["none"] = "none"
+    select: str = CONFIDENCE
+    prediction_sets: tuple[float, ...] = ()
+
+    @classmethod
+    def of_arguments(cls, args: argparse.Namespace) -> GateOptions:
+        """Those of a command with all of :func:`add_gate_options`, but without "as before"."""
+        names = [option.name for option in dataclasses.fields(cls) if option.name != "reading"]
+        return cls(**{name: _tuple(getattr(args, name)) for name in names}, reading=Reading.of(args))
 
     @classmethod
     def of(cls, manifest: Manifest) -> GateOptions:
@@ -45,7 +66,31 @@ class GateOptions:
         if gate is None:
             return cls("energy")
         merge = manifest.merged[gate.score].method if gate.score in manifest.merged else cls.merge
-        return cls(gate.score, gate.alpha, merge=merge, class_conditional=gate.class_conditional)
+        return cls(
+            gate.score,
+            gate.alpha,
+            merge=merge,
+            class_conditional=gate.class_conditional,
+            guarantee=gate.guarantee,
+            confidence=gate.confidence or (gate.max_error.confidence if gate.max_error else cls.confidence),
+            max_error=gate.max_error.rate if gate.max_error else NONE,
+            select=gate.max_error.score if gate.max_error else CONFIDENCE,
+            prediction_sets=tuple(one.coverage for one in gate.sets),
+        )
+
+    @property
+    def pac(self) -> float | None:
+        """The confidence of a PAC threshold; None for the marginal guarantee."""
+        return self.confidence if self.guarantee == "pac" else None
+
+    @property
+    def bounds_error(self) -> bool:
+        return self.max_error != NONE
+
+    @property
+    def promises_labels(self) -> bool:
+        """Whether the calibration images have to be labelled."""
+        return self.bounds_error or bool(self.prediction_sets)
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -80,6 +125,12 @@ class GateOptions:
             raise ExportError("a temperature is chosen for the energy score, which this graph does not have")
         if self.aux and not self.chooses:
             raise ExportError(f"--aux goes with --score {AUTO} or --temperature {AUTO}: there is nothing to choose")
+        if self.select != CONFIDENCE and not self.bounds_error:
+            raise ExportError("--select goes with --max-error: there is nothing to select for")
+        if self.select not in (*scores, CONFIDENCE, *(["+".join(self.parts)] if self.merges else [])):
+            raise ExportError(f"--select {self.select}: unknown score; there are {', '.join(scores)}, and {CONFIDENCE}")
+        if not 0 < self.confidence < 1:
+            raise ExportError(f"--confidence must be between 0 and 1, found {self.confidence:g}")
 
 
 def add_gate_options(parser: argparse.ArgumentParser, *, as_before: bool) -> None:
@@ -133,6 +184,40 @@ def add_gate_options(parser: argparse.ArgumentParser, *, as_before: bool) -> Non
         metavar="SOURCE",
         help="auxiliary outliers for auto, repeatable (default: synthetic ones); never those of an evaluation",
     )
+    group.add_argument(
+        "--guarantee",
+        choices=get_args(Guarantee),
+        default=None if as_before else "marginal",
+        help="alpha bounds the rejection rate on average over calibration sets, or with --confidence that of this very "
+        f"gate ({default('marginal')})",
+    )
+    group.add_argument(
+        "--confidence",
+        type=float,
+        default=None if as_before else 0.95,
+        help=f"of --guarantee pac, and of --max-error ({default('0.95')})",
+    )
+    group.add_argument(
+        "--max-error",
+        type=max_error,
+        default=None if as_before else NONE,
+        metavar="R|none",
+        help="bound on the share of accepted ID images that are classified wrong, kept with --confidence: images whose "
+        f"answer is less certain are rejected as uncertain; takes labelled images ({default('none')})",
+    )
+    group.add_argument(
+        "--select",
+        default=None if as_before else CONFIDENCE,
+        metavar="KEY",
+        help=f"the score whose threshold keeps --max-error ({default('confidence, the calibrated one')})",
+    )
+    group.add_argument(
+        "--prediction-sets",
+        type=coverages,
+        default=None if as_before else (),
+        metavar="C,..|none",
+        help=f"coverages of label sets for known images, such as 0.9,0.95; takes labelled images ({default('none')})",
+    )
 
 
 def temperature(text: str) -> float | Literal["auto"]:
@@ -150,3 +235,35 @@ def temperature(text: str) -> float | Literal["auto"]:
     if not 0 < value < math.inf:
         raise ExportError(f"--temperature must be positive or {AUTO}, found {text}")
     return value
+
+
+def max_error(text: str) -> float | Literal["none"]:
+    """``none`` or a share.
+
+    Raises:
+        ExportError: neither.
+    """
+    return NONE if text == NONE else _share("--max-error", text)
+
+
+def coverages(text: str) -> tuple[float, ...]:
+    """``none`` or shares, separated by commas, ascending.
+
+    Raises:
+        ExportError: neither.
+    """
+    return () if text == NONE else tuple(sorted({_share("--prediction-sets", part) for part in text.split(",")}))
+
+
+def _share(option: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < 1:
+        raise ExportError(f"{option} must be between 0 and 1, or {NONE}, found {text}")
+    return value
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

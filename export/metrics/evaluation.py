@@ -17,7 +17,7 @@ from export.metrics.multilabel import MeanAveragePrecision, mean_average_precisi
 from export.metrics.observation import Observed, gate_of
 from export.metrics.selective import RiskCoverage, risk_coverage
 from runtime.bundle import MODEL
-from runtime.manifest import GateSpec, Manifest
+from runtime.manifest import ErrorBound, GateSpec, Manifest
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,15 @@ class InDistribution:
         source, images: which, and how many.
         accuracy, accuracy_interval: share of all images classified right; None for multi-label models.
         accuracy_accepted, accuracy_accepted_interval: the same among accepted images.
-        acceptance, acceptance_interval: share accepted at the stored threshold.
+        acceptance, acceptance_interval: share accepted at the stored thresholds.
         acceptance_expected: central interval of that share for a threshold calibrated as the manifest says and as many
             images exchangeable with the calibration images: beta-binomial, for both sets are finite. None where every
-            predicted class has a threshold of its own.
+            predicted class has a threshold of its own, or a second threshold bounds the error of accepted images.
         risk_coverage: the order of answering by ``confidence`` (largest softmax probability) and by the gate's
             ``score``; empty for multi-label models.
         mean_average_precision: of multi-hot labels; None for multi-class models.
+        uncertain: share that the gate takes for known and that is rejected as uncertain; None where nothing bounds the error
+            of accepted images.
     """
 
     source: str
@@ -48,6 +50,7 @@ class InDistribution:
     acceptance_expected: Interval | None
     risk_coverage: dict[str, RiskCoverage]
     mean_average_precision: MeanAveragePrecision | None
+    uncertain: float | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ class OutOfDistribution:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A bundle's figures, with the gate they were measured for."""
+    """A bundle's figures, with the gate they were measured for, and its bound on the error of accepted images, if any."""
 
     model: str
     sha256: str
@@ -80,6 +83,7 @@ class Evaluation:
     alpha: float
     id: InDistribution
     ood: dict[str, OutOfDistribution]
+    max_error: ErrorBound | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -101,6 +105,7 @@ def evaluate(manifest: Manifest, known: Observed, unknown: Mapping[str, Observed
         alpha=gate.alpha,
         id=_in_distribution(manifest, gate, known),
         ood={name: _out_of_distribution(manifest, known, images) for name, images in unknown.items()},
+        max_error=gate.max_error,
     )
 
 
@@ -128,9 +133,10 @@ def _in_distribution(manifest: Manifest, gate: GateSpec, known: Observed) -> InD
         accuracy_accepted_interval=accuracy_accepted and share(*accuracy_accepted),
         acceptance=accepted / total,
         acceptance_interval=share(accepted, total),
-        acceptance_expected=None if gate.class_conditional else _expected_acceptance(gate, total),
+        acceptance_expected=None if gate.class_conditional or gate.max_error else _expected_acceptance(gate, total),
         risk_coverage=curves,
         mean_average_precision=precision,
+        uncertain=None if known.known is None else int((known.known & ~known.accept).sum()) / total,
     )
 
 
@@ -151,6 +157,6 @@ def _out_of_distribution(manifest: Manifest, known: Observed, unknown: Observed)
 def _expected_acceptance(gate: GateSpec, images: int) -> Interval:
     """Central 95 % of BetaBinomial(images, n + 1 - k, k) / images, k being the threshold's rank among n."""
     n = gate.n_calibration
-    k = conformal.rank(n, gate.alpha)
+    k = conformal.rank(n, gate.alpha, gate.confidence)
     low, high = betabinom.ppf([0.025, 0.975], images, n + 1 - k, k)
     return float(low) / images, float(high) / images

@@ -26,13 +26,14 @@ class Observed:
     Attributes:
         source: where they come from, without its directories.
         scores: float32 (N, S); one that is not finite, and so rejects, is below every finite score.
-        accept: bool (N,), at the threshold in the file.
+        accept: bool (N,), at the thresholds in the file.
         predicted: int64 (N,), the class of the largest logit.
         confidence: float64 (N,), the largest softmax probability at the calibrated temperature; 0 where it is not finite.
         hashes: uint64 (N,), of the pixels (:func:`train.data.sketches.hashes`).
         labels: the ID set's: int64 (N,), or bool (N, K) where an image has several or none.
         logits: float32 (N, K), kept where average precision needs them, and on request.
         looks: uint32 (N,), of what the images look like (:func:`train.data.sketches.looks`).
+        known: bool (N,), what the gate lets pass, where a second threshold bounds the error of accepted images.
     """
 
     source: str
@@ -44,6 +45,7 @@ class Observed:
     labels: Labels | None = None
     logits: npt.NDArray[np.float32] | None = None
     looks: npt.NDArray[np.uint32] | None = None
+    known: npt.NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.accept)
@@ -70,10 +72,10 @@ def observe(
 def observe_known(
     engine: Engine, manifest: Manifest, source: str, images: ImageSet, *, logits: bool = False
 ) -> Observed:
-    """Run images of the model's own classes, and keep their labels as indices of the manifest's.
+    """Run images of the model's own classes, and keep their labels, if they have any, as indices of the manifest's.
 
     Raises:
-        DataError: a class that the model does not have.
+        DataError: a class that the model does not have, beside others that it has.
         ExportError: images with any number of labels for a model that gives one.
     """
     if manifest.task == "multiclass" and images.task == "multilabel":
@@ -81,7 +83,9 @@ def observe_known(
     if manifest.task == "multilabel" and images.task == "multiclass":
         # one label says nothing of the others
         return _observe(engine, manifest, source, images, title="ID", logits=logits)
-    named = images.with_classes(manifest.labels, source)
+    named = images.with_labels_of(manifest.labels, source)
+    if named is None:
+        return _observe(engine, manifest, source, images, title="ID", logits=logits)
     return _observe(engine, manifest, source, named, title="ID", labels=named.labels, logits=logits)
 
 
@@ -106,6 +110,8 @@ def _observe(
             "hashes": (hashed := hashes(batch)),
             "looks": looks(batch, hashed),
         }
+        if rule.selects is not None:
+            kept["known"] = rule.known(outputs.logits, outputs.scores)
         if logits or (labels is not None and labels.ndim == 2):
             kept["logits"] = outputs.logits
         for name, part in kept.items():

@@ -101,7 +101,7 @@ def compare(source: str, a: Manifest, mine: Outputs, b: Manifest, others: Output
             )
     shared = [name for name in a.scores if name in b.scores]
     columns = {name: (mine.scores[:, a.scores.index(name)], others.scores[:, b.scores.index(name)]) for name in shared}
-    same = gates[0].score == gates[1].score
+    same = gates[0].score == gates[1].score and _selects(gates[0]) == _selects(gates[1])
     own = _accept(a, mine, gates[0]), _accept(b, others, gates[1])
     return Difference(
         source=source,
@@ -119,6 +119,10 @@ def _accept(manifest: Manifest, outputs: Outputs, gate: GateSpec) -> Flags:
     """What the artifact of `manifest` would accept at the threshold, or thresholds by class, of another's gate."""
     scores = np.where(outputs.scores > LOWEST, outputs.scores, np.float32(np.nan))  # as the graph output them
     return Rule(manifest.labels, manifest.scores, gate).accepts(outputs.logits, scores)
+
+
+def _selects(gate: GateSpec) -> str | None:
+    return gate.max_error.score if gate.max_error else None
 
 
 def _flips(mine: Flags, others: Flags) -> Flips:

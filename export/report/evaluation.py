@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from export.metrics.evaluation import Evaluation
 from export.metrics.intervals import Interval
 from export.report.table import layout
+from runtime.manifest.promise import percent
 
 _COLUMNS = (
     ("AUROC", "auroc"),
@@ -61,6 +62,8 @@ def summary(evaluation: Evaluation) -> str:
     """The figures at the stored threshold and those of the classifier, a line each."""
     known = evaluation.id
     accepted = f"{_percent(known.acceptance, known.acceptance_interval)} % accepted"
+    if known.uncertain is not None:
+        accepted += f", {100 * known.uncertain:.2f} % rejected as uncertain"
     if known.acceptance_expected:
         low, high = (100 * bound for bound in known.acceptance_expected)
         accepted += f" (its calibration promises {low:.2f} to {high:.2f})"
@@ -73,6 +76,13 @@ def summary(evaluation: Evaluation) -> str:
     if known.accuracy_accepted is not None and known.accuracy_accepted_interval:
         accepted = _percent(known.accuracy_accepted, known.accuracy_accepted_interval)
         lines.append(f"ID accuracy of accepted images: {accepted} %")
+        if bound := evaluation.max_error:
+            low, high = known.accuracy_accepted_interval
+            error = _percent(1 - known.accuracy_accepted, (1 - high, 1 - low))
+            lines.append(
+                f"ID error of accepted images: {error} %, at a coverage of {100 * known.acceptance:.2f} % (promised: at most "
+                f"{percent(bound.rate)} with {percent(bound.confidence)} confidence)"
+            )
     for name, curve in known.risk_coverage.items():
         order = f"the gate's {evaluation.score}" if name == "score" else "confidence (largest softmax probability)"
         lines.append(f"AURC by {order}: {_percent(curve.aurc, curve.aurc_interval)} %")

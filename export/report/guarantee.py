@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from export import conformal
 from export.report.table import layout
-from runtime.manifest import Choice, Confidence, GateSpec, Manifest, Task
+from runtime.manifest import Choice, Confidence, ErrorBound, GateSpec, Manifest, Task
+from runtime.manifest.promise import percent
 
 
 def gate_text(manifest: Manifest, *, markdown: bool = False) -> str:
@@ -14,9 +15,13 @@ def gate_text(manifest: Manifest, *, markdown: bool = False) -> str:
     gate = manifest.gate
     if gate is None:
         return "Not calibrated: the file rejects everything. Run `python -m export.calibrate BUNDLE DIR|TAR`."
-    paragraphs = [_guarantee(gate), _operating_points(gate)]
+    paragraphs = [_guarantee(gate), f"Promise: {gate.promise}", _operating_points(gate)]
     if gate.class_conditional:
         paragraphs += _classes_text(gate, manifest.labels, markdown)
+    if gate.max_error:
+        paragraphs += _selection_text(gate, gate.max_error, markdown)
+    if gate.sets:
+        paragraphs += _sets_text(gate, markdown)
     if gate.score in manifest.merged:
         merged = manifest.merged[gate.score]
         how = "their minimum, times their number" if merged.method == "min" else "their harmonic mean"
@@ -49,18 +54,23 @@ def _validation_text(manifest: Manifest) -> str | None:
 def _guarantee(gate: GateSpec) -> str:
     low, high = gate.tpr_interval
     tied = _tied(gate.threshold, gate.calibration.quantiles[gate.score])
+    accepted = "taken for known" if gate.max_error else "accepted"
+    promised = f"rejected with probability at most {gate.alpha:g}"
+    if gate.confidence is not None:
+        promised += f" by this very gate, with {100 * gate.confidence:g} % confidence"
     if gate.class_conditional:
+        by_itself = "" if gate.confidence is None else " in each class by itself, not in all of them at once"
         return (
-            f"An image is accepted when `{gate.score}` reaches the threshold of its predicted class. The thresholds were "
+            f"An image is {accepted} when `{gate.score}` reaches the threshold of its predicted class. The thresholds were "
             f"calibrated on {gate.n_calibration} in-distribution images by split conformal prediction within each "
-            "predicted class: an image exchangeable with them that is predicted as one of the classes below is rejected "
-            f"with probability at most {gate.alpha:g}. "
+            "predicted class: an image exchangeable with them that is predicted as one of the classes below is "
+            f"{promised}{by_itself}. "
             "Nothing is promised for images of another source: recalibrate on yours."
         )
     return (
-        f"An image is accepted when `{gate.score} >= {gate.threshold:.6g}`. The threshold was calibrated on "
+        f"An image is {accepted} when `{gate.score} >= {gate.threshold:.6g}`. The threshold was calibrated on "
         f"{gate.n_calibration} in-distribution images by split conformal prediction: an image exchangeable with them is "
-        f"rejected with probability at most {gate.alpha:g}. For this calibration set the acceptance rate realised on "
+        f"{promised}. For this calibration set the acceptance rate realised on "
         f"such images lies {_between(low, high, tied)} with {'97.5' if tied else '95'} % confidence; the largest rejection "
         f"rate compatible with it at 95 % is {100 * gate.max_rejection:.2f} %. "
         "Nothing is promised for images of another source: recalibrate on yours."
@@ -83,9 +93,15 @@ def _operating_points(gate: GateSpec) -> str:
     text = (
         f"Operating points: alpha = {', '.join(f'{alpha:g}' for alpha in gate.alphas)}; {gate.alpha:g} is the default."
     )
-    if missing := sorted(set(conformal.ALPHAS) - set(gate.alphas)):
-        needs = ", ".join(f"{alpha:g} (needs {conformal.smallest(alpha)} images)" for alpha in missing)
-        text += f" Left out, for want of calibration images: {needs}."
+    needs = {
+        alpha: conformal.smallest(alpha, gate.confidence) for alpha in sorted(set(conformal.ALPHAS) - set(gate.alphas))
+    }
+    unkept = [alpha for alpha, images in needs.items() if gate.max_error and images <= gate.n_calibration]
+    if few := ", ".join(f"{alpha:g} (needs {needs[alpha]} images)" for alpha in needs if alpha not in unkept):
+        text += f" Left out, for want of calibration images: {few}."
+    if unkept:
+        listed = ", ".join(f"{alpha:g}" for alpha in unkept)
+        text += f" Left out, as no threshold there keeps the error of accepted images: {listed}."
     return text
 
 
@@ -100,13 +116,48 @@ def _classes_text(gate: GateSpec, labels: Sequence[str], markdown: bool) -> list
     shared = [label for label in labels if label not in gate.classes]
     texts = [layout(rows, markdown)] if len(rows) > 1 else []
     if shared:
+        all_images = f"; an image of any class is rejected with probability at most {2 * gate.alpha:g}"
         texts.append(
-            f"Fewer than {conformal.smallest(gate.alpha)} calibration images were predicted as {', '.join(shared)}: too few "
-            f"for a threshold of their own. These classes share `{gate.score} >= {gate.threshold:.6g}`, calibrated on all "
-            "images, without a promise for each of them; an image of any class is rejected with probability at most "
-            f"{2 * gate.alpha:g}."
+            f"Fewer than {conformal.smallest(gate.alpha, gate.confidence)} calibration images were predicted as "
+            f"{', '.join(shared)}: too few for a threshold of their own. These classes share `{gate.score} >= "
+            f"{gate.threshold:.6g}`, calibrated on all images, without a promise for each of them"
+            f"{all_images if gate.confidence is None else ''}."
         )
     return texts
+
+
+def _selection_text(gate: GateSpec, bound: ErrorBound, markdown: bool) -> list[str]:
+    rows = [
+        ["alpha", bound.score, "known images accepted", "wrong among them", f"at most, {percent(bound.confidence)}"]
+    ]
+    for point in gate.points:
+        if own := point.selection:
+            accepted = f"{own.accepted} of {bound.n} ({100 * own.accepted / bound.n:.2f} %)"
+            errors = f"{own.errors} ({100 * own.errors / own.accepted:.2f} %)"
+            rows.append([f"{point.alpha:g}", f">= {own.threshold:.6g}", accepted, errors, f"{100 * own.upper:.2f} %"])
+    return [
+        f"An image that the gate takes for known is accepted when its `{bound.score}` reaches a threshold too, and otherwise "
+        "rejected as uncertain. At each operating point by itself the error of accepted in-distribution images is at most "
+        f"{bound.rate:g}, with {percent(bound.confidence)} confidence over draws of the {bound.n} labelled images that "
+        "tested it and set no other threshold (fixed-sequence testing with exact binomial bounds). It says nothing of images "
+        "of another source. What these images measured:",
+        layout(rows, markdown),
+    ]
+
+
+def _sets_text(gate: GateSpec, markdown: bool) -> list[str]:
+    rows = [["alpha", "coverage", "probability", "images", "labels a set"]]
+    rows += [
+        [f"{point.alpha:g}", f"{one.coverage:g}", f">= {one.threshold:.4g}", f"{one.n}", f"{one.size:.2f}"]
+        for point in gate.points
+        for one in point.sets
+    ]
+    return [
+        "An image that the gate takes for known has label sets on request: its labels of at least a probability, and the "
+        "likeliest. If it is an in-distribution one, its true label is among them with at least the probability `coverage`, "
+        "on average over calibration sets, by labelled images that the gate takes for known and that set no threshold.",
+        layout(rows, markdown),
+    ]
 
 
 def _choice_text(

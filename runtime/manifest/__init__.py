@@ -1,19 +1,20 @@
 """The manifest: what a bundle says of itself, as frozen dataclasses that read and write JSON."""
 
+from runtime.manifest.calibration import Calibration, OrderStatistics
 from runtime.manifest.gate import (
-    Calibration,
     Choice,
     ClassPoint,
     Confidence,
     GateSpec,
+    Guarantee,
     Merged,
     MergeMethod,
     OperatingPoint,
-    OrderStatistics,
     Parity,
     PValueCurve,
 )
 from runtime.manifest.input import Channels, Colour, Corner, InputSpec, Interpolation, Resampler, Resize
+from runtime.manifest.labelled import ErrorBound, LabelSet, Selection
 from runtime.manifest.manifest import (
     SCHEMA_VERSION,
     DataSpec,
@@ -37,10 +38,13 @@ __all__ = [
     "Corner",
     "DataSpec",
     "EngineSpec",
+    "ErrorBound",
     "FileEntry",
     "GateSpec",
+    "Guarantee",
     "InputSpec",
     "Interpolation",
+    "LabelSet",
     "Manifest",
     "MergeMethod",
     "Merged",
@@ -53,5 +57,6 @@ __all__ = [
     "Precision",
     "Resampler",
     "Resize",
+    "Selection",
     "Task",
 ]

@@ -11,52 +11,14 @@ from typing import Literal
 import numpy as np
 
 from runtime.exceptions import UnknownOperatingPoint
+from runtime.manifest.calibration import Calibration
+from runtime.manifest.labelled import ErrorBound, LabelSet, Selection
+from runtime.manifest.promise import error_promise, rejection_promise
 
 _LARGEST = float(np.finfo(np.float32).max)
 
 MergeMethod = Literal["min", "harmonic"]
-
-
-@dataclass(frozen=True)
-class OrderStatistics:
-    """Order statistics of the gate's score on the calibration images predicted as one class.
-
-    Attributes:
-        n, ranks: as in :class:`Calibration`.
-        quantiles: the order statistics at `ranks`.
-    """
-
-    n: int
-    ranks: tuple[int, ...]
-    quantiles: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        _check_ranks(self.n, self.ranks)
-        _check_quantiles("quantiles", self.ranks, self.quantiles)
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """Order statistics of every score on the calibration images.
-
-    Attributes:
-        n: number of calibration images.
-        ranks: 1-based ranks of the stored order statistics, ascending, ending with n; every rank up to n where
-            n is small enough, and that of every threshold.
-        quantiles: for each score, the order statistics at `ranks`, ascending, as the shortest decimals that read
-            back as the same float32.
-        classes: the same for each predicted class with a threshold of its own, by label.
-    """
-
-    n: int
-    ranks: tuple[int, ...]
-    quantiles: dict[str, tuple[float, ...]]
-    classes: dict[str, OrderStatistics] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        _check_ranks(self.n, self.ranks)
-        for score, values in self.quantiles.items():
-            _check_quantiles(f"quantiles of {score}", self.ranks, values)
+Guarantee = Literal["marginal", "pac"]
 
 
 @dataclass(frozen=True)
@@ -90,6 +52,8 @@ class OperatingPoint:
             95 % (:func:`export.calibrate.calibration.max_rejection`).
         classes: for a class-conditional gate, the thresholds of the predicted classes, by label. A class that is
             missing had too few calibration images for `alpha` and falls back to `threshold`.
+        selection: the second threshold, which bounds the error of accepted images; None where nothing bounds it.
+        sets: the label sets of images that are taken for known, by ascending coverage.
     """
 
     alpha: float
@@ -97,11 +61,16 @@ class OperatingPoint:
     tpr_interval: tuple[float, float]
     max_rejection: float
     classes: dict[str, ClassPoint] = field(default_factory=dict)
+    selection: Selection | None = None
+    sets: tuple[LabelSet, ...] = ()
 
     def __post_init__(self) -> None:
         _check_point(self.threshold, self.tpr_interval, self.max_rejection)
         if not 0 < self.alpha < 1:
             raise ValueError(f"alpha must be in (0, 1), found {self.alpha}")
+
+
+_POINT = tuple(field.name for field in dataclasses.fields(OperatingPoint))
 
 
 @dataclass(frozen=True)
@@ -126,9 +95,11 @@ class Choice:
 class GateSpec:
     """The decision rule: accept when ``score >= threshold``, the threshold of the predicted class if it has its own.
 
+    With `max_error` an accepted image has to reach a second threshold too, that of `selection`.
+
     Attributes:
         score: the key of the gate's score, one of the manifest's `scores`.
-        threshold, alpha, tpr_interval, max_rejection, classes: the operating point in use, as in
+        threshold, alpha, tpr_interval, max_rejection, classes, selection, sets: the operating point in use, as in
             :class:`OperatingPoint`.
         tpr_target: ``1 - alpha``.
         n_calibration: number of calibration images.
@@ -136,6 +107,9 @@ class GateSpec:
         operating_points: the others that are stored, by ascending alpha; :meth:`at` changes to one.
         calibration: order statistics of the images that set the thresholds, a key of its own in the manifest's JSON.
         choice: how the score was chosen; None where it was given.
+        guarantee: whether alpha bounds the rejection rate on average over calibration sets (``marginal``), or for this one
+            (``pac``), with a `confidence` over draws of the calibration set; None for ``marginal``.
+        max_error: the bound on the error of accepted images that every operating point's `selection` keeps.
     """
 
     score: str
@@ -150,8 +124,19 @@ class GateSpec:
     class_conditional: bool = False
     operating_points: tuple[OperatingPoint, ...] = ()
     choice: Choice | None = None
+    guarantee: Guarantee = "marginal"
+    confidence: float | None = None
+    selection: Selection | None = None
+    sets: tuple[LabelSet, ...] = ()
+    max_error: ErrorBound | None = None
 
     def __post_init__(self) -> None:
+        if (self.guarantee == "pac") != (self.confidence is not None):
+            raise ValueError(f"a guarantee of pac has a confidence, found {self.guarantee} and {self.confidence}")
+        if self.confidence is not None and not 0 < self.confidence < 1:
+            raise ValueError(f"confidence must be in (0, 1), found {self.confidence}")
+        if any((point.selection is None) != (self.max_error is None) for point in self.points):
+            raise ValueError("max_error needs a selection at every operating point, and a selection a max_error")
         if len(set(self.alphas)) != len(self.alphas):
             raise ValueError(f"operating_points must differ from each other and from alpha, found {list(self.alphas)}")
         if not self.class_conditional and any(point.classes for point in self.points):
@@ -162,13 +147,22 @@ class GateSpec:
     @property
     def points(self) -> tuple[OperatingPoint, ...]:
         """All operating points, by ascending alpha."""
-        own = OperatingPoint(self.alpha, self.threshold, self.tpr_interval, self.max_rejection, self.classes)
+        own = OperatingPoint(**{name: getattr(self, name) for name in _POINT})
         return tuple(sorted((own, *self.operating_points), key=lambda point: point.alpha))
 
     @property
     def alphas(self) -> tuple[float, ...]:
         """The alphas of all operating points, ascending."""
         return tuple(point.alpha for point in self.points)
+
+    @property
+    def promise(self) -> str:
+        """What is promised at the operating point in use, in a sentence or two to quote."""
+        promises = [
+            rejection_promise(self.alpha, self.confidence, self.n_calibration, by_class=self.class_conditional),
+            *([error_promise(self.max_error)] if self.max_error else []),
+        ]
+        return " ".join(promises)
 
     def at(self, alpha: float) -> GateSpec:
         """The same gate at another of its operating points.
@@ -184,7 +178,7 @@ class GateSpec:
             )
         return dataclasses.replace(
             self,
-            **{field.name: getattr(chosen[0], field.name) for field in dataclasses.fields(OperatingPoint)},
+            **{name: getattr(chosen[0], name) for name in _POINT},
             tpr_target=1 - alpha,
             operating_points=tuple(point for point in self.points if point.alpha != alpha),
         )
@@ -284,14 +278,3 @@ def _check_point(threshold: float, tpr_interval: tuple[float, float], max_reject
         raise ValueError(f"tpr_interval must ascend within [0, 1], found {list(tpr_interval)}")
     if not 0 <= max_rejection <= 1:
         raise ValueError(f"max_rejection must be in [0, 1], found {max_rejection}")
-
-
-def _check_ranks(n: int, ranks: tuple[int, ...]) -> None:
-    if not ranks or ranks[-1] != n or any(b <= a for a, b in pairwise((0, *ranks))):
-        raise ValueError(f"ranks must ascend from at least 1 and end with n = {n}")
-
-
-def _check_quantiles(name: str, ranks: tuple[int, ...], values: tuple[float, ...]) -> None:
-    ascending = all(a <= b for a, b in pairwise(values))
-    if len(values) != len(ranks) or not ascending or not all(map(math.isfinite, values)):
-        raise ValueError(f"{name} must be {len(ranks)} finite ascending numbers")

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from runtime import schema
-from runtime.manifest.gate import Calibration, Confidence, GateSpec, Merged, Parity
+from runtime.manifest.calibration import Calibration
+from runtime.manifest.gate import Confidence, GateSpec, Merged, Parity
 from runtime.manifest.input import InputSpec
 
 SCHEMA_VERSION = 1
@@ -166,6 +167,10 @@ class Manifest:
             raise ValueError(f"gate.score is {gate.score!r}, not one of the scores {list(self.scores)}")
         if set(gate.calibration.quantiles) != set(self.scores):
             raise ValueError(f"calibration.quantiles must have the scores {list(self.scores)}")
+        if gate.max_error and gate.max_error.score not in self.scores:
+            raise ValueError(f"gate.max_error.score is {gate.max_error.score!r}, not one of {list(self.scores)}")
+        if self.task == "multilabel" and (gate.max_error or any(point.sets for point in gate.points)):
+            raise ValueError("gate: max_error and sets are for models of one label an image")
         for point in gate.points:
             for label, own in point.classes.items():
                 if label not in self.labels:
@@ -180,12 +185,14 @@ class Manifest:
         return dataclasses.replace(self, files={}, engines={})
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON document, in which the gate's calibration stands beside the gate."""
+        """The JSON document, in which the gate's calibration stands beside the gate, and what it promises in it."""
         document: dict[str, Any] = {"schema_version": self.schema_version}
         for name, value in dataclasses.asdict(self).items():
             document[name] = value
             if name == "gate":
                 document["calibration"] = value.pop("calibration") if value else None
+                if self.gate:
+                    value["promise"] = self.gate.promise
         return document
 
     def to_json(self, *, indent: int | None = None) -> str:
@@ -217,7 +224,8 @@ class Manifest:
         if isinstance(gate, dict):
             if "calibration" in gate:
                 raise ValueError("gate.calibration: unknown field; calibration stands beside the gate")
-            document["gate"] = {**gate, "calibration": schema.build(Calibration, calibration, "calibration")}
+            own = {name: value for name, value in gate.items() if name != "promise"}  # which follows from the rest
+            document["gate"] = {**own, "calibration": schema.build(Calibration, calibration, "calibration")}
         return schema.build(cls, document)
 
 

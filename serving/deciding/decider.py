@@ -188,7 +188,9 @@ class Decider:
         if self.is_full(bulk, client=caller.client):
             raise OVERLOADED.with_traceback(None)
         ticket = Ticket(monotonic() + self._timeout, bulk, caller.client)
-        jobs = [Job(ticket, use.gate, source, use.alpha) for source in sources]
+        jobs: list[Job] = []
+        for source in sources:
+            jobs.append(Job(ticket, use.gate, source, use.alpha, jobs[-1].first + jobs[-1].size if jobs else 0))
         wait = self._waits[ticket] = _Wait(self._loop.create_future(), len(jobs), caller, use.served)
         watch = self._loop.call_later(_PATIENCE, self._watch, ticket)
         images = sum(job.size for job in jobs)
@@ -233,8 +235,9 @@ class Decider:
         if not isinstance(job.outcome, list):
             return
         images = [job.source] if isinstance(job.source, bytes) else job.source
-        for decision, standard, image in zip(job.outcome, job.standard, images, strict=True):
-            decided = Decided(decision, standard, image, caller.request_id)
+        each = zip(job.outcome, job.standard, images, strict=True)
+        for position, (decision, standard, image) in enumerate(each, job.first):
+            decided = Decided(decision, standard, image, caller.request_id, position)
             for listener in served.listeners:
                 try:
                     listener(decided)

@@ -21,6 +21,7 @@ from serving.drift.watch import DriftWatch
 from serving.drift.window import WindowSize
 from serving.internals import monitor_directory
 from serving.metrics import metrics
+from serving.outcomes.ledger import Ledger
 from serving.rejects.files import open_files
 from serving.rejects.store import RejectStore, StoreLimits
 from serving.rejects.writer import RejectWriter
@@ -39,11 +40,13 @@ class Listeners:
         each: to be called with each decision.
         drift: the stream of p-values, of all workers.
         rejects: the store of rejected images; None where none is kept.
+        outcomes: the decisions that are remembered until their labels come; None where none is, or for a multi-label model.
     """
 
     each: tuple[Listener, ...]
     drift: DriftWatch
     rejects: RejectStore | None
+    outcomes: Ledger | None
     _writer: RejectWriter | None
 
     @classmethod
@@ -51,6 +54,7 @@ class Listeners:
         """Begin to listen to the decisions of a gate.
 
         Raises:
+            sqlite3.Error: the file of outcomes can't be made.
             StoreUnusable: rejected images can't be kept where the settings say.
         """
         window = WindowSize(settings.drift_images, settings.drift_seconds)
@@ -71,12 +75,18 @@ class Listeners:
             rejects = RejectStore(open_files(settings.rejects), limits)
             writer = RejectWriter(rejects, settings.rejects_percent / 100, on_outcome=metrics().reject)
             each.append(keeper(gate, writer))
+        outcomes = _ledger(gate, settings)
+        if outcomes:
+            each.append(rememberer(gate, outcomes))
+            outcomes.start()
         drift.start()
-        return cls(tuple(each), drift, rejects, writer)
+        return cls(tuple(each), drift, rejects, outcomes, writer)
 
     def close(self) -> None:
         """Write down what is still to be written; waits for the disk."""
         self.drift.close()
+        if self.outcomes:
+            self.outcomes.close()
         if self._writer:
             self._writer.close()
 
@@ -89,6 +99,8 @@ def counter(gate: Gate) -> Listener:
     def count(decided: Decided) -> None:
         decision = decided.decision
         metrics().decision(decision.decision, labels[decision.class_index])
+        if decision.reason:
+            metrics().rejection(decision.reason)
         metrics().score(name, model, buckets, decision.score.value)
 
     return count
@@ -122,10 +134,32 @@ def keeper(gate: Gate, writer: RejectWriter) -> Listener:
 
     def keep(decided: Decided) -> None:
         decision = decided.decision
-        if decision.is_ood:
+        if decision.decision == "reject":
             writer.offer(decided.image, decision.to_dict(), labels[decision.class_index], decided.request_id)
 
     return keep
+
+
+def rememberer(gate: Gate, outcomes: Ledger) -> Listener:
+    """Has decisions remembered until their labels come, by the ids of their requests."""
+    labels = gate.manifest.labels
+
+    def remember(decided: Decided) -> None:
+        if decided.request_id:
+            decision = decided.decision
+            outcomes.remember(
+                decided.request_id, decided.position, labels[decision.class_index], decision.decision == "accept"
+            )
+
+    return remember
+
+
+def _ledger(gate: Gate, settings: Settings) -> Ledger | None:
+    if settings.outcomes == 0 or gate.manifest.task == "multilabel":
+        return None
+    directory = _shared_by_workers()
+    path = directory / f"outcomes-{gate.manifest.files[MODEL].sha256[:16]}.sqlite" if directory else None
+    return Ledger(path, settings.outcomes, settings.outcomes_days * 86_400.0)
 
 
 def log_decision(decided: Decided) -> None:
@@ -137,6 +171,7 @@ def log_decision(decided: Decided) -> None:
         monitor.log(decided.request_id, "request", "feature", "categorical")
         monitor.log(decision.model.sha256, "model", "feature", "categorical")
         monitor.log(decision.decision, "decision", "prediction", "categorical")
+        monitor.log(decision.reason or "", "reason", "prediction", "categorical")
         monitor.log(decision.class_index, "class_index", "prediction", "categorical")
         monitor.log(decision.confidence, "confidence", "prediction", "numerical")
         monitor.log(decision.score.p_value, "p_value", "prediction", "numerical")

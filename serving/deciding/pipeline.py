@@ -59,6 +59,7 @@ class Job:
         gate: decodes and decides; a batch is of one gate's jobs.
         source: the bytes of one image file, or uint8 [n, H, W, 3] at the model's size.
         alpha: the operating point to decide at; None for the gate's default one.
+        first: the place of its first image among the request's.
         images: `source`, decoded.
         outcome: one decision an image, or what went wrong; None when the request was abandoned.
         standard: one decision an image at the gate's default operating point, once the engine ran.
@@ -69,6 +70,7 @@ class Job:
     gate: Gate
     source: bytes | Images
     alpha: float | None = None
+    first: int = 0
     images: Images | None = None
     outcome: list[Decision] | Exception | None = None
     standard: Sequence[Decision] = ()

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from runtime import Decision, Gate
+from runtime.manifest import GateSpec
 from runtime.preprocess import Limits
 from serving.deciding.pipeline import Images
 from serving.exceptions import RequestError
@@ -26,12 +27,14 @@ class Decided(NamedTuple):
             own.
         image: the bytes of the image file, or uint8 [H, W, 3] where an array was sent.
         request_id: the caller's.
+        position: of the image among the request's.
     """
 
     decision: Decision
     standard: Decision
     image: bytes | Images
     request_id: str
+    position: int = 0
 
 
 Listener = Callable[[Decided], None]
@@ -102,3 +105,9 @@ class Use(NamedTuple):
     def gate(self) -> Gate:
         """What decides, at the default operating point."""
         return self.served.gate
+
+    @property
+    def point(self) -> GateSpec:
+        """The gate at the request's operating point."""
+        spec = self.gate.spec
+        return spec if self.alpha is None else spec.at(self.alpha)

@@ -19,7 +19,7 @@ from starlette.staticfiles import StaticFiles
 import runtime
 from serving.deciding.decider import Decider
 from serving.deciding.deployment import Deployment
-from serving.http import classify, model, monitoring, open_inference, openapi
+from serving.http import classify, model, monitoring, open_inference, openapi, outcomes
 from serving.http.errors import HANDLERS, JsonResponse
 from serving.http.memory import Budget
 from serving.metrics import CONTENT_TYPE, exposition, metrics
@@ -60,6 +60,7 @@ def create_app(settings: Settings) -> Starlette:
         *classify.ROUTES,
         *model.ROUTES,
         *monitoring.ROUTES,
+        *outcomes.ROUTES,
         *open_inference.ROUTES,
         Route("/metrics", _metrics),
         Route("/openapi.json", _openapi),

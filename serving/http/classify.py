@@ -13,7 +13,7 @@ from serving.deciding.decider import Decider
 from serving.http.body import caller, holding, read_image, read_images
 from serving.http.client import client_of
 from serving.http.errors import JsonResponse, image_error
-from serving.http.query import asked_alpha, asked_top, decision_json
+from serving.http.query import asked_alpha, asked_set, asked_top, decision_json
 from serving.metrics import metrics
 from serving.settings import Settings
 
@@ -23,11 +23,12 @@ async def _classify(request: Request) -> Response:
     settings: Settings = request.app.state.settings
     top = asked_top(request)
     with decider.using(asked_alpha(request)) as use, holding(request, bulk=False) as hold:
+        coverage = asked_set(request, use)
         start = perf_counter()
         image = await read_image(request, settings.max_bytes, hold)
         metrics().stage("read", perf_counter() - start)
         decision = await decider.decide(image, caller(request), use)
-    return JsonResponse(decision_json(decision, use.gate.manifest.labels, top))
+    return JsonResponse(decision_json(decision, use.gate.manifest.labels, top, coverage))
 
 
 async def _classify_batch(request: Request) -> Response:
@@ -36,6 +37,7 @@ async def _classify_batch(request: Request) -> Response:
     results: list[Decision | ImageError]
     top = asked_top(request)
     with decider.using(asked_alpha(request)) as use, holding(request, bulk=True) as hold:
+        coverage = asked_set(request, use)
         decider.check_room(client_of(request.scope))
         spec = use.gate.manifest.input
         start = perf_counter()
@@ -49,7 +51,7 @@ async def _classify_batch(request: Request) -> Response:
     return JsonResponse(
         {
             "results": [
-                decision_json(result, labels, top) if isinstance(result, Decision) else image_error(result)
+                decision_json(result, labels, top, coverage) if isinstance(result, Decision) else image_error(result)
                 for result in results
             ]
         }

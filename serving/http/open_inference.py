@@ -55,6 +55,7 @@ class Output:
 
 OUTPUTS = {
     "accept": Output("BOOL", "?", lambda ds: [d.decision == "accept" for d in ds]),
+    "reason": Output("BYTES", "O", lambda ds: [(d.reason or "").encode() for d in ds]),
     "label": Output("BYTES", "O", lambda ds: [(d.label or "").encode() for d in ds]),
     "class_index": Output("INT32", "<i4", lambda ds: [d.class_index for d in ds]),
     "confidence": Output("FP32", "<f4", lambda ds: [d.confidence for d in ds]),

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from serving.http.query import MOST
-
-Json = dict[str, Any]
+from serving.http.schemas import SCHEMAS, STRING, Json, a_list, an_object, ref
 
 
 def document(version: str, secured: bool) -> Json:
@@ -28,7 +27,7 @@ def document(version: str, secured: bool) -> Json:
         **security,
         "paths": _PATHS,
         "components": {
-            "schemas": _SCHEMAS,
+            "schemas": SCHEMAS,
             "responses": {
                 "Error": _json("Refused; the code says why", "Error"),
                 "InferError": _json("Refused, in the Open Inference Protocol's words", "InferError"),
@@ -40,6 +39,12 @@ def document(version: str, secured: bool) -> Json:
                     "in": "query",
                     "schema": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
                     "description": "one of the bundle's operating points; /model lists them",
+                },
+                "set": {
+                    "name": "set",
+                    "in": "query",
+                    "schema": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+                    "description": "the coverage of the label set to name, one of the bundle's; /model lists them",
                 },
                 "top": {
                     "name": "top",
@@ -56,20 +61,8 @@ def document(version: str, secured: bool) -> Json:
     }
 
 
-def _ref(kind: str, name: str) -> Json:
-    return {"$ref": f"#/components/{kind}/{name}"}
-
-
-def _object(required: bool = True, **properties: Json) -> Json:
-    return {"type": "object", "properties": properties, **({"required": list(properties)} if required else {})}
-
-
-def _list(items: Json) -> Json:
-    return {"type": "array", "items": items}
-
-
 def _json(description: str, schema: str) -> Json:
-    return {"description": description, "content": {"application/json": {"schema": _ref("schemas", schema)}}}
+    return {"description": description, "content": {"application/json": {"schema": ref("schemas", schema)}}}
 
 
 def _other(description: str, kind: str) -> Json:
@@ -77,12 +70,12 @@ def _other(description: str, kind: str) -> Json:
 
 
 def _path_parameter(name: str) -> Json:
-    return {"name": name, "in": "path", "required": True, "schema": _STRING}
+    return {"name": name, "in": "path", "required": True, "schema": STRING}
 
 
 def _operation(summary: str, answer: Json, body: Json | None = None, errors: str = "", **more: Any) -> Json:
     """An operation whose refusals are `errors`, statuses separated by spaces."""
-    responses = {"200": answer, **{status: _ref("responses", "Error") for status in errors.split()}}
+    responses = {"200": answer, **{status: ref("responses", "Error") for status in errors.split()}}
     request = {} if body is None else {"requestBody": {"required": True, "content": body}}
     return {"summary": summary, **request, "responses": responses, **more}
 
@@ -94,7 +87,7 @@ def _get(summary: str, answer: Json, errors: str = "", **more: Any) -> Json:
 def _post(summary: str, answer: Json, body: Json, *parameters: str) -> Json:
     """An operation that decides."""
     errors = "400 401 404 408 413 415 422 429 503"
-    query = [_ref("parameters", name) for name in ("alpha", *parameters)]
+    query = [ref("parameters", name) for name in ("alpha", *parameters)]
     return {"post": _operation(summary, answer, body, errors, parameters=query)}
 
 
@@ -102,69 +95,13 @@ def _probe(summary: str) -> Json:
     return {"get": _operation(summary, {"description": "Yes"}, None, "503", security=[])}
 
 
-_STRING: Json = {"type": "string"}
-_NUMBER: Json = {"type": ["number", "null"]}
 _FILE: Json = {"type": "string", "contentMediaType": "application/octet-stream"}
 _IMAGE_TYPES = ("jpeg", "png", "webp", "bmp", "gif", "tiff")
-
-_SCHEMAS: Json = {
-    "Error": _object(error=_object(code=_STRING, message=_STRING)),
-    "InferError": _object(error=_STRING),
-    "Decision": {
-        **_object(
-            decision={"enum": ["accept", "reject"]},
-            is_ood={"type": "boolean"},
-            label={"type": ["string", "null"], "description": "null on reject"},
-            class_index={"type": "integer", "minimum": 0, "description": "what the classifier would have said"},
-            confidence=_NUMBER,
-            score=_object(name=_STRING, value=_NUMBER, threshold={"type": "number"}, p_value={"type": "number"}),
-            scores={"type": "object", "additionalProperties": _NUMBER},
-            model=_object(name=_STRING, sha256=_STRING),
-        ),
-        "description": "Multi-label models add `labels`, the names of all classes found; `?top=` adds `top`, the most "
-        "probable classes.",
-    },
-    "Results": _object(results=_list({"oneOf": [_ref("schemas", "Decision"), _ref("schemas", "Error")]})),
-    "Model": {"type": "object", "description": "The public part of the bundle's manifest."},
-    "Tensor": {
-        "type": "object",
-        "required": ["name"],
-        "properties": {
-            "name": _STRING,
-            "datatype": _STRING,
-            "shape": _list({"type": "integer"}),
-            "parameters": {"type": "object"},
-            "data": {"type": "array"},
-        },
-    },
-    "InferRequest": {
-        "type": "object",
-        "required": ["inputs"],
-        "properties": {
-            "id": _STRING,
-            "parameters": {"type": "object"},
-            "inputs": _list(_ref("schemas", "Tensor")),
-            "outputs": _list(_ref("schemas", "Tensor")),
-        },
-    },
-    "InferResponse": {
-        "type": "object",
-        "required": ["model_name", "outputs"],
-        "properties": {
-            "id": _STRING,
-            "model_name": _STRING,
-            "model_version": _STRING,
-            "parameters": _object(sha256={**_STRING, "description": "of the model that decided"}),
-            "outputs": _list(_ref("schemas", "Tensor")),
-        },
-    },
-    "Any": {"type": "object"},
-}
 
 
 def _in_protocol_words(item: Json) -> Json:
     """The path item of a /v2/ route, whose refusals are the protocol's; but a slow client's, which no route hears of."""
-    refused, words = _ref("responses", "Error"), _ref("responses", "InferError")
+    refused, words = ref("responses", "Error"), ref("responses", "InferError")
 
     def answers(responses: Json) -> Json:
         return {
@@ -179,11 +116,11 @@ _INFER = _post(
     {
         "description": "The outputs asked for",
         "content": {
-            "application/json": {"schema": _ref("schemas", "InferResponse")},
+            "application/json": {"schema": ref("schemas", "InferResponse")},
             "application/octet-stream": {"schema": _FILE},
         },
     },
-    {"application/json": {"schema": _ref("schemas", "InferRequest")}, "application/octet-stream": {"schema": _FILE}},
+    {"application/json": {"schema": ref("schemas", "InferRequest")}, "application/octet-stream": {"schema": _FILE}},
 )
 
 _PATHS: Json = {
@@ -191,28 +128,39 @@ _PATHS: Json = {
         "Decide on one image",
         _json("The decision", "Decision"),
         {
-            "multipart/form-data": {"schema": _object(image=_FILE)},
+            "multipart/form-data": {"schema": an_object(image=_FILE)},
             **{f"image/{kind}": {"schema": _FILE} for kind in _IMAGE_TYPES},
             "application/octet-stream": {"schema": _FILE},
         },
         "top",
+        "set",
     ),
     "/classify_batch": _post(
         "Decide on several images",
         _json("A decision or an error for each, in order", "Results"),
         {
-            "multipart/form-data": {"schema": _object(images=_list(_FILE))},
+            "multipart/form-data": {"schema": an_object(images=a_list(_FILE))},
             "application/x-npy": {"schema": {**_FILE, "description": "uint8 [N, H, W, 3] at the model's size"}},
         },
         "top",
+        "set",
     ),
     "/model": _get("What is served", _json("The model", "Model"), "401"),
     "/drift": _get("Has traffic moved away?", _json("What the stream of p-values looks like", "Any"), "401"),
+    "/outcomes": {
+        **_get("How often accepted answers were wrong", _json("What the outcomes say", "Outcomes"), "401 404 503"),
+        "post": _operation(
+            "Report the label of an image that was decided on, or of several",
+            _json("What it said of the decision, or a list of that", "Settled"),
+            {"application/json": {"schema": {"oneOf": [ref("schemas", "Outcome"), a_list(ref("schemas", "Outcome"))]}}},
+            "400 401 404 408 413 415 422 429 503",
+        ),
+    },
     "/rejects": {
         **_get("Rejected images, newest first", _json("A page of records", "Any"), "400 401 404"),
         "parameters": [
             {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 500}},
-            {"name": "after", "in": "query", "schema": _STRING},
+            {"name": "after", "in": "query", "schema": STRING},
         ],
     },
     "/rejects/{id}": {
@@ -220,14 +168,14 @@ _PATHS: Json = {
             "summary": "Remove a rejected image",
             "responses": {
                 "204": {"description": "Removed"},
-                **{status: _ref("responses", "Error") for status in ("401", "404")},
+                **{status: ref("responses", "Error") for status in ("401", "404")},
             },
         },
-        "parameters": [_ref("parameters", "id")],
+        "parameters": [ref("parameters", "id")],
     },
     "/rejects/{id}/image": {
         **_get("The image as it was received", _other("The image", "image/*"), "401 404"),
-        "parameters": [_ref("parameters", "id")],
+        "parameters": [ref("parameters", "id")],
     },
     "/metrics": _get("Prometheus metrics", _other("The metrics", "text/plain"), "401"),
     "/openapi.json": _get("This document", _json("OpenAPI 3.1", "Any"), "401"),
@@ -235,7 +183,7 @@ _PATHS: Json = {
     "/rejects.html": _get("The rejected images, to look at", _other("The page", "text/html"), "401"),
     "/page/{file}": {
         **_get("The page's files", _other("A file", "*/*"), "401 404"),
-        "parameters": [_ref("parameters", "file")],
+        "parameters": [ref("parameters", "file")],
     },
     "/livez": _probe("Is the process alive?"),
     "/healthz": _probe("Is the process alive?"),
@@ -245,7 +193,7 @@ _PATHS: Json = {
     "/v2/health/live": _probe("Is the process alive?"),
     "/v2/health/ready": _probe("Is the model loaded?"),
     **{
-        f"{model}{path}": {**_in_protocol_words(item), "parameters": [_ref("parameters", name) for name in names]}
+        f"{model}{path}": {**_in_protocol_words(item), "parameters": [ref("parameters", name) for name in names]}
         for model, names in (
             ("/v2/models/{name}", ["name"]),
             ("/v2/models/{name}/versions/{version}", ["name", "version"]),

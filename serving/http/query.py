@@ -1,4 +1,7 @@
-"""What a request may ask in its query: an operating point, ``?alpha=0.01``, and the most probable classes, ``?top=5``."""
+"""What a request may ask in its query.
+
+``?alpha=0.01`` decides at another operating point, ``?top=5`` names the most probable classes, ``?set=0.95`` the label set.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import Any
 from starlette.requests import Request
 
 from runtime import Decision
+from serving.deciding.served import Use
 from serving.exceptions import RequestError
 
 MOST = 100
@@ -43,9 +47,48 @@ def asked_top(request: Request) -> int:
     return int(text)
 
 
-def decision_json(decision: Decision, labels: Sequence[str], top: int) -> dict[str, Any]:
-    """A decision's JSON object, with its `top` most probable classes if any were asked for."""
-    if top == 0:
-        return decision.to_dict()
-    ranked = [{"label": labels[k], "class_index": k, "probability": p} for k, p in decision.top(top)]
-    return {**decision.to_dict(), "top": ranked}
+def asked_set(request: Request, use: Use) -> float | None:
+    """The coverage of the label sets that the query asks for; None without one.
+
+    Args:
+        request: with a query.
+        use: what decides, which has the sets of its operating point.
+
+    Raises:
+        RequestError: 400, no sets of this coverage are stored for the operating point.
+    """
+    if not request.scope["query_string"]:
+        return None
+    text = request.query_params.get("set")
+    if text is None:
+        return None
+    coverages = [one.coverage for one in use.point.sets]
+    try:
+        coverage = float(text)
+    except ValueError:
+        coverage = math.nan
+    if coverage not in coverages:
+        stored = (
+            ", ".join(f"{one:g}" for one in coverages)
+            or "none; python -m export.calibrate --prediction-sets makes them"
+        )
+        raise RequestError(400, "unknown_set", f"set must be one of the coverages that are stored: {stored}")
+    return coverage
+
+
+def decision_json(decision: Decision, labels: Sequence[str], top: int, coverage: float | None = None) -> dict[str, Any]:
+    """A decision's JSON object, with its `top` most probable classes and its label set if any were asked for.
+
+    The label set is null where the image is out of distribution.
+    """
+    document = decision.to_dict()
+    if top:
+        document["top"] = _classes(decision.top(top), labels)
+    if coverage is not None:
+        members = _classes(decision.label_set(coverage), labels)
+        document["set"] = None if decision.is_ood else {"coverage": coverage, "labels": members}
+    return document
+
+
+def _classes(ranked: Sequence[tuple[int, float]], labels: Sequence[str]) -> list[dict[str, Any]]:
+    return [{"label": labels[k], "class_index": k, "probability": p} for k, p in ranked]

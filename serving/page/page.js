@@ -18,6 +18,7 @@ const MEANING = {
   joint_energy: "evidence summed over all labels",
   nan: "mean of the active features",
   feature_norm: "sum of the features",
+  confidence: "calibrated probability of the likeliest class",
 };
 
 const cards = byId("cards");
@@ -32,7 +33,9 @@ async function classify(image) {
   const form = new FormData();
   form.append("image", image);
   const start = performance.now();
-  const decision = await ask(`classify?top=${TOP}`, { method: "POST", body: form });
+  const coverage = model?.gate?.sets?.at(-1)?.coverage;
+  const set = coverage ? `&set=${coverage}` : "";
+  const decision = await ask(`classify?top=${TOP}${set}`, { method: "POST", body: form });
   if (!/^(accept|reject)$/.test(decision.decision) || !decision.score) throw new Error("The server's answer is no decision.");
   return { decision, milliseconds: performance.now() - start };
 }
@@ -69,21 +72,34 @@ function className(decision) {
   return decision.label ?? model?.labels?.[decision.class_index] ?? `class ${decision.class_index}`;
 }
 
+/** What a known image lacks for an answer. */
+function doubt({ selection }) {
+  const [value, threshold] = apart(selection.value, selection.threshold);
+  const bound = model?.gate?.max_error;
+  const why = bound ? `, so that at most ${percent(bound.rate)} of accepted answers are wrong` : "";
+  return `Its ${selection.name} is ${value}; an answer takes ${threshold}${why}.`;
+}
+
 function showDecision(card, name, { decision, milliseconds }) {
   const accepted = decision.decision === "accept";
+  const state = decision.reason === "uncertain" ? "uncertain" : decision.decision;
   const likeliest = `${className(decision)} (${percent(decision.confidence)})`;
   let title = "Not something this model knows";
   let said = `Without the gate it would have said ${likeliest}.`;
-  if (accepted && decision.labels) {
+  if (state === "uncertain") {
+    title = "Known, but not certain enough";
+    said = `It would have said ${likeliest}. ${doubt(decision)}`;
+  } else if (accepted && decision.labels) {
     title = decision.labels.join(", ") || "No label";
     said = `Likeliest: ${likeliest}.`;
   } else if (accepted) {
     title = className(decision);
     said = `${percent(decision.confidence)} confident`;
   }
-  write(card, decision.decision, { ".word": decision.decision, h3: title, ".said": said });
-  say(`${name}: ${decision.decision}. ${title}. ${said}`);
+  write(card, state, { ".word": state, h3: title, ".said": said });
+  say(`${name}: ${state}. ${title}. ${said}`);
   showLikeliest(card, decision);
+  showSet(card, decision);
   showScores(card, decision);
   const time = milliseconds < 10 ? milliseconds.toFixed(1) : Math.round(milliseconds);
   part(card, ".latency").textContent = `${time} ms, there and back`;
@@ -97,6 +113,11 @@ function showLikeliest(card, { top }) {
     return item;
   });
   part(card, ".top").replaceChildren(...items);
+}
+
+function showSet(card, { set }) {
+  const names = set?.labels.map(({ label }) => label).join(", ");
+  part(card, ".set").textContent = set ? `One of: ${names}. True of ${percent(set.coverage)} of known images.` : "";
 }
 
 function showScores(card, decision) {
@@ -253,6 +274,7 @@ function showModel() {
       `Set on ${count(gate.n_calibration)} known images to accept ${percent(gate.tpr_target)} of their kind`,
       `(expect ${low} to ${high}).`,
     );
+    byId("promise").textContent = gate.promise;
   }
   const more = labels.length > SHOWN ? [`and ${count(labels.length - SHOWN)} more`] : [];
   const items = [...labels.slice(0, SHOWN), ...more].map((textContent) => make("li", { textContent }));

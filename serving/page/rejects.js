@@ -16,15 +16,16 @@ function card({ id, time, request_id, predicted, bytes, decision }) {
   const item = stamp("reject");
   const when = new Date(1000 * time);
   const address = `rejects/${encodeURIComponent(id)}`;
-  const { name, value, threshold, p_value } = decision.score;
+  const { name, value, threshold } = (decision.reason === "uncertain" && decision.selection) || decision.score;
   const [score, least] = apart(value, threshold);
+  const why = decision.reason === "uncertain" ? "Known, but uncertain" : "Out of distribution";
   const image = part(item, "img");
   image.onerror = () => part(item, ".picture").replaceChildren(make("span", { className: "small", textContent: "no preview" }));
   image.src = `${address}/image`;
   image.alt = `Rejected on ${when.toLocaleString()}`;
   part(item, "a").href = image.src;
   part(item, "h2").textContent = `Without the gate: ${predicted}`;
-  part(item, ".figures").textContent = `${percent(decision.confidence)} confident. ${name} ${score} is below ${least}, p\u00a0=\u00a0${number(p_value, 2)}.`;
+  part(item, ".figures").textContent = `${why}: ${percent(decision.confidence)} confident. ${name} ${score} is below ${least}, p\u00a0=\u00a0${number(decision.score.p_value, 2)}.`;
   part(item, "time").textContent = when.toLocaleString([], { dateStyle: "medium", timeStyle: "medium" });
   part(item, "time").dateTime = when.toISOString();
   part(item, ".request").textContent = `${compact(bytes)}B, request ${request_id}`;

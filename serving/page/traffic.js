@@ -6,6 +6,8 @@ import { count, number } from "./words.js";
 
 const EVERY = 2000; // milliseconds
 
+let keepsOutcomes = true;
+
 const nearest = (share) => `${Math.round(1000 * share) / 10}%`;
 
 function ago(seconds) {
@@ -50,17 +52,31 @@ function show(drift) {
   byId("uniformity").textContent = drift.images ? `Uniformity of p-values: p\u00a0=\u00a0${number(drift.uniformity.p_value, 2)}` : "";
 }
 
+function showOutcomes({ answers, error_rate, error_upper, confidence, promised }) {
+  const element = byId("outcomes");
+  element.hidden = !answers;
+  if (!answers) return;
+  const least = promised === null ? "" : ` Promised: at most ${nearest(promised)} of known images.`;
+  element.textContent = `${nearest(error_rate)} of ${count(answers)} accepted answers whose label came were wrong, ${nearest(error_upper)} at most (${nearest(confidence)} sure, at any time).${least}`;
+}
+
 /** Keep the numbers fresh while somebody looks. */
 export async function watchTraffic() {
   if (!document.hidden) {
     try {
       show(await ask("drift"));
+      if (keepsOutcomes) showOutcomes(await ask("outcomes"));
     } catch (error) {
-      byId("traffic").replaceChildren(make("b", { textContent: "Unknown" }), error.message);
-      byId("rate").hidden = true;
-      showState(false, "");
-      byId("uniformity").textContent = "";
+      if (error.code === "not_found") keepsOutcomes = false; // there are none to ask for
+      else showUnknown(error);
     }
   }
   setTimeout(watchTraffic, EVERY);
+}
+
+function showUnknown(error) {
+  byId("traffic").replaceChildren(make("b", { textContent: "Unknown" }), error.message);
+  byId("rate").hidden = true;
+  showState(false, "");
+  for (const id of ["uniformity", "outcomes"]) byId(id).textContent = "";
 }

@@ -80,6 +80,24 @@ def test_a_threshold_moves_the_decision(program: Path, raw: Path, shared_bundle:
         np.testing.assert_array_equal(accept, energy >= threshold)
 
 
+def test_a_bound_on_the_error_is_in_the_graph(program: Path, raw: Path, selective_bundle: Bundle) -> None:
+    """C++, bare ONNX Runtime and Python accept the same images, at every operating point."""
+    gate, model = Gate.load(selective_bundle.path, engine="onnxruntime-cpu"), selective_bundle.path / "model.onnx"
+    bare = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    reasons = set()
+    default, _, _ = answers(run(program, model, raw).stdout)
+    assert default == bare.run(["accept"], {"images": IMAGES})[0].tolist()
+    for alpha in gate.alphas:
+        point = gate.spec.at(alpha)
+        assert point.selection is not None
+        decisions = gate.decide(IMAGES, alpha=alpha)
+        accept, _, _ = answers(run(program, model, raw, repr(point.threshold), repr(point.selection.threshold)).stdout)
+        assert accept == [decision.decision == "accept" for decision in decisions]
+        reasons |= {decision.reason for decision in decisions}
+        assert alpha != gate.spec.alpha or accept == default
+    assert reasons == {None, "ood", "uncertain"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
@@ -88,6 +106,9 @@ def test_a_threshold_moves_the_decision(program: Path, raw: Path, shared_bundle:
         (["MODEL", "SHORT"], 1, "expected 768 bytes an image, found 5 bytes"),
         (["nowhere.onnx", "RAW"], 1, "error: "),
         (["MODEL", "RAW", "1.5x"], 1, "error: the threshold must be a number, found 1.5x"),
+        (["MODEL", "RAW", "1.5", "high"], 1, "error: the threshold must be a number, found high"),
+        (["MODEL", "RAW", "1.5", "0.5"], 1, "selection_threshold"),
+        (["MODEL", "RAW", "1.5", "0.5", "0.5"], 2, "usage: oodgate"),
     ],
 )
 def test_what_is_wrong_is_one_line(

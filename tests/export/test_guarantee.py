@@ -81,6 +81,80 @@ def test_scores_that_are_not_finite_calibrate_nothing(bad: float, rng: np.random
         calibrate(MANIFEST, scores, "energy", 0.05)
 
 
+# --- the guarantee for the set at hand (PAC)
+
+# Just enough images for the lowest score to do, so that the share of bad sets is 5 % itself, and sets of every size.
+PAC = [(59, 0.05), (150, 0.05), (400, 0.05), (100, 0.2)]
+
+
+def pac_rejections(law: Any, n: int, alpha: float, confidence: float, rng: np.random.Generator) -> Array:
+    samples = law.rvs((SETS, n), random_state=rng)
+    k = conformal.rank(n, alpha, confidence)
+    thresholds = np.partition(samples, k - 1, axis=1)[:, k - 1]
+    assert [conformal.threshold(sample, alpha, confidence) for sample in samples[:5]] == thresholds[:5].tolist()
+    return np.asarray(law.cdf(np.nextafter(thresholds, -np.inf)))
+
+
+@pytest.mark.parametrize(("n", "alpha"), PAC)
+def test_a_pac_threshold_keeps_alpha_in_95_of_100_sets_and_not_many_more(
+    n: int, alpha: float, rng: np.random.Generator
+) -> None:
+    """The share of sets that break it is a binomial tail: at most 5 %, and no smaller than the next rank's would allow."""
+    broken = pac_rejections(LAWS[0], n, alpha, 0.95, rng) > alpha
+    k = next(k for k in range(n, 0, -1) if stats.binom.sf(k - 1, n, alpha) >= 0.95)  # P(at least k of n below)
+    expected = stats.binom.cdf(k - 1, n, alpha)
+    assert expected <= 0.05 < stats.binom.cdf(k, n, alpha)
+    assert share_is(broken, expected)
+    assert broken.mean() <= 0.05 + 3.5 * math.sqrt(0.05 * 0.95 / SETS)
+
+
+def test_a_pac_threshold_is_not_needlessly_loose(rng: np.random.Generator) -> None:
+    assert 0.03 <= (pac_rejections(LAWS[0], 1000, 0.05, 0.95, rng) > 0.05).mean() <= 0.065
+
+
+@pytest.mark.parametrize("law", [stats.poisson(3), stats.randint(0, 4)], ids=lambda law: str(law.dist.name))
+def test_ties_only_help_a_pac_threshold(law: Any, rng: np.random.Generator) -> None:
+    assert (pac_rejections(law, 150, 0.05, 0.95, rng) > 0.05).mean() <= 0.065
+
+
+def test_a_marginal_threshold_breaks_alpha_in_nearly_half_of_the_sets(rng: np.random.Generator) -> None:
+    """What the other guarantee is for."""
+    assert (rejections(LAWS[0], 400, 0.05, rng) > 0.05).mean() > 0.4
+
+
+def test_every_class_has_a_pac_promise_of_its_own_and_all_points_have_it(rng: np.random.Generator) -> None:
+    classes = np.repeat([0, 1, 2], [300, 100, 20])
+    scores = np.concatenate([rng.normal(size=300), rng.normal(5, 1, 100), rng.normal(-9, 1, 20)])[:, None]
+    gate = calibrate(MANIFEST, scores.astype(np.float32), "energy", 0.05, pac=0.9, classes=classes).gate
+    assert gate is not None
+    assert (gate.guarantee, gate.confidence, gate.alphas) == ("pac", 0.9, (0.01, 0.05, 0.1))
+    for point in gate.points:
+        for label, own in [*point.classes.items(), (None, None)]:
+            part = scores[:, 0] if label is None else scores[classes == LABELS.index(label), 0]
+            n, found = len(part), point.threshold if own is None else own.threshold
+            k = int((np.sort(part.astype(np.float32)) < np.float32(found)).sum()) + 1
+            assert stats.beta.cdf(point.alpha, k, n + 1 - k) >= 0.9 > stats.beta.cdf(point.alpha, k + 1, n - k)
+            if own is not None:
+                assert own.max_rejection == pytest.approx(stats.beta.ppf(0.95, k, n + 1 - k))
+    # 1 - 0.95^20 = 64 % and 1 - 0.9^20 = 88 %: twenty images promise nothing with 90 % confidence
+    assert [list(point.classes) for point in gate.points] == [[*LABELS[:1]], [*LABELS[:2]], [*LABELS[:2]]]
+
+
+@pytest.mark.parametrize(
+    ("alpha", "confidence", "least"),
+    [(0.05, 0.95, 59), (0.01, 0.95, 299), (0.1, 0.9, 22), (0.5, 0.5, 1), (0.05, 0.999, 135)],
+)
+def test_how_many_images_a_pac_threshold_needs(alpha: float, confidence: float, least: int) -> None:
+    assert conformal.smallest(alpha, confidence) == least
+    assert 1 - (1 - alpha) ** least >= confidence > 1 - (1 - alpha) ** (least - 1)
+    assert conformal.rank(least, alpha, confidence) == 1
+    if least > 1:
+        with pytest.raises(
+            conformal.CalibrationError, match=rf"too few for alpha = {alpha} with .*: at least {least} are"
+        ):
+            conformal.rank(least - 1, alpha, confidence)
+
+
 # --- by predicted class
 
 SHARES = (0.6, 0.33, 0.07)

@@ -285,6 +285,51 @@ def test_a_gate_without_classes_may_follow() -> None:
     assert accept.tolist() == [False, True]
 
 
+# --- a second threshold
+
+
+def selective() -> onnx.ModelProto:
+    """Accepts by max_logit from 2 on and feature_norm from 5."""
+    model = attached(3, 2)
+    head.set_gate(model, KEYS.index("max_logit"), 2.0, selection=(KEYS.index("feature_norm"), 5.0))
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def test_an_accepted_image_reaches_both_thresholds_and_each_may_be_moved(rng: np.random.Generator) -> None:
+    logits = rng.integers(-3, 9, (500, 3)).astype(np.float32)
+    penultimate = rng.integers(0, 6, (500, 2)).astype(np.float32)
+    best, norm = logits.max(axis=1), penultimate.sum(axis=1)
+    for feeds, expected in (
+        ({}, (best >= 2) & (norm >= 5)),
+        ({"threshold": 4.0}, (best >= 4) & (norm >= 5)),
+        ({"selection_threshold": 7.0}, (best >= 2) & (norm >= 7)),
+        ({"threshold": 0.0, "selection_threshold": -math.inf}, best >= 0),
+        ({"selection_threshold": math.nan}, np.zeros(500, np.bool_)),
+    ):
+        _, accept = run(selective(), logits, penultimate, **feeds)
+        np.testing.assert_array_equal(accept, expected)
+
+
+def test_a_second_threshold_goes_with_those_by_class(rng: np.random.Generator) -> None:
+    model = attached(3, 2)
+    own = np.array([2, 5, -1], np.float32)
+    head.set_gate(model, KEYS.index("max_logit"), 2.0, own, (KEYS.index("feature_norm"), 5.0))
+    logits = rng.integers(-3, 9, (500, 3)).astype(np.float32)
+    penultimate = rng.integers(0, 6, (500, 2)).astype(np.float32)
+    _, accept = run(model, logits, penultimate)
+    known = logits.max(axis=1) >= own[logits.argmax(axis=1)]
+    np.testing.assert_array_equal(accept, known & (penultimate.sum(axis=1) >= 5))
+
+
+def test_a_gate_without_a_second_threshold_may_follow() -> None:
+    model = selective()
+    assert [value.name for value in model.graph.input][2:] == ["threshold", "selection_threshold"]
+    head.set_gate(model, KEYS.index("max_logit"), 3.0)
+    assert [value.name for value in model.graph.input][2:] == ["threshold"]
+    assert "selection_column" not in {tensor.name for tensor in model.graph.initializer}
+
+
 # --- the graph
 
 

@@ -354,7 +354,7 @@ def test_wrong_options(
     ("content", "message"),
     [
         (b"cat\ndog\n", "expected logits [N, 2] for 2 labels, found [2, 3]"),
-        (b"", "expected logits [N, 0]"),
+        (b"", "expected class names, found an empty file"),
         (b"cat\ndog\ncat\n", "cat"),
         (b"cat\xff\ndog\nship\n", "utf-8"),
     ],

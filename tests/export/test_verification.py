@@ -17,6 +17,7 @@ from export.from_torch.classifier import TorchClassifier
 from export.head import seal
 from export.inference import collect
 from export.verification import Verification, verify
+from runtime.bundle import Bundle
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.manifest import Manifest
 from tests.export.factories import Noisy
@@ -64,6 +65,13 @@ def test_a_faithful_export_differs_by_rounding(exported: Exported) -> None:
     assert found.max_logit_difference < 1e-5
     assert list(found.max_score_difference) == list(exported[2].scores)
     assert max(found.max_score_difference.values()) < 1e-4
+    assert found.decision_flips == 0
+
+
+def test_the_confidence_that_selects_is_verified_too(selective_bundle: Bundle) -> None:
+    engine = OnnxRuntimeCpu(selective_bundle.model, threads=1)
+    found = verify(classifier(), engine, selective_bundle.manifest, IMAGES)
+    assert found.max_score_difference["confidence"] < 1e-5
     assert found.decision_flips == 0
 
 

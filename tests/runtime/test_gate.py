@@ -167,6 +167,7 @@ def test_json_has_exactly_the_fields_and_types_of_the_design(decisions: list[Dec
     document = json.loads(json.dumps(accepted.to_dict(), allow_nan=False))
     assert {name: type(value) for name, value in document.items()} == {
         "decision": str,
+        "reason": type(None),
         "is_ood": bool,
         "label": str,
         "class_index": int,

@@ -21,9 +21,11 @@ from runtime.manifest import (
     ClassPoint,
     Confidence,
     DataSpec,
+    ErrorBound,
     FileEntry,
     GateSpec,
     InputSpec,
+    LabelSet,
     Manifest,
     Merged,
     ModelSpec,
@@ -31,6 +33,7 @@ from runtime.manifest import (
     OrderStatistics,
     Parity,
     PValueCurve,
+    Selection,
 )
 
 FULL = Manifest(
@@ -77,9 +80,22 @@ FULL = Manifest(
         classes={"cat": ClassPoint(2, 0.75, (0.7, 1.0), 0.5)},
         class_conditional=True,
         operating_points=(
-            OperatingPoint(0.05, 0.5, (0.9, 0.99), 0.125),
-            OperatingPoint(0.5, 2.5, (0.25, 0.75), 0.875, {"cat": ClassPoint(2, 1.0, (0.1, 0.9), 0.95)}),
+            OperatingPoint(0.05, 0.5, (0.9, 0.99), 0.125, selection=Selection(0.875, 200, 0, 0.0149)),
+            OperatingPoint(
+                0.5,
+                2.5,
+                (0.25, 0.75),
+                0.875,
+                {"cat": ClassPoint(2, 1.0, (0.1, 0.9), 0.95)},
+                Selection(0.75, 150, 0, 0.0198),
+                (LabelSet(0.5, 0.25, 9, 1.5),),
+            ),
         ),
+        guarantee="pac",
+        confidence=0.9,
+        selection=Selection(0.5, 300, 1, 0.0157),
+        sets=(LabelSet(0.9, 0.25, 99, 1.5), LabelSet(0.95, 0.125, 99, 1.75)),
+        max_error=ErrorBound(0.02, 0.95, "msp", 400),
         choice=Choice(7, {"noise": 9}, {"noise": {"msp": 0.5, "energy": 0.75}}, {"0.1": 0.75, "1": 0.5}),
     ),
     confidence=Confidence(1.5, 3, 0.25, 0.125),
@@ -225,6 +241,46 @@ def test_optional_fields_may_be_left_out(name: str) -> None:
     assert not getattr(Manifest.from_json(json.dumps(value)), "gate" if name == "calibration" else name)
 
 
+# --- promises
+
+
+def test_a_gate_of_before_promises_what_it_promised() -> None:
+    """Bundles of schema version 1 that know nothing of the guarantees."""
+
+    def strip(value: Any) -> None:
+        for point in (value["gate"], *value["gate"]["operating_points"]):
+            del point["selection"], point["sets"]
+        for name in ("guarantee", "confidence", "max_error", "promise"):
+            del value["gate"][name]
+
+    gate = Manifest.from_json(document(strip)).gate
+    assert gate is not None
+    assert (gate.guarantee, gate.confidence, gate.max_error, gate.selection, gate.sets) == (
+        "marginal",
+        None,
+        None,
+        None,
+        (),
+    )
+    assert (gate.threshold, gate.alphas) == (1.25, (0.05, 0.1, 0.5))
+
+
+def test_the_promise_is_in_the_document_and_follows_from_the_rest() -> None:
+    gate = FULL.gate
+    assert gate is not None
+    told = json.loads(FULL.to_json())["gate"]["promise"]
+    assert told == gate.promise
+    assert told.startswith(
+        "With 90 % confidence over the draw of its 3 calibration images, this gate rejects at most 10 %"
+    )
+    assert told.endswith(
+        "With 95 % confidence over the draw of 400 labelled test images, at most 2 % of the in-distribution images that it "
+        "accepts are classified wrong."
+    )
+    assert Manifest.from_json(document(put("gate.promise", "All is well."))) == FULL
+    assert "at most 50 %" in gate.at(0.5).promise
+
+
 # --- operating points
 
 
@@ -242,6 +298,9 @@ def test_a_gate_can_be_moved_to_each_of_its_operating_points_and_back() -> None:
         )
         assert moved.points == gate.points
         assert moved.at(0.1) == gate
+        assert moved.max_error == gate.max_error
+    assert gate.at(0.05).selection == Selection(0.875, 200, 0, 0.0149)
+    assert gate.at(0.5).sets == (LabelSet(0.5, 0.25, 9, 1.5),)
     assert gate.at(0.05).classes == {}
     assert gate.at(0.5).classes["cat"].threshold == 1.0
 
@@ -417,6 +476,21 @@ def test_a_value_of_the_wrong_type_is_named(path: str, value: Any) -> None:
         ("gate.alpha", 1, "alpha"),
         ("gate.alpha", math.nan, "alpha"),
         ("gate.score", "entropy", "gate.score is 'entropy', not one of the scores"),
+        ("gate.guarantee", "marginal", "a guarantee of pac has a confidence, found marginal and 0.9"),
+        ("gate.confidence", None, "a guarantee of pac has a confidence, found pac and None"),
+        ("gate.confidence", 1, "confidence must be in"),
+        ("gate.max_error", None, "max_error needs a selection at every operating point"),
+        ("gate.selection", None, "max_error needs a selection at every operating point"),
+        ("gate.max_error.rate", 0, "rate and confidence must be in"),
+        ("gate.max_error.confidence", 1, "rate and confidence must be in"),
+        ("gate.max_error.score", "entropy", "gate.max_error.score is 'entropy', not one of"),
+        ("gate.selection.threshold", math.nan, "threshold must be a finite float32, found nan"),
+        ("gate.selection.errors", 301, "errors must be from 0 to 300, found 301"),
+        ("gate.selection.upper", 1.5, "upper must be in"),
+        ("gate.sets", [{"coverage": 0.9, "threshold": 1.5, "n": 9, "size": 1}], "threshold in"),
+        ("gate.sets", [{"coverage": 1, "threshold": 0.5, "n": 9, "size": 1}], "coverage must be in"),
+        ("gate.sets", [{"coverage": 0.9, "threshold": 0.5, "n": 9, "size": 0.5}], "size must be at least 1"),
+        ("task", "multilabel", "max_error and sets are for models of one label an image"),
         ("gate.tpr_interval", [0.9, 0.8], "tpr_interval must ascend within"),
         ("gate.tpr_interval", [0.9, 1.1], "tpr_interval"),
         ("gate.tpr_interval", [math.nan, 0.9], "tpr_interval"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,7 @@ import pytest
 
 from export.calibrate.calibration import calibrate
 from runtime.exceptions import CalibrationError
-from runtime.manifest import GateSpec, Manifest, ModelSpec
+from runtime.manifest import ErrorBound, GateSpec, Manifest, ModelSpec, Selection
 from runtime.rule import Rule, thresholds
 from tests.small import LABELS, SPEC
 
@@ -113,6 +114,33 @@ def test_accepts_by_brute_force(
         threshold = gate.classes[label].threshold if label in gate.classes else gate.threshold
         assert accepted == (usable and energy >= np.float32(threshold))
     assert 100 < found.sum() < 1900
+
+
+def test_an_image_is_accepted_when_it_is_known_and_certain(
+    drawn: tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]],
+) -> None:
+    gate = calibrated(drawn, conditional=False)
+    others = tuple(replace(point, selection=Selection(0.0, 9, 0, 0.3)) for point in gate.operating_points)
+    bound = ErrorBound(0.02, 0.95, "other", 99)
+    gate = replace(gate, max_error=bound, selection=Selection(0.7, 9, 0, 0.3), operating_points=others)
+    rng = np.random.default_rng(7)
+    logits = rng.normal(size=(2000, 3)).astype(np.float32)
+    scores = rng.normal(0.7, 1, (2000, 2)).astype(np.float32)
+    scores[0], scores[1] = (0.7, 99), (np.nan, 99)
+    for alpha, least in ((gate.alpha, np.float32(0.7)), (0.05, np.float32(0))):
+        rule = Rule(LABELS, ("other", "energy"), gate.at(alpha))
+        known, certain = rule.known(logits, scores), rule.certain(scores)
+        np.testing.assert_array_equal(known[2:], scores[2:, 1] >= np.float32(gate.at(alpha).threshold))
+        np.testing.assert_array_equal(certain[2:], scores[2:, 0] >= least)
+        np.testing.assert_array_equal(rule.accepts(logits, scores), known & certain)
+        assert [known[0], certain[0], known[1], certain[1]] == [True, True, False, False]
+
+
+def test_without_a_bound_on_the_error_every_image_is_certain(
+    drawn: tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]],
+) -> None:
+    rule = rule_of(calibrated(drawn, conditional=False))
+    assert rule.certain(np.array([[math.nan], [-1e30]], np.float32)).all()
 
 
 def test_no_rule_without_a_threshold() -> None:

@@ -9,11 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 import pytest
+from scipy.stats import binom
 
 from export.calibrate.__main__ import main
 from runtime import Gate
 from runtime.bundle import Bundle
 from tests.export.conftest import Sources, call
+from tests.small import encode
 from tests.train.commands import failure
 from train import data
 
@@ -38,6 +40,50 @@ def test_another_score_and_alpha(exported_copy: Path, sources: Sources) -> None:
     assert gate["threshold"] == pytest.approx(np.sort(own)[14])  # floor(0.25 * 61) = 15
     np.testing.assert_array_equal(accept, own >= np.float32(gate["threshold"]))
     assert f"{exported_copy}: An image is accepted when `max_logit >= " in output
+
+
+def test_a_pac_guarantee_in_manifest_graph_and_card(exported_copy: Path, sources: Sources) -> None:
+    output = call(main, exported_copy, sources.val, "--guarantee", "pac", "--alpha", "0.1", "--confidence", "0.9")
+    document = json.loads((exported_copy / "manifest.json").read_text())
+    gate = document["gate"]
+    assert (gate["guarantee"], gate["confidence"], gate["operating_points"][0]["alpha"]) == ("pac", 0.9, 0.05)
+    scores, accept = scores_and_default_decisions(exported_copy, str(sources.val))
+    own = np.sort(scores[:, document["scores"].index(gate["score"])])
+    k = next(k for k in range(120, 0, -1) if binom.sf(k - 1, 120, 0.1) >= 0.9)
+    assert k < 12  # the marginal one's rank, floor(0.1 * 121)
+    assert gate["threshold"] == pytest.approx(own[k - 1])
+    assert (~accept).sum() == k - 1
+    sentence = (
+        "With 90 % confidence over the draw of its 120 calibration images, this gate rejects at most 10 % of in-distribution "
+        "images as out of distribution."
+    )
+    assert gate["promise"] == sentence
+    assert sentence in output
+    assert sentence in (exported_copy / "card.md").read_text()
+    call(main, exported_copy, f"{sources.val}@1/2")  # stays so unless another is named
+    assert Bundle.load(exported_copy).manifest.gate.confidence == 0.9  # type: ignore[union-attr]
+    call(main, exported_copy, sources.val, "--guarantee", "marginal")
+    assert json.loads((exported_copy / "manifest.json").read_text())["gate"]["confidence"] is None
+
+
+def test_promises_of_labels_in_manifest_graph_and_card(exported_copy: Path, sources: Sources) -> None:
+    promises = ("--max-error", "0.3", "--prediction-sets", "0.8")
+    output = call(main, exported_copy, sources.val, *promises)
+    document = json.loads((exported_copy / "manifest.json").read_text())
+    gate = document["gate"]
+    assert gate["max_error"] == {"rate": 0.3, "confidence": 0.95, "score": "confidence", "n": 60}
+    assert [one["coverage"] for one in gate["sets"]] == [0.8]
+    sentence = "at most 30 % of the in-distribution images that it accepts are classified wrong."
+    assert sentence in output
+    assert sentence in (exported_copy / "card.md").read_text()
+    scores, accept = scores_and_default_decisions(exported_copy, str(sources.val))
+    both = [scores[:, document["scores"].index(name)] for name in (gate["score"], "confidence")]
+    limits = np.float32([gate["threshold"], gate["selection"]["threshold"]])
+    np.testing.assert_array_equal(accept, (both[0] >= limits[0]) & (both[1] >= limits[1]))
+    call(main, exported_copy, sources.val, "--max-error", "none", "--prediction-sets", "none")
+    document = json.loads((exported_copy / "manifest.json").read_text())
+    assert (document["gate"]["max_error"], document["gate"]["sets"]) == (None, [])
+    assert "confidence" not in document["scores"]
 
 
 def test_the_gate_accepts_the_bundle(exported_copy: Path, sources: Sources) -> None:
@@ -90,6 +136,12 @@ def test_figures_of_the_old_gate_are_dropped(exported_copy: Path, sources: Sourc
         ("--alpha 0", "alpha must be between 0 and 1"),
         ("--alpha 1", "alpha must be between 0 and 1"),
         ("--alpha 0.001", "120 calibration images are too few for alpha = 0.001: at least 999"),
+        ("--alpha 0.02 --guarantee pac", "too few for alpha = 0.02 with 95 % confidence: at least 149 are needed"),
+        ("--guarantee pac --confidence 1", "--confidence must be between 0 and 1, found 1"),
+        ("--max-error 0.02", "it takes 149 accepted test images of which none is wrong, and "),
+        ("--max-error 2", "--max-error must be between 0 and 1, or none, found 2"),
+        ("--select nan", "--select goes with --max-error: there is nothing to select for"),
+        ("--prediction-sets 0.99", "are too few for prediction sets of coverage 0.99: at least 99 are needed"),
         ("--alpha much", "invalid float value"),
         ("--threads many", "invalid int value"),
     ],
@@ -244,3 +296,52 @@ def test_other_files_stay_and_engines_go(exported_copy: Path, sources: Sources) 
     assert names == {"manifest.json", "model.onnx", "card.md", "NOTES.md", "docs/plot.png"}
     assert (exported_copy / "NOTES.md").read_text() == "mine"
     assert "dropped, as made for the gate before: engines/a.engine, evaluation.json, histogram.png" in output
+
+
+def test_labels_are_not_needed(exported_copy: Path, sources: Sources, tmp_path: Path) -> None:
+    """Not for a threshold, nor for those of predicted classes."""
+    labelled = data.load(str(sources.val), Bundle.load(exported_copy).manifest.input)
+    np.save(tmp_path / "set.npy", labelled.images[:])
+    for option in ("--no-class-conditional", "--class-conditional"):
+        gates = []
+        for source in (sources.val, tmp_path / "set.npy"):
+            output = call(main, exported_copy, source, "--alpha", "0.2", option)
+            gates.append(Bundle.load(exported_copy).manifest.gate)
+        assert gates[0] == gates[1]
+        assert output.startswith(f"{tmp_path / 'set.npy'}: 120 images, no labels\n")
+        assert "for want of labelled images: set.npy has no labels" in output
+    assert Bundle.load(exported_copy).manifest.confidence is None
+
+
+@pytest.mark.parametrize("names", [("BLUE", "Green", "r e d"), ("0", "1", "2"), ("n3", "n1", "n2"), ("x", "y", "red")])
+def test_labels_by_other_names(exported_copy: Path, sources: Sources, tmp_path: Path, names: tuple[str, ...]) -> None:
+    """Matched beyond doubt, they calibrate the confidence as the own names do; otherwise not at all, and it is said."""
+    spec = Bundle.load(exported_copy).manifest.input
+    images = data.load(str(sources.val), spec)
+    np.savez(tmp_path / "set.npz", images=images.images, labels=np.array(names)[images.labels])
+    (tmp_path / "names.json").write_text('{"n1": "GREEN", "n2": "red", "n3": "blue", "r e d": "red"}')
+    call(main, exported_copy, sources.val)
+    expected = Bundle.load(exported_copy).manifest.confidence
+    output = call(main, exported_copy, tmp_path / "set.npz", "--class-names", tmp_path / "names.json")
+    found = Bundle.load(exported_copy).manifest.confidence
+    if names == ("x", "y", "red"):
+        assert found is None
+        assert (
+            "its labels are not the model's: x, y, 2 of its 3 classes, are none of the model's 3 beyond doubt" in output
+        )
+        assert "'x' of set.npz is none of the model's classes" in output
+    else:
+        assert found == expected
+        assert "of its 3 classes matched to the model's labels" in output
+
+
+def test_columns_are_options(exported_copy: Path, sources: Sources, tmp_path: Path) -> None:
+    images = data.load(str(sources.val), Bundle.load(exported_copy).manifest.input)
+    lines = ["name,label,kind"]
+    for i, (image, label) in enumerate(zip(images.images, images.labels, strict=True)):
+        (tmp_path / f"{i}.png").write_bytes(encode(image))
+        lines.append(f"{i}.png,x,{images.classes[label]}")
+    (tmp_path / "set.csv").write_text("\n".join(lines))
+    output = call(main, exported_copy, tmp_path / "set.csv", "--label-column", "kind", "--path-column", "name")
+    assert "120 images in 3 classes, images = column 'name', labels = column 'kind'\n" in output
+    assert "for want of labelled images" not in output

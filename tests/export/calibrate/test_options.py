@@ -6,15 +6,18 @@ import argparse
 
 import pytest
 
-from export.calibrate.options import GateOptions, add_gate_options, temperature
+from export.calibrate.options import GateOptions, add_gate_options, coverages, max_error, temperature
 from export.exceptions import ExportError
 
 SCORES = ("msp", "energy", "nan")
 
 
-def parse(*argv: str, as_before: bool) -> argparse.Namespace:
+def parse(*argv: str, as_before: bool, more: bool = False) -> argparse.Namespace:
+    """The gate's options; with `more` those too that commands have beside them."""
     parser = argparse.ArgumentParser()
     add_gate_options(parser, as_before=as_before)
+    if more:
+        parser.set_defaults(strict=False, allow_leakage=False)
     return parser.parse_args(argv)
 
 
@@ -54,6 +57,9 @@ def test_what_is_chosen(options: GateOptions, merges: bool, chooses_score: bool,
         (GateOptions(""), "unknown score ''"),
         (GateOptions("msp+auto"), "unknown score 'auto'"),
         (GateOptions("msp+msp"), "merges a score with itself"),
+        (GateOptions("msp", select="nan"), "--select goes with --max-error"),
+        (GateOptions("msp", select="softmax", max_error=0.1), "--select softmax: unknown score; there are msp, energy"),
+        (GateOptions("msp", confidence=0.0), "--confidence must be between 0 and 1, found 0"),
         (GateOptions("msp", aux=("a.tar",)), "--aux goes with --score auto or --temperature auto"),
     ],
     ids=str,
@@ -71,6 +77,26 @@ def test_a_temperature_needs_an_energy() -> None:
 @pytest.mark.parametrize(("text", "value"), [("auto", "auto"), ("0.1", 0.1), ("1e3", 1000.0)])
 def test_temperatures(text: str, value: object) -> None:
     assert temperature(text) == value
+
+
+def test_promises_of_labels_are_shares_or_none() -> None:
+    assert [max_error(text) for text in ("0.02", "none")] == [0.02, "none"]
+    assert [coverages(text) for text in ("0.95,0.9,0.9", "none")] == [(0.9, 0.95), ()]
+    assert GateOptions.of_arguments(
+        parse("--max-error", "0.1", "--prediction-sets", "0.9", as_before=False, more=True)
+    ) == (GateOptions("energy", max_error=0.1, prediction_sets=(0.9,)))
+    assert not GateOptions("energy").promises_labels
+    assert GateOptions("energy", max_error=0.1).promises_labels
+    assert GateOptions("energy", prediction_sets=(0.9,)).promises_labels
+
+
+@pytest.mark.parametrize("text", ["0", "1", "-0.1", "nan", "few", "", "0.9,"])
+def test_no_promises(text: str) -> None:
+    with pytest.raises(ExportError, match="--prediction-sets must be between 0 and 1, or none, found"):
+        coverages(text)
+    if "," not in text:
+        with pytest.raises(ExportError, match="--max-error must be between 0 and 1, or none, found"):
+            max_error(text)
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "warm", ""])

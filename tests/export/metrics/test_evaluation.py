@@ -15,7 +15,7 @@ from export.metrics.evaluation import Evaluation, evaluate
 from export.metrics.observation import observe, observe_known
 from runtime.bundle import Signature
 from runtime.engines.interface import Outputs
-from runtime.manifest import Calibration, FileEntry, GateSpec, Manifest, ModelSpec
+from runtime.manifest import Calibration, ErrorBound, FileEntry, GateSpec, Manifest, ModelSpec, Selection
 from tests.small import SPEC
 from train.data import ImageSet
 
@@ -138,6 +138,27 @@ def test_risk_by_confidence_and_by_the_gates_score() -> None:
     curves = run().id.risk_coverage
     assert curves["score"].aurc == pytest.approx((0 + 0 + 1 / 3 + 1 / 4 + 2 / 5) / 5)
     assert curves["confidence"].aurc == pytest.approx(2 / 5)
+
+
+class Selective(Fake):
+    """Accepts only where msp is at least 3, too."""
+
+    def run(self, images: npt.NDArray[np.uint8], *, penultimate: bool = False) -> Outputs:
+        outputs = super().run(images, penultimate=penultimate)
+        assert outputs.accept is not None
+        return replace(outputs, accept=outputs.accept & (outputs.scores[:, 0] >= 3))
+
+
+def test_a_bound_on_the_error_tells_what_is_uncertain_and_how_much_is_wrong() -> None:
+    assert MANIFEST.gate is not None
+    gate = replace(MANIFEST.gate, max_error=ErrorBound(0.1, 0.9, "msp", 50), selection=Selection(3.0, 40, 0, 0.06))
+    manifest = replace(MANIFEST, gate=gate)
+    images = ImageSet(pictures(KNOWN), np.array(LABELS), CLASSES, tuple("abcde"))
+    found = evaluate(manifest, observe_known(Selective(), manifest, "id.tar", images), {})
+    assert (found.id.acceptance, found.id.uncertain) == (0.4, 0.2)  # the third is known, and uncertain
+    assert found.id.accuracy_accepted == 1
+    assert found.id.acceptance_expected is None
+    assert found.max_error == gate.max_error
 
 
 def test_the_gate_and_the_file_it_belongs_to() -> None:

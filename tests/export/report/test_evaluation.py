@@ -8,6 +8,7 @@ from export.metrics.detection import Detection
 from export.metrics.multilabel import MeanAveragePrecision
 from export.report.evaluation import comparison, markdown, summary, table
 from export.report.table import layout
+from runtime.manifest import ErrorBound
 from tests.export.figures import EVALUATION, HEADER, ROWS, markdown_tables, unknown
 
 
@@ -39,6 +40,15 @@ def test_summary() -> None:
         "OOD noise: 100 images, 98.00 97.0-99.0 % rejected",
     ):
         assert part in text
+
+
+def test_summary_of_a_bound_on_the_error() -> None:
+    known = replace(EVALUATION.id, uncertain=0.0625, acceptance_expected=None)
+    text = summary(replace(EVALUATION, id=known, max_error=ErrorBound(0.02, 0.95, "confidence", 1250)))
+    assert "95.20 94.2-96.2 % accepted, 6.25 % rejected as uncertain" in text
+    assert (
+        "ID error of accepted images: 5.50 4.5-6.5 %, at a coverage of 95.20 % (promised: at most 2 % with 95 % confidence)"
+    ) in text
 
 
 def test_summary_without_accuracy() -> None:

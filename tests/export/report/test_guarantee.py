@@ -14,12 +14,15 @@ from runtime.manifest import (
     Choice,
     ClassPoint,
     Confidence,
+    ErrorBound,
+    LabelSet,
     Manifest,
     Merged,
     MergeMethod,
     OperatingPoint,
     OrderStatistics,
     PValueCurve,
+    Selection,
     Task,
 )
 from tests.export.figures import MANIFEST, UNCALIBRATED, markdown_tables
@@ -48,6 +51,55 @@ def gate(others: dict[str, Any] | None = None, /, **changes: Any) -> Manifest:
 
 def test_the_largest_rejection_rate_is_said() -> None:
     assert "the largest rejection rate compatible with it at 95 % is 6.18 %" in gate_text(MANIFEST)
+
+
+def test_the_promise_is_a_sentence_to_quote() -> None:
+    assert (
+        "Promise: Calibrated on 1,000 in-distribution images: an image like them is rejected as out of distribution with "
+        "probability at most 5 %, on average over calibration sets."
+    ) in gate_text(MANIFEST)
+    pac = gate(guarantee="pac", confidence=0.95)
+    assert (
+        "Promise: With 95 % confidence over the draw of its 1,000 calibration images, this gate rejects at most 5 % of "
+        "in-distribution images as out of distribution."
+    ) in gate_text(pac)
+    assert "by this very gate, with 95 % confidence" in gate_text(pac)
+    by_class = gate_text(gate(guarantee="pac", confidence=0.95, class_conditional=True))
+    assert "for each such class by itself" in by_class
+    assert "in each class by itself, not in all of them at once" in by_class
+    assert (
+        "of any class is rejected" not in by_class
+    )  # what Bonferroni says of probabilities says nothing of confidence
+
+
+def test_a_bound_on_the_error_and_label_sets_are_tables() -> None:
+    """The risk and the coverage that the test images measured, at each operating point."""
+    calibration = Calibration(1000, (1000,), {"msp": (0.5,), "energy": (4.25,)})
+    sets = (LabelSet(0.9, 0.25, 1100, 1.0625), LabelSet(0.95, 0.125, 1100, 1.25))
+    manifest = gate(
+        calibration=calibration,
+        max_error=ErrorBound(0.02, 0.95, "msp", 1250),
+        selection=Selection(0.9333, 1000, 10, 0.0169),
+        sets=sets,
+        operating_points=(OperatingPoint(0.1, 5.0, (0.8, 0.9), 0.2, {}, Selection(0.875, 800, 8, 0.018), sets[:1]),),
+    )
+    text = gate_text(manifest, markdown=True)
+    assert "0.05 is the default. Left out, as no threshold there keeps the error of accepted images: 0.01.\n" in text
+    assert "An image is taken for known when `energy >= 4.25`." in text
+    assert "at most 0.02, with 95 % confidence over draws of the 1250 labelled images" in text
+    assert "at most 2 % of the in-distribution images that it accepts are classified wrong." in text
+    bound, covered = markdown_tables(text)
+    assert bound == [
+        ["alpha", "msp", "known images accepted", "wrong among them", "at most, 95 %"],
+        ["0.05", ">= 0.9333", "1000 of 1250 (80.00 %)", "10 (1.00 %)", "1.69 %"],
+        ["0.1", ">= 0.875", "800 of 1250 (64.00 %)", "8 (1.00 %)", "1.80 %"],
+    ]
+    assert covered == [
+        ["alpha", "coverage", "probability", "images", "labels a set"],
+        ["0.05", "0.9", ">= 0.25", "1100", "1.06"],
+        ["0.05", "0.95", ">= 0.125", "1100", "1.25"],
+        ["0.1", "0.9", ">= 0.25", "1100", "1.06"],
+    ]
 
 
 def test_operating_points_and_those_left_out_are_said() -> None:

@@ -67,6 +67,13 @@ def test_the_shipped_bundle_builds() -> None:
     assert 0 < spec.head_kernels < spec.kernels / 2
 
 
+def test_a_second_threshold_builds(selective_bundle: Bundle, built: Bundle) -> None:
+    """One more column, and one more comparison: no kernel more than the softmax of the confidence takes."""
+    spec = build(selective_bundle, OPTIONS).spec
+    ((_, without),) = built.manifest.engines.items()
+    assert 0 < spec.head_kernels <= without.head_kernels + 2
+
+
 def test_the_shipped_bundle_builds_with_every_detector_in_a_minute(rng: np.random.Generator, tmp_path: Path) -> None:
     shipped = Bundle.load(ROOT / "bundles" / "cifar10")
     model, manifest = all_detectors(onnx.load_from_string(shipped.model), shipped.manifest, rng)

@@ -35,7 +35,7 @@ def test_multipart_and_raw_body_give_the_library_s_decision(client: httpx.Client
 def test_the_decision_has_the_contract_s_fields(client: httpx.Client, shared_bundle: Bundle) -> None:
     body = client.post("/classify", files={"image": images.photo()}).json()
     assert list(body) == [
-        "decision", "is_ood", "label", "class_index", "confidence", "score", "scores", "model"
+        "decision", "reason", "is_ood", "label", "class_index", "confidence", "score", "scores", "model"
     ]  # fmt: skip
     assert list(body["score"]) == ["name", "value", "threshold", "p_value"]
     assert set(body["scores"]) == {"msp", "max_logit", "energy", "joint_energy", "nan", "feature_norm"}

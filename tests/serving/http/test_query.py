@@ -183,3 +183,109 @@ def test_anything_else_is_refused(shared_bundle: Bundle, top: str) -> None:
                 assert answer.json()["error"]["code"] == "bad_request"
 
     asyncio.run(body())
+
+
+# --- label sets, and why an image is rejected
+
+
+def test_the_label_set_of_every_coverage_at_every_point(selective_bundle: Bundle) -> None:
+    gate = Gate.load(selective_bundle.path, engine="onnxruntime-cpu", threads=1)
+
+    async def body(client: httpx.AsyncClient) -> None:
+        for alpha in ALPHAS:
+            decisions = gate.decide(PIXELS, alpha=alpha)
+            for coverage in (0.8, 0.95):
+                query = {"alpha": alpha, "set": coverage}
+                batch = await client.post(
+                    "/classify_batch", params=query, files=[("images", one) for one in IMAGES[:8]]
+                )
+                answers = [(await client.post("/classify", params=query, content=image)).json() for image in IMAGES]
+                assert [one["set"] for one in batch.json()["results"]] == [one["set"] for one in answers[:8]]
+                least = next(one.threshold for one in gate.spec.at(alpha).sets if one.coverage == coverage)
+                for answer, decision in zip(answers, decisions, strict=True):
+                    if decision.is_ood:
+                        assert answer["set"] is None
+                        continue
+                    found = {one["label"]: one["probability"] for one in answer["set"]["labels"]}
+                    assert decision.probabilities is not None
+                    expected = {LABELS[k] for k, p in enumerate(decision.probabilities) if p >= least}
+                    assert set(found) == expected | {LABELS[decision.class_index]}
+                    assert list(found.values()) == sorted(found.values(), reverse=True)
+                    assert answer["set"]["coverage"] == coverage
+
+    run(selective_bundle, body)
+
+
+@pytest.mark.parametrize("asked", ["0.9", "95", "nan", "", "all"])
+@pytest.mark.parametrize("route", ["/classify", "/classify_batch"])
+def test_any_other_coverage_is_refused_with_those_stored(selective_bundle: Bundle, route: str, asked: str) -> None:
+    async def body(client: httpx.AsyncClient) -> None:
+        answer = await client.post(route, params={"set": asked}, content=IMAGES[0])
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "unknown_set")
+        assert answer.json()["error"]["message"] == "set must be one of the coverages that are stored: 0.8, 0.95"
+
+    run(selective_bundle, body)
+
+
+def test_a_bundle_without_label_sets_says_how_to_make_them(shared_bundle: Bundle) -> None:
+    async def body(client: httpx.AsyncClient) -> None:
+        answer = await client.post("/classify?set=0.95", content=IMAGES[0])
+        assert "none; python -m export.calibrate --prediction-sets makes them" in answer.json()["error"]["message"]
+        assert "set" not in (await client.post("/classify", content=IMAGES[0])).json()
+
+    run(shared_bundle, body)
+
+
+def test_a_rejection_says_why_and_is_counted_by_reason(selective_bundle: Bundle) -> None:
+    gate = Gate.load(selective_bundle.path, engine="onnxruntime-cpu", threads=1)
+    tensor = {"name": "images", "datatype": "UINT8", "shape": [8, 16, 16, 3], "data": PIXELS[:8].tolist()}
+
+    async def body(client: httpx.AsyncClient) -> None:
+        before = await counted(client)
+        answers = [(await client.post("/classify", content=image)).json() for image in IMAGES]
+        for answer, decision in zip(answers, gate.decide(PIXELS), strict=True):
+            assert (answer["decision"], answer["reason"]) == (decision.decision, decision.reason)
+            assert answer["is_ood"] == (answer["reason"] == "ood")
+            assert (answer["label"] is None) == (answer["decision"] == "reject")
+            assert answer["selection"]["threshold"] == gate.spec.selection.threshold  # type: ignore[union-attr]
+            if answer["reason"] == "uncertain":
+                assert answer["selection"]["value"] < answer["selection"]["threshold"]
+        reasons = [answer["reason"] for answer in answers]
+        after = await counted(client)
+        for reason in ("ood", "uncertain"):
+            assert reasons.count(reason) > 0
+            assert after[reason] - before[reason] == reasons.count(reason)
+        outputs = (await client.post("/v2/models/small/infer", json={"inputs": [tensor]})).json()["outputs"]
+        by_name = {output["name"]: output["data"] for output in outputs}
+        assert by_name["reason"] == [reason or "" for reason in reasons[:8]]
+        assert by_name["accept"] == [reason is None for reason in reasons[:8]]
+        told = (await client.get("/model")).json()["gate"]
+        assert told["max_error"] == {"rate": 0.05, "confidence": 0.95, "score": "confidence", "n": 600}
+        assert told["promise"] == gate.spec.promise
+        assert [one["coverage"] for one in told["sets"]] == [0.8, 0.95]
+
+    run(selective_bundle, body)
+
+
+async def counted(client: httpx.AsyncClient) -> dict[str, float]:
+    text = (await client.get("/metrics")).text
+    lines = [line.split() for line in text.splitlines() if line.startswith("oodgate_rejections_total")]
+    return {name.split('"')[1]: float(value) for name, value in lines}
+
+
+def test_only_what_the_gate_rejects_is_drift(selective_bundle: Bundle) -> None:
+    """The promise that the rate is compared with is the gate's."""
+    decisions = Gate.load(selective_bundle.path, engine="onnxruntime-cpu", threads=1).decide(PIXELS)
+
+    async def body(client: httpx.AsyncClient) -> None:
+        for image in IMAGES:
+            await client.post("/classify", content=image)
+        for _ in range(100):
+            report = (await client.get("/drift")).json()
+            if report["images"] == len(IMAGES):
+                break
+            await asyncio.sleep(0.05)
+        assert report["rejected"] == sum(decision.is_ood for decision in decisions)
+        assert report["rejected"] < sum(decision.decision == "reject" for decision in decisions)
+
+    run(selective_bundle, body)

@@ -18,7 +18,7 @@ from runtime import Gate
 from runtime.bundle import Bundle
 from serving.http.model import calibration_histogram
 from tests.serving.conftest import serve
-from tests.small import calibration_images, encode
+from tests.small import LABELS, calibration_images, encode
 
 playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
@@ -284,6 +284,53 @@ def luminance(colour: str) -> float:
 def contrast(one: str, other: str) -> float:
     dark, light = sorted([luminance(one), luminance(other)])
     return (light + 0.05) / (dark + 0.05)
+
+
+def test_two_refusals_look_different_and_say_why(browser: Any, selective_bundle: Bundle, tmp_path: Path) -> None:
+    """On a bundle that bounds the error of accepted answers, with label sets and with outcomes that came."""
+    gate = Gate.load(selective_bundle.path, engine="onnxruntime-cpu", threads=1)
+    images = [encode(image) for image in calibration_images(60, seed=3)]
+    decided = zip(images, gate.decide(images), strict=True)
+    found = {decision.reason or "accept": (image, decision) for image, decision in decided}
+    assert set(found) == {"accept", "ood", "uncertain"}
+    rejects = tmp_path / "rejects"
+    rejects.mkdir()
+    with serve(OODGATE_BUNDLE=str(selective_bundle.path), OODGATE_REJECTS=str(rejects)) as (url, _):
+        page = browser.new_page(viewport={"width": 1000, "height": 2400})
+        page.set_default_timeout(30_000)
+        page.goto(url)
+        page.wait_for_selector("#facts[aria-busy=false]")
+        assert page.locator("#promise").inner_text() == gate.spec.promise
+        looks = {}
+        for reason, (image, decision) in found.items():
+            page.set_input_files("#files", {"name": f"{reason}.png", "mimeType": "image/png", "buffer": image})
+            shown = card(page, f"{reason}.png", {"ood": "reject"}.get(reason, reason))
+            said = shown.locator(".said").inner_text()
+            icon = shown.locator(".verdict path:visible").get_attribute("class")
+            colour = shown.locator(".word").evaluate("element => getComputedStyle(element).color")
+            looks[reason] = (shown.locator("h3").inner_text(), icon, colour)
+            members = ", ".join(LABELS[k] for k, _ in decision.label_set(0.95))
+            expected = f"One of: {members}. True of 95% of known images." if members else ""
+            assert shown.locator(".set").inner_text() == expected
+            if reason == "uncertain":
+                assert said.startswith(f"It would have said {LABELS[decision.class_index]} (")
+                assert "Its confidence is 0." in said
+                assert "so that at most 5% of accepted answers are wrong." in said
+        titles, icons, colours = (set(each) for each in zip(*looks.values(), strict=True))
+        assert len(titles) == len(icons) == len(colours) == 3
+        assert (looks["ood"][0], looks["uncertain"][0]) == (
+            "Not something this model knows",
+            "Known, but not certain enough",
+        )
+        answer = httpx.post(f"{url}/classify", content=found["accept"][0])
+        httpx.post(f"{url}/outcomes", json={"request_id": answer.headers["x-request-id"], "label": None})
+        page.wait_for_selector("#outcomes:has-text('100% of 1 accepted answers whose label came were wrong')")
+        page.goto(f"{url}/rejects.html")
+        page.wait_for_selector("#list article")
+        figures = " ".join(page.locator(".figures").all_inner_texts())
+        assert "Known, but uncertain: " in figures
+        assert "Out of distribution: " in figures
+        page.close()
 
 
 def test_without_a_key_there_is_no_page(browser: Any, url: str) -> None:

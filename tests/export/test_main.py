@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -486,3 +488,19 @@ def test_what_an_engine_lacks_is_found_before_any_work(
     message = failure(capsys, main, "--checkpoint", checkpoint_file, "--out", tmp_path / "b", "--sm", "86")
     assert message == "--sm goes with --tensorrt rtx or full"
     assert not (tmp_path / "b").exists()
+
+
+def test_a_missing_extra_is_one_line_of_python_m_too() -> None:
+    code = "import sys; sys.modules['onnx'] = None; sys.argv = ['-m']; import runpy; "
+    code += "runpy.run_module('export', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "error: onnx is not installed: pip install 'oodgate[export]'\n"
+
+
+def test_what_was_found_is_printed(weights: Path, labels: Path, tmp_path: Path) -> None:
+    output = call(
+        main, *foreign(weights, labels, tmp_path / "bundle", checkpoint=None, model="tests.export.factories:Tokens")
+    )
+    assert "note: weights as tests.export.factories:Tokens makes them: no --checkpoint was given\n" in output
+    assert "note: the penultimate activations are the mean of 256 positions\n" in output

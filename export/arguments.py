@@ -24,7 +24,16 @@ def add_leakage_option(parser: argparse.ArgumentParser | argparse._ArgumentGroup
 
 
 def parse_ood(options: Sequence[str]) -> dict[str, str]:
-    """``NAME=SOURCE`` options by name.
+    """``--ood NAME=SOURCE`` options by name.
+
+    Raises:
+        ExportError: an option of another form, or a name given twice.
+    """
+    return parse_named("--ood", options)
+
+
+def parse_named(flag: str, options: Sequence[str]) -> dict[str, str]:
+    """``NAME=SOURCE`` options of a flag by name.
 
     Raises:
         ExportError: an option of another form, or a name given twice.
@@ -33,9 +42,9 @@ def parse_ood(options: Sequence[str]) -> dict[str, str]:
     for option in options:
         name, separator, source = option.partition("=")
         if not (name and separator and source):
-            raise ExportError(f"--ood {option}: expected NAME=SOURCE, such as textures=dtd.tar")
+            raise ExportError(f"{flag} {option}: expected NAME=SOURCE, such as textures=dtd.tar")
         if name in sources or name == "ID":
-            raise ExportError(f"--ood {option}: the name {name!r} is taken; choose another")
+            raise ExportError(f"{flag} {option}: the name {name!r} is taken; choose another")
         sources[name] = source
     return sources
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from export import leakage
+from export.evaluate.protocols import Protocol, leaderboard
 from export.exceptions import ExportError
 from export.metrics.evaluation import Evaluation, evaluate
 from export.metrics.observation import Observed, observe, observe_known
@@ -14,6 +16,7 @@ from export.report.plots import pictures
 from runtime.gate import Gate
 from runtime.manifest import InputSpec
 from train.data import ImageSet, Reading, check, read
+from train.exceptions import DataError
 
 
 @dataclass(frozen=True)
@@ -36,30 +39,81 @@ def evaluate_sources(
     id_source: str,
     ood_sources: Mapping[str, str],
     *,
+    shifted: Mapping[str, str] = MappingProxyType({}),
+    protocol: Protocol | None = None,
     allow_leakage: bool = False,
     reading: Reading = Reading(),  # noqa: B008  frozen
 ) -> list[Evaluated]:
     """Read one source after another, run each bundle over it, and compute each bundle's figures.
 
+    Args:
+        gates: the bundles.
+        id_source: images of their classes.
+        ood_sources: other images, by name.
+        shifted: shifted images of their classes, by name.
+        protocol: that the sources are of; of its OOD sets those are taken that are there, unless `reading` is strict.
+        allow_leakage: whether images that a bundle was made with are taken.
+        reading: what the user says of the sources.
+
     Raises:
         DataError: a source that can't be read, or a class that a model does not have.
         ExportError: images that a bundle was trained, fitted or calibrated on.
     """
-    for source in (id_source, *ood_sources.values()):
+    optional = protocol.ood if protocol and not reading.strict else ()
+    needed = [source for name, source in ood_sources.items() if name not in optional]
+    for source in (id_source, *needed, *shifted.values()):
         check(source)
-    known: list[Observed] = []
-    for gate, images in _each(gates, id_source, reading, named=True):
-        known.append(observe_known(gate.engine, gate.manifest, id_source, images))
-        _check_leakage(gate, known[-1], allow_leakage)
-    unknown: list[dict[str, Observed]] = [{} for _ in gates]
+    missing: dict[str, str] = {}
+
+    def run(name: str, source: str, *, known: bool) -> list[Observed]:
+        each = _each(gates, source, reading, named=known)
+        missing.update(_left_out(name, each[0][1]))
+        look = observe_known if known else observe
+        found = [look(gate.engine, gate.manifest, source, images, title=name) for gate, images in each]
+        for gate, observed in zip(gates, found, strict=True):
+            _check_leakage(gate, observed, allow_leakage)
+        return found
+
+    known = run("ID", id_source, known=True)
+    moved = {name: run(name, source, known=True) for name, source in shifted.items()}
+    unknown: dict[str, list[Observed]] = {}
     for name, source in ood_sources.items():
-        for found, (gate, images) in zip(unknown, _each(gates, source, reading), strict=True):
-            found[name] = observe(gate.engine, gate.manifest, source, images, title=name)
-            _check_leakage(gate, found[name], allow_leakage)
+        try:
+            unknown[name] = run(name, source, known=False)
+        except DataError as error:
+            if name not in optional:
+                raise
+            missing[name] = "all of it"
+            print(f"{name} is left out: {error}")
+    if not unknown:
+        raise DataError(f"{', '.join(ood_sources)}: none of these OOD sets is there")
     return [
-        Evaluated(gate, evaluate(gate.manifest, mine, others), mine, others)
-        for gate, mine, others in zip(gates, known, unknown, strict=True)
+        _evaluated(gate, known[i], _of(i, unknown), _of(i, moved), protocol, missing) for i, gate in enumerate(gates)
     ]
+
+
+def _of(bundle: int, sets: Mapping[str, Sequence[Observed]]) -> dict[str, Observed]:
+    return {name: observed[bundle] for name, observed in sets.items()}
+
+
+def _evaluated(
+    gate: Gate,
+    known: Observed,
+    unknown: Mapping[str, Observed],
+    moved: Mapping[str, Observed],
+    protocol: Protocol | None,
+    missing: Mapping[str, str],
+) -> Evaluated:
+    figures = evaluate(gate.manifest, known, unknown, moved)
+    if protocol:
+        figures = replace(figures, leaderboard=leaderboard(protocol, gate.manifest, figures, missing))
+    return Evaluated(gate, figures, known, unknown)
+
+
+def _left_out(name: str, images: ImageSet) -> dict[str, str]:
+    """How many images of a set are not there or can't be read, by its name; nothing where it is whole."""
+    count = sum(len(passed.names) for passed in images.report.passed if passed.counts)
+    return {name: f"{count:,} of its {len(images) + count:,} images"} if count else {}
 
 
 def _each(gates: Sequence[Gate], source: str, reading: Reading, *, named: bool = False) -> list[tuple[Gate, ImageSet]]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,11 @@ from scipy.stats import betabinom
 from export import conformal
 from export.metrics.detection import Detection, DetectionIntervals, detection, detection_intervals
 from export.metrics.intervals import Interval, share
+from export.metrics.leaderboard import Leaderboard
 from export.metrics.multilabel import MeanAveragePrecision, mean_average_precision
 from export.metrics.observation import Observed, gate_of
 from export.metrics.selective import RiskCoverage, risk_coverage
+from export.metrics.shift import Shifted, full_spectrum, shifted
 from runtime.bundle import MODEL
 from runtime.manifest import ErrorBound, GateSpec, Manifest
 
@@ -74,7 +77,16 @@ class OutOfDistribution:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A bundle's figures, with the gate they were measured for, and its bound on the error of accepted images, if any."""
+    """A bundle's figures, with the gate they were measured for.
+
+    Attributes:
+        model, sha256, score, threshold, alpha: of the bundle.
+        id, ood: what happens to known images, and to those of each OOD set.
+        max_error: its bound on the error of accepted images, if any.
+        shifted: what happens to known images that are shifted, by set.
+        full_spectrum: detection by OOD set and score where the shifted images count as known; empty without them.
+        leaderboard: the figures of a protocol, if one was followed.
+    """
 
     model: str
     sha256: str
@@ -84,28 +96,39 @@ class Evaluation:
     id: InDistribution
     ood: dict[str, OutOfDistribution]
     max_error: ErrorBound | None = None
+    shifted: dict[str, Shifted] = field(default_factory=dict)
+    full_spectrum: dict[str, dict[str, Detection]] = field(default_factory=dict)
+    leaderboard: Leaderboard | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
         return dataclasses.asdict(self)
 
 
-def evaluate(manifest: Manifest, known: Observed, unknown: Mapping[str, Observed]) -> Evaluation:
-    """The figures of a calibrated bundle from what it made of in-distribution and, by name, other images.
+def evaluate(
+    manifest: Manifest,
+    known: Observed,
+    unknown: Mapping[str, Observed],
+    moved: Mapping[str, Observed] = MappingProxyType({}),
+) -> Evaluation:
+    """The figures of a calibrated bundle from what it made of in-distribution and, by name, other and shifted images.
 
     Raises:
         ExportError: a bundle that is not calibrated.
     """
     gate = gate_of(manifest)
+    in_distribution = _in_distribution(manifest, gate, known)
     return Evaluation(
         model=manifest.model.name,
         sha256=manifest.files[MODEL].sha256,
         score=gate.score,
         threshold=gate.threshold,
         alpha=gate.alpha,
-        id=_in_distribution(manifest, gate, known),
+        id=in_distribution,
         ood={name: _out_of_distribution(manifest, known, images) for name, images in unknown.items()},
         max_error=gate.max_error,
+        shifted={name: shifted(images, in_distribution.accuracy) for name, images in moved.items()},
+        full_spectrum=full_spectrum(manifest.scores, known, list(moved.values()), unknown),
     )
 
 

@@ -70,7 +70,7 @@ def observe(
 
 
 def observe_known(
-    engine: Engine, manifest: Manifest, source: str, images: ImageSet, *, logits: bool = False
+    engine: Engine, manifest: Manifest, source: str, images: ImageSet, *, title: str = "ID", logits: bool = False
 ) -> Observed:
     """Run images of the model's own classes, and keep their labels, if they have any, as indices of the manifest's.
 
@@ -79,14 +79,14 @@ def observe_known(
         ExportError: images with any number of labels for a model that gives one.
     """
     if manifest.task == "multiclass" and images.task == "multilabel":
-        raise ExportError(f"--id {source}: its images have any number of labels each; the model gives one")
+        raise ExportError(f"{source}: its images have any number of labels each; the model gives one")
     if manifest.task == "multilabel" and images.task == "multiclass":
         # one label says nothing of the others
-        return _observe(engine, manifest, source, images, title="ID", logits=logits)
+        return _observe(engine, manifest, source, images, title=title, logits=logits)
     named = images.with_labels_of(manifest.labels, source)
     if named is None:
-        return _observe(engine, manifest, source, images, title="ID", logits=logits)
-    return _observe(engine, manifest, source, named, title="ID", labels=named.labels, logits=logits)
+        return _observe(engine, manifest, source, images, title=title, logits=logits)
+    return _observe(engine, manifest, source, named, title=title, labels=named.labels, logits=logits)
 
 
 def _observe(

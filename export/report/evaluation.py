@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from export.metrics.evaluation import Evaluation
-from export.metrics.intervals import Interval
-from export.report.table import layout
-from runtime.manifest.promise import percent
+from export.report.leaderboard import leaderboard_lines, leaderboard_sections, sets_table
+from export.report.shift import full_spectrum_table, shifted_lines, shifted_sections, shifted_table
+from export.report.table import layout, percent
+from runtime.manifest import promise
 
 _COLUMNS = (
     ("AUROC", "auroc"),
@@ -39,7 +40,7 @@ def comparison(evaluations: Mapping[str, Evaluation], *, markdown: bool = False)
         [
             name,
             f"{bundle} ({found.score})",
-            _percent(found.ood[name].rejection, found.ood[name].rejection_interval),
+            percent(found.ood[name].rejection, found.ood[name].rejection_interval),
             *_cells(found, name, found.score)[:3],
         ]
         for name in first.ood
@@ -61,7 +62,7 @@ def markdown(evaluations: Mapping[str, Evaluation]) -> str:
 def summary(evaluation: Evaluation) -> str:
     """The figures at the stored threshold and those of the classifier, a line each."""
     known = evaluation.id
-    accepted = f"{_percent(known.acceptance, known.acceptance_interval)} % accepted"
+    accepted = f"{percent(known.acceptance, known.acceptance_interval)} % accepted"
     if known.uncertain is not None:
         accepted += f", {100 * known.uncertain:.2f} % rejected as uncertain"
     if known.acceptance_expected:
@@ -72,41 +73,43 @@ def summary(evaluation: Evaluation) -> str:
         f"ID {known.source}: {known.images} images, {accepted}",
     ]
     if known.accuracy is not None and known.accuracy_interval:
-        lines.append(f"ID accuracy: {_percent(known.accuracy, known.accuracy_interval)} %")
+        lines.append(f"ID accuracy: {percent(known.accuracy, known.accuracy_interval)} %")
     if known.accuracy_accepted is not None and known.accuracy_accepted_interval:
-        accepted = _percent(known.accuracy_accepted, known.accuracy_accepted_interval)
+        accepted = percent(known.accuracy_accepted, known.accuracy_accepted_interval)
         lines.append(f"ID accuracy of accepted images: {accepted} %")
         if bound := evaluation.max_error:
             low, high = known.accuracy_accepted_interval
-            error = _percent(1 - known.accuracy_accepted, (1 - high, 1 - low))
+            error = percent(1 - known.accuracy_accepted, (1 - high, 1 - low))
             lines.append(
                 f"ID error of accepted images: {error} %, at a coverage of {100 * known.acceptance:.2f} % (promised: at most "
-                f"{percent(bound.rate)} with {percent(bound.confidence)} confidence)"
+                f"{promise.percent(bound.rate)} with {promise.percent(bound.confidence)} confidence)"
             )
     for name, curve in known.risk_coverage.items():
         order = f"the gate's {evaluation.score}" if name == "score" else "confidence (largest softmax probability)"
-        lines.append(f"AURC by {order}: {_percent(curve.aurc, curve.aurc_interval)} %")
+        lines.append(f"AURC by {order}: {percent(curve.aurc, curve.aurc_interval)} %")
     if precision := known.mean_average_precision:
-        figure = _percent(precision.value, precision.interval)
+        figure = percent(precision.value, precision.interval)
         lines.append(f"ID mean average precision: {figure} % over {precision.labels} labels")
     for name, ood in evaluation.ood.items():
-        rejected = _percent(ood.rejection, ood.rejection_interval)
+        rejected = percent(ood.rejection, ood.rejection_interval)
         lines.append(f"OOD {name}: {ood.images} images, {rejected} % rejected")
-    return "\n".join(lines)
+    return "\n".join([*lines, *shifted_lines(evaluation)])
+
+
+def tables(evaluation: Evaluation) -> str:
+    """All tables of one evaluation, for a terminal."""
+    parts = [table(evaluation), shifted_table(evaluation), full_spectrum_table(evaluation)]
+    parts += [sets_table(evaluation), leaderboard_lines(evaluation)]
+    return "\n\n".join(filter(None, parts))
 
 
 def sections(evaluation: Evaluation) -> list[str]:
     """The sections of one evaluation in markdown."""
     lines = "\n".join(f"- {line}" for line in summary(evaluation).splitlines())
-    return [lines, _LEGEND, table(evaluation, markdown=True)]
+    parts = [lines, _LEGEND, table(evaluation, markdown=True)]
+    return [*parts, *shifted_sections(evaluation), *leaderboard_sections(evaluation)]
 
 
 def _cells(evaluation: Evaluation, name: str, score: str) -> list[str]:
     figures, intervals = evaluation.ood[name].scores[score], evaluation.ood[name].intervals[score]
-    return [_percent(getattr(figures, field), getattr(intervals, field)) for _, field in _COLUMNS]
-
-
-def _percent(value: float, interval: Interval) -> str:
-    """A share and its interval in percent: ``91.44 90.3-92.5``."""
-    low, high = interval
-    return f"{100 * value:.2f} {100 * low:.1f}-{100 * high:.1f}"
+    return [percent(getattr(figures, field), getattr(intervals, field)) for _, field in _COLUMNS]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from export.metrics.intervals import Interval
+
 
 def layout(rows: Sequence[Sequence[str]], markdown: bool = False) -> str:
     """Rows of cells, the first one the header, in columns that line up."""
@@ -16,3 +18,9 @@ def layout(rows: Sequence[Sequence[str]], markdown: bool = False) -> str:
     cells = [" | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     rule = "|".join("-" * (width + 2) for width in widths)
     return "\n".join([f"| {cells[0]} |", f"|{rule}|", *(f"| {line} |" for line in cells[1:])])
+
+
+def percent(value: float, interval: Interval) -> str:
+    """A share and its interval in percent: ``91.44 90.3-92.5``."""
+    low, high = interval
+    return f"{100 * value:.2f} {100 * low:.1f}-{100 * high:.1f}"

@@ -10,6 +10,7 @@ from export.calibrate.options import GateOptions, add_gate_options, coverages, m
 from export.exceptions import ExportError
 
 SCORES = ("msp", "energy", "nan")
+from train.data.options import add_reading_options
 
 
 def parse(*argv: str, as_before: bool, more: bool = False) -> argparse.Namespace:
@@ -17,7 +18,8 @@ def parse(*argv: str, as_before: bool, more: bool = False) -> argparse.Namespace
     parser = argparse.ArgumentParser()
     add_gate_options(parser, as_before=as_before)
     if more:
-        parser.set_defaults(strict=False, allow_leakage=False)
+        add_reading_options(parser)
+        parser.set_defaults(allow_leakage=False)
     return parser.parse_args(argv)
 
 

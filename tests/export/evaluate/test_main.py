@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.metrics import roc_auc_score
 
 from export.calibrate.__main__ import main as calibrate
 from export.evaluate import bundles
@@ -155,6 +156,54 @@ def test_a_bundle_that_is_not_calibrated(
 ) -> None:
     message = failure(capsys, main, uncalibrated, *options(sources))
     assert "no threshold yet: run python -m export.calibrate" in message
+
+
+# --- shifted images
+
+
+@pytest.fixture(scope="module")
+def dim(sources: Sources, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The known images at half their contrast, as an .npz with labels."""
+    known = data.load(f"{sources.val}@2/2", InputSpec(8, 8, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)))
+    file = tmp_path_factory.mktemp("shifted") / "dim.npz"
+    labels = np.array(known.classes)[known.labels]
+    np.savez(file, images=np.asarray(known.images[:]) // 2 + 64, labels=labels)
+    return file
+
+
+def test_shifted_images(exported: Exported, sources: Sources, dim: Path, tmp_path: Path) -> None:
+    file = tmp_path / "out.json"
+    output = call(main, exported.path, *options(sources), "--shifted", f"dim={dim}", "--json", file)
+    gate = Gate.load(exported.path, threads=1)
+    shifted = data.load(str(dim), gate.manifest.input)
+    decisions = gate.decide(shifted.images)
+    found = json.loads(file.read_text())
+    rejected = [decision.is_ood for decision in decisions]
+    right = [decision.class_index == label for decision, label in zip(decisions, shifted.labels, strict=True)]
+    assert found["shifted"]["dim"]["rejection"] == pytest.approx(np.mean(rejected))
+    assert found["shifted"]["dim"]["accuracy"] == pytest.approx(np.mean(right))
+    known = [*gate.decide(data.load(f"{sources.val}@2/2", gate.manifest.input).images), *decisions]
+    unknown = gate.decide(data.load(str(sources.dark), gate.manifest.input).images)
+    for score, figures in found["full_spectrum"]["dark"].items():
+        truth = [1] * len(known) + [0] * len(unknown)
+        expected = roc_auc_score(truth, [decision.scores[score] for decision in [*known, *unknown]])
+        assert figures["auroc"] == pytest.approx(expected)
+    assert f"shifted dim: 60 images of known classes, {100 * np.mean(rejected):.2f} " in output
+    assert "OOD set, full spectrum" in output
+
+
+def test_shifted_images_without_labels(exported: Exported, sources: Sources) -> None:
+    output = call(main, exported.path, *options(sources), "--shifted", f"dark={sources.dark}")
+    (row,) = (line.split() for line in output.splitlines() if line.startswith("dark ") and line.endswith("-"))
+    assert row[-3:] == ["-", "-", "-"]
+
+
+def test_shifted_images_of_the_calibration_are_refused(
+    exported: Exported, sources: Sources, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shifted = ("--shifted", f"mirrored={sources.val}@1/2")
+    message = failure(capsys, main, exported.path, *options(sources), *shifted)
+    assert "val.tar@1/2: about 60 of 60 images are among those of the calibration" in message
 
 
 # --- several bundles

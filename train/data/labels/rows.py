@@ -48,7 +48,15 @@ def has_own_header(title: str, data: bytes) -> bool:
     return cells != HEADER and len(cells) > 1 and any(map(is_usual, cells))
 
 
-def of_rows(title: str, data: bytes, find: Find, reading: Reading, listing: Listing | None = None) -> Index:
+def of_rows(
+    title: str,
+    data: bytes,
+    find: Find,
+    reading: Reading,
+    listing: Listing | None = None,
+    *,
+    where: str = "the folder of the table",
+) -> Index:
     """The images that a table lists, with their labels if it has any.
 
     An image may have several labels, separated by ``;`` or ``|``. One that is listed twice alike counts once.
@@ -59,6 +67,7 @@ def of_rows(title: str, data: bytes, find: Find, reading: Reading, listing: List
         find: from a cell to its image.
         reading: the columns, where the user names them.
         listing: what lies beside the table, to say which images it does not list.
+        where: what errors call the place that paths are taken from.
 
     Raises:
         DataError: text that can't be understood, no column of images, none of the images there, or one with two labels.
@@ -72,7 +81,7 @@ def of_rows(title: str, data: bytes, find: Find, reading: Reading, listing: List
         share = "none" if len(missing) == len(files) else f"{len(files) - len(missing):,}"
         raise DataError(
             f"{title}: {share} of its {len(files):,} images are there, by column {columns.path!r}; not {some(missing)}; "
-            "paths are taken from the folder of the table, and --path-column names another column"
+            f"paths are taken from {where}, and --path-column names another column"
         )
     labels = None if columns.label is None else _labels(title, table, cells, columns.label)
     kept = {name: file for name, file in files.items() if file is not None}
@@ -186,4 +195,6 @@ def _split(line: str, delimiter: str | None) -> list[str]:
 def _by_last_space(line: str, find: Find) -> list[str]:
     """``a b.jpg 3`` as its image and its label, where the line as a whole is no image."""
     parts = line.rsplit(None, 1)
-    return parts if len(parts) == 2 and _found(line, find) is None and _found(parts[0], find) is not None else [line]
+    if len(parts) != 2 or is_image(line):
+        return [line]
+    return parts if is_image(parts[0]) or (_found(line, find) is None and _found(parts[0], find)) else [line]

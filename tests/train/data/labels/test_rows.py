@@ -187,3 +187,49 @@ def test_what_is_wrong_is_said(folder: Path, text: str | bytes, message: str) ->
 def test_a_column_that_is_not_there(folder: Path, option: str) -> None:
     with pytest.raises(DataError, match=f"--{option.replace('_', '-')} size: expected one of its columns"):
         load(table(folder, f"image,label\n{ROWS}"), SPEC, reading=Reading(**{option: "size"}))
+
+
+# --- OpenOOD's lists
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Images of two folders, numbered the other way round than their names sort; the list names one more."""
+    lines = []
+    for i, image in enumerate(noise(6)):
+        number, name = i % 2, ("sea lion", "cat")[i % 2]
+        file = tmp_path / "images_classic" / "set" / "test" / name / f"{i}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(encode(image))
+        lines.append(f"set/test/{name}/{i}.png {number}")
+    (tmp_path / "images_largescale").mkdir()
+    (tmp_path / "benchmark_imglist" / "set").mkdir(parents=True)
+    (tmp_path / "benchmark_imglist" / "set" / "test_set.txt").write_text(
+        "\n".join([*lines, "set/test/cat/9.png 1"]) + "\n"
+    )
+    return tmp_path
+
+
+def test_openood_lists_name_images_in_folders_of_their_own(root: Path) -> None:
+    found = load(str(root / "benchmark_imglist" / "set" / "test_set.txt"), SPEC)
+    np.testing.assert_array_equal(found.images, noise(6))
+    assert found.labels.tolist() == [0, 1] * 3
+    assert [str(passed) for passed in found.report.passed] == ["1 listed but not there (set/test/cat/9.png)"]
+
+
+@pytest.mark.parametrize(("labels", "expected"), [(("cat", "sea_lion"), [1, 0]), (("first", "second"), [0, 1])])
+def test_numbers_are_what_their_folders_are_called(root: Path, labels: tuple[str, str], expected: list[int]) -> None:
+    found = load(str(root / "benchmark_imglist" / "set" / "test_set.txt"), SPEC, labels=labels)
+    assert found.classes == labels
+    assert found.labels.tolist() == expected * 3
+
+
+def test_folders_that_do_not_tell_the_classes_apart_name_none(root: Path) -> None:
+    file = root / "benchmark_imglist" / "set" / "test_set.txt"
+    file.write_text(file.read_text().replace("0.png 0", "0.png 1"))
+    assert load(str(file), SPEC, labels=("cat", "sea_lion")).labels.tolist() == [1, 1, 0, 1, 0, 1]
+
+
+def test_a_list_from_its_own_folder(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(root / "benchmark_imglist" / "set")
+    assert len(load("test_set.txt", SPEC)) == 6

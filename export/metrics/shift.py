@@ -1,0 +1,105 @@
+"""Shifted images: of the model's classes, and yet not as those that it was calibrated on. Blurred, or of another camera."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from export.metrics.detection import Detection, detection
+from export.metrics.intervals import Interval, share
+from export.metrics.observation import Observed
+
+_MOST = 0.5  # of the images: with more rejected
+_WELL = 0.75  # of the accuracy on images that are not shifted: with as much the model still classifies well
+
+
+@dataclass(frozen=True)
+class Shifted:
+    """What happens to shifted images; every interval is one of 95 %, and accuracies are None for want of labels or images.
+
+    Attributes:
+        source, images: which, and how many.
+        rejection, rejection_interval: share rejected at the stored threshold.
+        accuracy, accuracy_interval: share classified right, whatever the gate says.
+        accuracy_accepted, accuracy_accepted_interval: the same among those accepted.
+        accuracy_rejected, accuracy_rejected_interval: the same among those rejected.
+        needless: whether most are rejected although the model still classifies well: more than half, at an accuracy of
+            at least three quarters of that on images that are not shifted. None without labels.
+    """
+
+    source: str
+    images: int
+    rejection: float
+    rejection_interval: Interval
+    accuracy: float | None
+    accuracy_interval: Interval | None
+    accuracy_accepted: float | None
+    accuracy_accepted_interval: Interval | None
+    accuracy_rejected: float | None
+    accuracy_rejected_interval: Interval | None
+    needless: bool | None
+
+
+def shifted(observed: Observed, accuracy: float | None) -> Shifted:
+    """The figures of one set.
+
+    Args:
+        observed: its images.
+        accuracy: on images that are not shifted, if known.
+    """
+    rejected, total = int((~observed.accept).sum()), len(observed)
+    right = observed.predicted == observed.labels if _has_one_label(observed) else None
+    everywhere, everywhere_interval = _share(right, np.ones(total, dtype=np.bool_))
+    of_accepted, of_accepted_interval = _share(right, observed.accept)
+    of_rejected, of_rejected_interval = _share(right, ~observed.accept)
+    needless = None
+    if everywhere is not None and accuracy is not None:
+        needless = rejected > _MOST * total and everywhere >= _WELL * accuracy
+    return Shifted(
+        source=observed.source,
+        images=total,
+        rejection=rejected / total,
+        rejection_interval=share(rejected, total),
+        accuracy=everywhere,
+        accuracy_interval=everywhere_interval,
+        accuracy_accepted=of_accepted,
+        accuracy_accepted_interval=of_accepted_interval,
+        accuracy_rejected=of_rejected,
+        accuracy_rejected_interval=of_rejected_interval,
+        needless=needless,
+    )
+
+
+def full_spectrum(
+    scores: Sequence[str], known: Observed, moved: Sequence[Observed], unknown: Mapping[str, Observed]
+) -> dict[str, dict[str, Detection]]:
+    """How well each score separates each OOD set from known images, shifted ones among them (OpenOOD's FS-OOD).
+
+    The known images of all sets are pooled, each counting once (Yang et al. 2023, arXiv 2204.05306).
+
+    Returns:
+        by OOD set and score; nothing without shifted images.
+    """
+    if not moved:
+        return {}
+    pooled = np.concatenate([one.scores for one in (known, *moved)])
+    return {
+        name: {score: detection(pooled[:, i], images.scores[:, i]) for i, score in enumerate(scores)}
+        for name, images in unknown.items()
+    }
+
+
+def _has_one_label(observed: Observed) -> bool:
+    return observed.labels is not None and observed.labels.ndim == 1
+
+
+def _share(
+    right: npt.NDArray[np.bool_] | None, where: npt.NDArray[np.bool_]
+) -> tuple[float, Interval] | tuple[None, None]:
+    if right is None or not where.any():
+        return None, None
+    hits, total = int(right[where].sum()), int(where.sum())
+    return hits / total, share(hits, total)

@@ -8,9 +8,9 @@ import pytest
 
 from export.calibrate.options import GateOptions, add_gate_options, coverages, max_error, temperature
 from export.exceptions import ExportError
+from train.data.options import add_reading_options
 
 SCORES = ("msp", "energy", "nan")
-from train.data.options import add_reading_options
 
 
 def parse(*argv: str, as_before: bool, more: bool = False) -> argparse.Namespace:

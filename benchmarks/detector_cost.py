@@ -30,12 +30,12 @@ from export import head
 from export.detectors import DETECTORS
 from export.detectors.base import BASE, base_scores
 from export.detectors.columns import attach
-from export.detectors.features import unit
-from export.detectors.gradnorm import GradNorm
-from export.detectors.hidden_confidence import HiddenConfidence
+from export.detectors.distances.features import unit
+from export.detectors.distances.knn import Knn
 from export.detectors.interface import Detector, Training
-from export.detectors.kl_uniform import KlUniform
-from export.detectors.knn import Knn
+from export.detectors.logits.kl_uniform import KlUniform
+from export.detectors.weights.gradnorm import GradNorm
+from export.detectors.weights.hidden_confidence import HiddenConfidence
 from export.from_torch.backbone import Backbone, to_onnx
 from export.graph import LOGITS, PENULTIMATE, prune
 from export.last_layers import LastLayers

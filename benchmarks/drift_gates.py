@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from benchmarks.drift import BLOCK, DOCS, put
 from export import conformal
-from export.detectors import merged
+from export.detectors.combined import merged
 from serving.drift.detector import Detector
 from serving.drift.reference import Reference
 

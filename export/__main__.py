@@ -10,14 +10,14 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 import runtime
 from export import origin
 from export.arguments import add_leakage_option, parse_ood, print_remarks
 from export.calibrate.gating import fit_gate
 from export.calibrate.options import AUTO, GateOptions, add_gate_options
+from export.checks.examination import EXAMINED, examine
+from export.checks.findings import findings
+from export.checks.sample import noise, sample
 from export.classifier import Classifier, assemble
 from export.convert.conversion import convert
 from export.convert.int8 import Int8Options
@@ -25,6 +25,7 @@ from export.convert.options import add_precision_options, int8_options
 from export.detectors.base import BASE
 from export.evaluate.bundles import evaluate_sources
 from export.exceptions import ExportError
+from export.from_onnx.options import add_onnx_options
 from export.head import seal
 from export.options import EXAMPLES, add_model_options, given
 from export.report.card import documents, precision_text
@@ -38,7 +39,7 @@ from runtime import bundle
 from runtime.command import prog, run
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.gate import Gate
-from runtime.manifest import InputSpec, Manifest
+from runtime.manifest import Manifest
 from train.data import Images, Reading, add_reading_options, check
 
 
@@ -68,25 +69,17 @@ def _parser() -> argparse.ArgumentParser:
     add_leakage_option(parser)
     add_reading_options(parser)
     add_tensorrt_options(parser)
+    add_onnx_options(parser)
     return parser
 
 
-def _versions() -> dict[str, str]:
-    packages = {}
-    for name in (
-        "torch",
-        "onnx",
-        "onnxscript",
-        "onnxruntime",
-        "numpy",
-        "pillow",
-        "torchvision",
-        "timm",
-        "transformers",
-    ):
+def _versions(framework: str) -> dict[str, str]:
+    libraries = ("torch", "onnxscript", "torchvision", "timm", "transformers") if framework == "torch" else ()
+    versions = {"oodgate": runtime.__version__, "python": platform.python_version()}
+    for name in ("onnx", "onnxruntime", "numpy", "pillow", *libraries):
         with suppress(PackageNotFoundError):
-            packages[name] = version(name)
-    return {"oodgate": runtime.__version__, "python": platform.python_version(), **packages}
+            versions[name] = version(name)
+    return versions
 
 
 def _export(classifier: Classifier, args: argparse.Namespace, options: GateOptions, int8: Int8Options) -> Manifest:
@@ -95,18 +88,23 @@ def _export(classifier: Classifier, args: argparse.Namespace, options: GateOptio
         print(f"note: {remark}")
     name = args.name or args.out.resolve().name
     temperature = options.temperature if isinstance(options.temperature, float) else 1.0
-    model, manifest = assemble(classifier, name, {"energy": {"temperature": temperature}})
-    images: Images = _noise(classifier.input)
-    warning = note = None
+    seen = sample(args.calibration, classifier.input, classifier.labels, options.reading) if args.calibration else None
+    images: Images = seen.images if seen else noise(classifier.input)
+    examined = examine(classifier, images[:EXAMINED])
+    examined.check_scores(options.parts)
+    model, manifest = assemble(examined, name, {"energy": {"temperature": temperature}})
+    gated = warning = note = None
     if args.calibration:
         gated = fit_gate(model, manifest, args.calibration, options)
         manifest, images, warning, note = gated.manifest, gated.images, gated.warning, gated.note
     sealed = OnnxRuntimeCpu(seal(model, manifest))
-    verification = verify(classifier, sealed, manifest, images)
+    found = findings(examined, seen, gated)
+    verification = verify(examined, sealed, manifest, images)
     provenance = {
-        "versions": _versions(),
+        "versions": _versions(classifier.framework),
         "training": classifier.training,
         "verification": dataclasses.asdict(verification),
+        "checks": found.provenance(),
     }
     manifest = dataclasses.replace(manifest, provenance=provenance)
     if args.precision != "fp32":
@@ -120,13 +118,9 @@ def _export(classifier: Classifier, args: argparse.Namespace, options: GateOptio
     )
     if args.precision != "fp32":
         print(precision_text(manifest))
+    print("\n".join(found.lines()), end="\n" if any(found.lines()) else "")
     print_remarks(note=note, warning=warning)
     return manifest
-
-
-def _noise(spec: InputSpec) -> npt.NDArray[np.uint8]:
-    """Images to verify an export on when there are no others."""
-    return np.random.default_rng(0).integers(0, 256, (64, spec.height, spec.width, 3), dtype=np.uint8)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

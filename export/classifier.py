@@ -14,7 +14,7 @@ import onnx
 from export.detectors.base import base_scores
 from export.detectors.columns import attach
 from export.graph import PENULTIMATE
-from runtime.manifest import DataSpec, InputSpec, Manifest, ModelSpec, Task
+from runtime.manifest import DataSpec, InputSpec, Manifest, ModelSpec, Precision, Task
 
 Activations = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 
@@ -25,6 +25,7 @@ class Classifier(ABC):
 
     Attributes:
         labels: class names, in the order of the logits.
+        precision: of its layers.
         training: hyperparameters, sources and metrics of a checkpoint of ours, for its provenance.
         data: sketches of the images that it learned from, by role, as far as the checkpoint has them.
         remarks: what was found, taken or assumed while it was read, a line each.
@@ -35,6 +36,7 @@ class Classifier(ABC):
     task: Task
     labels: tuple[str, ...]
     input: InputSpec
+    precision: Precision = field(default="fp32", kw_only=True)
     training: dict[str, Any] = field(default_factory=dict, kw_only=True)
     data: dict[str, DataSpec] = field(default_factory=dict, kw_only=True)
     remarks: tuple[str, ...] = field(default=(), kw_only=True)
@@ -85,6 +87,7 @@ def assemble(
             method=classifier.method,
             parameters=classifier.parameters,
             features=shapes[PENULTIMATE].dim[1].dim_value,
+            precision=classifier.precision,
         ),
         task=classifier.task,
         labels=classifier.labels,

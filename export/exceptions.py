@@ -2,6 +2,7 @@
 
 OodgateError
 └── ExportError         a model that can't become a bundle, or an evaluation that can't be made
+    └── NotApplicable   a detector that means nothing for this model
 """
 
 from __future__ import annotations
@@ -11,3 +12,7 @@ from runtime.exceptions import OodgateError
 
 class ExportError(OodgateError):
     """The model, its weights or the options don't give a bundle."""
+
+
+class NotApplicable(ExportError):
+    """The detector means nothing here: for these last layers, for so few classes, or for features of this sign."""

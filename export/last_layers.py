@@ -71,7 +71,8 @@ class LastLayers:
         sizes = [dim.dim_value for dim in self._model.graph.input[0].type.tensor_type.shape.dim[1:]]
         images = np.broadcast_to(np.uint8(0), (len(penultimate), *sizes))  # whose number some heads ask for
         feeds = {self._source: np.asarray(penultimate, dtype=np.float64), _IMAGES: images}
-        (logits,) = self._in_float64().run(None, feeds)
+        with np.errstate(invalid="ignore"):  # it divides a row of zeros by its norm before it puts zeros there
+            (logits,) = self._in_float64().run(None, feeds)
         return np.asarray(logits, dtype=np.float64)
 
     def append(self, g: Graph, penultimate: str) -> str:

@@ -99,7 +99,9 @@ def given(args: argparse.Namespace) -> Description:
         size = (int(height), int(width or height)) if args.size else None
     except ValueError as error:
         raise ExportError(f"the options of --model: {error}") from error
-    resize = args.resize or (None if resize_to is None else "squash" if isinstance(resize_to, tuple) else "shortest")
+    resize: Resize | None = args.resize
+    if resize is None and resize_to is not None:
+        resize = "squash" if isinstance(resize_to, tuple) else "shortest"
     return Description(
         labels=read_class_names(args.labels) if args.labels else None,
         task=args.task,

@@ -10,18 +10,18 @@ import numpy.typing as npt
 from export.classifier import Activations, Classifier
 from export.detectors import columns
 from export.detectors.base import base_scores
+from export.detectors.combined.merged import MergedScore
 from export.detectors.confidence import CONFIDENCE, Confidence
 from export.detectors.interface import Array, Detector
-from export.detectors.merged import MergedScore
 from export.exceptions import ExportError
 from export.inference import BATCH, collect
 from runtime.engines.interface import Engine, Outputs
-from runtime.manifest import GateSpec, Manifest
+from runtime.manifest import GateSpec, Manifest, Precision
 from runtime.rule import Rule
 from train.data import Images, batches
 
-# A faithful export differs by the rounding of float32; beyond this share of the largest logit it is another model.
-_TOLERANCE = 1e-3
+# A faithful export differs by the rounding of its layers; beyond this share of the largest logit it is another model.
+ROUNDING: dict[Precision, float] = {"fp32": 1e-3, "fp16": 1e-2, "int8": 3e-2}
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def verify(classifier: Classifier, engine: Engine, manifest: Manifest, images: I
     logits, penultimate = _outputs(classifier, images)
     outputs = collect(engine, images, title="verify")
     logit_difference = float(np.abs(outputs.logits - logits).max())
-    if not logit_difference <= _TOLERANCE * max(1.0, float(np.abs(logits).max())):
+    if not logit_difference <= ROUNDING[classifier.precision] * max(1.0, float(np.abs(logits).max())):
         raise ExportError(
             f"the exported graph's logits differ from {classifier.framework}'s by {logit_difference:.3g}; "
             "the model may depend on state or randomness that the export does not see"

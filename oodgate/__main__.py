@@ -28,7 +28,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "train": Command("train.__main__", "train", "an image classifier, taught to know what it does not know"),
     },
     "Make it a bundle": {
-        "export": Command("export.__main__", "export", "any torch classifier to ONNX, scores and decision inside"),
+        "export": Command("export.__main__", "export", "any torch or ONNX classifier, scores and decision inside"),
         "calibrate": Command("export.calibrate.__main__", "calibrate", "the threshold, with a guarantee"),
         "fit": Command("export.fit.__main__", "calibrate", "further detectors, as columns of the graph"),
         "convert": Command("export.convert.__main__", "calibrate", "to fp16 or int8, with a gate of its own"),

@@ -50,13 +50,18 @@ def _parser() -> argparse.ArgumentParser:
 def _options(args: argparse.Namespace, manifest: Manifest) -> GateOptions:
     """The options given, and what the bundle has for those that were not."""
     given = {name: value for name in _AS_BEFORE if (value := getattr(args, name)) is not None}
-    fixed = {"aux": tuple(args.aux), "reading": Reading.of(args), "allow_leakage": args.allow_leakage}
+    fixed = {
+        "aux": tuple(args.aux),
+        "fit": args.fit,
+        "reading": Reading.of(args),
+        "allow_leakage": args.allow_leakage,
+    }
     return dataclasses.replace(GateOptions.of(manifest), **given, **fixed)
 
 
 def _moved(manifest: Manifest, args: argparse.Namespace) -> Manifest:
     """The manifest with its gate at another operating point."""
-    others = (*(getattr(args, name) for name in _AS_BEFORE if name != "alpha"), *args.aux)
+    others = (*(getattr(args, name) for name in _AS_BEFORE if name != "alpha"), args.fit, *args.aux)
     if args.alpha is None or any(option is not None for option in others):
         raise ExportError("without SOURCE only --alpha can be given: the rest is fitted on images")
     if manifest.gate is None:

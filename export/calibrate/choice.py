@@ -1,6 +1,6 @@
 """Choosing a gate's score and the energy's temperature: by AUROC between in-distribution images and outliers.
 
-The outliers are auxiliary ones or made from the in-distribution images (:func:`synthetic_outliers`), never those that
+The outliers are auxiliary ones or made from the in-distribution images (:mod:`export.outliers`), never those that
 the gate is evaluated on; the in-distribution images are not those that set its threshold
 (:mod:`export.calibrate.gating`).
 """
@@ -12,27 +12,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import roc_auc_score
 
 from export.detectors.base import Energy
+from export.detectors.choosing import auroc
 from runtime.engines.interface import Outputs
 from runtime.manifest import Choice
 
-Images = npt.NDArray[np.uint8]  # [N, H, W, 3]
-
 # From almost the maximum logit to almost their mean, for logits between 0.1 and 100; 1 is the paper's.
 TEMPERATURES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
-
-
-def auroc(known: npt.NDArray[np.floating], outliers: npt.NDArray[np.floating]) -> float:
-    """Probability that an in-distribution score (n,) is above an outlier's (m,), ties counted half.
-
-    An outlier's score that is not finite rejects, so it counts as the lowest.
-    """
-    scores = np.concatenate([known, outliers]).astype(np.float64)
-    finite = np.isfinite(scores)
-    scores[~finite] = np.nextafter(scores[finite].min(), -np.inf)
-    return float(roc_auc_score(np.repeat([1, 0], [len(known), len(outliers)]), scores))
 
 
 def compare_temperatures(known: Outputs, outliers: Mapping[str, Outputs]) -> dict[float, float]:
@@ -79,7 +66,7 @@ def best_temperature(temperatures: Mapping[float, float]) -> float:
 
 
 def best_score(choice: Choice) -> str:
-    """The score with the largest mean AUROC over the outlier sets; of equals the first."""
+    """The candidate with the largest mean AUROC over the outlier sets, as the table calls it; of equals the first."""
     first, *_ = choice.auroc.values()
     return max(first, key=lambda score: np.mean([table[score] for table in choice.auroc.values()]))
 
@@ -87,31 +74,3 @@ def best_score(choice: Choice) -> str:
 def _energy(outputs: Outputs, temperature: float) -> npt.NDArray[np.float64]:
     with np.errstate(invalid="ignore"):  # infinite logits become NaN, and their image is rejected
         return Energy(temperature).reference(outputs.logits, outputs.logits)
-
-
-def permuted(images: Images, rng: np.random.Generator) -> Images:
-    """Each image with its pixels in a random order of its own: the colours stay, what they show is gone."""
-    count, height, width, channels = images.shape
-    pixels = images.reshape(count, height * width, channels)
-    order = rng.permuted(np.tile(np.arange(height * width), (count, 1)), axis=1)
-    return np.take_along_axis(pixels, order[:, :, None], axis=1).reshape(images.shape)
-
-
-def noise(images: Images, rng: np.random.Generator) -> Images:
-    """As many images of independent uniform noise."""
-    return rng.integers(0, 256, images.shape, dtype=np.uint8)
-
-
-def blended(images: Images, rng: np.random.Generator) -> Images:
-    """Each image averaged with another one, (a + b) / 2, pairs drawn at random; needs at least two images."""
-    order = rng.permutation(len(images))
-    partner = np.empty_like(order)
-    partner[order] = np.roll(order, 1)
-    return ((images.astype(np.uint16) + images[partner]) // 2).astype(np.uint8)
-
-
-def synthetic_outliers(images: Images, seed: int = 0) -> dict[str, Images]:
-    """Outliers of three kinds made from in-distribution images, by name; the same for the same images and seed."""
-    rng = np.random.default_rng(seed)
-    kinds = {"permuted": permuted, "noise": noise} | ({"blended": blended} if len(images) > 1 else {})
-    return {name: make(images, rng) for name, make in kinds.items()}

@@ -22,21 +22,23 @@ import numpy.typing as npt
 import onnx
 
 from export import conformal, head, leakage
-from export.calibrate import choice, confidence, labelled
+from export.calibrate import confidence, labelled, selecting
 from export.calibrate.calibration import calibrate
 from export.calibrate.options import GateOptions
-from export.detectors import columns, merged
-from export.detectors.base import Energy
+from export.detectors import DETECTORS, columns
+from export.detectors.base import BASE
+from export.detectors.combined import merged
 from export.detectors.confidence import CONFIDENCE
+from export.detectors.interface import negative_share
+from export.detectors.sign import objections
 from export.exceptions import ExportError
 from export.inference import collect
 from runtime.engines.interface import Outputs
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
-from runtime.manifest import Choice, Confidence, Manifest
-from train.data import Images, ImageSet, SelectedImages, check, read, short_name
+from runtime.manifest import Confidence, Manifest
+from train.data import Images, ImageSet, Labels, SelectedImages, check, read, short_name
 
-# Of a larger outlier set so many random images: the standard error of an AUROC is then about 0.01.
-MAX_OUTLIERS = 2000
+_FEW = 64  # images that tell the sign of features
 # Scores of this correlation order images alike.
 ALIKE = 0.999
 
@@ -50,12 +52,16 @@ class Gated:
         images: those that set the threshold.
         warning: why the reported confidence could not be calibrated, if it could not, and which of the images were
             learned from, if that is allowed.
+        logits: float32 (n, K), of them.
+        labels: of the model's classes, or None where they have none.
         note: which of the scores is none of its own for this model, if one is.
     """
 
     manifest: Manifest
     images: Images
     warning: str | None
+    logits: npt.NDArray[np.float32]
+    labels: Labels | None
     note: str | None = None
 
 
@@ -79,22 +85,34 @@ def fit_gate(
     manifest = without_gate(model, manifest)
     options.check(manifest.scores)
     if isinstance(options.temperature, float):
-        manifest = _with_temperature(model, manifest, options.temperature)
-    for needed in (source, *options.aux):
+        manifest = selecting.with_temperature(model, manifest, options.temperature)
+    for needed in filter(None, (source, options.fit, *options.aux)):
         check(needed)
     images = read(source, manifest.input, reading=options.reading, labels=manifest.labels)
     labels = labelled.true_labels(manifest, images, source) if options.promises_labels else None
     found = leakage.Fingerprints.of(images.images)
+    training = selecting.training_images(manifest, options)
+    manifest = (
+        manifest if training is None else leakage.record(manifest, "fit, auto", str(options.fit), training.images)
+    )
     leaking = _leaking(manifest, source, found, options.allow_leakage)
     manifest = leakage.record(manifest, "calibration", source, found)
-    score, chosen = options.score, None
+    chosen = None
     rest = np.arange(len(images))
     if options.merges or options.chooses:
         held, rest = split(len(images))
         conformal.rank(len(rest), options.alpha, options.pac)  # refuses too few before the work of choosing
         if options.chooses:
-            manifest, chosen = _choose(model, manifest, images.images, held, options, threads)
-            score = choice.best_score(chosen) if options.chooses_score else score
+            part = SelectedImages(images.images, held)
+            manifest, chosen, options = selecting.choose(
+                model,
+                manifest,
+                part,
+                training,
+                options,
+                lambda images, title: _run(model, images, threads, title, penultimate=True),
+                threads,
+            )
         if options.merges:
             manifest = _with_merged(model, manifest, SelectedImages(images.images, held), options, threads)
     rest = _unseen(manifest, images.images, rest)
@@ -104,7 +122,7 @@ def fit_gate(
     outputs = _run(model, calibrating, threads, "calibrate")
     classes = outputs.logits.argmax(axis=1) if options.class_conditional else None
     manifest = calibrate(
-        manifest, outputs.scores, score, options.alpha, pac=options.pac, classes=classes, choice=chosen
+        manifest, outputs.scores, options.score, options.alpha, pac=options.pac, classes=classes, choice=chosen
     )
     fitted, warning = _confidence(manifest, outputs, images, rest, source)
     manifest = dataclasses.replace(manifest, confidence=fitted)
@@ -113,8 +131,10 @@ def fit_gate(
         run = partial(_run, threads=threads, title="labels")
         testing = SelectedImages(images.images, test), labels[test]
         manifest = labelled.with_promises(model, manifest, options, tuning, testing, run)
-    warned = "; ".join([*leaking, *filter(None, [warning])])
-    return Gated(manifest, calibrating, warned or None, _note(manifest, outputs))
+    signed = _signed(model, calibrating, options, threads)
+    warned = "; ".join([*leaking, *filter(None, [signed, warning])])
+    known = _labels(manifest, images, rest, source)
+    return Gated(manifest, calibrating, warned or None, outputs.logits, known, _note(manifest, outputs))
 
 
 def split(n: int, seed: int = 0) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -159,51 +179,6 @@ def _unseen(manifest: Manifest, images: Images, positions: npt.NDArray[np.int64]
     return positions[np.logical_not(seen)]
 
 
-def _choose(
-    model: onnx.ModelProto,
-    manifest: Manifest,
-    images: Images,
-    held: npt.NDArray[np.int64],
-    options: GateOptions,
-    threads: int,
-) -> tuple[Manifest, Choice]:
-    """Compare the scores, with the best temperature of the energy score if it is to be chosen."""
-    sets = _auxiliary(manifest, options) if options.aux else choice.synthetic_outliers(images[held[:MAX_OUTLIERS]])
-    outliers = {name: _run(model, part, threads, name) for name, part in sets.items()}
-    if options.aux:
-        for name, part in sets.items():
-            manifest = leakage.record(manifest, f"choice, {name}", name, part)
-    known = _run(model, SelectedImages(images, held), threads, "choose")
-    conformal.check_finite(known.scores)
-    temperatures: dict[float, float] = {}
-    if options.chooses_temperature:
-        temperatures = choice.compare_temperatures(known, outliers)
-        best = choice.best_temperature(temperatures)
-        manifest = _with_temperature(model, manifest, best)
-        column = manifest.scores.index("energy")
-        known = choice.with_energy(known, column, best)
-        outliers = {name: choice.with_energy(part, column, best) for name, part in outliers.items()}
-    return manifest, choice.compare(manifest.scores, known, outliers, temperatures)
-
-
-def _auxiliary(manifest: Manifest, options: GateOptions) -> dict[str, npt.NDArray[np.uint8]]:
-    sets: dict[str, npt.NDArray[np.uint8]] = {}
-    for source in options.aux:
-        name = short_name(source)
-        if name in sets:
-            raise ExportError(f"--aux {source}: a set of the name {name} is given twice")
-        images = read(source, manifest.input, reading=options.reading).images
-        sets[name] = images[np.sort(np.random.default_rng(0).permutation(len(images))[:MAX_OUTLIERS])]
-    return sets
-
-
-def _with_temperature(model: onnx.ModelProto, manifest: Manifest, temperature: float) -> Manifest:
-    parameters = {**manifest.score_parameters, "energy": {"temperature": temperature}}
-    if parameters != manifest.score_parameters:
-        columns.attach(model, {"energy": Energy(temperature)}, manifest.scores, manifest.scores)
-    return dataclasses.replace(manifest, score_parameters=parameters)
-
-
 def _with_merged(
     model: onnx.ModelProto, manifest: Manifest, images: Images, options: GateOptions, threads: int
 ) -> Manifest:
@@ -237,6 +212,24 @@ def _confidence(
     return fitted, None
 
 
+def _labels(manifest: Manifest, images: ImageSet, rest: npt.NDArray[np.int64], source: str) -> Labels | None:
+    """The images' labels as the model's classes, where they are labelled as its task asks."""
+    if not images.labelled or images.unknown_to(manifest.labels) or images.task != manifest.task:
+        return None
+    return images.with_classes(manifest.labels, source).labels[rest]
+
+
+def _signed(model: onnx.ModelProto, images: Images, options: GateOptions, threads: int) -> str | None:
+    """What is to be said of the gate's score where features are negative, by some of the images."""
+    kinds = {part: kind for part in options.parts if (kind := (BASE | DETECTORS).get(part)) and kind.negative}
+    if not kinds:
+        return None
+    few = SelectedImages(images, np.arange(min(_FEW, len(images))))
+    return objections(
+        kinds, negative_share(np.asarray(_run(model, few, threads, "sign", penultimate=True).penultimate))
+    )
+
+
 def _note(manifest: Manifest, outputs: Outputs) -> str | None:
     """That `nan` is `feature_norm` but for a factor, where nearly every unit is active or features are normalised."""
     if not {"nan", "feature_norm"} <= set(manifest.scores):
@@ -253,5 +246,6 @@ def _note(manifest: Manifest, outputs: Outputs) -> str | None:
     )
 
 
-def _run(model: onnx.ModelProto, images: Images, threads: int, title: str) -> Outputs:
-    return collect(OnnxRuntimeCpu(model.SerializeToString(), threads), images, title=title)
+def _run(model: onnx.ModelProto, images: Images, threads: int, title: str, *, penultimate: bool = False) -> Outputs:
+    engine = OnnxRuntimeCpu(model.SerializeToString(), threads)
+    return collect(engine, images, penultimate=penultimate, title=title)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from export.detectors.combined.merged import parts
 from export.detectors.confidence import CONFIDENCE
 from export.exceptions import ExportError
 from runtime.manifest import Guarantee, Manifest, MergeMethod
@@ -29,6 +30,7 @@ class GateOptions:
         merge: how p-values are merged.
         class_conditional: whether every predicted class gets a threshold of its own.
         aux: sources of auxiliary outliers to choose by; none stands for synthetic ones.
+        fit: training images, on which detectors are fitted to be chosen from; None for the scores that there are.
         reading: what the user says of the sources.
         allow_leakage: whether images that the model learned from may calibrate it.
         guarantee: ``marginal`` bounds the rejection rate on average over calibration sets, ``pac`` this gate's own, with a
@@ -45,6 +47,7 @@ class GateOptions:
     merge: MergeMethod = "min"
     class_conditional: bool = False
     aux: tuple[str, ...] = ()
+    fit: str | None = None
     reading: Reading = Reading()  # noqa: RUF009  frozen
     allow_leakage: bool = False
     guarantee: Guarantee = "marginal"
@@ -95,7 +98,7 @@ class GateOptions:
     @property
     def parts(self) -> tuple[str, ...]:
         """The scores that are named."""
-        return tuple(self.score.split("+"))
+        return parts(self.score)
 
     @property
     def merges(self) -> bool:
@@ -123,6 +126,8 @@ class GateOptions:
             raise ExportError(f"--score {self.score}: merges a score with itself; name each once")
         if self.chooses_temperature and "energy" not in scores:
             raise ExportError("a temperature is chosen for the energy score, which this graph does not have")
+        if self.fit and not self.chooses_score:
+            raise ExportError(f"--fit goes with --score {AUTO}; python -m export.fit adds detectors of your choice")
         if self.aux and not self.chooses:
             raise ExportError(f"--aux goes with --score {AUTO} or --temperature {AUTO}: there is nothing to choose")
         if self.select != CONFIDENCE and not self.bounds_error:
@@ -150,7 +155,7 @@ def add_gate_options(parser: argparse.ArgumentParser, *, as_before: bool) -> Non
         default=None if as_before else "energy",
         metavar="KEY|A+B|auto",
         help="the gate's score; A+B merges the p-values of several; auto takes the one with the largest AUROC between "
-        f"a quarter of the calibration images and outliers ({default('energy')})",
+        f"a quarter of the calibration images and outliers, fusions of two among them ({default('energy')})",
     )
     group.add_argument(
         "--alpha",
@@ -169,7 +174,8 @@ def add_gate_options(parser: argparse.ArgumentParser, *, as_before: bool) -> Non
         "--merge",
         choices=get_args(MergeMethod),
         default=None if as_before else "min",
-        help=f"how --score A+B merges p-values: Bonferroni's minimum, or the harmonic mean ({default('min')})",
+        help="how --score A+B merges p-values: Bonferroni's minimum, the harmonic mean, or Fisher's sum of logarithms "
+        f"({default('min')})",
     )
     group.add_argument(
         "--class-conditional",
@@ -183,6 +189,11 @@ def add_gate_options(parser: argparse.ArgumentParser, *, as_before: bool) -> Non
         default=[],
         metavar="SOURCE",
         help="auxiliary outliers for auto, repeatable (default: synthetic ones); never those of an evaluation",
+    )
+    group.add_argument(
+        "--fit",
+        metavar="SOURCE",
+        help=f"training images: --score {AUTO} fits detectors on them and chooses among these too",
     )
     group.add_argument(
         "--guarantee",

@@ -11,6 +11,7 @@ import onnx
 from export import head, leakage
 from export.calibrate.gating import fit_gate, split, without_gate
 from export.calibrate.options import GateOptions
+from export.checks.precision import precision_warning
 from export.convert.half import to_half
 from export.convert.int8 import Int8Options, quantise
 from export.exceptions import ExportError
@@ -30,7 +31,7 @@ class Converted:
 
     Attributes:
         model, manifest: with a gate of their own, if there were images to calibrate one.
-        warning: why the reported confidence could not be calibrated, if it could not.
+        warning: that it is another classifier by now, or why the reported confidence could not be calibrated.
     """
 
     model: onnx.ModelProto
@@ -87,7 +88,8 @@ def convert(
         ]
         difference = compare(short_name(source), manifest, outputs[0], result, outputs[1])
         result = dataclasses.replace(result, parity=difference.summary())
-    return Converted(converted, result, gated.warning)
+    warnings = filter(None, (precision_warning(precision, result.parity), gated.warning))
+    return Converted(converted, result, "; ".join(warnings) or None)
 
 
 def _quantise(

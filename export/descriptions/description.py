@@ -6,7 +6,6 @@ import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from export.exceptions import ExportError
 from runtime.manifest import Channels, Colour, Corner, InputSpec, Interpolation, Resampler, Resize, Task
@@ -78,7 +77,7 @@ class Description:
         if self.missing() or self.size is None or self.mean is None or self.std is None or self.resize is None:
             raise ExportError(needs(self.missing()))
         try:
-            mean, std = (_three(name, getattr(self, name)) for name in ("mean", "std"))
+            mean, std = (three(name, getattr(self, name)) for name in ("mean", "std"))
             return InputSpec(
                 *self.size,
                 mean,
@@ -133,9 +132,14 @@ def check_labels(labels: Sequence[str]) -> None:
         raise ExportError(f"labels must be distinct, found {repeated[0]!r} twice; tell the two apart")
 
 
-def _three(name: str, values: Sequence[float]) -> Any:
+def three(name: str, values: Sequence[float]) -> tuple[float, float, float]:
+    """Of R, G and B, where one value may stand for all and a fourth is of alpha.
+
+    Raises:
+        ValueError: another number of values.
+    """
     if len(values) == 1:
-        return (values[0],) * 3
+        return values[0], values[0], values[0]
     if len(values) not in (3, 4):
         raise ValueError(f"{name} must be of 1, 3 or 4 channels, found {len(values)} values")
-    return tuple(values[:3])
+    return values[0], values[1], values[2]

@@ -103,6 +103,7 @@ class Nan(Detector):
     """Negative-aware norm, ||a||_1 / ||a||_0 with ||a||_0 = #{i: a_i > 0} (NAN eq. 9-10); 0 where no a_i > 0."""
 
     use = "For networks with a projection head, or whose known images switch many activations off."
+    negative = ("weaker", "how many are positive hardly differs among images")
 
     def reference(self, logits: Features, penultimate: Features) -> Score:
         active = (np.asarray(penultimate) > 0).sum(axis=1)

@@ -11,6 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar, Literal, TypeVar, cast
 
 import numpy as np
@@ -32,9 +33,11 @@ class Detector(ABC):
 
     Attributes:
         use: a sentence on when to use it.
+        negative: for one that takes features to be at least 0, what it is where they are not, and why.
     """
 
     use: ClassVar[str]
+    negative: ClassVar[tuple[Literal["weaker", "meaningless"], str] | None] = None
 
     @abstractmethod
     def reference(self, logits: Features, penultimate: Features) -> Score:
@@ -54,7 +57,8 @@ class Fitted(Detector):
     Attributes:
         needs: what :meth:`fit` looks at beside the last layers: nothing, training images' outputs, or their labels too.
         linear: whether the last layers must be one plain linear layer.
-        settings: the hyperparameters' defaults, a frozen dataclass; None where there are none.
+        settings: the hyperparameters' defaults, a frozen dataclass; None where there are none. One that is None is chosen
+            by outliers.
         parts: the detectors that this one is composed of; their hyperparameters are its own.
     """
 
@@ -72,8 +76,21 @@ class Fitted(Detector):
             ExportError: features, or last layers, from which they don't follow.
         """
 
+    @property
+    def chosen(self) -> dict[str, float]:
+        """The hyperparameters that the fit may have chosen, by name."""
+        return {}
+
 
 F = TypeVar("F", bound=Fitted)
+
+
+@dataclass(frozen=True, eq=False)
+class Observed:
+    """Outputs for a set of images: float32 (m, K) and (m, D)."""
+
+    logits: npt.NDArray[np.float32]
+    penultimate: npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +103,7 @@ class Training:
         layers: from penultimate to logits.
         seed: of everything random.
         settings: hyperparameters by detector, where they are not the defaults.
+        outliers: sets that hyperparameters are chosen by, by name.
     """
 
     logits: npt.NDArray[np.float32]
@@ -94,7 +112,13 @@ class Training:
     layers: LastLayers
     seed: int = 0
     settings: Mapping[type[Fitted], Any] = field(default_factory=dict)
+    outliers: Mapping[str, Observed] = field(default_factory=dict)
     _fitted: dict[type[Fitted], Fitted] = field(default_factory=dict, init=False)
+
+    @cached_property
+    def negative_share(self) -> float:
+        """:func:`negative_share` of the features."""
+        return negative_share(self.penultimate)
 
     def fit(self, kind: type[F]) -> F:
         """A detector fitted to these features; once, whoever asks."""
@@ -106,14 +130,15 @@ class Training:
         """The hyperparameters of a detector."""
         return self.settings.get(kind, kind.settings)
 
-    def parameters_of(self, kind: type[Fitted]) -> dict[str, float]:
+    def parameters_of(self, detector: Fitted) -> dict[str, float]:
         """The hyperparameters of a detector and of its parts, by name, as a manifest has them."""
-        settings = map(self.settings_of, (kind, *kind.parts))
-        return {name: value for one in settings if one for name, value in dataclasses.asdict(one).items()}
+        settings = map(self.settings_of, (type(detector), *detector.parts))
+        given = {name: value for one in settings if one for name, value in dataclasses.asdict(one).items()}
+        return given | detector.chosen
 
     def with_penultimate(self, penultimate: npt.NDArray[np.float32]) -> Training:
-        """The same images with other activations."""
-        return dataclasses.replace(self, penultimate=penultimate)
+        """The same images with other activations; nothing can be chosen by outliers, which keep theirs."""
+        return dataclasses.replace(self, penultimate=penultimate, outliers={})
 
 
 def check_temperature(temperature: float) -> None:
@@ -127,3 +152,10 @@ def float64_rows(features: Features) -> Iterator[tuple[slice, Array]]:
     for start in range(0, len(features), _ROWS):
         rows = slice(start, start + _ROWS)
         yield rows, np.asarray(features[rows], dtype=np.float64)
+
+
+def negative_share(features: Features) -> float:
+    """sum max(-a, 0) / sum |a| of features (n, D): 0 behind a ReLU, about a half behind a LayerNorm; 0 of none."""
+    sums = [(np.maximum(-a, 0).sum(), np.abs(a).sum()) for _, a in float64_rows(features)]
+    negative, all_together = np.sum(sums, axis=0) if sums else (0.0, 0.0)
+    return float(negative / all_together) if all_together > 0 else 0.0

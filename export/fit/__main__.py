@@ -13,8 +13,9 @@ from export.arguments import add_leakage_option, add_run_options, print_remarks
 from export.calibrate.gating import fit_gate, without_gate
 from export.calibrate.options import GateOptions
 from export.detectors import DETECTORS
-from export.fit.fitting import fit, observe, training_images, verify, with_provenance, with_scores
-from export.fit.options import check_used, default_settings, parse_names, parse_settings
+from export.detectors.fitting import fit, observe, strange, training_images, verify, with_provenance, with_scores
+from export.detectors.sign import objections
+from export.fit.options import check_used, chooses, default_settings, parse_names, parse_settings
 from export.last_layers import LastLayers
 from export.leakage import record
 from export.report.guarantee import gate_text
@@ -51,6 +52,14 @@ def _parser() -> argparse.ArgumentParser:
         "--set", action="append", default=[], metavar="DETECTOR.SETTING=VALUE", help=f"repeatable; {default_settings()}"
     )
     parser.add_argument(
+        "--aux",
+        action="append",
+        default=[],
+        metavar="SOURCE",
+        help="auxiliary outliers that choose the settings whose default is auto, repeatable (default: synthetic ones, made "
+        "of training images); never those of an evaluation",
+    )
+    parser.add_argument(
         "--seed", type=int, default=0, help="of the bank's sample and of k-means (default: %(default)s)"
     )
     parser.add_argument("--calibration", metavar="SOURCE", help="calibrate in the same go, with a gate as before")
@@ -78,13 +87,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     images = training_images(names, manifest, args.source, reading=Reading.of(args))
     training = observe(engine, manifest, layers, images)
     training = dataclasses.replace(training, seed=args.seed, settings=settings)
-    fitted = fit(names, training)
+    if images is not None and chooses(names, settings):
+        manifest, sets = strange(engine, manifest, images.images, args.aux, Reading.of(args))
+        training = dataclasses.replace(training, outliers=sets)
+    fitted, left_out = fit(names, training, skip=args.detectors == "all")
     manifest = with_scores(model, manifest, fitted, training)
     engine = OnnxRuntimeCpu(model.SerializeToString(), args.threads)
     found = verify(engine, images, fitted, manifest)
     manifest = with_provenance(manifest, fitted, args.source, len(training.penultimate), args.seed, found)
     if images is not None:
-        roles = [f"fit, {name}" for name in names if DETECTORS[name].needs != "nothing"]
+        roles = [f"fit, {name}" for name in fitted if DETECTORS[name].needs != "nothing"]
         manifest = record(manifest, roles, args.source, images.images)
     if args.calibration:
         options = dataclasses.replace(
@@ -95,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     out = args.out or args.bundle
     dropped = rewrite(args.bundle, loaded.manifest, model, manifest, out)
     print(
-        f"{out}: {', '.join(names)} added; the graph's scores differ from the float64 references by at most "
+        f"{out}: {', '.join(fitted)} added; the graph's scores differ from the float64 references by at most "
         f"{max(found.values()):.2g} (relative)"
     )
     print(gate_text(manifest))
@@ -103,7 +115,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"the gate before: --score {gate.score} --alpha {gate.alpha:g}; name it again, or --calibration keeps it")
     if dropped:
         print(f"dropped, as made for the scores before: {', '.join(dropped)}")
-    print_remarks(note=note, warning=warning)
+    for line in left_out:
+        print(line)
+    weaker = objections({name: DETECTORS[name] for name in fitted}, training.negative_share)
+    print_remarks(note=note, warning="; ".join(filter(None, (weaker, warning))) or None)
     return 0
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from export.calibrate.options import AUTO
 from export.detectors import DETECTORS
+from export.detectors.fitting import settings_for
 from export.detectors.interface import Fitted
 from export.exceptions import ExportError
 from runtime.manifest import Manifest
@@ -33,11 +35,7 @@ def parse_settings(options: Iterable[str], manifest: Manifest) -> dict[type[Fitt
     Raises:
         ExportError: an option of another form, an unknown setting, or a value out of its range.
     """
-    settings = {kind: kind.settings for kind in DETECTORS.values() if kind.settings}
-    temperature = manifest.score_parameters.get("energy", {}).get("temperature", 1.0)
-    for detector, defaults in settings.items():
-        if hasattr(defaults, "temperature"):
-            settings[detector] = dataclasses.replace(defaults, temperature=temperature)
+    settings = settings_for(manifest)
     for option in options:
         key, equals, text = option.partition("=")
         name, _, setting = key.partition(".")
@@ -46,8 +44,7 @@ def parse_settings(options: Iterable[str], manifest: Manifest) -> dict[type[Fitt
         if not (kind and equals and setting in known):
             raise ExportError(f"--set {option}: expected DETECTOR.SETTING=VALUE; {default_settings()}")
         try:
-            value = type(known[setting])(text)
-            settings[kind] = dataclasses.replace(settings[kind], **{setting: value})
+            settings[kind] = dataclasses.replace(settings[kind], **{setting: _value(text, known[setting])})
         except ValueError as error:
             raise ExportError(f"--set {option}: {error}") from error
     return settings
@@ -62,10 +59,23 @@ def check_used(options: Iterable[str], names: Iterable[str]) -> None:
             raise ExportError(f"--set {option}: nothing that is fitted looks at it; add {name} to --detectors")
 
 
+def chooses(names: Iterable[str], settings: Mapping[type[Fitted], Any]) -> bool:
+    """Whether one of the detectors `names`, with these settings, has one that outliers choose."""
+    kinds = {kind for name in names for kind in (DETECTORS[name], *DETECTORS[name].parts)} & settings.keys()
+    return any(value is None for kind in kinds for value in dataclasses.asdict(settings[kind]).values())
+
+
+def _value(text: str, default: float | None) -> float | None:
+    """The value of a setting; one that outliers choose is a number or ``auto``."""
+    if default is None:
+        return None if text == AUTO else float(text)
+    return type(default)(text)
+
+
 def default_settings() -> str:
     """The settings of ``--set`` and their defaults, in words."""
     described = (
-        f"{name}.{setting}={value:g}"
+        f"{name}.{setting}={AUTO if value is None else format(value, 'g')}"
         for name, kind in DETECTORS.items()
         if kind.settings
         for setting, value in dataclasses.asdict(kind.settings).items()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx
@@ -112,7 +112,7 @@ def _follow(node: fx.Node, depending: set[fx.Node], reading: Reading, seen: set[
         if name in _BENDING or (name in _PRODUCTS and len(arguments) > 1) or _divides_by(node, name, arguments):
             reading.bends.append(name)
         if name == "select" and node.args[1] != 0:
-            reading.chosen = node.args[1], node.args[2]
+            reading.chosen = cast(tuple[int, int], node.args[1:3])
         if name in _PRODUCTS:  # of several, the first that leads to an affine map; a divisor is none
             arguments = [item for item in arguments if item is node.args[0]] or arguments
         for argument in arguments:
@@ -136,7 +136,7 @@ def _is_pointwise(node: fx.Node, argument: fx.Node) -> bool:
     groups = node.args[8] if operation(node) == "convolution" else (node.args[6] if len(node.args) > 6 else 1)
     weight = node.args[1]
     kernel = tuple(_shape(weight)[2:]) if isinstance(weight, fx.Node) else ()
-    return groups == 1 and (
+    return groups == 1 and bool(
         set(kernel) == {1} or (set(_shape(node)[2:]) == {1} and kernel == tuple(_shape(argument)[2:]))
     )
 

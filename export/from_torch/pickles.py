@@ -21,6 +21,7 @@ class Inert:
     """What stands for a class or function that is not imported: any call, state or item is kept, nothing is run."""
 
     name = "?"
+    state: Any
     dump_patches = False  # torch asks this of a module's class in files of its first format
 
     def __new__(cls, *_: object, **__: object) -> Inert:
@@ -31,7 +32,8 @@ class Inert:
     def __init__(self, *_: object, **__: object) -> None: ...
 
     def __setstate__(self, state: object) -> None:
-        object.__setattr__(self, "state", state[1] or state[0] if _is_slots(state) else state)
+        slots = isinstance(state, tuple) and len(state) == 2 and isinstance(state[1], dict | None)
+        object.__setattr__(self, "state", (state[1] or state[0]) if isinstance(state, tuple) and slots else state)
 
     def __setitem__(self, key: object, value: object) -> None: ...
 
@@ -49,10 +51,6 @@ class Inert:
 
     def __eq__(self, other: object) -> bool:
         return self is other
-
-
-def _is_slots(state: object) -> bool:
-    return isinstance(state, tuple) and len(state) == 2 and isinstance(state[1], dict | None)
 
 
 def _tensor_of(function: Callable[..., Any], _: object, arguments: tuple[Any, ...], __: object) -> Any:
@@ -74,8 +72,8 @@ def _encode(text: str, *_: object) -> bytes:
 
 # What tensors are made of. Nothing here takes a name, a path or code.
 _ALLOWED: dict[tuple[str, str], Any] = {
-    ("torch._utils", "_rebuild_tensor"): torch._utils._rebuild_tensor,  # type: ignore[attr-defined]
-    ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,  # type: ignore[attr-defined]
+    ("torch._utils", "_rebuild_tensor"): torch._utils._rebuild_tensor,
+    ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
     ("torch._utils", "_rebuild_parameter"): _first,
     ("torch._utils", "_rebuild_parameter_with_state"): _first,
     ("torch._tensor", "_rebuild_from_type_v2"): _tensor_of,

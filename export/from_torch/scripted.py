@@ -51,7 +51,8 @@ def from_script(path: Path) -> nn.Module:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            script = torch.jit.load(str(path), map_location="cpu").float().eval()
+            loaded: Any = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
+            script = loaded.float().eval()
     except Exception as error:
         raise ExportError(f"{path}: torch can't load this TorchScript file: {failures.reason(error)}") from error
     return Scripted(script)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
+from export.checks.accuracy import accuracy_text
+from export.checks.precision import precision_warning
 from export.metrics.evaluation import Evaluation
 from export.report.evaluation import sections
 from export.report.guarantee import gate_text
@@ -57,6 +59,7 @@ def card(manifest: Manifest, evaluation: Evaluation | None = None, pictures: Seq
             ],
             markdown=True,
         ),
+        *_found(manifest),
         "## Gate",
         gate_text(manifest, markdown=True),
     ]
@@ -83,12 +86,24 @@ def _trained_on(manifest: Manifest) -> list[list[str]]:
     return rows
 
 
+def _found(manifest: Manifest) -> list[str]:
+    """What the export found out: how often the classifier was right, what was changed, and what may be a mistake."""
+    checks = manifest.provenance.get("checks", {})
+    lines = [f"- {step} taken off the model's outputs, to have logits" for step in checks.get("undone", ())]
+    if checks.get("accuracy"):
+        lines.append(f"- {accuracy_text(checks['accuracy'])}, of the fp32 file when it was exported")
+    lines += [f"- warning: {line}" for line in checks.get("warnings", ())]
+    return ["## Found by the export", "\n".join(lines)] if lines else []
+
+
 def precision_text(manifest: Manifest) -> str:
     """What is computed in which precision, and what became of logits and decisions."""
     text = (
         f"The layers before the penultimate activations are {manifest.model.precision}; the normalisation of images, scores "
         "and gate are fp32."
     )
+    if warning := precision_warning(manifest.model.precision, manifest.parity):
+        text = f"{warning}. {text}"
     return f"{text} {_parity_text(manifest.parity)}" if manifest.parity else text
 
 

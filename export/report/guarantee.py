@@ -9,6 +9,12 @@ from export.report.table import layout
 from runtime.manifest import Choice, Confidence, ErrorBound, GateSpec, Manifest, Task
 from runtime.manifest.promise import percent
 
+_MERGING = {
+    "min": "their minimum, times their number",
+    "harmonic": "their harmonic mean",
+    "fisher": "the sum of their logarithms",
+}
+
 
 def gate_text(manifest: Manifest, *, markdown: bool = False) -> str:
     """What the gate promises and how it was made, in paragraphs and tables."""
@@ -24,13 +30,15 @@ def gate_text(manifest: Manifest, *, markdown: bool = False) -> str:
         paragraphs += _sets_text(gate, markdown)
     if gate.score in manifest.merged:
         merged = manifest.merged[gate.score]
-        how = "their minimum, times their number" if merged.method == "min" else "their harmonic mean"
+        how = _MERGING[merged.method]
         paragraphs.append(
             f"`{gate.score}` merges the p-values of {', '.join(merged.parts)}: {how}. They come from {merged.n} other "
             "in-distribution images."
         )
     if gate.choice:
-        paragraphs += _choice_text(gate.choice, gate.score, manifest.score_parameters, markdown)
+        merging = manifest.merged.get(gate.score)
+        chosen = f"{gate.score}, {merging.method}" if merging else gate.score
+        paragraphs += _choice_text(gate.choice, chosen, manifest.score_parameters, markdown)
     if manifest.confidence:
         paragraphs.append(_confidence_text(manifest.confidence, manifest.task))
     if validated := _validation_text(manifest):

@@ -17,7 +17,7 @@ from runtime.manifest.promise import error_promise, rejection_promise
 
 _LARGEST = float(np.finfo(np.float32).max)
 
-MergeMethod = Literal["min", "harmonic"]
+MergeMethod = Literal["min", "harmonic", "fisher"]
 Guarantee = Literal["marginal", "pac"]
 
 
@@ -186,7 +186,7 @@ class GateSpec:
 
 @dataclass(frozen=True)
 class PValueCurve:
-    """A score's p-value as a continuous, increasing function of the score (:func:`export.detectors.merged.p_values`).
+    """A score's p-value as a continuous, increasing function of it (:func:`export.detectors.combined.merged.p_values`).
 
     Attributes:
         knots: scores, strictly ascending.
@@ -210,10 +210,10 @@ class PValueCurve:
 
 @dataclass(frozen=True)
 class Merged:
-    """A score made of others: their p-values, merged (:func:`export.detectors.merged.merge`).
+    """A score made of others: their p-values, merged (:func:`export.detectors.combined.merged.merge`).
 
     Attributes:
-        method: ``min`` or ``harmonic``.
+        method: ``min``, ``harmonic`` or ``fisher``.
         n: number of in-distribution images behind the curves; none of them set the threshold.
         parts: the p-value curve of each score that is merged.
     """

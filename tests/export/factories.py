@@ -191,3 +191,47 @@ def not_a_module() -> str:
 
 
 not_callable = 3
+
+
+class LogSoftmax(Keyword):
+    """Returns log-probabilities, as torch's NLLLoss wants them; each class is predicted now and then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.no_grad():
+            self.fc.weight.zero_()[:, :3] = torch.diag(torch.tensor([18.0, 6.0, 10.0]))
+            self.fc.bias.copy_(torch.tensor([-3.0, -2.5, -4.7]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.log_softmax(super().forward(x), dim=1)
+
+
+class OneOutput(Features):
+    """One sigmoid for two classes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sigmoid(self.fc(self.features(x)))
+
+
+class BatchStatistics(Features):
+    """Batch normalisation without running statistics."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn = nn.BatchNorm2d(3, track_running_stats=False)
+        self.fc = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.fc(self.features(self.bn(x)))
+        return logits
+
+
+class Squeezed(Keyword):
+    """Drops the batch's dimension with that of one image."""
+
+    def features(self, x: Tensor) -> Tensor:
+        return torch.relu(self.conv(x)).mean(dim=(2, 3), keepdim=True).squeeze()

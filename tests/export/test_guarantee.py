@@ -17,7 +17,7 @@ from scipy import stats
 
 from export import conformal
 from export.calibrate.calibration import calibrate, max_rejection, tpr_interval
-from export.detectors.merged import fit, merge, p_values
+from export.detectors.combined.merged import fit, merge, p_values
 from runtime.manifest import GateSpec, Manifest, MergeMethod, ModelSpec, PValueCurve
 from tests.small import LABELS, SPEC
 
@@ -194,7 +194,7 @@ def quantile(p: Array, curve: PValueCurve) -> Array:
     return np.where(p < curve.heights[0], tail, inside)
 
 
-@pytest.mark.parametrize("method", ["min", "harmonic"])
+@pytest.mark.parametrize("method", ["min", "harmonic", "fisher"])
 def test_a_merged_score_has_the_promise_too(method: MergeMethod, rng: np.random.Generator) -> None:
     """Two independent uniform scores; curves and threshold are fitted anew, on images of their own, for every set."""
     held, n, alpha = 60, 150, 0.05
@@ -209,6 +209,8 @@ def test_a_merged_score_has_the_promise_too(method: MergeMethod, rng: np.random.
         if method == "min":  # 2 p < t or 2 q < t
             below_a, below_b = (quantile(np.array(threshold / 2), curve).clip(0, 1) for curve in (a, b))
             rates[i] = 1 - (1 - below_a) * (1 - below_b)
+        elif method == "fisher":  # log p + log q < t where q < e^t / p, for every p in turn
+            rates[i] = quantile(np.exp(threshold) / p_values(grid, a), b).clip(0, 1).mean()
         else:  # 2 / (1/p + 1/q) < t where 1/q > 2/t - 1/p, for every p in turn
             room = 2 / threshold - 1 / p_values(grid, a)
             rates[i] = np.where(room > 0, quantile(1 / np.maximum(room, 1e-9), b).clip(0, 1), 1).mean()

@@ -1,4 +1,4 @@
-"""Where torch is not installed, as on the machine that a bundle runs on: every command but the export itself."""
+"""Where torch is not installed, as on the machine that a bundle runs on: every command, the export of an ONNX file too."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 
 from runtime import Gate
 from runtime.bundle import Bundle
+from tests.export.from_onnx.graphs import torch_like
 from tests.small import LABELS, calibration_images
 from tests.test_imports import ROOT, loaded_by
 
@@ -47,16 +48,46 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_importing_the_commands_leaves_torch_out() -> None:
-    loaded = loaded_by("\n".join(f"import export.{command}.__main__" for command in COMMANDS))
+    loaded = loaded_by(
+        "\n".join(f"import export.{command}.__main__" for command in COMMANDS) + "\nimport export.__main__"
+    )
     assert "export" in loaded
     assert "torch" not in loaded
 
 
 def test_the_hook_prevents_torch() -> None:
-    argv = [sys.executable, "-c", PREVENT, "export", "--checkpoint", "any", "--out", "any"]
+    argv = [sys.executable, "-c", PREVENT, "train", "--help"]
     found = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
     assert found.returncode != 0
     assert "No module named 'torch'" in found.stderr
+
+
+def test_export_of_an_onnx_file(images: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(torch_like().SerializeToString())
+    (tmp_path / "labels.txt").write_text("\n".join(LABELS))
+    output = run(
+        *("__main__", "--checkpoint", tmp_path / "model.onnx", "--labels", tmp_path / "labels.txt"),
+        *(
+            "--mean",
+            0.5,
+            0.4,
+            0.3,
+            "--std",
+            0.2,
+            0.25,
+            0.3,
+            "--resize-to",
+            16,
+            "--calibration",
+            images,
+            "--out",
+            tmp_path / "bundle",
+        ),
+    )
+    assert "verified against ONNX Runtime on " in output
+    manifest = Gate.load(tmp_path / "bundle", threads=1).manifest
+    assert manifest.labels == LABELS
+    assert "torch" not in manifest.provenance["versions"]
 
 
 def test_calibrate(bundle_dir: Path, images: Path) -> None:

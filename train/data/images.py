@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from runtime.manifest import InputSpec
 from train.data.files import File, decode
@@ -67,6 +69,17 @@ class LazyImages:
             name = self._names[positions[failure.position]]
             raise DataError(f"{self._source}: {name}: {failure.error}") from failure.error
         return images
+
+    def sizes(self, chosen: npt.NDArray[np.integer]) -> list[tuple[int, int]]:
+        """(width, height) of the encoded images at some positions, by their headers; without those that have none."""
+        sizes = []
+        for position in self._positions[chosen]:
+            try:
+                with Image.open(io.BytesIO(self._files[position].read())) as image:
+                    sizes.append(image.size)
+            except (OSError, ValueError, Image.DecompressionBombError):
+                continue
+        return sizes
 
 
 class JoinedImages:

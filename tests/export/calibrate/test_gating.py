@@ -10,13 +10,14 @@ import numpy.typing as npt
 import onnx
 import pytest
 
-from export.calibrate import gating
+from export.calibrate import gating, selecting
 from export.calibrate.gating import Gated, fit_gate, split
 from export.calibrate.options import GateOptions
 from export.detectors.base import BASE, Energy
-from export.detectors.merged import merge
+from export.detectors.combined.merged import merge
 from export.exceptions import ExportError
 from export.head import seal
+from export.outliers import KINDS
 from runtime.bundle import Bundle
 from runtime.engines.interface import Outputs
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
@@ -131,11 +132,15 @@ def test_auto_takes_the_best_score_of_the_table(shared_bundle: Bundle, source: s
     assert gate is not None
     assert gate.choice is not None
     assert (gate.choice.n, gate.n_calibration) == (50, 150)
-    assert gate.choice.outliers == {"permuted": 50, "noise": 50, "blended": 50}
+    assert gate.choice.outliers == dict.fromkeys(KINDS, 50)
     means = {
-        name: np.mean([table[name] for table in gate.choice.auroc.values()]) for name in shared_bundle.manifest.scores
+        name: np.mean([table[name] for table in gate.choice.auroc.values()]) for name in gate.choice.auroc["permuted"]
     }
-    assert gate.score == max(means, key=lambda name: means[name])
+    pairs = {f"{a}+nan, {method}" for a in ("energy",) for method in ("min", "harmonic", "fisher")}
+    assert means.keys() == {*shared_bundle.manifest.scores, *pairs}
+    merged = fitted.manifest.merged.get(gate.score)
+    chosen = f"{gate.score}, {merged.method}" if merged else gate.score
+    assert chosen == max(means, key=lambda name: means[name])
     temperature = fitted.manifest.score_parameters["energy"]["temperature"]
     assert max(gate.choice.temperatures.values()) == gate.choice.temperatures[f"{temperature:g}"]
     assert means["energy"] == pytest.approx(gate.choice.temperatures[f"{temperature:g}"])
@@ -148,13 +153,13 @@ def test_the_images_that_choose_do_not_calibrate(
     seen: dict[str, set[bytes]] = {}
     run = gating._run
 
-    def spy(model: onnx.ModelProto, images: npt.NDArray[np.uint8], threads: int, title: str) -> object:
+    def spy(model: onnx.ModelProto, images: npt.NDArray[np.uint8], threads: int, title: str, **options: bool) -> object:
         seen[title] = rows(images[:])
-        return run(model, images, threads, title)
+        return run(model, images, threads, title, **options)
 
     monkeypatch.setattr(gating, "_run", spy)
     fit(shared_bundle, source, GateOptions("msp+nan", 0.1, temperature="auto"))
-    assert {"choose", "p-values", "calibrate", "noise"} <= seen.keys()
+    assert {"choose", "p-values", "calibrate", *KINDS} <= seen.keys()
     assert seen["choose"] == seen["p-values"]
     assert seen["choose"].isdisjoint(seen["calibrate"])
     assert len(seen["choose"]) + len(seen["calibrate"]) == N
@@ -172,6 +177,8 @@ def test_auto_by_auxiliary_outliers(shared_bundle: Bundle, source: str, dark: st
     images = load(source, SPEC).images
     held, _ = split(len(images))
     for name, auroc in gate.choice.auroc["dark.npz"].items():
+        if name not in shared_bundle.manifest.scores:
+            continue
         known, outliers = (fitted.scores(part)[name] for part in (images[held], load(dark, SPEC).images))
         pairs = (known[:, None] > outliers).mean() + (known[:, None] == outliers).mean() / 2
         assert auroc == pytest.approx(pairs, abs=0.002)
@@ -180,7 +187,7 @@ def test_auto_by_auxiliary_outliers(shared_bundle: Bundle, source: str, dark: st
 def test_a_large_set_of_outliers_is_thinned(
     shared_bundle: Bundle, source: str, dark: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gating, "MAX_OUTLIERS", 12)
+    monkeypatch.setattr(selecting, "MAX_OUTLIERS", 12)
     gate = fit(shared_bundle, source, GateOptions("auto", 0.1, aux=(dark,))).manifest.gate
     assert gate is not None
     assert gate.choice is not None
@@ -271,6 +278,15 @@ def test_scores_that_do_not_vary_are_not_alike(shared_bundle: Bundle) -> None:
     assert gating._note(shared_bundle.manifest, of_scores(np.ones(9), np.ones(9))) is None
 
 
+@pytest.mark.parametrize(("score", "share", "said"), [("nan", 0.5, True), ("msp+nan", 0.5, True), ("nan", 0.0, False)])
+def test_a_score_that_takes_features_to_be_positive_says_so_where_they_are_not(
+    shared_bundle: Bundle, source: str, monkeypatch: pytest.MonkeyPatch, score: str, share: float, said: bool
+) -> None:
+    monkeypatch.setattr(gating, "negative_share", lambda _: share)
+    warning = fit(shared_bundle, source, GateOptions(score, 0.1)).gated.warning or ""
+    assert ("nan is weaker here: it takes features to be at least 0" in warning) == said
+
+
 # --- the reported confidence
 
 
@@ -328,8 +344,8 @@ def test_a_model_that_is_not_finite_calibrates_nothing(
 ) -> None:
     run = gating._run
 
-    def broken(*args: object) -> object:
-        outputs = run(*args)  # type: ignore[arg-type]
+    def broken(*args: object, **options: object) -> object:
+        outputs = run(*args, **options)  # type: ignore[arg-type]
         outputs.scores[3, 1] = np.nan
         return outputs
 

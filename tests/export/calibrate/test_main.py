@@ -11,7 +11,10 @@ import onnxruntime as ort
 import pytest
 from scipy.stats import binom
 
+from export.calibrate import choice
 from export.calibrate.__main__ import main
+from export.calibrate.selecting import FITTED
+from export.detectors.combined.merged import parts
 from runtime import Gate
 from runtime.bundle import Bundle
 from tests.export.conftest import Sources, call
@@ -296,6 +299,59 @@ def test_other_files_stay_and_engines_go(exported_copy: Path, sources: Sources) 
     assert names == {"manifest.json", "model.onnx", "card.md", "NOTES.md", "docs/plot.png"}
     assert (exported_copy / "NOTES.md").read_text() == "mine"
     assert "dropped, as made for the gate before: engines/a.engine, evaluation.json, histogram.png" in output
+
+
+# --- auto, with detectors that it fits itself
+
+
+def test_auto_fits_detectors_and_compares_them_and_fusions(exported_copy: Path, sources: Sources) -> None:
+    before = Bundle.load(exported_copy).manifest
+    call(main, exported_copy, sources.val, "--score", "auto", "--fit", sources.train, "--alpha", "0.1")
+    manifest = Bundle.load(exported_copy).manifest
+    gate = manifest.gate
+    assert gate is not None
+    assert gate.choice is not None
+    (table, *_) = gate.choice.auroc.values()
+    assert {*before.scores, *FITTED, "energy+mahalanobis++, fisher", "gen+nci, min"} <= table.keys()
+    kept = set(manifest.scores) - set(before.scores) - {gate.score}
+    assert kept <= set(parts(gate.score)) or kept == {gate.score}
+    assert manifest.data["fit, auto"].source == "train"
+
+
+@pytest.mark.parametrize("chosen", ["energy+mahalanobis++, fisher", "nci", "rmds++", "max_logit"])
+def test_what_is_chosen_is_in_the_file_and_nothing_else(
+    exported_copy: Path, sources: Sources, monkeypatch: pytest.MonkeyPatch, chosen: str
+) -> None:
+    before = Bundle.load(exported_copy).manifest
+    monkeypatch.setattr(choice, "best_score", lambda _: chosen)
+    call(main, exported_copy, sources.val, "--score", "auto", "--fit", sources.train, "--alpha", "0.1")
+    loaded = Bundle.load(exported_copy)
+    manifest, (score, _, method) = loaded.manifest, chosen.partition(", ")
+    assert manifest.gate is not None
+    assert manifest.gate.score == score
+    assert set(manifest.scores) == {*before.scores, *parts(score), score}
+    fitted = set(parts(score)) - set(before.scores)
+    assert manifest.provenance.get("detectors", {}).keys() == fitted
+    for one in manifest.provenance.get("detectors", {}).values():
+        assert one["max_score_difference"] < 1e-4
+        assert one.items() >= {"source": "train", "images": 240}.items()
+    if method:
+        assert manifest.merged[score].method == method
+    if "nci" in fitted:
+        assert manifest.score_parameters["nci"]["alpha"] >= 0
+    Gate.load(exported_copy, threads=1).decide(data.load(str(sources.noise), manifest.input).images[:3])
+
+
+def test_images_that_auto_fitted_on_do_not_calibrate(
+    exported_copy: Path, sources: Sources, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = failure(capsys, main, exported_copy, sources.val, "--score", "auto", "--fit", sources.val)
+    assert "are among those of the fit, auto" in message
+
+
+def test_fit_without_auto(exported_copy: Path, sources: Sources, capsys: pytest.CaptureFixture[str]) -> None:
+    message = failure(capsys, main, exported_copy, sources.val, "--score", "energy", "--fit", sources.train)
+    assert message == "--fit goes with --score auto; python -m export.fit adds detectors of your choice"
 
 
 def test_labels_are_not_needed(exported_copy: Path, sources: Sources, tmp_path: Path) -> None:

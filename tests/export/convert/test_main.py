@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,11 @@ import pytest
 from export.__main__ import main as export
 from export.calibrate.__main__ import main as calibrate
 from export.calibrate.options import GateOptions
+from export.checks.precision import precision_warning
+from export.convert import conversion
 from export.convert.__main__ import main
 from export.convert.conversion import convert
-from export.convert.int8 import Int8Options
+from export.convert.int8 import Int8Options, Quantised
 from export.convert.options import add_precision_options, int8_options
 from export.evaluate.__main__ import main as evaluate
 from export.exceptions import ExportError
@@ -109,6 +112,37 @@ def test_parity_is_that_of_the_two_bundles(int8: Path, fp32: Path) -> None:
     threshold = old[0].score.threshold
     kept = [a.is_ood != (b.score.value < threshold) for a, b in zip(old, new, strict=True)]
     assert parity.flips_with_fp32_threshold == sum(kept)
+
+
+def test_a_file_that_changes_the_classes_is_not_fit_for_use(
+    fp32: Path, calibration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Standing in for ranges that clip: the last layer's inputs are exchanged."""
+
+    def spoil(model: onnx.ModelProto, *_: object) -> Quantised:
+        (last,) = (tensor for tensor in model.graph.initializer if tensor.name.endswith("fc.weight"))
+        last.CopyFrom(onnx.numpy_helper.from_array(-onnx.numpy_helper.to_array(last), last.name))
+        return Quantised("minmax", {}, 2)
+
+    monkeypatch.setattr(conversion, "quantise", spoil)
+    options = ("--precision", "int8", "--calibration", calibration, "--out", tmp_path / "int8")
+    output = call(main, fp32, *options)
+    parity = Bundle.load(tmp_path / "int8").manifest.parity
+    assert parity is not None
+    assert parity.label_agreement < 0.9
+    share = 100 * (1 - parity.label_agreement)
+    text = f"NOT FIT FOR USE: int8 predicts another class than fp32 for {share:.0f} % of 300 images"
+    assert f"\nwarning: {text}" in output
+    assert "take other --int8-method, --int8-keep first,last, more images, or --precision fp16" in output
+    assert f"## Precision\n\n{text}" in (tmp_path / "int8" / "card.md").read_text()
+
+
+def test_a_faithful_file_is_not_warned_of(int8: Path) -> None:
+    manifest = Bundle.load(int8).manifest
+    assert manifest.parity is not None
+    assert precision_warning("int8", replace(manifest.parity, label_agreement=0.9)) is None
+    assert "for 38 % of 300 images" in str(precision_warning("int8", replace(manifest.parity, label_agreement=0.62)))
+    assert precision_warning("fp16", None) is None
 
 
 def test_another_calibration_leaves_the_same_images_out(int8: Path, tmp_path: Path) -> None:

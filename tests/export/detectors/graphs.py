@@ -20,7 +20,7 @@ from sklearn.neural_network import MLPClassifier
 from export import head
 from export.detectors.base import base_scores
 from export.detectors.columns import attach
-from export.detectors.interface import Detector, Fitted, Training
+from export.detectors.interface import Detector, Fitted, Observed, Training
 from export.last_layers import LastLayers
 
 Array = npt.NDArray[np.float32]
@@ -36,9 +36,11 @@ class Example:
     scored: Array
 
     def training(self, seed: int = 0, settings: Mapping[type[Fitted], Any] | None = None) -> Training:
-        """What the graph outputs for the features to fit on."""
+        """What the graph outputs for the features to fit on, and for their columns in another order as outliers."""
         logits = run(self.model, self.fitted_on)["logits"]
-        return Training(logits, self.fitted_on, self.labels, LastLayers(self.model), seed, settings or {})
+        strange = np.roll(self.fitted_on[::2], 1, axis=1)
+        outliers = {"strange": Observed(run(self.model, strange)["logits"], strange)}
+        return Training(logits, self.fitted_on, self.labels, LastLayers(self.model), seed, settings or {}, outliers)
 
 
 def graph(

@@ -10,11 +10,15 @@ import numpy.typing as npt
 import pytest
 
 from export.detectors import DETECTORS
+from export.detectors.distances.knn import Knn, KnnSettings
+from export.detectors.distances.mahalanobis import Rmds
+from export.detectors.distances.ssd import Ssd, SsdSettings
 from export.detectors.interface import Fitted
-from export.detectors.knn import Knn, KnnSettings
-from export.detectors.react import React, ReactSettings
-from export.detectors.ssd import Ssd, SsdSettings
-from export.exceptions import ExportError
+from export.detectors.shaping.ash import AshB, AshS, Scale, ShapingSettings
+from export.detectors.shaping.react import React, ReactSettings
+from export.detectors.shaping.vra import Vra, VraSettings
+from export.detectors.weights.nci import Nci, NciSettings
+from export.exceptions import ExportError, NotApplicable
 from tests.export.detectors.graphs import (
     Example,
     cosine,
@@ -29,6 +33,11 @@ from tests.export.detectors.graphs import (
 
 TOLERANCE = 1e-4
 FEW_NEIGHBOURS = {Knn: KnnSettings(k=7)}
+GIVEN = {
+    Nci: NciSettings(0.01),
+    Vra: VraSettings(60, 90),
+    **dict.fromkeys((AshB, AshS, Scale), ShapingSettings(85)),
+}
 ALL = pytest.mark.parametrize("kind", DETECTORS.values(), ids=DETECTORS)
 ANY_LAYERS = [kind for kind in DETECTORS.values() if not kind.linear]
 
@@ -37,7 +46,10 @@ def check(
     kind: type[Fitted], example: Example, seed: int = 0, settings: Mapping[type[Fitted], Any] = FEW_NEIGHBOURS
 ) -> npt.NDArray[np.float64]:
     """The graph's scores equal the reference's, which are returned."""
-    detector = example.training(seed, settings).fit(kind)
+    return check_fitted(example.training(seed, settings).fit(kind), example)
+
+
+def check_fitted(detector: Fitted, example: Example) -> npt.NDArray[np.float64]:
     expected = reference(example.model, detector, example.scored)
     assert expected.shape == (len(example.scored),)
     assert expected.dtype == np.float64
@@ -65,7 +77,7 @@ def test_a_projection_head(kind: type[Fitted], rng: np.random.Generator) -> None
     check(kind, Example(model, example.fitted_on, example.labels, example.scored))
 
 
-@pytest.mark.parametrize("name", ["gradnorm", "hidden_confidence", "dice", "vim"])
+@pytest.mark.parametrize("name", ["gradnorm", "hidden_confidence", "dice", "vim", "nci", "fdbd"])
 def test_a_projection_head_where_a_linear_layer_is_needed(name: str, rng: np.random.Generator) -> None:
     example = random()
     model = cosine(rng.normal(0, 1, (12, 32)), rng.normal(0, 1, (10, 12)))
@@ -96,6 +108,10 @@ def test_fewer_images_than_features(kind: type[Fitted]) -> None:
 def test_one_class_and_one_image_of_it(kind: type[Fitted]) -> None:
     example = random()
     one = Example(example.model, example.fitted_on[:30], np.full(30, 4), example.scored)
+    if issubclass(kind, Rmds):
+        with pytest.raises(NotApplicable, match="of images of one class alone"):
+            check(kind, one)
+        return
     assert np.isfinite(check(kind, one)).all()
 
 
@@ -153,7 +169,13 @@ def test_each_image_is_scored_by_itself(kind: type[Fitted]) -> None:
     assert run(model, example.scored[:0])["scores"].shape[0] == 0
 
 
-@pytest.mark.parametrize("name", ["mahalanobis", "ssd", "knn", "nan_knn", "nan_ssd", "nan_react_knn", "nan_react_ssd"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("mahalanobis", "mahalanobis++", "rmds", "rmds++", "ssd", "knn"),
+        *("nan_knn", "nan_ssd", "nan_react_knn", "nan_react_ssd"),
+    ],
+)
 def test_features_like_those_of_the_training_are_nearer(name: str) -> None:
     """Orientation: higher is more in-distribution."""
     example = digits()
@@ -162,11 +184,35 @@ def test_features_like_those_of_the_training_are_nearer(name: str) -> None:
     assert (known[:, None] > noise).mean() > 0.9
 
 
+@pytest.mark.parametrize("name", ["nnguide", "she", "nci", "fdbd", "gen", "klm", "ash-b", "ash-s", "scale", "vra"])
+def test_known_images_score_higher_than_noise(name: str) -> None:
+    """The same of detectors that look at the prediction, which noise may resemble."""
+    example = digits()
+    scores = reference(example.model, example.training().fit(DETECTORS[name]), example.scored)
+    assert (scores[:200, None] > scores[200:]).mean() > 0.75
+
+
 def test_a_thousand_classes_and_two_thousand_features() -> None:
     """Without SSD, which is Mahalanobis over again, and the slow exact covariance of a second set of features."""
     example = random(classes=1000, features=2048, count=1500)
-    for name in ("kl_uniform", "gradnorm", "hidden_confidence", "react", "dice", "mahalanobis", "nan_knn", "nan_react"):
-        check(DETECTORS[name], example)
+    names = (
+        "kl_uniform",
+        "gradnorm",
+        "hidden_confidence",
+        "react",
+        "dice",
+        "mahalanobis",
+        "nan_knn",
+        "nan_react",
+        "gen",
+    )
+    training = example.training(settings={**FEW_NEIGHBOURS, **GIVEN})
+    for name in (*names, "klm", "nci", "fdbd", "vra", "ash-b", "ash-s", "scale", "she", "nnguide"):
+        check_fitted(training.fit(DETECTORS[name]), example)
+
+
+def test_relative_distances_of_a_thousand_classes() -> None:
+    check(DETECTORS["rmds++"], random(classes=1000, features=1024, count=1500))
 
 
 def test_a_bank_of_fifty_thousand() -> None:

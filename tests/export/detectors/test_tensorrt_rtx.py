@@ -10,9 +10,9 @@ from torch import nn
 
 from export.classifier import assemble
 from export.detectors import DETECTORS
-from export.detectors.interface import Fitted, Training
-from export.detectors.knn import Knn, KnnSettings
-from export.detectors.ssd import Ssd, SsdSettings
+from export.detectors.distances.knn import Knn, KnnSettings
+from export.detectors.distances.ssd import Ssd, SsdSettings
+from export.detectors.interface import Fitted, Observed, Training
 from export.from_torch.classifier import TorchClassifier
 from export.last_layers import LastLayers
 from tests.export.detectors.graphs import with_detectors
@@ -44,7 +44,9 @@ def test_builds_an_engine(module: nn.Module, kinds: list[type[Fitted]], rng: np.
     width = model.graph.output[1].type.tensor_type.shape.dim[1].dim_value
     features = rng.random((200, width)).astype(np.float32)
     settings = {Knn: KnnSettings(5), Ssd: SsdSettings(3)}
-    training = Training(layers(features).astype(np.float32), features, labels, layers, settings=settings)
+    logits = layers(features).astype(np.float32)
+    outliers = {"itself": Observed(logits, features)}
+    training = Training(logits, features, labels, layers, settings=settings, outliers=outliers)
     model = with_detectors(model, *(training.fit(kind) for kind in kinds))
 
     builder, network = parsed(model.SerializeToString())

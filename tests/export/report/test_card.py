@@ -36,6 +36,26 @@ def test_card_says_what_the_network_learned_from() -> None:
     assert ["fine-tuned from", "logitnorm, 24 epochs"] in facts
 
 
+def test_card_says_what_the_export_found() -> None:
+    assert "## Found by the export" not in card(MANIFEST, None)
+    accuracy = {
+        "measure": "accuracy",
+        "value": 0.915,
+        "interval": [0.88, 0.94],
+        "images": 200,
+        "classes": 3,
+        "chance": 1 / 3,
+    }
+    checks = {"undone": ["softmax"], "accuracy": accuracy, "warnings": ["something is off"]}
+    text = card(replace(MANIFEST, provenance={"checks": checks}), None)
+    assert text.split("## Found by the export\n\n")[1].split("\n\n")[0].splitlines() == [
+        "- softmax taken off the model's outputs, to have logits",
+        "- accuracy 91.5 % (88.0 to 94.0 % with 95 % confidence) on 200 labelled calibration images of 3 classes, of the "
+        "fp32 file when it was exported",
+        "- warning: something is off",
+    ]
+
+
 def test_card_without_an_evaluation() -> None:
     text = card(MANIFEST, None)
     assert "## Evaluation" not in text

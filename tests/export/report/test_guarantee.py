@@ -145,7 +145,10 @@ def test_the_choice_is_a_table() -> None:
     assert "temperature 0.1 was chosen with them, by mean AUROC (0.1: 85.00, 1: 80.00)" in text
 
 
-@pytest.mark.parametrize(("method", "words"), [("min", "their minimum"), ("harmonic", "their harmonic mean")])
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [("min", "their minimum"), ("harmonic", "their harmonic mean"), ("fisher", "the sum of their logarithms")],
+)
 def test_a_merged_score_says_what_it_is_made_of(method: MergeMethod, words: str) -> None:
     curve = PValueCurve((1.0,), (1.0,), 1.0)
     others = {

@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 
 from export.calibrate.calibration import calibrate
-from export.detectors import merged
+from export.detectors.combined import merged
 from runtime.decision import Decision, GateScore, ModelRef
 from runtime.manifest import GateSpec, Manifest, Merged, ModelSpec
 from runtime.rule import Rule

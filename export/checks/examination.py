@@ -1,0 +1,206 @@
+"""A classifier looked at before it is exported: what it outputs is logits, or is made logits, and each image's own."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime as ort
+
+from export.checks.batches import check_batches
+from export.checks.outputs import (
+    RELATIONS,
+    UNUSABLE,
+    Relation,
+    check_values,
+    check_width,
+    relation,
+    value_remarks,
+    weights_between,
+)
+from export.classifier import Activations, Classifier
+from export.exceptions import ExportError
+from export.graph import LOGITS, PENULTIMATE
+from export.last_layers import LastLayers
+from export.logits import Step, activation, let_be_linear, redo, undo, widen
+from runtime.manifest import InputSpec
+
+EXAMINED = 64  # images that are enough
+_TOLERANCE = 1e-3
+_OF_FEATURES = ("nan", "feature_norm")
+_MOST = 3  # activations on one another
+
+_UNDONE: dict[Step, str] = {
+    "softmax": "the model's outputs are probabilities: the softmax is taken off, the logits before it exported",
+    "log_softmax": (
+        "the model's outputs are logarithms of probabilities, of which the energy is always 0: the log_softmax is taken "
+        "off, the logits before it exported"
+    ),
+    "sigmoid": "the model's outputs are sigmoids: they are taken off, the logits before them exported",
+    "one of two": "one output for two labels: it is the logit of the second, and the logits are [0, z]",
+}
+
+
+@dataclass(frozen=True)
+class Examined(Classifier):
+    """A classifier that passed, with the logits of which it outputs a function.
+
+    Attributes:
+        origin: as it was.
+        model: its graph, with logits.
+        steps: what was taken off the end of its graph, in this order.
+        relation: of its logits to its penultimate activations.
+        warnings: what may be a mistake, a line each.
+    """
+
+    origin: Classifier
+    model: onnx.ModelProto
+    steps: tuple[Step, ...]
+    relation: Relation
+    warnings: tuple[str, ...]
+
+    @property
+    def framework(self) -> str:
+        return self.origin.framework
+
+    @property
+    def parameters(self) -> int:
+        return self.origin.parameters
+
+    def check_scores(self, scores: Sequence[str]) -> None:
+        """Raises ExportError for a gate of activations that are not this classifier's."""
+        for name in scores:
+            if self.relation in UNUSABLE and name in _OF_FEATURES:
+                raise ExportError(f"--score {name}: {RELATIONS[self.relation]}")
+
+    def graph(self) -> onnx.ModelProto:
+        copy = onnx.ModelProto()
+        copy.CopyFrom(self.model)
+        return copy
+
+    def run(self, images: npt.NDArray[np.uint8]) -> Activations:
+        """The classifier's own outputs, with the logits that its last layers make of its penultimate activations.
+
+        Raises:
+            ExportError: logits that are not those of what it outputs.
+        """
+        outputs, penultimate = self.origin.run(images)
+        if not self.steps:
+            return outputs, penultimate
+        logits = self._logits(images, penultimate)
+        expected = redo(self.steps, logits.astype(np.float64)).reshape(outputs.shape)
+        difference = np.abs(expected - outputs) / np.maximum(1, np.abs(outputs))
+        if not difference.max() <= _TOLERANCE:
+            raise ExportError(
+                f"{' of '.join(self.steps)} of the exported logits differs from what {self.framework} outputs by "
+                f"{difference.max():.2g}; let the model return logits"
+            )
+        return logits, penultimate
+
+    def with_input(self, spec: InputSpec) -> Examined:
+        """The same network behind another preprocessing; only :meth:`run` follows."""
+        return dataclasses.replace(self, input=spec, origin=dataclasses.replace(self.origin, input=spec))
+
+    def _logits(self, images: npt.NDArray[np.uint8], penultimate: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        if self._last_layers is not None:
+            return self._last_layers(penultimate).astype(np.float32)
+        return run_graph(self._session, images)[0]
+
+    @cached_property
+    def _last_layers(self) -> LastLayers | None:
+        try:
+            return LastLayers(self.model)
+        except ExportError:
+            return None
+
+    @cached_property
+    def _session(self) -> ort.InferenceSession:
+        return session(self.model)
+
+
+def examine(classifier: Classifier, images: npt.NDArray[np.uint8]) -> Examined:
+    """Look at what a classifier makes of some images, and undo what can be undone exactly.
+
+    Args:
+        classifier: to export.
+        images: uint8 [N, H, W, 3]; a few dozen, of its own kind where there are any.
+
+    Raises:
+        ExportError: outputs that are no logits and can't be made so, or that depend on chance or on the batch.
+    """
+    model = classifier.graph()
+    outputs, penultimate = classifier.run(images)
+    check_width(outputs, len(classifier.labels), classifier.task)
+    check_values(outputs, penultimate)
+    own = session(model)
+    check_batches(classifier.run, images, f"the model in {classifier.framework}", model)
+    check_batches(lambda batch: run_graph(own, batch), images, "the exported graph", model)
+    steps = _logits_of(model, classifier, images)
+    found = run_graph(session(model), images)
+    _relate(model, found)
+    how = relation(model, found)
+    notes, warnings = [_UNDONE[step] for step in steps], [*value_remarks(found[0])]
+    if how in RELATIONS:
+        (warnings if how in UNUSABLE else notes).append(RELATIONS[how])
+    known = {item.name: getattr(classifier, item.name) for item in dataclasses.fields(Classifier)}
+    known["remarks"] = (*classifier.remarks, *notes)
+    examined = Examined(**known, origin=classifier, model=model, steps=steps, relation=how, warnings=tuple(warnings))
+    examined.run(images)
+    return examined
+
+
+def session(model: onnx.ModelProto) -> ort.InferenceSession:
+    """ONNX Runtime on a graph that has no scores yet.
+
+    Raises:
+        ExportError: it can't load the graph.
+    """
+    options = ort.SessionOptions()
+    options.log_severity_level = 3  # errors; they are raised too
+    try:
+        return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions share no public base
+        raise ExportError(f"ONNX Runtime can't load the exported graph: {error}") from error
+
+
+def run_graph(loaded: ort.InferenceSession, images: npt.NDArray[np.uint8]) -> Activations:
+    """Logits and penultimate activations of images uint8 [N, H, W, 3]."""
+    logits, penultimate = loaded.run([LOGITS, PENULTIMATE], {loaded.get_inputs()[0].name: images})
+    return logits, penultimate
+
+
+def _relate(model: onnx.ModelProto, found: Activations) -> None:
+    """Let logits that the graph computes beside the penultimate activations be made of them, where its weights do that."""
+    try:
+        LastLayers(model)
+    except ExportError:
+        if (layer := weights_between(model, found)) is not None:
+            let_be_linear(model, *layer)
+
+
+def _logits_of(model: onnx.ModelProto, classifier: Classifier, images: npt.NDArray[np.uint8]) -> tuple[Step, ...]:
+    """Make the graph's logits ones, in place; what was taken off for it."""
+    steps: list[Step] = []
+    for _ in range(_MOST):
+        outputs = run_graph(session(model), images)[0]
+        kind = activation(outputs.reshape(len(outputs), -1))
+        if kind is None:
+            break
+        if undo(model, kind, images):
+            steps.append(kind)
+        elif kind == "sigmoid":  # values between 0 and 1 may be logits all the same: value_remarks tells
+            break
+        else:
+            raise ExportError(
+                f"the model's outputs are {'probabilities' if kind == 'softmax' else 'logarithms of probabilities'} and no "
+                "tensor before them is their logits; let it return the input of its softmax"
+            )
+    if len(classifier.labels) == 2 and outputs.size == len(outputs):
+        widen(model)
+        steps.append("one of two")
+    return tuple(steps)

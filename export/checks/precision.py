@@ -1,0 +1,22 @@
+"""Is a file of another precision still the same classifier?"""
+
+from __future__ import annotations
+
+from runtime.manifest import Parity, Precision
+
+_AGREEMENT = 0.9  # share of images of the same predicted class, below which it is not
+
+
+def precision_warning(precision: Precision, parity: Parity | None) -> str | None:
+    """That too many images change their class, and what to do; None where they don't."""
+    if parity is None or parity.label_agreement >= _AGREEMENT:
+        return None
+    other = (
+        "other --int8-method, --int8-keep first,last, more images, or --precision fp16"
+        if precision == "int8"
+        else "fp32"
+    )
+    return (
+        f"NOT FIT FOR USE: {precision} predicts another class than fp32 for {100 * (1 - parity.label_agreement):.0f} % of "
+        f"{parity.images} images of {parity.source}; take {other}"
+    )

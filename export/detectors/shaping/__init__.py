@@ -1,0 +1,1 @@
+"""The energy of the logits that follow from shaped activations."""

@@ -1,0 +1,1 @@
+"""Scores of the features and the last layer's weights."""

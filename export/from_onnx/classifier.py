@@ -1,0 +1,237 @@
+"""A classifier in an ONNX file, whatever wrote it: scores are appended to its own graph, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper
+
+from export.classifier import Activations, Classifier
+from export.detectors import DETECTORS
+from export.exceptions import ExportError
+from export.from_onnx import assembly, ending, face, file, network, reading, scikit
+from export.from_onnx.assembly import Tensor
+from export.from_onnx.face import Face
+from export.from_onnx.network import Network
+from export.from_onnx.original import Original, run, session
+from export.from_onnx.pixels import IMAGES, PREFIX, Channels, Layout, Pixels
+from export.from_onnx.reading import Reading, are_close
+from export.graph import LOGITS, OPSET, PENULTIMATE
+from export.last_layers import LastLayers
+from export.verification import ROUNDING
+from runtime.manifest import InputSpec, Task
+
+_NO_WEIGHTS = (TensorProto.INT64, TensorProto.INT32, TensorProto.STRING, TensorProto.BOOL)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A file that was read, with what it says of itself.
+
+    Attributes:
+        model: as it was.
+        network: the same, plain.
+        face: its input.
+        labels: its classes, and where that is said; none where it is not.
+    """
+
+    path: Path
+    model: onnx.ModelProto
+    network: Network
+    face: Face
+    labels: tuple[str, ...]
+    labels_from: str
+
+
+@dataclass(frozen=True)
+class OnnxClassifier(Classifier):
+    """A graph of somebody else's.
+
+    Attributes:
+        model: with images in front, logits and penultimate activations behind.
+        original: the file itself.
+        reading: what is looked at in it.
+    """
+
+    model: onnx.ModelProto
+    original: Original
+    reading: Reading
+
+    @property
+    def framework(self) -> str:
+        return "ONNX Runtime"
+
+    @property
+    def parameters(self) -> int:
+        constants = (tensor for tensor in self.model.graph.initializer if not tensor.name.startswith(PREFIX))
+        weights = (tensor for tensor in constants if tensor.data_type not in _NO_WEIGHTS)
+        return sum(int(np.prod(tensor.dims)) for tensor in weights)
+
+    def graph(self) -> onnx.ModelProto:
+        copy = onnx.ModelProto()
+        copy.CopyFrom(self.model)
+        return copy
+
+    def run(self, images: npt.NDArray[np.uint8]) -> Activations:
+        return self.reading.activations(self.original(images))
+
+
+def open_file(path: Path, layout: Layout | None = None) -> Opened:
+    """Read a file, and what it says of itself.
+
+    Args:
+        path: of the file.
+        layout: of its input, where the shape leaves it open.
+
+    Raises:
+        ExportError: not an ONNX file, or not one with an input for images.
+    """
+    model = file.read(path)
+    try:
+        plain = Network(network.plain(model))
+        labels, key = face.labels(model)
+        if not labels and (labels := scikit.labels(model)):
+            key = "its scikit-learn classifier"
+        return Opened(path, model, plain, face.find(plain, layout), labels, key)
+    except ExportError as error:
+        raise ExportError(f"{path}: {error}") from error
+
+
+def from_onnx(
+    opened: Opened,
+    labels: tuple[str, ...],
+    spec: InputSpec,
+    task: Task,
+    *,
+    channels: Channels = "rgb",
+    output: str | None = None,
+    penultimate: str | None = None,
+    remarks: Sequence[str] = (),
+) -> OnnxClassifier:
+    """The classifier of a file.
+
+    Args:
+        opened: the file.
+        labels: class names, in the order of its output.
+        spec: size and normalisation of its input.
+        task: what it was trained for.
+        channels: in which order, of how many.
+        output: the output, or the tensor inside, that has the logits; None where there is no choice.
+        penultimate: the tensor of penultimate activations; None for what the last layer reads.
+        remarks: what was found before.
+
+    Raises:
+        ExportError: no logits [N, K] for K labels, no penultimate activations, batches that can't be made dynamic, or
+            answers that depend on the batch or on chance.
+    """
+    one = opened.face
+    pixels = Pixels(spec, one.tensor, one.dtype, one.layout or "nhwc", channels, one.layout is None)
+    try:
+        found, batch = _read(opened, pixels, len(labels), output, penultimate)
+        classifier = _assembled(opened, pixels, found, batch, labels, task)
+        _check_batches(classifier, _images(spec))
+    except ExportError as error:
+        raise ExportError(f"{opened.path}: {error}") from error
+    return replace(classifier, remarks=(*remarks, *_remarks(opened, classifier, output)))
+
+
+def _read(
+    opened: Opened, pixels: Pixels, labels: int, output: str | None, penultimate: str | None
+) -> tuple[Reading, int | None]:
+    """Where logits and penultimate activations are, and how many images the file takes at once; None for any number."""
+    chosen = ending.choose(opened.network, output, labels)
+    found = reading.find(opened.network, opened.model, chosen, penultimate)
+    images, tensors, batch = _images(pixels.spec), (*found.tensors, chosen), opened.face.batch
+    original = Original(opened.model, pixels, tensors, batch)
+    if batch is None:
+        try:
+            original(images)
+        except ExportError:  # it says that it takes any number, and doesn't
+            batch = 1
+            original = Original(opened.model, pixels, tensors, batch)
+    return reading.tried(found, original, images, labels), batch
+
+
+def _assembled(
+    opened: Opened, pixels: Pixels, found: Reading, batch: int | None, labels: tuple[str, ...], task: Task
+) -> OnnxClassifier:
+    original = Original(opened.model, pixels, found.tensors, batch)
+    values = original(_images(pixels.spec))
+    dtypes = {name: helper.np_dtype_to_tensor_dtype(value.dtype) for name, value in values.items()}
+    tensors = {name: Tensor(dtypes[name], value.shape) for name, value in values.items()}
+    if found.own is not None and found.own.scale is not None:
+        tensors[found.ending.logits] = Tensor(TensorProto.FLOAT, tensors[found.own.tensor].shape)
+    model = assembly.assemble(
+        found.network, pixels, batch or 1, found.layer, found.ending.logits, found.column, tensors
+    )
+    return OnnxClassifier(
+        opened.path.name,
+        "unknown",
+        task,
+        labels,
+        pixels.spec,
+        precision=found.precision,
+        model=model,
+        original=original,
+        reading=found,
+    )
+
+
+def _check_batches(classifier: OnnxClassifier, images: npt.NDArray[np.uint8]) -> None:
+    """Raises ExportError where batches fail, or an image's answer depends on the others or on chance."""
+    share = ROUNDING[classifier.precision]
+    parts = [classifier.run(images[i : i + 1]) for i in range(len(images))]
+    alone = [np.concatenate(values) for values in zip(*parts, strict=True)]
+    if not all(are_close(a, b, share) for a, b in zip(alone, classifier.run(images), strict=True)):
+        raise ExportError("it answers the same image differently each time, or as the others in its batch are")
+    gated = session(classifier.model)
+    for count in range(1, len(images) + 1):
+        try:
+            values = run(gated, (LOGITS, PENULTIMATE), {IMAGES: images[:count]})
+        except ExportError as error:
+            raise ExportError(f"it does not take batches of {count}: {error}") from error
+        if not all(are_close(value, a[:count], share) for value, a in zip(values, alone, strict=True)):
+            raise ExportError(f"in a batch of {count} an image's answer is another than the file's for it alone")
+
+
+def _remarks(opened: Opened, classifier: OnnxClassifier, output: str | None) -> list[str]:
+    """What was found and done, a line each."""
+    found, lines = classifier.reading, list[str]()
+    end, sources = found.ending, found.layer.sources
+    if len(opened.model.graph.output) > 1 and output is None:
+        lines.append(f"of its outputs, {end.output} is taken for the classes'")
+    if words := ending.describe(end.steps):
+        lines.append(f"it ends with {words}; the logits are taken in front, from {end.logits}")
+    if found.column is not None:
+        lines.append(f"one logit z for two classes: the logits are [0, z], {classifier.labels[1]} where z is positive")
+    elif end.steps[:1] == ("sigmoid",) and classifier.task == "multiclass":
+        lines.append("a sigmoid for each class: --task multilabel, if an image can be of several")
+    if opened.network.opset < OPSET:
+        lines.append(f"operators of version {opened.network.opset} brought to {OPSET}")
+    features = classifier.model.graph.output[1].type.tensor_type.shape.dim[1].dim_value
+    lines.append(f"penultimate activations: {', '.join(source.tensor for source in sources)}, {features} an image")
+    if not _is_linear(classifier.model):
+        off = ", ".join(name for name, kind in DETECTORS.items() if kind.linear)
+        lines.append(f"the logits are no plain linear layer of them: {off} can't be fitted")
+    if own := sorted({node.op_type for node in classifier.model.graph.node if node.domain == "com.microsoft"}):
+        lines.append(f"{', '.join(own)}: ONNX Runtime's own, which TensorRT and OpenVINO don't take")
+    return lines
+
+
+def _images(spec: InputSpec) -> npt.NDArray[np.uint8]:
+    """Three images of different contrast, to try a file on."""
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (3, spec.height, spec.width, 3), dtype=np.uint8)
+    return np.stack([noise[0], noise[1] // 4, 255 - noise[2] // 8])
+
+
+def _is_linear(model: onnx.ModelProto) -> bool:
+    try:
+        return LastLayers(model).is_linear
+    except ExportError:
+        return False

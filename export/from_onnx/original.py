@@ -1,0 +1,100 @@
+"""The user's own file in ONNX Runtime: what an export is compared with."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime as ort
+
+from export.exceptions import ExportError
+from export.from_onnx.pixels import Pixels
+
+_FAILED_NODE = re.compile(r"while running (\w+) node\. Name:'([^']*)'(?: Status Message: )?(.*)")
+
+
+class Original:
+    """Answers of a file whose nodes are as they were, and tensors inside it.
+
+    Args:
+        model: as it was read.
+        pixels: what it takes.
+        tensors: to be fetched, outputs or not; the input itself may be among them.
+        batch: the number of images that it takes at once; None for any number.
+
+    Raises:
+        ExportError: ONNX Runtime does not take it.
+    """
+
+    def __init__(self, model: onnx.ModelProto, pixels: Pixels, tensors: Sequence[str], batch: int | None) -> None:
+        exposed = onnx.ModelProto()
+        exposed.CopyFrom(model)
+        own = {output.name for output in model.graph.output}
+        inside = [name for name in tensors if name not in own and name != pixels.tensor]
+        exposed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in inside)
+        self._session = session(exposed)
+        self._pixels, self._batch, self._tensors = pixels, batch, tuple(tensors)
+
+    def __call__(self, images: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[Any]]:
+        """The tensors for images uint8 [n, H, W, 3], each (n, ...); what is made of several runs is concatenated."""
+        size = self._batch or len(images)
+        parts = [self._run(images[start : start + size], size) for start in range(0, len(images), size)]
+        return {name: np.concatenate([part[name] for part in parts]) for name in self._tensors}
+
+    def _run(self, images: npt.NDArray[np.uint8], size: int) -> dict[str, npt.NDArray[Any]]:
+        count = len(images)
+        filled = images if count == size else np.concatenate([images, images[-1:].repeat(size - count, 0)])
+        x = self._pixels.array(filled)
+        fetched = [name for name in self._tensors if name != self._pixels.tensor]
+        values = run(self._session, fetched, {self._pixels.tensor: x})
+        found = dict(zip(fetched, values, strict=True)) | {self._pixels.tensor: x}
+        return {name: _by_image(found[name], size)[:count] for name in self._tensors}
+
+
+def session(model: onnx.ModelProto) -> ort.InferenceSession:
+    """A model in ONNX Runtime on the CPU.
+
+    Raises:
+        ExportError: it is not taken, with ONNX Runtime's reason.
+    """
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's errors share no public base
+        raise ExportError(f"ONNX Runtime does not take it: {reason(error)}") from error
+
+
+def run(session: ort.InferenceSession, names: Sequence[str], feeds: dict[str, npt.NDArray[Any]]) -> list[Any]:
+    """Tensors by name.
+
+    Raises:
+        ExportError: a node fails.
+    """
+    try:
+        return list(session.run(list(names), feeds))
+    except Exception as error:  # ONNX Runtime's errors share no public base
+        raise ExportError(reason(error)) from error
+
+
+def reason(error: Exception) -> str:
+    """What ONNX Runtime says, without its own source files; the node first."""
+    text = " ".join(str(error).split())
+    if found := _FAILED_NODE.search(text):
+        text = f"{found[1]} {found[2]!r} fails: {found[3].rpartition(') ')[2] or found[3]}"
+    return textwrap.shorten(re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text), 300)
+
+
+def _by_image(value: Any, batch: int) -> npt.NDArray[Any]:
+    """An output with one row an image: dictionaries become rows, a lost batch dimension is put back."""
+    if isinstance(value, list):
+        value = np.array([list(item.values()) for item in value])
+    array = np.asarray(value)
+    if array.ndim and array.shape[0] == batch:
+        return array
+    return array.reshape(batch, -1) if array.size % batch == 0 else array[None].repeat(batch, 0)

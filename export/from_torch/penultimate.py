@@ -136,7 +136,7 @@ def _is_pointwise(node: fx.Node, argument: fx.Node) -> bool:
     groups = node.args[8] if operation(node) == "convolution" else (node.args[6] if len(node.args) > 6 else 1)
     weight = node.args[1]
     kernel = tuple(_shape(weight)[2:]) if isinstance(weight, fx.Node) else ()
-    return groups == 1 and bool(
+    return bool(groups == 1) and bool(
         set(kernel) == {1} or (set(_shape(node)[2:]) == {1} and kernel == tuple(_shape(argument)[2:]))
     )
 

@@ -17,7 +17,7 @@ from export.report.table import layout
 from runtime.bundle import Bundle
 from runtime.command import run
 from runtime.manifest import InputSpec, Manifest
-from train.data import add_strict_option, read, short_name
+from train.data import Reading, add_reading_options, read, short_name
 from train.data.sketches import Fingerprints, looks_of
 
 ROLE = "training"
@@ -35,7 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--size", type=int, default=32, help="side of the model's input (default: %(default)s)")
     parser.add_argument("--trials", type=int, default=200, help="random mixtures a cell (default: %(default)s)")
     parser.add_argument("--write", action="store_true", help="into docs/measured/leakage.md; default: print")
-    add_strict_option(parser)
+    add_reading_options(parser)
     return parser
 
 
@@ -125,10 +125,11 @@ def _columns(found: Fingerprints) -> tuple[npt.NDArray[np.uint64], npt.NDArray[n
 def page(args: argparse.Namespace) -> str:
     """The figures as Markdown."""
     spec = InputSpec(args.size, args.size, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-    images = read(args.training, spec, strict=args.strict).images
+    images = read(args.training, spec, reading=Reading.of(args)).images
     training = Fingerprints.of(images)
     others = {
-        short_name(source): Fingerprints.of(read(source, spec, strict=args.strict).images) for source in args.other
+        short_name(source): Fingerprints.of(read(source, spec, reading=Reading.of(args)).images)
+        for source in args.other
     }
     kept = training.describe(args.training, exact=False)
     manifest = replace(Bundle.load(BUNDLE).manifest, data={ROLE: kept})

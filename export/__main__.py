@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 import runtime
-from export.arguments import add_leakage_option, parse_ood, print_remarks
+from export.arguments import add_leakage_option, parse_ood, print_remarks, side_or_size
 from export.calibrate.gating import fit_gate
 from export.calibrate.options import AUTO, GateOptions, add_gate_options
 from export.classifier import Classifier, assemble
@@ -38,15 +38,16 @@ from runtime.command import prog, run
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.gate import Gate
 from runtime.manifest import Colour, InputSpec, Interpolation, Manifest, Resize, Task
-from train.data import Images, add_strict_option, check
+from train.data import Images, Reading, add_reading_options, check
+from train.data.labels.class_names import read_class_names
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=prog(__package__),
         description="Export a classifier as one ONNX file with preprocessing, out-of-distribution scores and the "
-        "accept/reject decision inside, calibrate its threshold, verify it against torch and write a bundle. SOURCE is "
-        "a directory or tar with one folder a class, WebDataset shards or an .npz; SOURCE@1/2 is half of it.",
+        "accept/reject decision inside, calibrate its threshold, verify it against torch and write a bundle. A "
+        "SOURCE of images, with labels or without, is a folder, an archive or a table of any kind named below.",
         epilog="Example: %(prog)s --checkpoint runs/first/checkpoint.safetensors --calibration val.tar@1/2 "
         "--out bundles/first",
     )
@@ -64,17 +65,30 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     add_leakage_option(parser)
-    add_strict_option(parser)
+    add_reading_options(parser)
     add_tensorrt_options(parser)
 
     foreign = parser.add_argument_group("any torch classifier")
     foreign.add_argument("--model", metavar="PACKAGE.MODULE:FACTORY", help="called without arguments for an nn.Module")
-    foreign.add_argument("--labels", type=Path, metavar="FILE", help="one class name a line, in the logits' order")
+    foreign.add_argument(
+        "--labels",
+        type=Path,
+        metavar="FILE",
+        help="names in the logits' order: a line each, JSON (id2label, a list) or index,name",
+    )
     foreign.add_argument("--size", metavar="SIDE|HxW", help="the input's size in pixels")
     foreign.add_argument("--mean", type=float, nargs=3, metavar=("R", "G", "B"), help="of pixels in [0, 1]")
     foreign.add_argument("--std", type=float, nargs=3, metavar=("R", "G", "B"))
-    foreign.add_argument("--resize", choices=get_args(Resize), default="center", help="default: %(default)s")
-    foreign.add_argument("--crop-fraction", type=float, default=1.0, help="224 / 256 = 0.875 for ImageNet's habit")
+    foreign.add_argument(
+        "--resize-to",
+        metavar="SIDE|HxW",
+        help="before the centre is cut: 256 for ImageNet's habit, 235 = floor(224 / 0.95) for timm's crop_pct of 0.95",
+    )
+    foreign.add_argument(
+        "--resize",
+        choices=get_args(Resize),
+        help="default: shortest for a --resize-to of one side, squash for HxW",
+    )
     foreign.add_argument(
         "--interpolation", choices=get_args(Interpolation), default="bilinear", help="default: %(default)s"
     )
@@ -95,23 +109,24 @@ def _classifier(args: argparse.Namespace) -> Classifier:
                 raise ExportError(f"--{option} goes with --model; a checkpoint of ours says it itself")
         return from_checkpoint(args.checkpoint)
     missing = [option for option in ("labels", "size", "mean", "std") if getattr(args, option) is None]
+    if not (args.resize or args.resize_to):
+        missing.append("resize-to")
     if missing:
         raise ExportError(f"--model needs --{missing[0]} too: nothing else says how the model was trained")
     try:
-        labels = tuple(args.labels.read_text().splitlines())
+        labels = read_class_names(args.labels)
         height, _, width = args.size.partition("x")
+        resize_to = side_or_size(args.resize_to) if args.resize_to else None
         spec = InputSpec(
             height=int(height),
             width=int(width or height),
             mean=tuple(args.mean),
             std=tuple(args.std),
-            resize=args.resize,
-            crop_fraction=args.crop_fraction,
+            resize=args.resize or ("squash" if isinstance(resize_to, tuple) else "shortest"),
+            resize_to=resize_to,
             interpolation=args.interpolation,
             colour=args.colour,
         )
-    except OSError as error:
-        raise ExportError(f"--labels {args.labels}: {error.strerror}") from error
     except ValueError as error:
         raise ExportError(f"the options of --model: {error}") from error
     return from_factory(args.model, args.checkpoint, labels, spec, args.task)
@@ -187,7 +202,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             args.id,
             ood,
             allow_leakage=args.allow_leakage,
-            strict=args.strict,
+            reading=Reading.of(args),
         )
         bundle.write_documents(args.out, evaluated.documents())
         print(summary(evaluated.figures))

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from export.exceptions import ExportError
-from train.data import add_strict_option
+from train.data import add_reading_options
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of a command that runs an engine over images: ``--strict`` and ``--threads``."""
-    add_strict_option(parser)
+    """Add the options of a command that runs an engine over images: those of reading and ``--threads``."""
+    add_reading_options(parser)
     parser.add_argument("--threads", type=int, default=0, help="engine threads (default: one a physical core)")
 
 
@@ -38,6 +38,16 @@ def parse_ood(options: Sequence[str]) -> dict[str, str]:
             raise ExportError(f"--ood {option}: the name {name!r} is taken; choose another")
         sources[name] = source
     return sources
+
+
+def side_or_size(text: str) -> int | tuple[int, int]:
+    """``256`` as one side, ``224x336`` as (height, width).
+
+    Raises:
+        ValueError: neither.
+    """
+    height, separator, width = text.partition("x")
+    return (int(height), int(width)) if separator else int(height)
 
 
 def check_writable(files: Mapping[str, Path | None]) -> None:

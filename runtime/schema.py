@@ -17,7 +17,8 @@ def build(cls: type[T], value: Any, where: str = "") -> T:
     """Check `value` (parsed JSON) against the fields of dataclass `cls` and construct it.
 
     Handles nested dataclasses, ``str``, ``int``, ``float``, ``bool``, ``Any``, ``Literal``, ``X | None``,
-    ``tuple[X, ...]``, ``tuple[X, Y]`` and ``dict[str, X]``. An instance of a dataclass that is built already stays.
+    ``X | tuple[Y, ...]``, ``tuple[X, ...]``, ``tuple[X, Y]`` and ``dict[str, X]``. An instance of a dataclass that is
+    built already stays.
 
     Raises:
         ValueError: with the path of the field, what was expected and what was found.
@@ -37,8 +38,9 @@ def _value(kind: Any, value: Any, where: str) -> Any:
     if origin in (typing.Union, types.UnionType):
         if value is None:
             return None
-        (inner,) = (arg for arg in args if arg is not type(None))
-        return _value(inner, value, where)
+        kinds = [arg for arg in args if arg is not type(None)]
+        lists = [arg for arg in kinds if typing.get_origin(arg) is tuple]
+        return _value(lists[0] if lists and isinstance(value, list) else kinds[0], value, where)
     if origin is typing.Literal:
         return _expect(value in args, value, f"one of {list(args)}", where)
     if origin is tuple:

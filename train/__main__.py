@@ -13,7 +13,7 @@ from runtime.manifest import InputSpec
 from train import checkpoint, methods, models
 from train.checkpoint import Checkpoint
 from train.config import Config, Optimizer, Precision, Schedule
-from train.data import add_strict_option, check, concatenate, read, short_name
+from train.data import Reading, add_reading_options, check, concatenate, load, read, short_name
 from train.distributed import World, join
 from train.exceptions import DataError, TrainingError
 from train.loop import CHECKPOINT, train
@@ -25,9 +25,9 @@ def _parser() -> argparse.ArgumentParser:
     defaults = Config(method="", arch="", epochs=1)
     parser = argparse.ArgumentParser(
         prog=prog(__package__),
-        description="Train an image classifier. SOURCE is a directory or tar with one folder a class, or with a labels.csv "
-        "where images have several labels; shards of tars; or an .npz with images (uint8 NHWC) and labels. SOURCE@1/2 is "
-        "a random half of each class, always the same, SOURCE@2/2 the rest.",
+        description="Train an image classifier. SOURCE is labelled images: one folder a class, a labels.csv where images "
+        "have several labels, and all that is said below. SOURCE@1/2 is a random half of each class, always the same, "
+        "SOURCE@2/2 the rest.",
         epilog="Example: %(prog)s --method logitnorm --arch resnet20 --data train.tar --val val.tar@1/2 "
         "--epochs 30 --out runs/first    Curves: tensorboard --logdir runs",
     )
@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
         "--precision", choices=get_args(Precision), default=defaults.precision, help="default: %(default)s"
     )
     parser.add_argument("--seed", type=int, default=defaults.seed, help="default: %(default)s")
-    add_strict_option(parser)
+    add_reading_options(parser)
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out, if there is one")
     return parser
 
@@ -166,10 +166,11 @@ def _train(
 ) -> int:
     for source in (args.data, args.val, *args.aux):
         check(source)
-    data = read(args.data, size, strict=args.strict)
+    reading, own = Reading.of(args), read if world.rank == 0 else load  # one process says what was read
+    data = own(args.data, size, reading=reading)
     data.check_trainable(args.data)
-    val = read(args.val, size, strict=args.strict).with_classes(data.classes, args.val)
-    outliers = concatenate([read(source, size, strict=args.strict) for source in args.aux]) if args.aux else None
+    val = own(args.val, size, reading=reading, labels=data.classes).with_classes(data.classes, args.val)
+    outliers = concatenate([own(source, size, reading=reading) for source in args.aux]) if args.aux else None
     spec = size
     if init is None:
         mean, std = channel_statistics(data.images)

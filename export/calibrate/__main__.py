@@ -19,6 +19,7 @@ from runtime import bundle
 from runtime.command import prog, run
 from runtime.gate import load_engine
 from runtime.manifest import Manifest
+from train.data import Reading
 
 # Options that stay as they were where they are not given.
 _AS_BEFORE = (
@@ -38,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("bundle", metavar="BUNDLE", type=Path)
     parser.add_argument(
-        "source", metavar="SOURCE", nargs="?", help="images: DIR, TAR or .npz; SOURCE@1/2 is half of them"
+        "source", metavar="SOURCE", nargs="?", help="images, with labels or without; SOURCE@1/2 is half of them"
     )
     add_gate_options(parser, as_before=True)
     add_leakage_option(parser)
@@ -49,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
 def _options(args: argparse.Namespace, manifest: Manifest) -> GateOptions:
     """The options given, and what the bundle has for those that were not."""
     given = {name: value for name in _AS_BEFORE if (value := getattr(args, name)) is not None}
-    fixed = {"aux": tuple(args.aux), "strict": args.strict, "allow_leakage": args.allow_leakage}
+    fixed = {"aux": tuple(args.aux), "reading": Reading.of(args), "allow_leakage": args.allow_leakage}
     return dataclasses.replace(GateOptions.of(manifest), **given, **fixed)
 
 

@@ -34,7 +34,6 @@ from runtime.engines.interface import Outputs
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.manifest import Choice, Confidence, Manifest
 from train.data import Images, ImageSet, SelectedImages, check, read, short_name
-from train.exceptions import DataError
 
 # Of a larger outlier set so many random images: the standard error of an AUROC is then about 0.01.
 MAX_OUTLIERS = 2000
@@ -83,7 +82,7 @@ def fit_gate(
         manifest = _with_temperature(model, manifest, options.temperature)
     for needed in (source, *options.aux):
         check(needed)
-    images = read(source, manifest.input, strict=options.strict)
+    images = read(source, manifest.input, reading=options.reading, labels=manifest.labels)
     labels = labelled.true_labels(manifest, images, source) if options.promises_labels else None
     found = leakage.Fingerprints.of(images.images)
     leaking = _leaking(manifest, source, found, options.allow_leakage)
@@ -193,7 +192,7 @@ def _auxiliary(manifest: Manifest, options: GateOptions) -> dict[str, npt.NDArra
         name = short_name(source)
         if name in sets:
             raise ExportError(f"--aux {source}: a set of the name {name} is given twice")
-        images = read(source, manifest.input, strict=options.strict).images
+        images = read(source, manifest.input, reading=options.reading).images
         sets[name] = images[np.sort(np.random.default_rng(0).permutation(len(images))[:MAX_OUTLIERS])]
     return sets
 
@@ -222,13 +221,12 @@ def _confidence(
 ) -> tuple[Confidence | None, str | None]:
     """How the reported confidence is calibrated, or why it is not."""
     own = "the reported confidence is the model's own"
-    try:
-        labels = images.with_classes(manifest.labels, source).labels[rest]
-    except DataError:
-        unknown = min(set(images.classes) - set(manifest.labels))
-        return None, (
-            f"{own}, for want of labelled images: {unknown!r} of {short_name(source)} is none of the model's classes"
-        )
+    wanting = f"{own}, for want of labelled images: "
+    if not images.labelled:
+        return None, f"{wanting}{short_name(source)} has no labels"
+    if unknown := images.unknown_to(manifest.labels):
+        return None, f"{wanting}{min(unknown)!r} of {short_name(source)} is none of the model's classes"
+    labels = images.with_classes(manifest.labels, source).labels[rest]
     if images.task == "multilabel" and manifest.task == "multiclass":
         return None, f"{own}: {short_name(source)} has any number of labels an image"
     fitted = confidence.choose(outputs.logits, labels, manifest.task)

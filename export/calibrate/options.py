@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 from export.detectors.confidence import CONFIDENCE
 from export.exceptions import ExportError
 from runtime.manifest import Guarantee, Manifest, MergeMethod
+from train.data import Reading
 
 AUTO: Literal["auto"] = "auto"
 NONE: Literal["none"] = "none"
@@ -28,7 +29,7 @@ class GateOptions:
         merge: how p-values are merged.
         class_conditional: whether every predicted class gets a threshold of its own.
         aux: sources of auxiliary outliers to choose by; none stands for synthetic ones.
-        strict: whether one image that can't be read is an error.
+        reading: what the user says of the sources.
         allow_leakage: whether images that the model learned from may calibrate it.
         guarantee: ``marginal`` bounds the rejection rate on average over calibration sets, ``pac`` this gate's own, with a
             confidence.
@@ -44,7 +45,7 @@ class GateOptions:
     merge: MergeMethod = "min"
     class_conditional: bool = False
     aux: tuple[str, ...] = ()
-    strict: bool = False
+    reading: Reading = Reading()  # noqa: RUF009  frozen
     allow_leakage: bool = False
     guarantee: Guarantee = "marginal"
     confidence: float = 0.95
@@ -55,7 +56,9 @@ class GateOptions:
     @classmethod
     def of_arguments(cls, args: argparse.Namespace) -> GateOptions:
         """Those of a command with all of :func:`add_gate_options`, but without "as before"."""
-        return cls(**{option.name: _tuple(getattr(args, option.name)) for option in dataclasses.fields(cls)})
+        names = {option.name for option in dataclasses.fields(cls)} - {"reading"}
+        given: dict[str, Any] = {name: getattr(args, name) for name in names} | {"aux": tuple(args.aux)}
+        return cls(**given, reading=Reading.of(args))
 
     @classmethod
     def of(cls, manifest: Manifest) -> GateOptions:
@@ -261,7 +264,3 @@ def _share(option: str, text: str) -> float:
     if not 0 < value < 1:
         raise ExportError(f"{option} must be between 0 and 1, or {NONE}, found {text}")
     return value
-
-
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value

@@ -19,7 +19,7 @@ from export.report.guarantee import gate_text
 from runtime import bundle
 from runtime.command import prog, run
 from runtime.gate import load_engine
-from train.data import check
+from train.data import Reading, check
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         check(args.calibration)
     loaded = bundle.Bundle.load(args.bundle)
     loaded.check_graph(load_engine(loaded, threads=args.threads).signature)
-    options = replace(GateOptions.of(loaded.manifest), strict=args.strict, allow_leakage=args.allow_leakage)
+    options = replace(GateOptions.of(loaded.manifest), reading=Reading.of(args), allow_leakage=args.allow_leakage)
     model = onnx.load_from_string(loaded.model)
     converted = convert(model, loaded.manifest, args.precision, args.calibration, options, int8, threads=args.threads)
     sealed = seal(converted.model, converted.manifest)

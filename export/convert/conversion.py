@@ -18,7 +18,7 @@ from export.inference import collect
 from export.parity.difference import compare
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.manifest import Manifest, Precision
-from train.data import SelectedImages, read, short_name
+from train.data import SelectedImages, load, short_name
 
 # Images whose ranges int8 learns, and as many again that choose how; together less than a sketch tells apart exactly.
 MAX_IMAGES = 128
@@ -94,7 +94,9 @@ def _quantise(
     model: onnx.ModelProto, manifest: Manifest, source: str, options: GateOptions, int8: Int8Options
 ) -> Manifest:
     """Quantise in place, with images of the quarter that :mod:`export.calibrate.gating` holds out."""
-    images = read(source, manifest.input, strict=options.strict).images
+    images = load(
+        source, manifest.input, reading=options.reading
+    ).images  # what was left out is said when it is calibrated
     held, _ = split(len(images))
     used = held[: 2 * MAX_IMAGES]
     ranges, others = (SelectedImages(images, np.sort(part)) for part in np.array_split(used, 2))

@@ -13,6 +13,7 @@ from export.report.evaluation import comparison, markdown, summary, table
 from runtime.bundle import write_documents
 from runtime.command import prog, run
 from runtime.gate import Gate
+from train.data import Reading
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -27,7 +28,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("bundles", metavar="BUNDLE", nargs="+", type=Path, help="several are compared")
     parser.add_argument(
-        "--id", required=True, metavar="SOURCE", help="images of the model's classes, one folder a class"
+        "--id", required=True, metavar="SOURCE", help="images of the model's classes; with labels, accuracy is told too"
     )
     parser.add_argument("--ood", required=True, action="append", metavar="NAME=SOURCE", help="other images; repeatable")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here; a list for several bundles")
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     sources = parse_ood(args.ood)
     check_writable({"--json": args.json, "--markdown": args.markdown})
     gates = [Gate.load(path, engine="onnxruntime-cpu", threads=args.threads) for path in args.bundles]
-    evaluated = evaluate_sources(gates, args.id, sources, allow_leakage=args.allow_leakage, strict=args.strict)
+    evaluated = evaluate_sources(gates, args.id, sources, allow_leakage=args.allow_leakage, reading=Reading.of(args))
     figures = {str(path): each.figures for path, each in zip(args.bundles, evaluated, strict=True)}
     for path, found in figures.items():
         print(*([f"{path}:"] if len(figures) > 1 else []), summary(found), table(found), sep="\n", end="\n\n")

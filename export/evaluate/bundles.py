@@ -13,7 +13,7 @@ from export.report.card import documents
 from export.report.plots import pictures
 from runtime.gate import Gate
 from runtime.manifest import InputSpec
-from train.data import ImageSet, check, read
+from train.data import ImageSet, Reading, check, read
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def evaluate_sources(
     ood_sources: Mapping[str, str],
     *,
     allow_leakage: bool = False,
-    strict: bool = False,
+    reading: Reading = Reading(),  # noqa: B008  frozen
 ) -> list[Evaluated]:
     """Read one source after another, run each bundle over it, and compute each bundle's figures.
 
@@ -48,12 +48,12 @@ def evaluate_sources(
     for source in (id_source, *ood_sources.values()):
         check(source)
     known: list[Observed] = []
-    for gate, images in _each(gates, id_source, strict):
+    for gate, images in _each(gates, id_source, reading, named=True):
         known.append(observe_known(gate.engine, gate.manifest, id_source, images))
         _check_leakage(gate, known[-1], allow_leakage)
     unknown: list[dict[str, Observed]] = [{} for _ in gates]
     for name, source in ood_sources.items():
-        for found, (gate, images) in zip(unknown, _each(gates, source, strict), strict=True):
+        for found, (gate, images) in zip(unknown, _each(gates, source, reading), strict=True):
             found[name] = observe(gate.engine, gate.manifest, source, images, title=name)
             _check_leakage(gate, found[name], allow_leakage)
     return [
@@ -62,14 +62,16 @@ def evaluate_sources(
     ]
 
 
-def _each(gates: Sequence[Gate], source: str, strict: bool) -> list[tuple[Gate, ImageSet]]:
-    """Each bundle with the source's images at its size; bundles that see images alike share them."""
-    sets: dict[InputSpec, ImageSet] = {}
+def _each(gates: Sequence[Gate], source: str, reading: Reading, *, named: bool = False) -> list[tuple[Gate, ImageSet]]:
+    """Each bundle with the source's images at its size, and if `named` by its labels; bundles that see alike share them."""
+    sets: dict[tuple[InputSpec, tuple[str, ...] | None], ImageSet] = {}
+    found = []
     for gate in gates:
-        spec = gate.manifest.input
-        if spec not in sets:
-            sets[spec] = read(source, spec, strict=strict)
-    return [(gate, sets[gate.manifest.input]) for gate in gates]
+        key = gate.manifest.input, gate.manifest.labels if named else None
+        if key not in sets:
+            sets[key] = read(source, key[0], reading=reading, labels=key[1])
+        found.append((gate, sets[key]))
+    return found
 
 
 def _check_leakage(gate: Gate, observed: Observed, allow: bool) -> None:

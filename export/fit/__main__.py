@@ -23,7 +23,7 @@ from runtime import bundle
 from runtime.command import prog, run
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.gate import load_engine
-from train.data import check
+from train.data import Reading, check
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
         "source",
         metavar="SOURCE",
         nargs="?",
-        help="training images: DIR, TAR or .npz; not needed for "
+        help="training images, labelled where a detector needs labels; not needed for "
         + ", ".join(name for name, kind in DETECTORS.items() if kind.needs == "nothing"),
     )
     parser.add_argument(
@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     layers = LastLayers(model)
     names = names or [name for name, kind in DETECTORS.items() if layers.is_linear or not kind.linear]
     check_used(args.set, names)
-    images = training_images(names, manifest, args.source, strict=args.strict)
+    images = training_images(names, manifest, args.source, reading=Reading.of(args))
     training = observe(engine, manifest, layers, images)
     training = dataclasses.replace(training, seed=args.seed, settings=settings)
     fitted = fit(names, training)
@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         manifest = record(manifest, roles, args.source, images.images)
     if args.calibration:
         options = dataclasses.replace(
-            GateOptions.of(loaded.manifest), strict=args.strict, allow_leakage=args.allow_leakage
+            GateOptions.of(loaded.manifest), reading=Reading.of(args), allow_leakage=args.allow_leakage
         )
         gated = fit_gate(model, manifest, args.calibration, options, threads=args.threads)
         manifest, warning, note = gated.manifest, gated.warning, gated.note

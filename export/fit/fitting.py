@@ -17,7 +17,7 @@ from export.inference import collect
 from export.last_layers import LastLayers
 from runtime.engines.interface import Engine, Outputs
 from runtime.manifest import Manifest
-from train.data import Images, ImageSet, read, short_name
+from train.data import Images, ImageSet, Reading, read, short_name
 
 _SAMPLE = 192  # images that graph and reference are compared on, and a third as many of noise
 _TOLERANCE = 1e-3  # beyond this relative difference the graph computes something else
@@ -25,7 +25,11 @@ _LARGEST_FILE = 2**31 - 2**20  # bytes of a protobuf message, less some room for
 
 
 def training_images(
-    names: Sequence[str], manifest: Manifest, source: str | None, *, strict: bool = False
+    names: Sequence[str],
+    manifest: Manifest,
+    source: str | None,
+    *,
+    reading: Reading = Reading(),  # noqa: B008  frozen
 ) -> ImageSet | None:
     """The images that the detectors `names` are fitted on, labelled if one of them needs labels; None if none needs any.
 
@@ -41,7 +45,7 @@ def training_images(
         raise ExportError(f"{needing[0]} is fitted: give training images, SOURCE")
     if labelled and manifest.task != "multiclass":
         raise ExportError(f"{labelled[0]} needs one label an image, and this model is {manifest.task}")
-    images = read(source, manifest.input, strict=strict)
+    images = read(source, manifest.input, reading=reading, labels=manifest.labels)
     if labelled and images.task != "multiclass":
         raise ExportError(f"{labelled[0]} needs one label an image, and those of {source} have any number")
     return images.with_classes(manifest.labels, source) if labelled else images

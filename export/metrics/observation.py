@@ -72,10 +72,10 @@ def observe(
 def observe_known(
     engine: Engine, manifest: Manifest, source: str, images: ImageSet, *, logits: bool = False
 ) -> Observed:
-    """Run images of the model's own classes, and keep their labels as indices of the manifest's.
+    """Run images of the model's own classes, and keep their labels, if they have any, as indices of the manifest's.
 
     Raises:
-        DataError: a class that the model does not have.
+        DataError: a class that the model does not have, beside others that it has.
         ExportError: images with any number of labels for a model that gives one.
     """
     if manifest.task == "multiclass" and images.task == "multilabel":
@@ -83,7 +83,9 @@ def observe_known(
     if manifest.task == "multilabel" and images.task == "multiclass":
         # one label says nothing of the others
         return _observe(engine, manifest, source, images, title="ID", logits=logits)
-    named = images.with_classes(manifest.labels, source)
+    named = images.with_labels_of(manifest.labels, source)
+    if named is None:
+        return _observe(engine, manifest, source, images, title="ID", logits=logits)
     return _observe(engine, manifest, source, named, title="ID", labels=named.labels, logits=logits)
 
 

@@ -16,6 +16,7 @@ from export.parity.reference import ReferenceEngine
 from export.parity.report import report, scatter
 from runtime.command import prog, run
 from runtime.gate import Gate
+from train.data import Reading
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -70,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ood = parse_ood(args.ood)
     check_writable({"--json": args.json, "--markdown": args.markdown, "--plot": args.plot})
     a, b = _artifacts(args)
-    compared = compare_artifacts(a, b, args.source, ood, strict=args.strict)
+    compared = compare_artifacts(a, b, args.source, ood, reading=Reading.of(args))
     for warning in compared.warnings:
         print(f"warning: {warning}")
     print(report(compared.figures), end="")

@@ -13,7 +13,7 @@ from export.metrics.observation import Observed, observe, observe_known
 from export.parity.difference import Difference, compare
 from runtime.engines.interface import Engine, Outputs
 from runtime.manifest import InputSpec, Manifest, Task
-from train.data import ImageSet, check, read
+from train.data import ImageSet, Reading, check, read
 from train.exceptions import DataError
 
 
@@ -84,7 +84,12 @@ def check_comparable(a: Described, b: Described) -> None:
 
 
 def compare_artifacts(
-    a: Artifact, b: Artifact, source: str, ood: Mapping[str, str], *, strict: bool = False
+    a: Artifact,
+    b: Artifact,
+    source: str,
+    ood: Mapping[str, str],
+    *,
+    reading: Reading = Reading(),  # noqa: B008  frozen
 ) -> Compared:
     """Read one source after another and run both artifacts over it.
 
@@ -95,7 +100,8 @@ def compare_artifacts(
     check_comparable(a.manifest, b.manifest)
     for each in (source, *ood.values()):
         check(each)
-    sets = {name: read(each, b.manifest.input, strict=strict) for name, each in {"ID": source, **ood}.items()}
+    sets = {"ID": read(source, b.manifest.input, reading=reading, labels=b.manifest.labels)}
+    sets |= {name: read(each, b.manifest.input, reading=reading) for name, each in ood.items()}
     observed = {}
     for name, images in sets.items():
         where = source if name == "ID" else ood[name]

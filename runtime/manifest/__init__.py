@@ -13,20 +13,17 @@ from runtime.manifest.gate import (
     Parity,
     PValueCurve,
 )
+from runtime.manifest.input import Colour, Corner, InputSpec, Interpolation, Resampler, Resize
 from runtime.manifest.labelled import ErrorBound, LabelSet, Selection
 from runtime.manifest.manifest import (
     SCHEMA_VERSION,
-    Colour,
     DataSpec,
     EngineSpec,
     FileEntry,
-    InputSpec,
-    Interpolation,
     Manifest,
     ModelSpec,
     NativeRuntime,
     Precision,
-    Resize,
     Task,
 )
 
@@ -37,6 +34,7 @@ __all__ = [
     "ClassPoint",
     "Colour",
     "Confidence",
+    "Corner",
     "DataSpec",
     "EngineSpec",
     "ErrorBound",
@@ -56,6 +54,7 @@ __all__ = [
     "PValueCurve",
     "Parity",
     "Precision",
+    "Resampler",
     "Resize",
     "Selection",
     "Task",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
-import math
 import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -13,6 +12,7 @@ from typing import Any, Literal
 from runtime import schema
 from runtime.manifest.calibration import Calibration
 from runtime.manifest.gate import Confidence, GateSpec, Merged, Parity
+from runtime.manifest.input import InputSpec
 
 SCHEMA_VERSION = 1
 
@@ -21,9 +21,6 @@ _STRING_OR_NUMBERS = re.compile(r'"(?:[^"\\]|\\.)*"|\[[^\[\]{}"]*\]')
 
 Task = Literal["multiclass", "multilabel"]
 Precision = Literal["fp32", "fp16", "int8"]
-Resize = Literal["center", "squash", "border"]
-Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
-Colour = Literal["ignore", "srgb"]
 NativeRuntime = Literal["tensorrt", "tensorrt-rtx"]
 
 
@@ -45,39 +42,6 @@ class ModelSpec:
     parameters: int
     features: int
     precision: Precision = "fp32"
-
-
-@dataclass(frozen=True)
-class InputSpec:
-    """How an image becomes the model's input.
-
-    Attributes:
-        height, width: the graph's image size in pixels.
-        mean, std: per RGB channel, of pixels scaled to [0, 1]; applied inside the graph as ``(x / 255 - mean) / std``.
-        resize: ``center`` (largest centred box), ``squash`` (stretch) or ``border`` (fit, pad with white).
-        crop_fraction: with ``center``, the share of the box's side that is kept; 0.875 is the ImageNet habit
-            "resize to 256, crop 224".
-        interpolation: Pillow's antialiased resampling filter.
-        colour: ``srgb`` converts the colours of an embedded ICC profile to sRGB; ``ignore`` takes the numbers as they
-            are, as bundles did before there was this field.
-    """
-
-    height: int
-    width: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    resize: Resize = "center"
-    crop_fraction: float = 1.0
-    interpolation: Interpolation = "bilinear"
-    colour: Colour = "ignore"
-
-    def __post_init__(self) -> None:
-        if self.height < 1 or self.width < 1:
-            raise ValueError(f"input size must be positive, found {self.height} x {self.width}")
-        if not 0 < self.crop_fraction <= 1:
-            raise ValueError(f"crop_fraction must be in (0, 1], found {self.crop_fraction}")
-        if not all(map(math.isfinite, self.mean + self.std)) or min(self.std) <= 0:
-            raise ValueError(f"mean must be finite and std positive, found {self.mean} and {self.std}")
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,15 @@ from runtime.exceptions import ImageError, ImageTooLarge, NotAnImage, Undecodabl
 from runtime.manifest import InputSpec
 from runtime.preprocess import bmp, colour, formats, jpeg, png, tiff
 from runtime.preprocess.limits import Limits
-from runtime.preprocess.resize import fit, resized
+from runtime.preprocess.resize import fit, padded, resized
 
 _SIXTEEN_BIT = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 _SHORTEST = 32  # bytes; no image is shorter
 _GZIP = b"\x1f\x8b"
 
-# Draft decoding may shrink a JPEG to no less than this multiple of the size wanted, so that the resampling
-# filter, not the decoder's box filter, decides what the small image looks like.
+# With ``center``, draft decoding may shrink a JPEG to no less than this multiple of the size wanted, so that the resampling
+# filter, not the decoder's box filter, decides what the small image looks like. It is some grey levels from decoding whole,
+# by any multiple (docs/measured/pixels.md), and not what another library's network was trained on.
 _DRAFT_MARGIN = 2
 
 
@@ -82,8 +83,8 @@ def _pixels(data: bytes, spec: InputSpec, limits: Limits) -> npt.NDArray[np.uint
     try:
         image = _flattened(opened, _load(opened, spec))
         if spec.colour == "srgb" and opened.profile:
-            return np.array(colour.to_srgb(resized(image, spec), opened.profile))
-        return fit(image.convert("RGB"), spec)
+            return padded(colour.to_srgb(resized(image, spec), opened.profile), spec)
+        return fit(image if image.mode == "RGB" else image.convert("RGB"), spec)
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # a decoder fed hostile bytes may raise anything
@@ -161,9 +162,9 @@ def _unreadable(data: bytes, kind: str) -> ImageError:
 
 
 def _load(opened: _Opened, spec: InputSpec) -> Image.Image:
-    """Decode the pixels, a large JPEG at a fraction of its size, and turn them upright."""
+    """Decode the pixels, with ``center`` a large JPEG at a fraction of its size, and turn them upright."""
     image, frame = opened.image, opened.frame
-    if frame and frame.scalable and isinstance(image, JpegImagePlugin.JpegImageFile):
+    if frame and frame.scalable and spec.resize == "center" and isinstance(image, JpegImagePlugin.JpegImageFile):
         side = math.ceil(max(spec.height, spec.width) / spec.crop_fraction) * _DRAFT_MARGIN
         image.draft(image.mode, (side, side))
     extents = image.tile[0][1] if isinstance(image, GifImagePlugin.GifImageFile) else None

@@ -18,7 +18,10 @@ from PIL import (
 from runtime.preprocess import bmp
 
 _ALWAYS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+_SUFFIXES = {
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".png", ".apng", ".webp", ".bmp", ".gif", ".tif", ".tiff",
+}  # fmt: skip
+HEIF_SUFFIXES = {".heic", ".heif", ".hif", ".avif"}
 _AVIF = frozenset({b"avif", b"avis"})
 _HEIF = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 
@@ -39,7 +42,7 @@ def _with_heif() -> bool:
 
 HEIF = _with_heif()
 FORMATS = (*_ALWAYS, *(("HEIF", "AVIF") if HEIF else ()))
-SUFFIXES = _SUFFIXES | ({".heic", ".heif", ".hif", ".avif"} if HEIF else set())  # which files of a folder are images
+SUFFIXES = _SUFFIXES | (HEIF_SUFFIXES if HEIF else set())  # which files of a folder are images
 
 
 def kind(data: bytes) -> str | None:

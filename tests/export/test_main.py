@@ -183,6 +183,7 @@ def foreign(weights: Path, labels: Path, out: Path, /, **changes: object) -> lis
         "size": SPEC.height,
         "mean": SPEC.mean,
         "std": SPEC.std,
+        "resize": "squash",
         **changes,
     }
     argv = []
@@ -233,12 +234,38 @@ def test_without_calibration_images_nothing_is_accepted(weights: Path, labels: P
 
 
 def test_options_of_the_input(weights: Path, labels: Path, tmp_path: Path) -> None:
-    changes = {"size": "12x20", "resize": "border", "interpolation": "bicubic", "crop_fraction": 0.875}
+    changes = {"size": "12x20", "resize": "border", "interpolation": "bicubic", "resize_to": "16x24"}
     call(main, *foreign(weights, labels, tmp_path / "bundle", **changes))
     spec = Bundle.load(tmp_path / "bundle").manifest.input
     assert (spec.height, spec.width) == (12, 20)
-    assert (spec.resize, spec.interpolation, spec.crop_fraction) == ("border", "bicubic", 0.875)
+    assert (spec.resize, spec.interpolation, spec.resize_to) == ("border", "bicubic", (16, 24))
     assert (spec.mean, spec.std) == (SPEC.mean, SPEC.std)
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({"resize_to": 18}, ("shortest", 18)),
+        ({"resize_to": "18x20"}, ("squash", (18, 20))),
+        ({"resize_to": "18x20", "resize": "shortest"}, ("shortest", (18, 20))),
+        ({"resize": "squash"}, ("squash", None)),
+        ({"resize": "center"}, ("center", None)),
+    ],
+    ids=str,
+)
+def test_the_resize_rule_of_a_foreign_model(
+    weights: Path, labels: Path, tmp_path: Path, changes: dict[str, object], rule: tuple[str, object]
+) -> None:
+    call(main, *foreign(weights, labels, tmp_path / "bundle", **{"resize": None, **changes}))
+    spec = Bundle.load(tmp_path / "bundle").manifest.input
+    assert (spec.resize, spec.resize_to) == rule
+
+
+def test_a_foreign_model_has_no_resize_rule_by_default(
+    weights: Path, labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = failure(capsys, main, *foreign(weights, labels, tmp_path / "bundle", resize=None))
+    assert message.startswith("--model needs --resize-to too")
 
 
 def test_a_multilabel_model(weights: Path, labels: Path, calibration: Path, tmp_path: Path) -> None:
@@ -284,7 +311,11 @@ def test_an_option_that_a_foreign_model_needs(
         ({"std": (-1, 1, 1)}, "std positive"),
         ({"mean": ("nan", 0, 0)}, "mean must be finite"),
         ({"mean": (1, 2)}, "expected 3 arguments"),
-        ({"crop_fraction": 1.5}, "crop_fraction must be in (0, 1]"),
+        ({"resize_to": 0, "resize": "shortest"}, "resize_to must be positive"),
+        ({"resize_to": "16x"}, "invalid literal"),
+        ({"resize_to": 18, "resize": "squash"}, "resize_to of squash must be (height, width), found 18"),
+        ({"resize": "shortest"}, "shortest needs the short side"),
+        ({"resize_to": 18, "resize": "center"}, "resize_to goes with shortest, squash and border"),
         ({"resize": "crop"}, "invalid choice: 'crop'"),
         ({"task": "detection"}, "invalid choice: 'detection'"),
         ({"score": "softmax"}, "unknown score 'softmax'; there are msp, "),
@@ -321,7 +352,7 @@ def test_wrong_options(
     ("content", "message"),
     [
         (b"cat\ndog\n", "expected logits [N, 2] for 2 labels, found [2, 3]"),
-        (b"", "expected logits [N, 0]"),
+        (b"", "expected class names, found an empty file"),
         (b"cat\ndog\ncat\n", "cat"),
         (b"cat\xff\ndog\nship\n", "utf-8"),
     ],

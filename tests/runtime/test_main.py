@@ -185,3 +185,18 @@ def test_an_operating_point_that_is_not_stored(bundle_dir: Path, photos: Path) -
     run = command(bundle_dir, photos, "--alpha", "0.02")
     assert (run.returncode, run.stdout) == (1, "")
     assert "error: no operating point for alpha = 0.02; stored are 0.01, 0.05, 0.1." in run.stderr
+
+
+def test_hidden_files_are_no_images_and_links_are_followed(
+    shared_bundle: Bundle, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "links"
+    (folder / ".ipynb_checkpoints").mkdir(parents=True)
+    for name in (".ipynb_checkpoints/b.png", "._b.png"):
+        (folder / name).write_bytes(b"x")
+    (folder / "linked").symlink_to(photos)
+    (folder / "again").symlink_to(folder)
+    status, lines = answers(shared_bundle, folder, capsys=capsys)
+    assert status == 0
+    _, expected = answers(shared_bundle, photos, capsys=capsys)
+    assert [Path(line["file"]).name for line in lines] == [Path(line["file"]).name for line in expected]

@@ -40,7 +40,20 @@ FULL = Manifest(
     model=ModelSpec("name", "resnet18", "logitnorm", 11_173_962, 512, "int8"),
     task="multiclass",
     labels=("cat", "dog"),
-    input=InputSpec(32, 48, (0.49, 0.48, 0.45), (0.2, 0.2, 0.2), "squash", 0.875, "bicubic"),
+    input=InputSpec(
+        32,
+        48,
+        (0.49, 0.48, 0.45),
+        (0.2, 0.2, 0.2),
+        "squash",
+        0.875,
+        "bicubic",
+        "srgb",
+        (40, 56),
+        "floor",
+        (1, 2, 255),
+        "torch",
+    ),
     scores=("msp", "energy", "msp+energy"),
     score_parameters={"energy": {"temperature": 0.1}},
     merged={
@@ -92,6 +105,8 @@ FULL = Manifest(
     files={"model.onnx": FileEntry("ab" * 32, 1234), "card": FileEntry("cd" * 32, 5)},
 )
 MINIMAL = Manifest(FULL.model, "multilabel", ("only",), InputSpec(1, 1, (0, 0, 0), (1, 1, 1)), ("msp",))
+
+SQUARE = {"height": 8, "width": 8, "mean": [0, 0, 0], "std": [1, 1, 1]}
 
 
 def short(value: object) -> str:
@@ -381,6 +396,14 @@ def test_an_unknown_field_is_named(path: str) -> None:
         ("input.std", [0.5, 0.5, "0.5"]),
         ("input.resize", "stretch"),
         ("input.interpolation", "area"),
+        ("input.resize_to", "256"),
+        ("input.resize_to", 256.0),
+        ("input.resize_to", [256]),
+        ("input.resize_to", [256, "320"]),
+        ("input.corner", "ceil"),
+        ("input.fill", 255),
+        ("input.fill", [0, 0, 0, 0]),
+        ("input.resampler", "opencv"),
         ("scores", {"msp": 0}),
         ("score_parameters", {"energy": {"temperature": "hot"}}),
         ("gate.threshold", "1.25"),
@@ -428,6 +451,14 @@ def test_a_value_of_the_wrong_type_is_named(path: str, value: Any) -> None:
         ("input.crop_fraction", 0, "crop_fraction"),
         ("input.crop_fraction", 1.01, "crop_fraction"),
         ("input.crop_fraction", math.nan, "crop_fraction"),
+        ("input.resize_to", [32, 0], "resize_to must be positive"),
+        ("input.resize_to", 40, "resize_to of squash must be .height, width., found 40"),
+        ("input.resize", "center", "resize_to goes with shortest, squash and border"),
+        ("input", {**SQUARE, "resize": "shortest"}, "resize_to: shortest needs the short side, such as 256"),
+        ("input", {**SQUARE, "resize": "shortest", "resize_to": -1}, "resize_to must be positive, found -1"),
+        ("input", {**SQUARE, "resize": "none", "resize_to": 8}, "resize_to goes with shortest, squash and border"),
+        ("input", {**SQUARE, "resampler": "torch"}, "center is resampled by pillow alone, found torch"),
+        ("input.fill", [0, 0, 256], "fill must be a colour of 0 to 255 a channel"),
         ("input.mean", [math.nan, 0, 0], "mean must be finite"),
         ("input.mean", [math.inf, 0, 0], "mean must be finite"),
         ("input.std", [1, 0, 1], "std positive"),

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image, JpegImagePlugin
 
 from runtime.exceptions import ImageError, ImageTooLarge, NotAnImage, UndecodableImage, UnsupportedImage
-from runtime.manifest import InputSpec
+from runtime.manifest import InputSpec, Resize
 from runtime.preprocess import FORMATS, Limits, formats, jpeg, preprocess
 from tests.writers import chunk, png, segment, tiff_of
 
@@ -106,6 +106,15 @@ def test_only_baseline_and_progressive_are_drafted(marker: int, kind: str | None
     except ImageError as error:
         assert kind is None or str(error).startswith(f"the {kind}")  # noqa: PT017  the decoder may also make something of it
     assert bool(drafts) == (kind is None)
+
+
+@pytest.mark.parametrize("resize", ["center", "shortest", "squash", "border", "none"])
+def test_the_rule_of_our_own_training_alone_drafts(resize: Resize, drafts: list[str]) -> None:
+    """What the decoder shrinks is not what other libraries' networks were trained on."""
+    image = Image.radial_gradient("L").resize((1280, 960)).convert("RGB")
+    spec = InputSpec(8, 8, (0, 0, 0), (1, 1, 1), resize=resize, resize_to=9 if resize == "shortest" else None)
+    preprocess(saved(image, "JPEG"), spec)
+    assert bool(drafts) == (resize == "center")
 
 
 @pytest.mark.parametrize("marker", [0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF, 0xDE])

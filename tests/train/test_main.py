@@ -56,7 +56,8 @@ def test_trains_and_says_what_is_next(sources: Path, tmp_path: Path, capsys: pyt
     assert loaded.header.hyperparameters["method_options"] == {"tau": 0.1}
     assert loaded.header.hyperparameters["seed"] == 3
     lines = capsys.readouterr().out.splitlines()
-    assert [line[:9] for line in lines[:2]] == ["epoch 1/2", "epoch 2/2"]
+    assert [line.partition(": ")[0] for line in lines[:2]] == [str(sources / "train.tar"), str(sources / "val")]
+    assert [line[:9] for line in lines[2:4]] == ["epoch 1/2", "epoch 2/2"]
     assert lines[-2] == f"{path}: validation accuracy {loaded.header.metrics['val_accuracy']:.4f}"
     assert lines[-1].startswith(f"next: python -m export --checkpoint {path} --calibration {sources / 'val'}")
 
@@ -235,7 +236,7 @@ def test_several_labels_an_image(sources: Path, tmp_path: Path, capsys: pytest.C
     assert header.task == "multilabel"
     lines = capsys.readouterr().out.splitlines()
     assert lines[-2].endswith(f"validation map {header.metrics['val_map']:.4f}")
-    assert lines[0].endswith(f"val map {header.metrics['val_map']:.4f}")
+    assert lines[2].endswith(f"val map {header.metrics['val_map']:.4f}")
 
 
 def test_too_few_images(sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

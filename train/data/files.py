@@ -1,21 +1,36 @@
-"""The files of a directory or a tar by name, each with a way to its bytes."""
+"""Where the bytes, or the pixels, of one image are."""
 
 from __future__ import annotations
 
 import io
 import lzma
-import os
-import tarfile
+import struct
+import zipfile
 import zlib
-from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from runtime.preprocess import SUFFIXES
-from train.exceptions import DataError
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
 
-_TAR_BLOCK = 512
-_SMALL = (".cls", ".json")  # labels, one file an image: read while the tar is listed, not one by one later
+from runtime.exceptions import EmptyImage, NotAnImage
+from runtime.manifest import InputSpec
+from runtime.preprocess import FORMATS, Limits, fit, preprocess
+from runtime.preprocess.formats import kind
+
+_LOCAL = 30  # bytes of the header of a zip's member
+_DAMAGES = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, RuntimeError, NotImplementedError, ValueError,
+)  # fmt: skip
+_HEAD = 256  # bytes by which the formats are told apart
+_MOST = Limits().max_bytes + 1  # of a file that are read: with more it is refused anyway
+
+
+class File(Protocol):
+    """The bytes of an image file, from any thread."""
+
+    def read(self, limit: int | None = None) -> bytes:
+        """All bytes, or the first `limit` of them."""
 
 
 class Extent(NamedTuple):
@@ -29,7 +44,8 @@ class Extent(NamedTuple):
         """The bytes, or the first `limit` of them. From any thread: the file is opened anew."""
         with io.FileIO(self.path) as file:
             file.seek(self.offset)
-            return file.read(self.size if limit is None else limit)
+            wanted = self.size if limit is None else limit if self.size < 0 else min(limit, self.size)
+            return file.read(wanted)
 
 
 class Contents(NamedTuple):
@@ -42,78 +58,74 @@ class Contents(NamedTuple):
         return self.data[:limit]
 
 
-File = Extent | Contents
+class Member(NamedTuple):
+    """A member of a zip."""
+
+    path: str
+    info: zipfile.ZipInfo
+
+    def read(self, limit: int | None = None) -> bytes:
+        """The bytes, or the first `limit` of them; no more are unpacked, whatever the zip says.
+
+        Raises:
+            OSError: damaged, or packed in a way that Python has no part in.
+        """
+        try:
+            with io.FileIO(self.path) as file:
+                file.seek(self.info.header_offset)
+                magic, name, extra = struct.unpack("<4s22xHH", file.read(_LOCAL))
+                if magic != b"PK\3\4":
+                    raise zipfile.BadZipFile("its header is not where it should be")
+                file.seek(name + extra, io.SEEK_CUR)
+                with zipfile.ZipExtFile(file, "r", self.info) as member:
+                    return member.read(-1 if limit is None else limit)
+        except _DAMAGES as error:
+            raise OSError(f"its bytes in the zip are damaged or not read ({error})") from error
 
 
-def is_image(name: str) -> bool:
-    """Whether a name has an image's ending."""
-    return os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122  ten times as fast, for millions of names
+class Pixels(NamedTuple):
+    """An image that is decoded already, uint8 [h, w, 3], RGB."""
+
+    array: npt.NDArray[np.uint8]
+
+    def read(self, limit: int | None = None) -> bytes:
+        """The bytes of the pixels, or the first `limit` of them."""
+        return self.array.tobytes()[:limit]
+
+    def at(self, spec: InputSpec) -> npt.NDArray[np.uint8]:
+        """At the model's size; what is of that size already is taken as it is."""
+        if self.array.shape[:2] == (spec.height, spec.width):
+            return self.array
+        return fit(Image.fromarray(self.array), spec)
 
 
-def no_images(path: Path, files: Sequence[str]) -> DataError:
-    """The error for a source with no image in it, saying what it holds instead."""
-    found = f"{len(files)} other files, such as {files[0]}" if files else "no files at all"
-    return DataError(
-        f"{path}: no images; expected one folder a class with {', '.join(sorted(SUFFIXES))}, or images and a "
-        f"labels.csv; found {found}"
-    )
-
-
-def in_folder(path: Path) -> dict[str, File]:
-    """Every file below a directory, by its path in it.
+def decode(file: File, spec: InputSpec) -> npt.NDArray[np.uint8]:
+    """The image at the model's size, uint8 [height, width, 3].
 
     Raises:
-        DataError: a folder that may not be read.
+        ImageError, OSError: bytes that are no usable image, or can't be read.
     """
-
-    def fail(error: OSError) -> None:
-        raise DataError(f"{error.filename}: not a readable directory ({error.strerror})")
-
-    files: dict[str, File] = {}
-    for folder, _, names in os.walk(path, onerror=fail):
-        prefix = PurePosixPath(Path(folder).relative_to(path).as_posix())
-        files |= {str(prefix / name): Extent(f"{folder}{os.sep}{name}") for name in names}
-    return files
+    return file.at(spec) if isinstance(file, Pixels) else preprocess(file.read(_MOST), spec)
 
 
-def in_tar(path: Path, limit: int) -> dict[str, File]:
-    """Every file of a tar, by its name without ``./``: where it lies, or if the tar is compressed what it holds.
-
-    Args:
-        path: the tar.
-        limit: how many bytes of a compressed tar may be held in memory.
-
-    Raises:
-        DataError: no readable tar, or a compressed one of more than `limit` bytes.
-    """
-    files: dict[str, File] = {}
+def has_format(file: File) -> bool:
+    """Whether the first bytes are those of an accepted format; not for bytes that can't be read."""
     try:
-        with tarfile.open(path) as tar:
-            if (stream := tar.fileobj) is None:
-                raise tarfile.ReadError("it has no bytes")
-            compressed = not isinstance(stream, io.BufferedReader)
-            held = 0
-            while (member := tar.next()) is not None:
-                tar.members.clear()  # type: ignore[attr-defined]  # a million of them would take gigabytes
-                if not member.isfile():
-                    continue
-                name = str(PurePosixPath(member.name))
-                scattered = compressed or member.issparse()
-                if not scattered and not name.endswith(_SMALL):
-                    files[name] = Extent(str(path), member.offset_data, member.size)
-                    continue
-                held += scattered * member.size
-                if held > limit:
-                    raise DataError(
-                        f"{path}: a compressed tar can't be read image by image, and its files take more than "
-                        f"{limit / 1e9:.3g} GB of memory; decompress it to an uncompressed tar"
-                    )
-                if (content := tar.extractfile(member)) is None:
-                    raise tarfile.ReadError(f"{name} has no bytes")
-                files[name] = Contents(content.read())
-            stream.seek(tar.offset)  # a tar ends with a block of zeros; tarfile itself does not miss it
-            if stream.read(_TAR_BLOCK) != bytes(_TAR_BLOCK):
-                raise DataError(f"{path}: not a readable tar (truncated after {len(files)} files)")
-    except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
-        raise DataError(f"{path}: not a readable tar ({error})") from error
-    return files
+        return kind(file.read(_HEAD)) in FORMATS
+    except OSError:
+        return False
+
+
+def check_head(file: File) -> None:
+    """Look at the first bytes.
+
+    Raises:
+        ImageError, OSError: no bytes, not of an accepted format, or can't be read.
+    """
+    if isinstance(file, Pixels):
+        return
+    head = file.read(_HEAD)
+    if not head:
+        raise EmptyImage("the image is empty")
+    if kind(head) not in FORMATS:
+        raise NotAnImage(f"the bytes are not an image of an accepted format ({', '.join(FORMATS)})")

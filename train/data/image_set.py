@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from runtime.manifest import Task
 from train.data.images import Images, batches, join
-from train.data.index import Labels, task_of
+from train.data.index import Index, Labels, relabelled, task_of
+from train.data.labels.matching import resolve
+from train.data.report import Report, some
 from train.exceptions import DataError
+
+_NAMED = 20  # labels of a model that are named one by one
 
 
 @dataclass(frozen=True)
@@ -22,9 +26,11 @@ class ImageSet:
         images: uint8 [N, H, W, 3], RGB; an array, or a :class:`train.data.images.LazyImages`.
         labels: int64 [N], indices into `classes`; or, where an image may have several labels or none, multi-hot
             bool [N, K].
-        classes: K class names; sorted, or by number where the source numbers them.
+        classes: K class names; sorted, or by number where the source numbers them; none, and `labels` zeros, where images
+            of one label each have none.
         names: N names, for messages about one image.
         skipped: names of the images that could not be read and are not among the N.
+        report: what is to be said of how they were read.
     """
 
     images: Images
@@ -32,6 +38,7 @@ class ImageSet:
     classes: tuple[str, ...]
     names: tuple[str, ...]
     skipped: tuple[str, ...] = ()
+    report: Report = field(default_factory=Report)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -40,6 +47,11 @@ class ImageSet:
     def task(self) -> Task:
         """``multiclass``: one label an image; ``multilabel``: any number of them."""
         return task_of(self.labels)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether there are labels; that an image has none of several is one too."""
+        return self.task == "multilabel" or bool(self.classes)
 
     def batches(self, size: int) -> Iterator[tuple[npt.NDArray[np.uint8], Labels]]:
         """Images and labels in order, at most `size` at a time, the next ones decoded while these are used."""
@@ -59,23 +71,44 @@ class ImageSet:
             )
 
     def with_classes(self, classes: Sequence[str], source: str) -> ImageSet:
-        """The same images, labelled by the indices of `classes`.
+        """The same images, labelled by the indices of `classes` (:func:`train.data.labels.matching.resolve`).
 
         Raises:
-            DataError: when the set has a class that is not in `classes`.
+            DataError: no labels, or a class that is none of `classes` beyond doubt.
         """
-        if unknown := sorted(set(self.classes) - set(classes)):
-            which = f"{source}: class {unknown[0]!r}"
+        if not self.labelled:
+            raise DataError(f"{source}: its images have no labels, and labels are needed")
+        if strange := self.unknown_to(classes):
+            unknown = strange[0]
+            which = f"{source}: class {unknown!r}"
             if self.task == "multilabel":
-                having = np.flatnonzero(self.labels[:, self.classes.index(unknown[0])])
-                which = ", ".join([f"{source}: label {unknown[0]!r}", *(f"of {self.names[i]}," for i in having[:1])])
-            raise DataError(f"{which} is not one of the model's {list(classes)}")
-        order = np.array([list(classes).index(name) for name in self.classes], dtype=np.int64)
-        if self.task == "multiclass":
-            return replace(self, labels=order[self.labels], classes=tuple(classes))
-        labels = np.zeros((len(self), len(classes)), dtype=np.bool_)
-        labels[:, order] = self.labels
+                having = np.flatnonzero(self.labels[:, self.classes.index(unknown)])
+                which = ", ".join([f"{source}: label {unknown!r}", *(f"of {self.names[i]}," for i in having[:1])])
+            named = list(classes) if len(classes) <= _NAMED else f"{len(classes):,}: {some(classes)}"
+            raise DataError(f"{which} is not one of the model's {named}")
+        indices = np.array(resolve(self.classes, classes).indices, dtype=np.int64)
+        labels = relabelled(self.labels, indices, len(classes))
         return replace(self, labels=labels, classes=tuple(classes))
+
+    def with_labels_of(self, classes: Sequence[str], source: str) -> ImageSet | None:
+        """:meth:`with_classes`; None where the images have no labels, or none of them is one of `classes`.
+
+        Raises:
+            DataError: some classes are among `classes` and others are not.
+        """
+        strange = self.unknown_to(classes)
+        known = self.labelled and (not strange or len(strange) < len(self.classes))
+        return self.with_classes(classes, source) if known else None
+
+    def matched(self, classes: Sequence[str]) -> ImageSet:
+        """:meth:`with_classes` where all classes are among `classes`, and otherwise as it is; the report says which."""
+        index = Index(self.names, (), self.labels, self.classes, self.report).matched(classes)
+        return replace(self, labels=index.labels, classes=index.classes, report=index.report)
+
+    def unknown_to(self, classes: Sequence[str]) -> tuple[str, ...]:
+        """The classes of the set that are none of `classes` beyond doubt."""
+        found = resolve(self.classes, classes).indices
+        return tuple(name for name, index in zip(self.classes, found, strict=True) if index is None)
 
 
 def concatenate(sets: Sequence[ImageSet]) -> ImageSet:

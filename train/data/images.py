@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.manifest import InputSpec
-from runtime.preprocess import preprocess
-from train.data.files import File
+from train.data.files import File, decode
 from train.data.parallel import each, prefetch
 from train.exceptions import DataError
 
@@ -61,10 +60,10 @@ class LazyImages:
         positions = self._positions[chosen]
         images = np.empty((len(positions), *self.shape[1:]), dtype=np.uint8)
 
-        def decode(i: int) -> None:
-            images[i] = preprocess(self._files[positions[i]].read(), self._spec)
+        def work(i: int) -> None:
+            images[i] = decode(self._files[positions[i]], self._spec)
 
-        for failure in each(decode, len(positions)):
+        for failure in each(work, len(positions)):
             name = self._names[positions[failure.position]]
             raise DataError(f"{self._source}: {name}: {failure.error}") from failure.error
         return images

@@ -1,30 +1,20 @@
-"""What a source says of its images before any of them is decoded: their names, where their bytes are, their labels.
-
-The labels of a directory or tar are its folders, or where an image may have several or none a ``labels.csv`` at its root:
-
-    file,labels           this line may be missing
-    street/1.png,car;dog
-    street/2.png,         an image without labels
-"""
+"""What a source says of its images before any of them is decoded: their names, where their bytes are, their labels."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from runtime.manifest import Task
-from train.data.files import File, is_image, no_images
-from train.exceptions import DataError
+from train.data.files import File
+from train.data.labels.class_names import Row
+from train.data.labels.matching import resolve
+from train.data.report import Report
 
 Labels = npt.NDArray[np.int64] | npt.NDArray[np.bool_]  # [N] indices of classes, or multi-hot [N, K]
-
-LABELS_CSV = "labels.csv"
-_HEADER = ["file", "labels"]
 
 
 @dataclass(frozen=True)
@@ -34,14 +24,18 @@ class Index:
     Attributes:
         names: N names.
         files: where the bytes of each are.
-        labels: int64 [N], or multi-hot bool [N, K].
-        classes: K class names.
+        labels: int64 [N], or multi-hot bool [N, K]; zeros where there are no classes.
+        classes: K class names; none where the images have no labels.
+        report: what is to be said of how they were found.
+        synonyms: what the source's own files call its classes beside their names here.
     """
 
-    names: list[str]
-    files: list[File]
+    names: Sequence[str]
+    files: Sequence[File]
     labels: Labels
     classes: tuple[str, ...]
+    report: Report = field(default_factory=Report)
+    synonyms: tuple[Row, ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -55,83 +49,75 @@ class Index:
             labels=self.labels[positions],
         )
 
+    def matched(self, labels: Sequence[str], synonyms: Sequence[Row] = ()) -> Index:
+        """The same images, labelled by indices of a model's `labels` where each class is one of them beyond doubt.
 
-def by_folder(path: Path, files: dict[str, File]) -> Index:
-    """All images of a directory or tar, by class and name; images outside any folder have `path`'s name as class.
+        Otherwise as they are. The report says which, and how.
 
-    Raises:
-        DataError: no images.
+        Args:
+            labels: of the model, K.
+            synonyms: what classes are called beside their names here; the source's own files come after these.
+        """
+        if not self.classes:
+            return self
+        found = resolve(self.classes, labels, (*synonyms, *self.synonyms))
+        report = replace(self.report, remarks=(*self.report.remarks, *found.remarks))
+        if None in found.indices:
+            return replace(self, report=report)
+        indices = np.array(found.indices, dtype=np.int64)
+        return replace(self, labels=relabelled(self.labels, indices, len(labels)), classes=tuple(labels), report=report)
+
+
+def relabelled(labels: Labels, indices: npt.NDArray[np.int64], count: int) -> Labels:
+    """Labels by other classes.
+
+    Args:
+        labels: int64 [N], or bool [N, K].
+        indices: int64 [K], what each class becomes.
+        count: how many classes there are then, K'.
+
+    Returns:
+        int64 [N], or bool [N, K'].
     """
-    labelled = sorted((PurePosixPath(name).parent.name or path.stem, name) for name in files if is_image(name))
-    if not labelled:
-        raise no_images(path, list(files))
-    classes = tuple(sorted({label for label, _ in labelled}))
-    names = [name for _, name in labelled]
-    return Index(names, [files[name] for name in names], one_class([label for label, _ in labelled], classes), classes)
-
-
-def by_labels_csv(path: Path, files: dict[str, File]) -> Index:
-    """All images of a directory or tar, by name, with the labels that the file at ``files[LABELS_CSV]`` gives them.
-
-    Raises:
-        DataError: a line that can't be understood or that names no image, or an image without a line.
-    """
-    images = sorted(name for name in files if is_image(name))
-    if not images:
-        raise no_images(path, list(files))
-    labels = _lines(f"{path}: {LABELS_CSV}", files[LABELS_CSV].read(), set(images))
-    if missing := [name for name in images if name not in labels]:
-        raise DataError(
-            f"{path}: {LABELS_CSV} has no line for {missing[0]} ({len(missing)} images in all); an image without labels "
-            f"has the line '{missing[0]},'"
-        )
-    classes = tuple(sorted({label for of_image in labels.values() for label in of_image}))
-    return Index(
-        images, [files[name] for name in images], multi_hot([labels[name] for name in images], classes), classes
-    )
-
-
-def _lines(title: str, data: bytes, images: set[str]) -> dict[str, list[str]]:
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{title}: expected UTF-8 text ({error})") from error
-    lines: dict[str, int] = {}
-    labels: dict[str, list[str]] = {}
-    reader = csv.reader(text.splitlines(), strict=True)
-    try:
-        for row in reader:
-            where = f"{title}, line {reader.line_num}"
-            if not row or (row == _HEADER and reader.line_num == 1):
-                continue
-            if len(row) != 2:
-                raise DataError(f"{where}: expected 'file,label;label;...', found {len(row)} columns")
-            name = str(PurePosixPath(row[0].strip()))
-            if name in lines:
-                raise DataError(f"{where}: {name} is listed in line {lines[name]} already")
-            if name not in images:
-                raise DataError(f"{where}: there is no image {name}")
-            lines[name], labels[name] = reader.line_num, _cell(where, row[1])
-    except csv.Error as error:
-        raise DataError(f"{title}, line {reader.line_num}: {error}") from error
-    return labels
-
-
-def _cell(where: str, cell: str) -> list[str]:
-    if not cell.strip():
-        return []
-    labels = [label.strip() for label in cell.split(";")]
-    for i, label in enumerate(labels):
-        if not label:
-            raise DataError(f"{where}: a label of {cell!r} is empty; expected label;label;...")
-        if label in labels[:i]:
-            raise DataError(f"{where}: label {label!r} is given twice")
-    return labels
+    if labels.ndim == 1:
+        return indices[labels]
+    hot = np.zeros((len(labels), count), dtype=np.bool_)
+    for column, index in enumerate(indices):
+        hot[:, index] |= labels[:, column].astype(np.bool_)
+    return hot
 
 
 def task_of(labels: Labels) -> Task:
     """The task that labels of this kind are learned for."""
     return "multiclass" if labels.ndim == 1 else "multilabel"
+
+
+def labelled(
+    names: Sequence[str],
+    files: Sequence[File],
+    labels: Sequence[str],
+    report: Report,
+    synonyms: tuple[Row, ...] = (),
+    classes: tuple[str, ...] | None = None,
+) -> Index:
+    """Images with one class name each; `classes` are those that there are, by name or all of them by number."""
+    if classes is None:
+        distinct = set(labels)
+        classes = tuple(sorted(distinct, key=int if all(map(str.isdecimal, distinct)) else None))
+    return Index(names, files, one_class(labels, classes), classes, report, synonyms)
+
+
+def unlabelled(names: Sequence[str], files: Sequence[File], report: Report) -> Index:
+    """Images without labels."""
+    return Index(names, files, np.zeros(len(names), dtype=np.int64), (), replace(report, labels="no labels"))
+
+
+def multilabelled(
+    names: Sequence[str], files: Sequence[File], labels: Sequence[Sequence[str]], report: Report
+) -> Index:
+    """Images with any number of class names each."""
+    classes = tuple(sorted({label for of_image in labels for label in of_image}))
+    return Index(names, files, multi_hot(labels, classes), classes, report)
 
 
 def one_class(names: Sequence[str], classes: Sequence[str]) -> npt.NDArray[np.int64]:

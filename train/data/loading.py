@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
-from runtime.exceptions import EmptyImage, NotAnImage
 from runtime.manifest import InputSpec
-from runtime.preprocess import FORMATS, fit, preprocess
-from runtime.preprocess.formats import kind
-from train.data import npz, webdataset
-from train.data.files import File, in_folder, in_tar, is_image
+from train.data.files import check_head, decode
 from train.data.image_set import ImageSet
 from train.data.images import LazyImages
-from train.data.index import LABELS_CSV, Index, by_folder, by_labels_csv
+from train.data.index import Index
+from train.data.kinds import kind_of
+from train.data.labels.class_names import Row, read_rows
+from train.data.options import Reading
 from train.data.parallel import Failure, each
-from train.data.source import Source, parse, part
+from train.data.report import Passed
+from train.data.source import Source, parse, part, short_name
 from train.exceptions import DataError
 
 # What the decoded images of one set, or the files of a compressed tar, may take. CIFAR-10's training set takes 0.15 GB
@@ -30,11 +26,17 @@ from train.exceptions import DataError
 MEMORY = 2 * 10**9
 
 _MAX_SKIPPED = 0.1  # of the images; with more, the set is not what it is taken for
-_HEAD = 256  # bytes by which the formats are told apart
-_NAMED = 3  # images named in a message
+_DEFAULT = Reading()
 
 
-def load(source: str, spec: InputSpec, *, strict: bool = False, in_memory: bool | None = None) -> ImageSet:
+def load(
+    source: str,
+    spec: InputSpec,
+    *,
+    reading: Reading = _DEFAULT,
+    labels: Sequence[str] | None = None,
+    in_memory: bool | None = None,
+) -> ImageSet:
     """Read a source at the size of `spec`, with a progress bar on a terminal.
 
     Images that can't be read are left out and named in the set's `skipped`. Of a set that is not decoded at once only
@@ -43,80 +45,75 @@ def load(source: str, spec: InputSpec, *, strict: bool = False, in_memory: bool 
     Args:
         source: what to read (:mod:`train.data` has the forms).
         spec: the size wanted and how to get there.
-        strict: whether one image that can't be read is an error.
-        in_memory: whether to decode all images at once; by default if they take at most :data:`MEMORY` bytes. An
-            .npz file is always in memory.
+        reading: what the user says of it.
+        labels: of a model, to label the images by where its classes are among them beyond doubt.
+        in_memory: whether to decode all images at once; by default if they take at most :data:`MEMORY` bytes.
 
     Raises:
         DataError: no such source, no images in it, labels that can't be understood, or images that can't be read: one
-            of them if `strict`, more than a tenth of them otherwise.
+            of them if `reading.strict`, more than a tenth of them otherwise.
     """
     wanted = parse(source)
-    if wanted.path.suffix == ".npz":
-        return _from_arrays(source, wanted, spec)
-    index = _discover(wanted.path, MEMORY)
+    index = kind_of(wanted.path).index(wanted.path, reading, MEMORY)
     index = index.select(_part(source, wanted, index))
-    if in_memory is None:
-        in_memory = len(index) * spec.height * spec.width * 3 <= MEMORY
-    read = _decoded if in_memory else _lazy
-    return read(wanted.path, index, spec, strict)
+    if labels is not None:
+        index = index.matched(labels, _synonyms(reading))
+    return decoded(str(wanted.path), index, spec, strict=reading.strict, in_memory=in_memory)
 
 
-def read(source: str, spec: InputSpec, *, strict: bool = False) -> ImageSet:
-    """What commands use: :func:`load`, and a line on standard error about images that were left out."""
-    data = load(source, spec, strict=strict)
-    if data.skipped:
-        print(
-            f"warning: {source}: {len(data.skipped)} of {len(data) + len(data.skipped)} images can't be read and are "
-            f"left out: {_some(data.skipped)}",
-            file=sys.stderr,
-        )
+def read(
+    source: str | ImageSet, spec: InputSpec, *, reading: Reading = _DEFAULT, labels: Sequence[str] | None = None
+) -> ImageSet:
+    """What commands use: :func:`load`, and a report of what was read, what was left out, and why.
+
+    A set that was read before, as by :func:`train.data.in_memory`, is taken for its own source.
+
+    Raises:
+        DataError: as :func:`load`; or a set of another size than that of `spec`.
+    """
+    if isinstance(source, ImageSet):
+        if source.images.shape[1:] != (spec.height, spec.width, 3):
+            found, wanted = ("x".join(map(str, size)) for size in (source.images.shape[1:3], (spec.height, spec.width)))
+            raise DataError(
+                f"{short_name(source)}: read at {found} pixels, expected {wanted}; read them again at that size"
+            )
+        data = source.matched(labels) if labels is not None else source
+    else:
+        data = load(source, spec, reading=reading, labels=labels)
+    print(data.report.text(short_name(source) if isinstance(source, ImageSet) else source, _count(data)))
     return data
 
 
-def add_strict_option(parser: argparse.ArgumentParser) -> None:
-    """Add ``--strict``, the option of every command that reads images."""
-    parser.add_argument(
-        "--strict",
-        action="store_true",
-        help="one image that can't be read is an error (default: it is left out and named; more than a tenth are an error)",
-    )
-
-
-def _discover(path: Path, memory: int) -> Index:
-    """List the images at a path and label them in the way that its files call for.
+def decoded(
+    title: str, index: Index, spec: InputSpec, *, strict: bool = False, in_memory: bool | None = None
+) -> ImageSet:
+    """The images of an index, at the size of `spec`, without those that can't be read.
 
     Args:
-        path: a directory, a tar, or a pattern of shards.
-        memory: how many bytes of a compressed tar may be held.
+        title: what errors call the set.
+        index: the images.
+        spec: the size wanted and how to get there.
+        strict, in_memory: as :func:`load` takes them.
 
     Raises:
-        DataError: nothing there, no images, or labels that can't be understood.
+        DataError: images that can't be read: one of them if `strict`, more than a tenth of them otherwise.
     """
-    shards = webdataset.shards(path)
-    if path.is_dir():
-        files = in_folder(path)
-        shards = [] if any(map(is_image, files)) else shards
-    elif path.is_file():
-        files = in_tar(path, memory)
-        if webdataset.has_labels(files):
-            return webdataset.index(path, files)
-    elif not shards:
-        raise DataError(f"{path}: no such directory, tar or .npz file")
-    if shards:
-        return webdataset.index(path, _in_shards(shards, memory))
-    if LABELS_CSV in files:
-        return by_labels_csv(path, files)
-    if astray := [name for name in files if PurePosixPath(name).name == LABELS_CSV]:
-        raise DataError(f"{path}: {astray[0]} must lie at the root, and name the images from there")
-    return by_folder(path, files)
+    if in_memory is None:
+        in_memory = len(index) * spec.height * spec.width * 3 <= MEMORY
+    return (_at_once if in_memory else _lazy)(title, index, spec, strict)
 
 
-def _in_shards(shards: list[Path], memory: int) -> dict[str, File]:
-    return {f"{shard.name}/{name}": file for shard in shards for name, file in in_tar(shard, memory).items()}
+def _synonyms(reading: Reading) -> list[Row]:
+    file = reading.class_names
+    if file is None:
+        return []
+    try:
+        return read_rows(str(file), file.read_bytes())
+    except OSError as error:
+        raise DataError(f"--class-names {file}: {error.strerror}") from error
 
 
-def _part(source: str, wanted: Source, whole: Index | ImageSet) -> npt.NDArray[np.intp]:
+def _part(source: str, wanted: Source, whole: Index) -> npt.NDArray[np.intp]:
     positions = part(whole.names, whole.labels, wanted.index, wanted.count)
     if not len(positions):
         of = " of every class" if whole.labels.ndim == 1 else ""
@@ -124,61 +121,51 @@ def _part(source: str, wanted: Source, whole: Index | ImageSet) -> npt.NDArray[n
     return positions
 
 
-def _from_arrays(source: str, wanted: Source, spec: InputSpec) -> ImageSet:
-    whole = npz.load(wanted.path)
-    positions = _part(source, wanted, whole)
-    images = whole.images[positions]
-    if images.shape[1:3] != (spec.height, spec.width):
-        images = np.stack([fit(Image.fromarray(image), spec) for image in images])
-    names = tuple(whole.names[i] for i in positions)
-    return replace(whole, images=images, labels=whole.labels[positions], names=names)
-
-
-def _decoded(path: Path, index: Index, spec: InputSpec, strict: bool) -> ImageSet:
+def _at_once(title: str, index: Index, spec: InputSpec, strict: bool) -> ImageSet:
     images = np.empty((len(index), spec.height, spec.width, 3), dtype=np.uint8)
 
-    def decode(i: int) -> None:
-        images[i] = preprocess(index.files[i].read(), spec)
+    def work(i: int) -> None:
+        images[i] = decode(index.files[i], spec)
 
-    failures = each(decode, len(index), title=path.name)
-    readable, skipped = _without(path, index, failures, strict)
+    failures = each(work, len(index), title=title.rpartition("/")[2])
+    readable, skipped = _without(title, index, failures, strict)
     if skipped:
         images = images[_kept(len(index), failures)]
-    return ImageSet(images, readable.labels, readable.classes, tuple(readable.names), skipped)
+    return ImageSet(images, readable.labels, readable.classes, tuple(readable.names), skipped, readable.report)
 
 
-def _lazy(path: Path, index: Index, spec: InputSpec, strict: bool) -> ImageSet:
-    failures = each(lambda i: _check_head(index.files[i]), len(index), title=path.name)
-    readable, skipped = _without(path, index, failures, strict)
-    images = LazyImages(str(path), readable.names, readable.files, spec)
-    return ImageSet(images, readable.labels, readable.classes, tuple(readable.names), skipped)
+def _lazy(title: str, index: Index, spec: InputSpec, strict: bool) -> ImageSet:
+    failures = each(lambda i: check_head(index.files[i]), len(index), title=title.rpartition("/")[2])
+    readable, skipped = _without(title, index, failures, strict)
+    images = LazyImages(title, readable.names, readable.files, spec)
+    return ImageSet(images, readable.labels, readable.classes, tuple(readable.names), skipped, readable.report)
 
 
-def _check_head(file: File) -> None:
-    head = file.read(_HEAD)
-    if not head:
-        raise EmptyImage("the image is empty")
-    if kind(head) in FORMATS:
-        return
-    raise NotAnImage(f"the bytes are not an image of an accepted format ({', '.join(FORMATS)})")
-
-
-def _without(path: Path, index: Index, failures: list[Failure], strict: bool) -> tuple[Index, tuple[str, ...]]:
+def _without(title: str, index: Index, failures: list[Failure], strict: bool) -> tuple[Index, tuple[str, ...]]:
     """What is left without the images that failed, and their names."""
     if not failures:
         return index, ()
     first = f"{index.names[failures[0].position]}: {failures[0].error}"
     if strict:
-        raise DataError(f"{path}: {first}")
+        raise DataError(f"{title}: {first}")
     if len(failures) > _MAX_SKIPPED * len(index):
-        raise DataError(f"{path}: {len(failures)} of {len(index)} images can't be read, more than a tenth; {first}")
-    return index.select(_kept(len(index), failures)), tuple(index.names[failure.position] for failure in failures)
+        raise DataError(f"{title}: {len(failures)} of {len(index)} images can't be read, more than a tenth; {first}")
+    skipped = tuple(index.names[failure.position] for failure in failures)
+    damaged = Passed("unreadable", skipped, str(failures[0].error).partition(" (")[0])
+    left = index.select(_kept(len(index), failures))
+    return replace(left, report=replace(left.report, passed=(*left.report.passed, damaged))), skipped
 
 
 def _kept(count: int, failures: list[Failure]) -> npt.NDArray[np.intp]:
     return np.setdiff1d(np.arange(count), [failure.position for failure in failures])
 
 
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:_NAMED])
-    return shown if len(names) <= _NAMED else f"{shown} and {len(names) - _NAMED} more"
+def _count(data: ImageSet) -> str:
+    """How many images, and of how many classes, a set has."""
+    images = f"{len(data):,} {'image' if len(data) == 1 else 'images'}"
+    if not data.labelled:
+        return images
+    if data.task == "multilabel":
+        return f"{images} with {int(data.labels.any(axis=0).sum()):,} labels, {data.labels.sum() / len(data):.2f} each"
+    count = len(np.unique(data.labels))
+    return f"{images} in {count:,} {'class' if count == 1 else 'classes'}"

@@ -11,8 +11,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import numpy.typing as npt
 
-from train.data import webdataset
+from train.data.image_set import ImageSet
 from train.data.index import Labels
+from train.data.kinds import kind_of
 from train.exceptions import DataError
 
 _PART = re.compile(r"^(?P<path>.+)@(?P<index>\d+)/(?P<count>\d+)$")
@@ -42,19 +43,20 @@ def parse(source: str) -> Source:
     return Source(Path(match["path"]), index, count)
 
 
-def check(source: str) -> None:
+def check(source: str | ImageSet) -> None:
     """Make sure, before any work, that there is something to read.
 
     Raises:
         DataError: no such file or directory, or a part that does not exist.
     """
-    path = parse(source).path
-    if not path.exists() and not webdataset.shards(path):
-        raise DataError(f"{path}: no such directory, tar or .npz file")
+    if isinstance(source, str):
+        kind_of(parse(source).path)
 
 
-def short_name(source: str) -> str:
+def short_name(source: str | ImageSet) -> str:
     """A source without its directories, for reports: ``/data/val.tar@1/2`` -> ``val.tar@1/2``."""
+    if not isinstance(source, str):
+        return "images in memory"
     parsed = parse(source)
     name = parsed.path.name
     return name if parsed.count == 1 else f"{name}@{parsed.index}/{parsed.count}"

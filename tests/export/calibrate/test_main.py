@@ -15,6 +15,7 @@ from export.calibrate.__main__ import main
 from runtime import Gate
 from runtime.bundle import Bundle
 from tests.export.conftest import Sources, call
+from tests.small import encode
 from tests.train.commands import failure
 from train import data
 
@@ -295,3 +296,52 @@ def test_other_files_stay_and_engines_go(exported_copy: Path, sources: Sources) 
     assert names == {"manifest.json", "model.onnx", "card.md", "NOTES.md", "docs/plot.png"}
     assert (exported_copy / "NOTES.md").read_text() == "mine"
     assert "dropped, as made for the gate before: engines/a.engine, evaluation.json, histogram.png" in output
+
+
+def test_labels_are_not_needed(exported_copy: Path, sources: Sources, tmp_path: Path) -> None:
+    """Not for a threshold, nor for those of predicted classes."""
+    labelled = data.load(str(sources.val), Bundle.load(exported_copy).manifest.input)
+    np.save(tmp_path / "set.npy", labelled.images[:])
+    for option in ("--no-class-conditional", "--class-conditional"):
+        gates = []
+        for source in (sources.val, tmp_path / "set.npy"):
+            output = call(main, exported_copy, source, "--alpha", "0.2", option)
+            gates.append(Bundle.load(exported_copy).manifest.gate)
+        assert gates[0] == gates[1]
+        assert output.startswith(f"{tmp_path / 'set.npy'}: 120 images, no labels\n")
+        assert "for want of labelled images: set.npy has no labels" in output
+    assert Bundle.load(exported_copy).manifest.confidence is None
+
+
+@pytest.mark.parametrize("names", [("BLUE", "Green", "r e d"), ("0", "1", "2"), ("n3", "n1", "n2"), ("x", "y", "red")])
+def test_labels_by_other_names(exported_copy: Path, sources: Sources, tmp_path: Path, names: tuple[str, ...]) -> None:
+    """Matched beyond doubt, they calibrate the confidence as the own names do; otherwise not at all, and it is said."""
+    spec = Bundle.load(exported_copy).manifest.input
+    images = data.load(str(sources.val), spec)
+    np.savez(tmp_path / "set.npz", images=images.images, labels=np.array(names)[images.labels])
+    (tmp_path / "names.json").write_text('{"n1": "GREEN", "n2": "red", "n3": "blue", "r e d": "red"}')
+    call(main, exported_copy, sources.val)
+    expected = Bundle.load(exported_copy).manifest.confidence
+    output = call(main, exported_copy, tmp_path / "set.npz", "--class-names", tmp_path / "names.json")
+    found = Bundle.load(exported_copy).manifest.confidence
+    if names == ("x", "y", "red"):
+        assert found is None
+        assert (
+            "its labels are not the model's: x, y, 2 of its 3 classes, are none of the model's 3 beyond doubt" in output
+        )
+        assert "'x' of set.npz is none of the model's classes" in output
+    else:
+        assert found == expected
+        assert "of its 3 classes matched to the model's labels" in output
+
+
+def test_columns_are_options(exported_copy: Path, sources: Sources, tmp_path: Path) -> None:
+    images = data.load(str(sources.val), Bundle.load(exported_copy).manifest.input)
+    lines = ["name,label,kind"]
+    for i, (image, label) in enumerate(zip(images.images, images.labels, strict=True)):
+        (tmp_path / f"{i}.png").write_bytes(encode(image))
+        lines.append(f"{i}.png,x,{images.classes[label]}")
+    (tmp_path / "set.csv").write_text("\n".join(lines))
+    output = call(main, exported_copy, tmp_path / "set.csv", "--label-column", "kind", "--path-column", "name")
+    assert "120 images in 3 classes, images = column 'name', labels = column 'kind'\n" in output
+    assert "for want of labelled images" not in output

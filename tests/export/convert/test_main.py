@@ -195,7 +195,7 @@ def test_int8_for_an_engine_is_for_tensorrt() -> None:
 def test_export_with_a_precision(weights: Path, labels: Path, calibration: Path, tmp_path: Path) -> None:
     """A foreign model of one layer, all the way."""
     out = tmp_path / "bundle"
-    foreign = "--model tests.export.factories:plain --size 16 --mean .5 .4 .3 --std .2 .25 .3"
+    foreign = "--model tests.export.factories:plain --size 16 --resize squash --mean .5 .4 .3 --std .2 .25 .3"
     options = "--precision int8 --int8-keep none --int8-for tensorrt --int8-method minmax --alpha 0.1"
     sources = ("--checkpoint", weights, "--labels", labels, "--calibration", calibration, "--out", out)
     output = call(export, *foreign.split(), *options.split(), *sources)

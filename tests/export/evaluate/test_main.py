@@ -189,9 +189,9 @@ def test_bundles_of_the_same_input_share_the_images(
 ) -> None:
     read: list[str] = []
 
-    def counting(source: str, spec: InputSpec, *, strict: bool) -> data.ImageSet:
+    def counting(source: str, spec: InputSpec, **options: Any) -> data.ImageSet:
         read.append(source)
-        return data.load(source, spec, strict=strict)
+        return data.load(source, spec, **options)
 
     monkeypatch.setattr(bundles, "read", counting)
     call(main, exported.path, stricter, *options(sources))
@@ -221,8 +221,9 @@ def test_an_ood_set_with_images_of_the_calibration_is_refused(
 
 def test_leakage_can_be_allowed(exported: Exported, sources: Sources) -> None:
     source = ("--id", f"{sources.val}@1/2", "--ood", f"noise={sources.noise}")
-    output = call(main, exported.path, *source, "--allow-leakage")
-    assert output.startswith("warning: val.tar@1/2: about 60 of 60 images are among those of the calibration")
+    read, warning, *_ = call(main, exported.path, *source, "--allow-leakage").splitlines()
+    assert read == f"{sources.val}@1/2: 60 images in 3 classes, labels = innermost folder"
+    assert warning.startswith("warning: val.tar@1/2: about 60 of 60 images are among those of the calibration")
 
 
 def test_no_plot_is_drawn_without_card(exported: Exported, sources: Sources) -> None:
@@ -230,3 +231,20 @@ def test_no_plot_is_drawn_without_card(exported: Exported, sources: Sources) -> 
     argv = [sys.executable, "-c", code, str(exported.path), *options(sources)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_labels_are_not_needed(exported_copy: Path, sources: Sources, tmp_path: Path) -> None:
+    """Acceptance and detection are those of the labelled images; there is no accuracy."""
+    source, json_file = f"{sources.val}@2/2", tmp_path / "figures.json"
+    np.savez(tmp_path / "set.npz", images=data.load(source, Gate.load(exported_copy).manifest.input).images)
+    found = []
+    for known in (source, tmp_path / "set.npz"):
+        output = call(
+            main, exported_copy, "--id", known, "--ood", f"noise={sources.noise}", "--json", json_file, "--card"
+        )
+        found.append(json.loads(json_file.read_text()))
+    assert found[0]["ood"] == found[1]["ood"]
+    assert found[0]["id"]["acceptance"] == found[1]["id"]["acceptance"]
+    assert found[1]["id"]["accuracy"] is None
+    assert "ID accuracy" not in output
+    assert f"{tmp_path / 'set.npz'}: 60 images, no labels\n" in output

@@ -22,7 +22,18 @@ def test_a_foreign_model_answers_with_its_labels(tmp_path: Path) -> None:
     main(
         [
             *("--checkpoint", str(tmp_path / "weights.pth"), "--model", "tests.small:network", "--out", str(out)),
-            *("--labels", str(tmp_path / "labels.txt"), "--size", "16", "--mean", *mean, "--std", *std),
+            *(
+                "--labels",
+                str(tmp_path / "labels.txt"),
+                "--size",
+                "16",
+                "--resize-to",
+                "16",
+                "--mean",
+                *mean,
+                "--std",
+                *std,
+            ),
             *("--calibration", str(tmp_path / "known.npz"), "--alpha", "0.1"),
         ]
     )

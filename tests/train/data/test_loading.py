@@ -13,7 +13,7 @@ import pytest
 from runtime.manifest import InputSpec
 from tests.small import encode
 from tests.train.sets import SPEC, add_member, check_equal, colours, noise, write_folder, write_tar
-from train.data import concatenate, load, read
+from train.data import Reading, concatenate, load, read
 from train.exceptions import DataError
 
 HALF = InputSpec(4, 4, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
@@ -141,7 +141,7 @@ def test_a_truncated_image_is_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_one_is_an_error_if_strict(tmp_path: Path, in_memory: bool) -> None:
     with pytest.raises(DataError, match=r"green/broken0\.png: the bytes are not an image"):
-        load(str(damaged(tmp_path, 2)), SPEC, strict=True, in_memory=in_memory)
+        load(str(damaged(tmp_path, 2)), SPEC, reading=Reading(strict=True), in_memory=in_memory)
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
@@ -170,18 +170,19 @@ def test_the_other_images_stay_in_their_parts(tmp_path: Path) -> None:
 def test_commands_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = str(damaged(tmp_path, 1))
     assert len(read(source, SPEC)) == 30
-    assert capsys.readouterr().err == (
-        f"warning: {source}: 1 of 31 images can't be read and are left out: green/broken0.png\n"
+    assert capsys.readouterr().out == (
+        f"{source}: 30 images in 3 classes, labels = innermost folder; skipped 1 file: 1 unreadable (green/broken0.png: the "
+        "bytes are not an image of an accepted format)\n"
     )
     (tmp_path / "green" / "broken0.png").unlink()
     read(source, SPEC)
-    assert capsys.readouterr().err == ""
+    assert capsys.readouterr().out == f"{source}: 30 images in 3 classes, labels = innermost folder\n"
 
 
 def test_commands_name_three_at_most(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_folder(tmp_path, colours(60))
     read(str(damaged(tmp_path, 5)), SPEC)
-    assert capsys.readouterr().err.endswith("green/broken0.png, green/broken1.png, green/broken2.png and 2 more\n")
+    assert capsys.readouterr().out.endswith("format, green/broken1.png, green/broken2.png and 2 more)\n")
 
 
 def test_concatenate_keeps_the_names(tmp_path: Path) -> None:

@@ -36,7 +36,6 @@ def test_npz_with_names_as_labels(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"images": noise(2)}, "labels"),
         ({"labels": [0, 1]}, "images"),
         ({"images": noise(2).astype(np.float32), "labels": [0, 1]}, r"must be uint8 .* found float32 \[2, 8, 8, 3\]"),
         ({"images": noise(2)[..., 0], "labels": [0, 1]}, r"found uint8 \[2, 8, 8\]"),
@@ -108,3 +107,36 @@ def test_npz_with_other_labels(tmp_path: Path, labels: list[list[int]], classes:
     np.savez(tmp_path / "set.npz", images=noise(2), labels=labels, classes=classes)
     with pytest.raises(DataError, match=rf"set\.npz: .*{message}"):
         load(str(tmp_path / "set.npz"), SPEC)
+
+
+def test_npz_without_labels(tmp_path: Path) -> None:
+    np.savez(tmp_path / "set.npz", images=noise(5))
+    found = load(str(tmp_path / "set.npz"), SPEC)
+    np.testing.assert_array_equal(found.images, noise(5))
+    assert not found.labelled
+    with pytest.raises(DataError, match="its images have no labels, and labels are needed"):
+        found.with_classes(("cat",), "set.npz")
+
+
+@pytest.mark.parametrize(("names", "labelled"), [(("arr_0",), False), (("x", "y"), True), (("data", "labels"), True)])
+def test_the_only_array_that_may_be_images_is_taken_and_said(
+    tmp_path: Path, names: tuple[str, ...], labelled: bool
+) -> None:
+    np.savez(tmp_path / "set.npz", **dict(zip(names, (noise(2), np.array([0, 1])), strict=False)))
+    found = load(str(tmp_path / "set.npz"), SPEC)
+    assert (len(found), found.labelled) == (2, labelled)
+    assert found.report.remarks == (f"images are the array {names[0]!r}, the only one that may be",)
+
+
+def test_several_arrays_that_may_be_images(tmp_path: Path) -> None:
+    np.savez(tmp_path / "mnist.npz", x_train=noise(2), x_test=noise(2))
+    with pytest.raises(DataError, match=r"expected an \.npz with an array 'images'.*found 'x_train', 'x_test'"):
+        load(str(tmp_path / "mnist.npz"), SPEC)
+
+
+@pytest.mark.parametrize("labels", [np.array([b"dog", b"cat"]), np.array([1.0, 0.0]), np.array([1, 0], np.uint8)])
+def test_labels_of_other_types(tmp_path: Path, labels: Any) -> None:
+    np.savez(tmp_path / "set.npz", images=noise(2), labels=labels)
+    found = load(str(tmp_path / "set.npz"), SPEC)
+    assert found.classes in (("cat", "dog"), ("0", "1"))
+    assert found.labels.tolist() == [1, 0]

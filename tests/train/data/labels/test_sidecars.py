@@ -15,6 +15,7 @@ from train.data import load
 from train.exceptions import DataError
 
 IMAGES = noise(6)
+LABELLED = {"b.png": b"", "b.cls": b"1"}
 NUMBERS = [10, 2, 2, 0, 10, 2]
 
 
@@ -97,9 +98,9 @@ def test_parts_are_stratified(shards: Path) -> None:
         ({"a.png": b"", "b.png": b"", "b.cls": b"1"}, r"shard\.tar/a\.png: there is neither \.cls nor \.json"),
         ({"a.png": b"", "a.cls": b" "}, "expected a class's number or name beside it, found ''"),
         ({"a.png": b"", "a.json": b"{"}, r"a\.png: the \.json beside it is damaged"),
-        ({"a.png": b"", "a.json": b'{"class": 3}'}, "a class's number or name beside it, found None"),
+        ({**LABELLED, "a.png": b"", "a.json": b'{"class": 3}'}, "a class's number or name beside it, found None"),
         ({"a.png": b"", "a.json": b'{"label": 1.5}'}, "found 1.5"),
-        ({"a.png": b"", "a.json": b"[1]"}, "found None"),
+        ({**LABELLED, "a.png": b"", "a.json": b"[1]"}, "found None"),
         ({"a.cls": b"3"}, "no images; expected shards with key.jpg beside key.cls"),
     ],
 )

@@ -1,0 +1,1 @@
+"""Does an image reach the model as it does in torchvision, timm and transformers?"""

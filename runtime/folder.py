@@ -1,0 +1,68 @@
+"""The files below a folder, as a person sees them: links are followed, hidden files and what systems leave behind are not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+# Of macOS in zips, of Windows, of Synology's stations.
+_LEFT_BEHIND = {"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "system volume information", "@eadir"}
+
+
+@dataclass(frozen=True)
+class Folder:
+    """One folder of a walk.
+
+    Attributes:
+        name: from where the walk began, with slashes; empty there.
+        files: names of its files, links to files and links to nowhere included.
+        hidden: names of the files and folders passed over.
+        loops: names of links to a folder that this one lies in, which are not followed.
+    """
+
+    name: str
+    files: tuple[str, ...]
+    hidden: tuple[str, ...]
+    loops: tuple[str, ...]
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a path, with slashes, leads through what no one put there as an image: ``.x``, ``__MACOSX``, ``Thumbs.db``."""
+    return any(part.startswith(".") or part.lower() in _LEFT_BEHIND for part in name.split("/"))
+
+
+def walk(path: Path) -> Iterator[Folder]:
+    """The folder and all below it, each before those in it; links to folders are followed, but not in circles.
+
+    Raises:
+        OSError: a folder that may not be read, by its `filename`.
+    """
+    yield from _below(str(path), "", (os.path.realpath(path),))
+
+
+def _leads(check: Callable[[], bool]) -> bool:
+    """What a check of an entry says; no for a link that can't be followed, as one to itself."""
+    try:
+        return check()
+    except OSError:
+        return False
+
+
+def _below(folder: str, name: str, above: tuple[str, ...]) -> Iterator[Folder]:
+    files, hidden, loops, folders = [], [], [], []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if is_hidden(entry.name):
+                hidden.append(entry.name)
+            elif not _leads(entry.is_dir):
+                if _leads(entry.is_file) or not Path(entry.path).exists():  # no pipe, which would be waited for
+                    files.append(entry.name)
+            elif (real := os.path.realpath(entry.path)) in above:
+                loops.append(entry.name)
+            else:
+                folders.append((entry.name, real))
+    yield Folder(name, tuple(files), tuple(hidden), tuple(loops))
+    for own, real in folders:
+        yield from _below(f"{folder}{os.sep}{own}", f"{name}/{own}" if name else own, (*above, real))

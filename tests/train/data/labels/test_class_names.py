@@ -1,0 +1,105 @@
+"""Names of classes: every form that says the same, and what is wrong in each."""
+
+from __future__ import annotations
+
+import codecs
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+from train.data.labels.class_names import read_class_names
+from train.exceptions import DataError
+
+NAMES = ("tench, Tinca tinca", "Müller's gull", "007")
+JSON = '{"0": "tench, Tinca tinca", "2": "007", "1": "M\\u00fcller\'s gull"}'
+PLAIN = "tench, Tinca tinca\nMüller's gull\n007\n"
+TABLE = "0,tench, Tinca tinca\n2,007\n1,Müller's gull\n"
+FORMS = {
+    "lines": PLAIN,
+    "a byte order mark": "\ufeff" + PLAIN,
+    "Windows": PLAIN.replace("\n", "\r\n"),
+    "an old Mac": PLAIN.replace("\n", "\r"),
+    "no end of the last line": PLAIN.rstrip(),
+    "empty lines at the end": PLAIN + "\n \n",
+    "spaces": PLAIN.replace("\n", "  \n "),
+    "decomposed": unicodedata.normalize("NFD", PLAIN),
+    "id2label": JSON,
+    "id2label with a byte order mark": "\ufeff" + JSON,
+    "config.json": f'{{"model_type": "vit", "id2label": {JSON}}}',
+    "label2id": '{"tench, Tinca tinca": 0, "007": 2, "Müller\'s gull": 1}',
+    "list": '["tench, Tinca tinca", "Müller\'s gull", "007"]',
+    "class_index": '{"0": ["n1", "tench, Tinca tinca"], "1": ["n2", "Müller\'s gull"], "2": ["n3", "007"]}',
+    "Python's": "{0: 'tench, Tinca tinca',\n 1: \"Müller's gull\",\n 2: '007'}",
+    "table": TABLE,
+    "table with a header": "index,name\n" + TABLE,
+    "table of Windows": "\ufeffindex,name\r\n" + TABLE.replace("\n", "\r\n"),
+    "table with quotes": '0,"tench, Tinca tinca"\n2,"007"\n1,Müller\'s gull',
+    "table with tabs": TABLE.replace(",", "\t", 1).replace("2,", "2\t").replace("1,", "1\t"),
+    "table of three columns": 'id,wnid,name\n0,n1,"tench, Tinca tinca"\n1,n2,Müller\'s gull\n2,n3,007',
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_forms_that_say_the_same(tmp_path: Path, form: str) -> None:
+    file = tmp_path / "labels"
+    file.write_bytes(FORMS[form].encode())
+    assert read_class_names(file) == NAMES
+
+
+def test_a_table_of_names_and_numbers(tmp_path: Path) -> None:
+    (tmp_path / "labels.tsv").write_text("name\tindex\ncat\t1\ndog\t0\n")
+    assert read_class_names(tmp_path / "labels.tsv") == ("dog", "cat")
+
+
+def test_lines_are_ended_by_nothing_but_ends_of_lines(tmp_path: Path) -> None:
+    """U+2028 and the like are of the name, as they are for whoever wrote it."""
+    (tmp_path / "labels.txt").write_text("a\u2028b\nc\x0bd\n", encoding="utf-8")
+    assert read_class_names(tmp_path / "labels.txt") == ("a\u2028b", "c\x0bd")
+
+
+def test_numbers_as_names(tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_text("1\n0\n")
+    assert read_class_names(tmp_path / "labels.txt") == ("1", "0")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (codecs.BOM_UTF16_LE + "cat\ndog\n".encode("utf-16-le"), "expected UTF-8 text, found UTF-16; save it as UTF-8"),
+        (codecs.BOM_UTF16_BE + "cat\ndog\n".encode("utf-16-be"), "found UTF-16"),
+        ("cat\ndog\n".encode("utf-16-le"), "found UTF-16"),
+        ("Müller\n".encode("cp1252"), "expected UTF-8 text"),
+        (b"", "found an empty file"),
+        (b"\xef\xbb\xbf\r\n \r\n", "found an empty file"),
+        (b"cat\n\ndog\n", "line 2: expected a class name, found an empty line"),
+        (b"[1, 2", "expected JSON"),
+        (b"[]", "expected a list of class names"),
+        (b'{"0": "cat", "2": "dog"}', "expected the numbers 0 to 1 for 2 classes, found 0 to 2 without 1"),
+        (b'{"1": "cat", "2": "dog"}', "found 1 to 2 without 0"),
+        (b'{"0": "cat", "00": "dog"}', "the number 00 is given to two classes"),
+        (b'{"n01": "cat", "n02": "dog"}', "expected a number for each class, found 'n01'"),
+        (b'{"0": null}', "expected a class name, found None"),
+        (b'["cat", true]', "expected a class name, found True"),
+        (b"0,cat\n2,dog\n", "without 1"),
+        (b"index,name\n0,cat\n1,\n", "expected a class name, found ''"),
+        (b"id,a,b\n0,x,y\n", "expected a column 'name'"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_line(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "labels").write_bytes(content)
+    with pytest.raises(DataError, match=message) as caught:
+        read_class_names(tmp_path / "labels")
+    assert str(caught.value).startswith(str(tmp_path / "labels"))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_table_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("cat,big\ndog,small\n")
+    with pytest.raises(DataError, match="expected lines 'index,name', found 'dog,small'"):
+        read_class_names(tmp_path / "labels.csv")
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nowhere: No such file"):
+        read_class_names(tmp_path / "nowhere")

@@ -1,0 +1,189 @@
+"""Tables of images: whatever their columns are called and separated by, and every line that can be wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.small import encode
+from tests.train.sets import SPEC, noise
+from train.data import ImageSet, Reading, load, read
+from train.exceptions import DataError
+
+NAMES = ("a/1.png", "b 2.png", "c,3.png")
+LABELS = ("cat", "sea lion", "cat")
+ROWS = 'a/1.png,cat\nb 2.png,sea lion\n"c,3.png",cat\n'
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "a").mkdir()
+    for name, image in zip(NAMES, noise(3), strict=True):
+        (tmp_path / name).write_bytes(encode(image))
+    return tmp_path
+
+
+def table(folder: Path, text: str | bytes, name: str = "set.csv") -> str:
+    (folder / name).write_bytes(text.encode() if isinstance(text, str) else text)
+    return str(folder / name)
+
+
+def check(found: ImageSet, labelled: bool = True) -> None:
+    assert found.names == NAMES
+    np.testing.assert_array_equal(found.images, noise(3))
+    assert found.labelled == labelled
+    if labelled:
+        assert tuple(found.classes[i] for i in found.labels) == LABELS
+
+
+@pytest.mark.parametrize(
+    "path", ["path", "file", "filename", "file_name", "Image", "img", "filepath", "image_path", "Image Path", "id"]
+)
+@pytest.mark.parametrize("label", ["label", "labels", "class", "Category", "target", "class_name"])
+def test_usual_headers(folder: Path, path: str, label: str) -> None:
+    if (path, label) != ("file", "labels"):  # ours: any number of labels
+        check(load(table(folder, f"{path},{label}\n{ROWS}"), SPEC))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "image,label\r\n" + ROWS.replace("\n", "\r\n") + "\r\n\r\n",
+        "\ufeffimage,label\n" + ROWS,
+        ROWS,
+        'label,image\ncat,a/1.png\nsea lion,b 2.png\ncat,"c,3.png"\n',
+        "image;label\na/1.png;cat\nb 2.png;sea lion\nc,3.png;cat\n",
+        "image\tlabel\na/1.png\tcat\nb 2.png\tsea lion\nc,3.png\tcat",
+        "image|label\na/1.png|cat\nb 2.png|sea lion\nc,3.png|cat",
+        ',image,width,label\n0,a/1.png,8,cat\n1,b 2.png,8,sea lion\n2,"c,3.png",8,cat\n',
+        'image , label\n a/1.png ,  cat \n b 2.png, sea lion \n"c,3.png",cat\n',
+        'image,label\na\\1.png,cat\nb 2.png,sea lion\n"c,3.png",cat\n'.replace("a\\1.png", "a/1.png"),
+    ],
+    ids=[
+        "Windows",
+        "byte order mark",
+        "no header",
+        "other order",
+        "semicolons",
+        "tabs",
+        "bars",
+        "pandas",
+        "spaces",
+        "plain",
+    ],
+)
+def test_ways_to_write_the_same(folder: Path, text: str) -> None:
+    check(load(table(folder, text), SPEC))
+
+
+def test_lines_of_a_path_and_a_number(folder: Path) -> None:
+    found = load(table(folder, "a/1.png 0\nb 2.png 10\nc,3.png 0\n", "val.txt"), SPEC)
+    assert (found.names, found.classes, found.labels.tolist()) == (NAMES, ("0", "10"), [0, 1, 0])
+
+
+def test_lines_of_paths(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    check(read(table(folder, "\n".join(f'"{name}"' for name in NAMES), "list.txt"), SPEC), labelled=False)
+    assert "3 images, images = column 'path', no labels" in capsys.readouterr().out
+
+
+def test_paths_from_the_root(folder: Path) -> None:
+    lines = [f'"{folder / name}",{label}' for name, label in zip(NAMES, LABELS, strict=True)]
+    found = load(table(folder, "path,label\n" + "\n".join(lines)), SPEC)
+    np.testing.assert_array_equal(found.images, noise(3))
+
+
+def test_names_without_endings(folder: Path) -> None:
+    assert load(table(folder, "id,breed\na/1,pug\nb 2,pug\n"), SPEC).classes == ("pug",)
+
+
+def test_columns_that_are_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = 'path,picture,label,kind\nx,a/1.png,1,cat\nx,b 2.png,2,sea lion\nx,"c,3.png",1,cat\n'
+    check(read(table(folder, text), SPEC, reading=Reading(path_column="picture", label_column="KIND")))
+    assert "images = column 'picture', labels = column 'kind'\n" in capsys.readouterr().out
+
+
+def test_guesses_are_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The column of images is one whose first cell is an image."""
+    read(table(folder, 'path,picture,label,kind\nx,a/1.png,cat,1\nx,b 2.png,dog,2\nx,"c,3.png",cat,1\n'), SPEC)
+    found = capsys.readouterr().out
+    assert "images = column 'picture', labels = column 'label' (a guess: --path-column and --label-column say" in found
+
+
+def test_numbers_that_a_library_wrote_as_floats(folder: Path) -> None:
+    assert load(table(folder, "image,label\na/1.png,3.0\nb 2.png,10.0\n"), SPEC).classes == ("3", "10")
+
+
+@pytest.mark.parametrize("mark", [";", "|"])
+def test_several_labels(folder: Path, mark: str) -> None:
+    found = load(table(folder, f'image,tags\na/1.png,cat{mark}dog\nb 2.png,\n"c,3.png",dog\n'), SPEC)
+    assert (found.task, found.classes) == ("multilabel", ("cat", "dog"))
+    assert found.labels.tolist() == [[True, True], [False, False], [False, True]]
+
+
+def test_our_own_form(folder: Path) -> None:
+    found = load(table(folder, "file,labels\na/1.png,cat\nb 2.png,\n"), SPEC)
+    assert (found.task, found.labels.tolist()) == ("multilabel", [[True], [False]])
+
+
+def test_rows_without_a_label(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    check(read(table(folder, 'image,label\na/1.png,cat\nb 2.png,\n"c,3.png",cat\n'), SPEC), labelled=False)
+    assert "taken as unlabelled, as 1 images have no label: b 2.png" in capsys.readouterr().out
+
+
+def test_rows_twice(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    check(read(table(folder, f"image,label\n{ROWS}{ROWS}"), SPEC))
+    assert "\n  3 lines repeat another\n" in capsys.readouterr().out
+
+
+def test_some_that_are_not_there(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = f"image,label\n{ROWS}" + "".join(f"x{i}.png,cat\n" for i in range(4))
+    check(read(table(folder, text), SPEC))
+    assert "skipped 4 files: 4 listed but not there (x0.png, x1.png, x2.png and 1 more)" in capsys.readouterr().out
+    with pytest.raises(DataError, match=r"3 of its 7 images are there, .* not x0\.png, x1\.png, x2\.png and 1 more"):
+        load(table(folder, text), SPEC, reading=Reading(strict=True))
+
+
+def test_halves(folder: Path) -> None:
+    whole = table(folder, f"image,label\n{ROWS}")
+    halves = [load(f"{whole}@{i}/2", SPEC) for i in (1, 2)]
+    assert sorted(halves[0].names + halves[1].names) == sorted(NAMES)
+    assert all("cat" in {half.classes[i] for i in half.labels} for half in halves)
+
+
+def test_a_labels_csv_of_another_kind(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table(folder, "filename,label\na/1.png,cat\nb 2.png,dog\n", "labels.csv")
+    found = read(str(folder), SPEC)
+    assert (found.names, found.classes) == (("a/1.png", "b 2.png"), ("cat", "dog"))
+    assert "skipped 1 file: 1 not listed (c,3.png)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "image,label\nx.png,cat\ny.png,cat\n",
+            r"none of its 2 images are there, by column 'image'; not x\.png, y\.png",
+        ),
+        ("width,height\n1,2\n", "no column of images among width, height; name it by --path-column"),
+        (f"image,label\n{ROWS}a/1.png,dog\n", r"line 5: a/1\.png is 'dog', and 'cat' in line 2; an image has one line"),
+        ("image,label\na/1.png,cat\n./a//1.png,dog\n", r"line 3: a/1\.png is 'dog', and 'cat' in line 2"),
+        ("image,label\na/1.png,cat,x\n", "line 2: expected 2 cells as in the first line, found 3"),
+        ("image,image\na/1.png,b 2.png\n", "expected columns of different names"),
+        ("", "expected a line an image, found an empty file"),
+        (b"image,label\na/1.png,\xff\n", "expected UTF-8 text"),
+        ("image,label\n".encode("utf-16"), "found UTF-16; save it as UTF-8"),
+        ('image,label\n"a/1.png,cat\n', "unexpected end of data"),
+        ("http://x/1.png,cat\nhttp://x/2.png,cat\n", "none of its 2 images are there"),
+    ],
+)
+def test_what_is_wrong_is_said(folder: Path, text: str | bytes, message: str) -> None:
+    with pytest.raises(DataError, match=rf"set\.csv.*{message}"):
+        load(table(folder, text), SPEC)
+
+
+@pytest.mark.parametrize("option", ["path_column", "label_column"])
+def test_a_column_that_is_not_there(folder: Path, option: str) -> None:
+    with pytest.raises(DataError, match=f"--{option.replace('_', '-')} size: expected one of its columns"):
+        load(table(folder, f"image,label\n{ROWS}"), SPEC, reading=Reading(**{option: "size"}))

@@ -1,0 +1,79 @@
+"""Labels by the folders that images lie in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from train.data.index import Index, labelled
+from train.data.labels.class_names import Row, read_rows
+from train.data.listing import Listing
+from train.data.report import Report, without
+from train.exceptions import DataError
+
+SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing", "dev", "eval"}
+# What a set says of its classes in a file at its root, beside their folders.
+_CLASS_NAMES = (
+    "id2label.json", "label2id.json", "class_index.json", "imagenet_class_index.json", "class_names.json", "classes.json",
+    "labels.json", "LOC_synset_mapping.txt", "synset_words.txt", "words.txt",
+)  # fmt: skip
+
+
+def index(listing: Listing, own: str, *, depth: int = 0) -> Index:
+    """All images, by class and name; those outside any folder are of a class of their own.
+
+    Args:
+        listing: the files, among them images.
+        own: the class of images outside any folder.
+        depth: of folders that are not the source's own, such as the names of shards.
+    """
+    folders = [tuple(name.split("/")[depth:-1]) for name in listing.images]
+    labels, how, remarks = by_innermost(folders, own)
+    order = sorted(range(len(labels)), key=lambda i: (labels[i], listing.images[i]))
+    names = [listing.images[i] for i in order]
+    synonyms, file = _synonyms(listing)
+    report = Report(f"labels = {how}", without(listing.passed, {file}), remarks)
+    files = [listing.files[name] for name in names]
+    return labelled(names, files, [labels[i] for i in order], report, synonyms, tuple(sorted(set(labels))))
+
+
+def by_innermost(folders: Sequence[tuple[str, ...]], own: str) -> tuple[list[str], str, tuple[str, ...]]:
+    """The label of each image, what the labels are, and what is to be said of it.
+
+    Args:
+        folders: in which each image lies, from the outermost.
+        own: the label of images that lie in none.
+    """
+    remarks = []
+    tops = {parts[0] for parts in folders if parts}
+    if all(folders) and are_splits(tops):
+        folders = [parts[1:] for parts in folders]
+        if len(tops) > 1:
+            remarks.append(f"{_several(tops)} at the top are splits, not classes, and all of them are read")
+    how = "innermost folder"
+    innermost = {parts[-1] for parts in folders if parts}
+    if all(len(parts) > 1 for parts in folders) and (len(innermost) == 1 or are_splits(innermost)):
+        above = [parts[:-1] for parts in folders]
+        if len(set(above)) > 1 and not are_splits({parts[-1] for parts in above}):
+            folders, how = above, f"the folder above {_several(innermost)}"
+    if not any(folders):
+        how = "the name of the source, as there is no folder in it"
+    return [parts[-1] if parts else own for parts in folders], how, tuple(remarks)
+
+
+def are_splits(names: set[str]) -> bool:
+    return bool(names) and {name.lower() for name in names} <= SPLITS
+
+
+def _several(names: set[str]) -> str:
+    return ", ".join(f"{name}/" for name in sorted(names))
+
+
+def _synonyms(listing: Listing) -> tuple[tuple[Row, ...], str]:
+    """What a file at the root calls the classes, and the file; a file of such a name may hold anything else."""
+    for name in _CLASS_NAMES:
+        if name in listing.files:
+            try:
+                return tuple(read_rows(name, listing.files[name].read())), name
+            except DataError:
+                continue
+    return (), ""

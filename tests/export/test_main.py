@@ -112,7 +112,8 @@ def test_the_manifest_is_in_the_graph(exported: Exported) -> None:
 
 
 def test_what_is_printed(exported: Exported) -> None:
-    lines = exported.output.splitlines()
+    read, *lines = exported.output.splitlines()
+    assert read.endswith("val.tar@1/2: 60 images in 3 classes, labels = innermost folder")
     assert lines[0].startswith(f"{exported.path}: verified against torch on 60 images: logits differ by at most ")
     assert lines[0].endswith("decisions by 0")
     text = "\n".join(lines)
@@ -407,7 +408,7 @@ def test_a_source_of_the_evaluation_that_is_missing(
     weights: Path, labels: Path, calibration: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     known = tmp_path / "known.npz"
-    np.savez(known, images=calibration_images(seed=2), labels=np.array(["tree"] * 99))
+    np.savez(known, images=calibration_images(seed=2), labels=np.array(["cat", *["tree"] * 98]))
     options = foreign(weights, labels, tmp_path / "bundle", calibration=calibration, id=known)
     assert "nowhere: no such directory" in failure(capsys, main, *options, "--ood", "far=nowhere")
     assert not (tmp_path / "bundle").exists()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from export import leakage
@@ -63,33 +63,44 @@ def evaluate_sources(
     needed = [source for name, source in ood_sources.items() if name not in optional]
     for source in (id_source, *needed, *shifted.values()):
         check(source)
-    missing: dict[str, str] = {}
-
-    def run(name: str, source: str, *, known: bool) -> list[Observed]:
-        each = _each(gates, source, reading, named=known)
-        missing.update(_left_out(name, each[0][1]))
-        look = observe_known if known else observe
-        found = [look(gate.engine, gate.manifest, source, images, title=name) for gate, images in each]
-        for gate, observed in zip(gates, found, strict=True):
-            _check_leakage(gate, observed, allow_leakage)
-        return found
-
-    known = run("ID", id_source, known=True)
-    moved = {name: run(name, source, known=True) for name, source in shifted.items()}
-    unknown: dict[str, list[Observed]] = {}
+    seen = _Seen(gates, reading, allow_leakage)
+    known = seen.look("ID", id_source, known=True)
+    moved = {name: seen.look(name, source, known=True) for name, source in shifted.items()}
+    unknown = {}
     for name, source in ood_sources.items():
         try:
-            unknown[name] = run(name, source, known=False)
+            unknown[name] = seen.look(name, source, known=False)
         except DataError as error:
             if name not in optional:
                 raise
-            missing[name] = "all of it"
+            seen.missing[name] = "all of it"
             print(f"{name} is left out: {error}")
     if not unknown:
         raise DataError(f"{', '.join(ood_sources)}: none of these OOD sets is there")
     return [
-        _evaluated(gate, known[i], _of(i, unknown), _of(i, moved), protocol, missing) for i, gate in enumerate(gates)
+        _evaluated(gate, known[i], _of(i, unknown), _of(i, moved), protocol, seen.missing)
+        for i, gate in enumerate(gates)
     ]
+
+
+@dataclass
+class _Seen:
+    """Bundles that look at one source after another, and by its name what was missing of each."""
+
+    gates: Sequence[Gate]
+    reading: Reading
+    allow_leakage: bool
+    missing: dict[str, str] = field(default_factory=dict)
+
+    def look(self, name: str, source: str, *, known: bool) -> list[Observed]:
+        """What each bundle makes of a source, labelled by its classes if they are `known`."""
+        each = _each(self.gates, source, self.reading, named=known)
+        self.missing |= _left_out(name, each[0][1])
+        run = observe_known if known else observe
+        found = [run(gate.engine, gate.manifest, source, images, title=name) for gate, images in each]
+        for gate, observed in zip(self.gates, found, strict=True):
+            _check_leakage(gate, observed, self.allow_leakage)
+        return found
 
 
 def _of(bundle: int, sets: Mapping[str, Sequence[Observed]]) -> dict[str, Observed]:

@@ -23,7 +23,7 @@ class Detection:
         auroc: probability that an ID image scores above an OOD image, ties counted half.
         aupr_in, aupr_out: average precision with ID, respectively OOD, as the positive class.
         fpr95_id_positive: share of OOD images accepted where at least 95 % of ID images are (the papers' FPR95).
-        fpr95_ood_positive: share of ID images flagged where at least 95 % of OOD images are.
+        fpr95_ood_positive: share of ID images flagged where at least 95 % of OOD images are (OpenOOD's FPR@95).
     """
 
     auroc: float

@@ -22,12 +22,14 @@ class Shifted:
 
     Attributes:
         source, images: which, and how many.
-        rejection, rejection_interval: share rejected at the stored threshold.
+        rejection, rejection_interval: share rejected at the stored thresholds.
         accuracy, accuracy_interval: share classified right, whatever the gate says.
         accuracy_accepted, accuracy_accepted_interval: the same among those accepted.
         accuracy_rejected, accuracy_rejected_interval: the same among those rejected.
-        needless: whether most are rejected although the model still classifies well: more than half, at an accuracy of
-            at least three quarters of that on images that are not shifted. None without labels.
+        needless: whether the gate takes most for unknown although the model still classifies well: more than half, at an
+            accuracy of at least three quarters of that on images that are not shifted. None without labels.
+        uncertain: share that the gate takes for known and that is rejected as uncertain; None where nothing bounds the error
+            of accepted images.
     """
 
     source: str
@@ -41,6 +43,7 @@ class Shifted:
     accuracy_rejected: float | None
     accuracy_rejected_interval: Interval | None
     needless: bool | None
+    uncertain: float | None = None
 
 
 def shifted(observed: Observed, accuracy: float | None) -> Shifted:
@@ -55,9 +58,10 @@ def shifted(observed: Observed, accuracy: float | None) -> Shifted:
     everywhere, everywhere_interval = _share(right, np.ones(total, dtype=np.bool_))
     of_accepted, of_accepted_interval = _share(right, observed.accept)
     of_rejected, of_rejected_interval = _share(right, ~observed.accept)
+    uncertain = 0 if observed.known is None else int((observed.known & ~observed.accept).sum())
     needless = None
     if everywhere is not None and accuracy is not None:
-        needless = rejected > _MOST * total and everywhere >= _WELL * accuracy
+        needless = rejected - uncertain > _MOST * total and everywhere >= _WELL * accuracy
     return Shifted(
         source=observed.source,
         images=total,
@@ -70,6 +74,7 @@ def shifted(observed: Observed, accuracy: float | None) -> Shifted:
         accuracy_rejected=of_rejected,
         accuracy_rejected_interval=of_rejected_interval,
         needless=needless,
+        uncertain=None if observed.known is None else uncertain / total,
     )
 
 

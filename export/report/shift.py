@@ -16,11 +16,12 @@ def shifted_lines(evaluation: Evaluation) -> Iterator[str]:
     """A line a set, and one more where the gate rejects most of what the model still classifies well."""
     for name, found in evaluation.shifted.items():
         rejected = percent(found.rejection, found.rejection_interval)
-        yield f"shifted {name}: {found.images} images of known classes, {rejected} % rejected"
+        uncertain = f", {100 * found.uncertain:.2f} % as uncertain" if found.uncertain is not None else ""
+        yield f"shifted {name}: {found.images} images of known classes, {rejected} % rejected{uncertain}"
         if found.needless and found.accuracy is not None and evaluation.id.accuracy is not None:
             yield (
-                f"shifted {name}: NOT WANTED: the gate rejects most of these images although the model still classifies "
-                f"{100 * found.accuracy:.2f} % of them right ({100 * evaluation.id.accuracy:.2f} % of the ID images); "
+                f"shifted {name}: NOT WANTED: the gate takes most of these images for unknown although the model still "
+                f"classifies {100 * found.accuracy:.2f} % of them right ({100 * evaluation.id.accuracy:.2f} % of the ID images); "
                 "calibrate with images like these among the others, or choose another score"
             )
 

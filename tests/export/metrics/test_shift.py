@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import beta
@@ -43,6 +45,14 @@ def test_what_is_rejected_without_need(
     accept: list[int], right: list[int] | None, accuracy: float | None, needless: bool | None
 ) -> None:
     assert shifted(observed(accept, right), accuracy).needless is needless
+
+
+def test_images_that_are_rejected_as_uncertain_are_not_taken_for_unknown() -> None:
+    images = observed([0, 0, 0, 1], [1, 1, 1, 1])
+    found = shifted(replace(images, known=np.array([True, True, False, True])), 1.0)
+    assert (found.rejection, found.uncertain) == (0.75, 0.5)
+    assert found.needless is False
+    assert shifted(images, 1.0).uncertain is None
 
 
 def test_nothing_accepted() -> None:

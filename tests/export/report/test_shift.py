@@ -21,9 +21,14 @@ FOUND = replace(EVALUATION, shifted={"blur": BLUR, "night": NIGHT}, full_spectru
 def test_a_gate_that_rejects_what_the_model_knows_is_not_wanted() -> None:
     lines = [line for line in summary(FOUND).splitlines() if line.startswith("shifted ")]
     assert lines[0] == "shifted blur: 200 images of known classes, 83.00 82.0-84.0 % rejected"
-    assert lines[1].startswith("shifted blur: NOT WANTED: the gate rejects most")
+    assert lines[1].startswith("shifted blur: NOT WANTED: the gate takes most")
     assert "88.00 % of them right (91.23 % of the ID images)" in lines[1]
     assert lines[2:] == ["shifted night: 90 images of known classes, 40.00 39.0-41.0 % rejected"]
+
+
+def test_images_that_are_rejected_as_uncertain() -> None:
+    found = replace(EVALUATION, shifted={"night": replace(NIGHT, uncertain=0.15)})
+    assert "40.00 39.0-41.0 % rejected, 15.00 % as uncertain" in summary(found)
 
 
 def test_tables_can_be_read_back() -> None:

@@ -4,8 +4,8 @@
 //
 // images.rgb holds one or more images as raw bytes, red, green and blue of each pixel, row by row, at the model's size:
 // `magick photo.jpg -resize 32x32^ -gravity center -extent 32x32 -depth 8 images.rgb`, where the manifest says `center`; of a
-// model that says `shortest` and `resize_to` 256, `-resize 256x256^ -gravity center -extent 224x224`. ImageMagick's filter is
-// not Pillow's: docs/images.md has the rule to the pixel. Normalisation, scores and decision are in the graph. The graph's own
+// model that says `shortest` and `resize_to` 256, `-resize 256x256^ -gravity center -extent 224x224`. ImageMagick's filter is not
+// Pillow's: docs/images.md has the rule to the pixel. Normalisation, scores and decision are in the graph. The graph's own
 // thresholds decide, unless others are given: that of the gate, and of a bundle that bounds the error of accepted images the
 // second one, `selection.threshold` in the manifest. An operating point is both of them.
 

@@ -59,8 +59,9 @@ class GateOptions:
     @classmethod
     def of_arguments(cls, args: argparse.Namespace) -> GateOptions:
         """Those of a command with all of :func:`add_gate_options`, but without "as before"."""
-        names = [option.name for option in dataclasses.fields(cls) if option.name != "reading"]
-        return cls(**{name: _tuple(getattr(args, name)) for name in names}, reading=Reading.of(args))
+        names = {option.name for option in dataclasses.fields(cls)} - {"reading"}
+        given: dict[str, Any] = {name: getattr(args, name) for name in names} | {"aux": tuple(args.aux)}
+        return cls(**given, reading=Reading.of(args))
 
     @classmethod
     def of(cls, manifest: Manifest) -> GateOptions:
@@ -274,7 +275,3 @@ def _share(option: str, text: str) -> float:
     if not 0 < value < 1:
         raise ExportError(f"{option} must be between 0 and 1, or {NONE}, found {text}")
     return value
-
-
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value

@@ -7,6 +7,7 @@ from collections import Counter
 from typing import get_args
 
 from export.arguments import side_or_size
+from export.descriptions.description import three
 from export.exceptions import ExportError
 from export.from_onnx import face
 from export.from_onnx.classifier import OnnxClassifier, Opened, from_onnx, open_file
@@ -27,14 +28,13 @@ _USUAL = {
 
 
 def add_onnx_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--output``, ``--penultimate``, ``--layout`` and ``--channels``."""
+    """Add ``--output``, ``--penultimate`` and ``--layout``."""
     group = parser.add_argument_group(
         "any ONNX classifier (--checkpoint model.onnx)", "The options of any torch classifier but --model, and:"
     )
     group.add_argument("--output", metavar="TENSOR", help="that has the logits, where there are several outputs")
     group.add_argument("--penultimate", metavar="TENSOR", help="of activations; default: what the last layer reads")
     group.add_argument("--layout", choices=get_args(Layout), help="of the input, where its shape leaves it open")
-    group.add_argument("--channels", choices=get_args(Channels), help="of the input; default: rgb, or grey for one")
 
 
 def classifier_of(args: argparse.Namespace) -> OnnxClassifier:
@@ -61,8 +61,8 @@ def classifier_of(args: argparse.Namespace) -> OnnxClassifier:
             *statistics,
             resize=resizing[0],
             resize_to=resizing[1],
-            interpolation=args.interpolation,
-            colour=args.colour,
+            interpolation=args.interpolation or "bilinear",
+            colour=args.colour or "srgb",
         )
         channels = _channels(args, opened, remarks)
     except (OodgateError, ValueError) as error:
@@ -71,7 +71,7 @@ def classifier_of(args: argparse.Namespace) -> OnnxClassifier:
         opened,
         labels,
         spec,
-        args.task,
+        args.task or "multiclass",
         channels=channels,
         output=args.output,
         penultimate=args.penultimate,
@@ -124,7 +124,7 @@ def _statistics(args: argparse.Namespace, opened: Opened, remarks: list[str]) ->
     if args.mean is not None and args.std is not None:
         if max(map(abs, args.mean)) > 1.5:
             raise ExportError("--mean and --std are of pixels in [0, 1]: divide those of pixels from 0 to 255 by 255")
-        return (args.mean[0], args.mean[1], args.mean[2]), (args.std[0], args.std[1], args.std[2])
+        return three("--mean", args.mean), three("--std", args.std)
     if given != (None, None):
         raise ExportError("--mean and --std go together")
     if (found := face.statistics(opened.network, opened.face.tensor)) is None:
@@ -149,6 +149,8 @@ def _resizing(
 
 def _channels(args: argparse.Namespace, opened: Opened, remarks: list[str]) -> Channels:
     one, said = opened.face, face.channels(opened.model)
+    if args.channels not in (None, *get_args(Channels)):
+        raise ExportError(f"--channels {args.channels}: of an ONNX file {', '.join(get_args(Channels))} are taken")
     size = _size(args, opened)
     grey = one.channels == 1 or (one.row is not None and size is not None and one.row == size[0] * size[1])
     if grey and args.channels in ("rgb", "bgr"):

@@ -6,9 +6,10 @@ import argparse
 
 import pytest
 
+from export.arguments import add_leakage_option
 from export.calibrate.options import GateOptions, add_gate_options, coverages, max_error, temperature
 from export.exceptions import ExportError
-from train.data.options import add_reading_options
+from train.data import add_reading_options
 
 SCORES = ("msp", "energy", "nan")
 
@@ -18,8 +19,8 @@ def parse(*argv: str, as_before: bool, more: bool = False) -> argparse.Namespace
     parser = argparse.ArgumentParser()
     add_gate_options(parser, as_before=as_before)
     if more:
+        add_leakage_option(parser)
         add_reading_options(parser)
-        parser.set_defaults(allow_leakage=False)
     return parser.parse_args(argv)
 
 

@@ -69,4 +69,5 @@ def findings(classifier: Examined, images: Sample | None = None, gated: Gated | 
                 warnings += preprocessing_remarks(
                     lambda spec: classifier.with_input(spec).run, classifier.input, images
                 )
-    return Findings(classifier.steps, accuracy, classifier.remarks, tuple(warnings))
+    notes = classifier.remarks[len(classifier.origin.remarks) :]  # the rest was said as it was read
+    return Findings(classifier.steps, accuracy, notes, tuple(warnings))

@@ -15,7 +15,7 @@ from torch import nn
 
 from export.descriptions.description import Description
 from export.exceptions import ExportError
-from export.from_torch import factory, fitting, scripted, timm, torchvision, transformers, weights
+from export.from_torch import factory, fitting, scripted, strangers, timm, torchvision, transformers, weights
 from export.from_torch.built import Built, said
 from export.from_torch.checkpoint import from_checkpoint
 from export.from_torch.classifier import TorchClassifier, of_module
@@ -102,20 +102,11 @@ def _kind_of_directory(path: Path) -> Kind:
         if "model_type" in config or "architectures" in config:
             return "transformers"
         raise ExportError(f"{path}: config.json names no architecture, neither transformers' nor timm's")
-    hint = next((text for name, text in _FOREIGN if (path / name).exists()), None)
+    known = strangers.of_directory(path)
     raise ExportError(
-        f"{path}: a directory without config.json, so not a model of transformers or timm"
-        + (f"; {hint}" if hint else "; give the file in it, or --model to say how to build the network")
+        f"{path}: a directory without config.json, so not a model of transformers or timm; "
+        + (f"it is {known}" if known else "give the file in it, or --model to say how to build the network")
     )
-
-
-_FOREIGN = (
-    (
-        "saved_model.pb",
-        "it is TensorFlow's SavedModel: convert it to ONNX (python -m tf2onnx.convert --saved-model) and give that",
-    ),
-    ("checkpoint", "it looks like TensorFlow's: convert it to ONNX and give that"),
-)
 
 
 def _kind_of_archive(path: Path) -> Kind:
@@ -129,12 +120,8 @@ def _kind_of_archive(path: Path) -> Kind:
         for name in (*names, *inner)
     ):
         return "program"
-    if "config.json" in names and any(name.endswith(".h5") for name in names):
-        raise ExportError(
-            f"{path}: a Keras model: convert it to ONNX (tf2onnx, or model.export(format='onnx')) and give that"
-        )
-    if any(name.endswith(".mlmodel") for name in names):
-        raise ExportError(f"{path}: a Core ML model: export the network that it was made of")
+    if known := strangers.of_archive(names):
+        raise ExportError(f"{path}: it is {known}")
     return "weights"
 
 

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from export.exceptions import ExportError
+from export.from_torch import strangers
 from export.from_torch.pickles import PICKLE, Inert, state_of
 
 State = dict[str, Tensor]
@@ -60,7 +61,7 @@ def read(path: Path) -> Weights:
     except FileNotFoundError as error:
         raise ExportError(f"{path}: no such file") from error
     except Exception as error:  # a damaged file may make its reader raise anything
-        raise ExportError(f"{path}: not readable as weights: {_what(path) or _shortened(error)}") from error
+        raise ExportError(f"{path}: not readable as weights: {_reason(path, error)}") from error
     return _weights(path, loaded)
 
 
@@ -126,25 +127,9 @@ def _is_safetensors(path: Path) -> bool:
     return path.suffix == ".safetensors" or (len(head) == 9 and head[8:] == b"{" and head[:1] != b"\x80")
 
 
-_SIGNS: tuple[tuple[bytes, str], ...] = (
-    (b"version https://git-lfs", "it is a pointer of Git LFS; fetch the file itself by git lfs pull"),
-    (b"<!DOCTYPE", "it is a web page; download the file itself"),
-    (b"<html", "it is a web page; download the file itself"),
-    (b"\x89HDF", "it is HDF5, as Keras writes it; convert the model to ONNX (tf2onnx) and give that"),
-    (b"\x93NUMPY", "it is a NumPy array"),
-)
-
-
-def _what(path: Path) -> str | None:
-    """What a file is that has no weights, by its first bytes."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(64)
-    except OSError:
-        return "it is a directory" if path.is_dir() else None
-    if not head:
-        return "it is empty"
-    return next((text for sign, text in _SIGNS if head.startswith(sign)), None)
+def _reason(path: Path, error: Exception) -> str:
+    known = strangers.of_file(path)
+    return f"it is {known}" if known else _shortened(error)
 
 
 def _shortened(error: Exception) -> str:

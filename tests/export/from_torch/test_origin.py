@@ -100,7 +100,7 @@ def test_directories_of_nothing_known(tmp_path: Path) -> None:
         kind(directory(tmp_path / "a", {"lr": 0.1}))
     (tmp_path / "saved").mkdir()
     (tmp_path / "saved" / "saved_model.pb").touch()
-    with pytest.raises(ExportError, match=r"without config\.json.*TensorFlow's SavedModel: convert it to ONNX"):
+    with pytest.raises(ExportError, match=r"without config\.json.*TensorFlow's SavedModel; convert it to ONNX"):
         kind(tmp_path / "saved")
 
 
@@ -108,7 +108,7 @@ def test_archives_of_other_libraries(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "m.keras", "w") as archive:
         archive.writestr("config.json", "{}")
         archive.writestr("model.weights.h5", "")
-    with pytest.raises(ExportError, match="a Keras model: convert it to ONNX"):
+    with pytest.raises(ExportError, match="a model of Keras; convert it to ONNX"):
         kind(tmp_path / "m.keras")
 
 

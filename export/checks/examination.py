@@ -13,6 +13,7 @@ import onnx
 import onnxruntime as ort
 
 from export.checks.batches import check_batches
+from export.checks.heads import layer_of_heads
 from export.checks.outputs import (
     RELATIONS,
     UNUSABLE,
@@ -175,12 +176,14 @@ def run_graph(loaded: ort.InferenceSession, images: npt.NDArray[np.uint8]) -> Ac
 
 
 def _relate(model: onnx.ModelProto, found: Activations) -> None:
-    """Let logits that the graph computes beside the penultimate activations be made of them, where its weights do that."""
+    """Let logits be one linear layer of the penultimate activations, where the graph's own weights do that."""
     try:
-        LastLayers(model)
-    except ExportError:
-        if (layer := weights_between(model, found)) is not None:
-            let_be_linear(model, *layer)
+        if LastLayers(model).is_linear:
+            return
+    except ExportError:  # it computes them beside the activations
+        pass
+    if (layer := weights_between(model, found) or layer_of_heads(model, found)) is not None:
+        let_be_linear(model, *layer)
 
 
 def _logits_of(model: onnx.ModelProto, classifier: Classifier, images: npt.NDArray[np.uint8]) -> tuple[Step, ...]:

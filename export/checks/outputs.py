@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Literal
 
@@ -28,6 +29,7 @@ _FEW = 8  # images too few to say that something is so in all of them
 Relation = Literal["linear", "layers", "same", "affine", "unrelated", "unknown"]
 
 _LINEAR = ", ".join(name for name, kind in DETECTORS.items() if kind.linear)
+_TAKEN = "the model's second output, or what its last layers read, taken as penultimate activations"
 _BESIDE = (
     "detectors that need the last layers can't be fitted, and nan, feature_norm and those of features say nothing of this "
     "classifier; let the model return (logits, the input of its last layer)"
@@ -39,11 +41,8 @@ RELATIONS: dict[Relation, str] = {
         "the graph computes the logits beside the penultimate activations, though they are affine in them: detectors that "
         "need the last layers can't be fitted"
     ),
-    "unrelated": f"the logits are no function of the model's second output, taken as penultimate activations: {_BESIDE}",
-    "unknown": (
-        "the graph does not make the logits of the model's second output, taken as penultimate activations, as another "
-        f"head's would not: {_BESIDE}"
-    ),
+    "unrelated": f"the logits are no function of {_TAKEN}: {_BESIDE}",
+    "unknown": f"the graph does not make the logits of {_TAKEN}, as another head's would not: {_BESIDE}",
 }
 UNUSABLE: tuple[Relation, ...] = ("unrelated", "unknown")
 
@@ -143,13 +142,15 @@ def relation(model: onnx.ModelProto, found: Activations) -> Relation:
 def weights_between(model: onnx.ModelProto, found: Activations) -> tuple[Array, Array] | None:
     """Weights (K, D) of the graph, with the bias (K,), that make the logits of the activations; None where none do.
 
-    Those of a linear layer, either way round, or of a 1x1 convolution behind which the logits are pooled. That they leave
-    the same bias in every image proves it, however few there are; two at least.
+    Those of a linear layer, either way round, or of a convolution: 1x1 with the logits pooled, or over its whole input. That
+    they leave the same bias in every image proves it, however few there are; two at least.
     """
     logits, penultimate = (part.astype(np.float64) for part in found)
     shape = [logits.shape[1], penultimate.shape[1]]
     for tensor in model.graph.initializer:
         dims = [size for i, size in enumerate(tensor.dims) if i < 2 or size != 1]
+        if len(dims) > 2 and dims[0] == shape[0]:  # a convolution over the whole of its input
+            dims = [dims[0], math.prod(dims[1:])]
         if len(logits) < 2 or dims not in (shape, shape[::-1]):
             continue
         weights = numpy_helper.to_array(tensor).astype(np.float64).reshape(dims)

@@ -1,4 +1,4 @@
-"""Files and directories of other frameworks, and what is no model at all: known by their first bytes, refused with a reason."""
+"""Files and directories of other frameworks, and what is no model: known by their first bytes, refused with a reason."""
 
 from __future__ import annotations
 

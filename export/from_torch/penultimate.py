@@ -134,10 +134,9 @@ def _behind(node: fx.Node) -> fx.Node:
 
 def _same(first: fx.Node, second: fx.Node) -> bool:
     """Whether two tensors have the same sizes and type."""
-    values = first.meta.get("val"), second.meta.get("val")
-    if not all(isinstance(value, Tensor) for value in values):
-        return False
-    return str(_shape(first)) == str(_shape(second)) and values[0].dtype == values[1].dtype
+    one, other = first.meta.get("val"), second.meta.get("val")
+    both = isinstance(one, Tensor) and isinstance(other, Tensor)
+    return both and str(_shape(first)) == str(_shape(second)) and one.dtype == other.dtype
 
 
 def _is_pointwise(node: fx.Node, argument: fx.Node) -> bool:

@@ -68,8 +68,8 @@ class TorchClassifier(Classifier):
         fixed = [(spec.height, spec.width, spec.channels, spec.opaque) for spec in (before, self.input)]
         traced = self.traced if self.traced and fixed[0] == fixed[1] else self._traced
         module = traced.program.module()
-        for name in ("scale", "shift"):
-            module.get_buffer(f"face.normalize.{name}").copy_(self._backbone.face.normalize.get_buffer(name))
+        for name in ("scale", "shift"):  # put in their place: the program's own tensors are those of its module too
+            setattr(module.get_submodule("face.normalize"), name, self._backbone.face.normalize.get_buffer(name))
         return module
 
 

@@ -135,8 +135,9 @@ def _behind(node: fx.Node) -> fx.Node:
 def _same(first: fx.Node, second: fx.Node) -> bool:
     """Whether two tensors have the same sizes and type."""
     one, other = first.meta.get("val"), second.meta.get("val")
-    both = isinstance(one, Tensor) and isinstance(other, Tensor)
-    return both and str(_shape(first)) == str(_shape(second)) and one.dtype == other.dtype
+    if not isinstance(one, Tensor) or not isinstance(other, Tensor):
+        return False
+    return str(one.shape) == str(other.shape) and one.dtype == other.dtype
 
 
 def _is_pointwise(node: fx.Node, argument: fx.Node) -> bool:

@@ -124,7 +124,8 @@ def test_the_graph_takes_rgb_whatever_the_network_does() -> None:
 def test_the_same_network_behind_another_input(change: dict[str, Any]) -> None:
     network = Network().eval()
     spec = replace(SPEC, **change)
-    classifier = replace(of_module(network, "mine", GIVEN), input=spec)
+    before = of_module(network, "mine", GIVEN)
+    classifier = replace(before, input=spec)
     x = normalised(images(), spec.mean, spec.std)
     x = x.flip(1) if spec.channels == "bgr" else x
     expected, penultimate = network(x), torch.relu(network.conv(x)).mean(dim=(2, 3))
@@ -132,6 +133,9 @@ def test_the_same_network_behind_another_input(change: dict[str, Any]) -> None:
     for found in (classifier.run(images()), session.run(None, {"images": images()})):
         np.testing.assert_allclose(found[0], expected.detach(), atol=1e-5)
         np.testing.assert_allclose(found[1], penultimate.detach(), atol=1e-5)
+    with torch.no_grad():
+        features = torch.relu(network.conv(normalised(images()))).mean(dim=(2, 3))
+    np.testing.assert_allclose(before.run(images())[1], features, atol=1e-5)
 
 
 @pytest.mark.parametrize("last", [False, True])

@@ -7,7 +7,7 @@ import argparse
 from export.classifier import Classifier
 from export.descriptions.description import Description
 from export.from_onnx.file import is_onnx
-from export.from_onnx.options import classifier_of
+from export.from_onnx.options import Tensors, classifier_of
 
 
 def read(args: argparse.Namespace, given: Description) -> Classifier:
@@ -18,7 +18,7 @@ def read(args: argparse.Namespace, given: Description) -> Classifier:
         ModuleNotFoundError: torch is not installed.
     """
     if args.model is None and args.checkpoint is not None and is_onnx(args.checkpoint):
-        return classifier_of(args)
+        return classifier_of(args.checkpoint, given, Tensors.of(args))
     from export.from_torch import origin  # which alone loads torch
     from export.from_torch.fitting import Choice
 

@@ -69,11 +69,19 @@ class TorchClassifier(Classifier):
 
     @cached_property
     def _traced(self) -> Traced:
-        return self.traced or trace(self._backbone, self.input)
+        is_own = self.traced is not None and self.traced.spec == self.input
+        return self.traced if self.traced and is_own else trace(self._backbone, self.input)
 
     @cached_property
     def _operations(self) -> nn.Module:
-        return self._traced.program.module()
+        """The traced operations; of another normalisation the same with other numbers."""
+        before = self.traced.spec if self.traced else self.input
+        fixed = [(spec.height, spec.width, spec.channels, spec.opaque) for spec in (before, self.input)]
+        traced = self.traced if self.traced and fixed[0] == fixed[1] else self._traced
+        module = traced.program.module()
+        for name in ("scale", "shift"):  # put in their place: the program's own tensors are those of its module too
+            setattr(module.get_submodule("face.normalize"), name, self._backbone.face.normalize.get_buffer(name))
+        return module
 
 
 class Logits(nn.Module):

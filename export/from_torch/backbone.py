@@ -24,6 +24,9 @@ from export.from_torch.penultimate import concatenated, pooled, read
 from export.graph import LOGITS, OPSET, PENULTIMATE
 from runtime.manifest import InputSpec
 
+# Ends of a network that the export takes off, and says so.
+_TAKEN_OFF = frozenset({"softmax", "_softmax", "log_softmax", "_log_softmax", "sigmoid"})
+
 
 class Backbone(nn.Module):
     """uint8 images [N, H, W, 3] -> float32 logits [N, K], or (logits, penultimate [N, D]) where the network returns two."""
@@ -75,9 +78,9 @@ def trace(backbone: Backbone, spec: InputSpec) -> Traced:
         remarks[
             f"{len(parts)} linear layers make the logits: the penultimate activations are what each reads, side by side"
         ] = None
-    if found.bends:
+    if bends := [name for name in dict.fromkeys(found.bends) if name not in _TAKEN_OFF]:
         remarks[
-            f"{', '.join(dict.fromkeys(found.bends))} between the last linear layer and the logits: they are no affine "
+            f"{', '.join(bends)} between the last linear layer and the logits: they are no affine "
             "function of the penultimate activations"
         ] = None
     return Traced(program, spec, tuple(remarks))

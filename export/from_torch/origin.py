@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from export.descriptions.description import Description
+from export.descriptions.description import Description, needs
 from export.exceptions import ExportError
 from export.from_torch import factory, fitting, scripted, strangers, timm, torchvision, transformers, weights
 from export.from_torch.built import Built, said
@@ -67,6 +67,9 @@ def read(request: Request, given: Description) -> TorchClassifier:
     built = _with_model(request) if request.model is not None else _without_model(request)
     description = given.over(built.description)
     remarks = (*built.remarks, *description.remarks)
+    if missing := description.missing():
+        who = "--model" if request.model is not None else str(request.checkpoint)
+        raise ExportError("; ".join((needs(missing, who), *remarks)))
     return of_module(built.module, built.arch, Description(**{**vars(description), "remarks": remarks}))
 
 

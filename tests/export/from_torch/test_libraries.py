@@ -344,11 +344,21 @@ def test_code_in_a_directory_runs_only_where_it_is_trusted(tmp_path: Path, trans
 
 
 @pytest.mark.usefixtures("transformers")
+def test_a_directory_without_a_processor_says_so(tmp_path: Path) -> None:
+    path = directory(tmp_path)
+    (path / "preprocessor_config.json").unlink()
+    with pytest.raises(ExportError, match=r"needs --size.* too: .*there is no preprocessor_config\.json") as caught:
+        read(Request(path), Description())
+    assert "--model" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("transformers")
 def test_what_a_processor_can_not_say_the_options_do(tmp_path: Path) -> None:
     path = directory(tmp_path)
     (path / "preprocessor_config.json").write_text(json.dumps(PROCESSOR | {"do_pad": True}))
-    with pytest.raises(ExportError, match="needs --size, --mean, --std and --resize-to too"):
+    with pytest.raises(ExportError, match="needs --size, --mean, --std and --resize-to too: .*do_pad") as caught:
         read(Request(path), Description())
+    assert str(caught.value).startswith(str(path))
     given = Description(size=(SIDE, SIDE), mean=(0.5,) * 3, std=(0.5,) * 3, resize="squash")
     classifier = read(Request(path), given)
     assert any("do_pad" in remark for remark in classifier.remarks)

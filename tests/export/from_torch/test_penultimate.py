@@ -220,6 +220,11 @@ def test_a_relu_before_the_pooling_is_said() -> None:
     assert any("relu between the last linear layer and the logits" in remark for remark in traced.remarks)
 
 
+@pytest.mark.parametrize("end", [nn.Softmax(dim=1), nn.LogSoftmax(dim=1), nn.Sigmoid()])
+def test_nothing_is_said_of_an_end_that_the_export_takes_off(end: nn.Module) -> None:
+    assert run(nn.Sequential(Functional(), end))[0].remarks == ()
+
+
 class WholeKernel(Features):
     """A convolution as large as its input."""
 

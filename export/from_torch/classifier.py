@@ -14,7 +14,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from export.classifier import Activations, Classifier
+from export.classifier import Activations, Answers, Classifier
 from export.descriptions.description import Description, check_labels
 from export.exceptions import ExportError
 from export.from_torch.backbone import Backbone, Traced, graph_of, trace
@@ -51,6 +51,17 @@ class TorchClassifier(Classifier):
             outputs = outputs, self._operations(torch.from_numpy(images))[1]
         logits, penultimate = outputs
         return logits.numpy(), penultimate.numpy()
+
+    def behind(self, spec: InputSpec) -> Answers:
+        backbone = Backbone(self.module, spec, channels_last=self.channels_last).eval()
+
+        @torch.inference_mode()
+        def answers(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+            outputs = backbone(torch.from_numpy(images))
+            logits: Tensor = outputs if isinstance(outputs, Tensor) else outputs[0]
+            return logits.numpy()
+
+        return answers
 
     @cached_property
     def _backbone(self) -> Backbone:

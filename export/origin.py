@@ -3,24 +3,65 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
 
 from export.classifier import Classifier
 from export.descriptions.description import Description
+from export.from_onnx.classifier import open_file, open_model
 from export.from_onnx.file import is_onnx
 from export.from_onnx.options import classifier_of
+from export.from_onnx.pixels import Layout
 
 
-def read(args: argparse.Namespace, given: Description) -> Classifier:
-    """The classifier that the options of :func:`export.options.add_model_options` name.
+@dataclass(frozen=True)
+class Place:
+    """Where a classifier is: the options of :func:`export.options.add_model_options`, and those of an ONNX file."""
+
+    checkpoint: Path | None
+    model: str | None = None
+    ema: bool = False
+    key: str | None = None
+    trust: bool = False
+    output: str | None = None
+    penultimate: str | None = None
+    layout: Layout | None = None
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> Place:
+        """From the options of a command that has them."""
+        names = ("checkpoint", "model", "ema", "key", "trust", "output", "penultimate", "layout")
+        return cls(**{name: getattr(args, name) for name in names})
+
+
+def read(place: Place, given: Description) -> Classifier:
+    """The classifier that is there.
 
     Raises:
         ExportError: there is none, or something about it is missing.
         ModuleNotFoundError: torch is not installed.
     """
-    if args.model is None and args.checkpoint is not None and is_onnx(args.checkpoint):
-        return classifier_of(args)
+    if place.model is None and place.checkpoint is not None and is_onnx(place.checkpoint):
+        opened = open_file(place.checkpoint, place.layout)
+        return classifier_of(opened, given, output=place.output, penultimate=place.penultimate)
     from export.from_torch import origin  # which alone loads torch
     from export.from_torch.fitting import Choice
 
-    request = origin.Request(args.checkpoint, args.model, Choice(args.ema, args.key), args.trust)
+    request = origin.Request(place.checkpoint, place.model, Choice(place.ema, place.key), place.trust)
     return origin.read(request, given)
+
+
+def in_memory(model: Any, given: Description) -> Classifier:
+    """The classifier that a program holds: an ONNX ModelProto or a torch module.
+
+    Raises:
+        ExportError: neither, or something about it is missing.
+    """
+    if isinstance(model, onnx.ModelProto):
+        return classifier_of(open_model(model, Path(model.graph.name or "model")), given)
+    from export.from_torch import in_memory as torch_in_memory  # which alone loads torch
+
+    return torch_in_memory.read(model, given)

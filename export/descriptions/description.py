@@ -18,7 +18,7 @@ _USUAL = {
     "std": "--std 0.229 0.224 0.225",
     "resize-to": "--resize-to 256",
 }
-_RESIZING = ("resize", "resize_to", "fill")
+_RESIZING = ("resize", "resize_to", "crop_fraction", "fill")
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class Description:
     std: tuple[float, ...] | None = None
     resize: Resize | None = None
     resize_to: int | tuple[int, int] | None = None
+    crop_fraction: float | None = None
     corner: Corner | None = None
     fill: tuple[int, int, int] | None = None
     interpolation: Interpolation | None = None
@@ -48,6 +49,29 @@ class Description:
     colour: Colour | None = None
     channels: Channels | None = None
     remarks: tuple[str, ...] = ()
+
+    @classmethod
+    def of_input(cls, spec: InputSpec) -> Description:
+        """What says no more than a specification does; of ``rgb`` nothing, as a network of one channel finds itself out."""
+        mean, std = (
+            (spec.mean, spec.std)
+            if spec.channels != "rgba"
+            else ((*spec.mean, 1 - spec.opaque), (*spec.std, 1.0))  # of alpha, so that an opaque image's is `opaque`
+        )
+        return cls(
+            size=(spec.height, spec.width),
+            mean=mean,
+            std=std,
+            resize=spec.resize,
+            resize_to=spec.resize_to,
+            crop_fraction=spec.crop_fraction,
+            corner=spec.corner,
+            fill=spec.fill,
+            interpolation=spec.interpolation,
+            resampler=spec.resampler,
+            colour=spec.colour,
+            channels=None if spec.channels == "rgb" else spec.channels,
+        )
 
     def over(self, other: Description) -> Description:
         """This one, and `other` where it says nothing; how to resize goes together."""
@@ -74,8 +98,14 @@ class Description:
         Raises:
             ExportError: something is missing, or makes no sense.
         """
-        if self.missing() or self.size is None or self.mean is None or self.std is None or self.resize is None:
+        if self.missing():
             raise ExportError(needs(self.missing()))
+        return self.pixels()
+
+    def pixels(self) -> InputSpec:
+        """The same, whether or not there are labels."""
+        if self.size is None or self.mean is None or self.std is None or self.resize is None:
+            raise ExportError(needs([option for option in self.missing() if option != "labels"]))
         try:
             mean, std = (three(name, getattr(self, name)) for name in ("mean", "std"))
             return InputSpec(
@@ -84,6 +114,7 @@ class Description:
                 std,
                 resize=self.resize,
                 resize_to=self.resize_to,
+                crop_fraction=1.0 if self.crop_fraction is None else self.crop_fraction,
                 fill=self.fill,
                 channels=self.channels or "rgb",
                 interpolation=self.interpolation or "bilinear",

@@ -69,4 +69,5 @@ def findings(classifier: Examined, images: Sample | None = None, gated: Gated | 
                 warnings += preprocessing_remarks(
                     lambda spec: classifier.with_input(spec).run, classifier.input, images
                 )
-    return Findings(classifier.steps, accuracy, classifier.remarks, tuple(warnings))
+    found = classifier.remarks[len(classifier.origin.remarks) :]  # the others were printed as it was read
+    return Findings(classifier.steps, accuracy, found, tuple(warnings))

@@ -13,28 +13,24 @@ from export.classifier import Classifier
 from export.descriptions.description import Description
 from export.from_onnx.classifier import open_file, open_model
 from export.from_onnx.file import is_onnx
-from export.from_onnx.options import classifier_of
-from export.from_onnx.pixels import Layout
+from export.from_onnx.options import Tensors, classifier_of
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a classifier is: the options of :func:`export.options.add_model_options`, and those of an ONNX file."""
+    """Where a classifier is, by the options of :func:`export.options.add_model_options`."""
 
     checkpoint: Path | None
     model: str | None = None
     ema: bool = False
     key: str | None = None
     trust: bool = False
-    output: str | None = None
-    penultimate: str | None = None
-    layout: Layout | None = None
+    tensors: Tensors = Tensors()  # noqa: RUF009  frozen
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> Place:
-        """From the options of a command that has them."""
-        names = ("checkpoint", "model", "ema", "key", "trust", "output", "penultimate", "layout")
-        return cls(**{name: getattr(args, name) for name in names})
+        """From a command's options."""
+        return cls(args.checkpoint, args.model, args.ema, args.key, args.trust, Tensors.of(args))
 
 
 def read(place: Place, given: Description) -> Classifier:
@@ -45,8 +41,7 @@ def read(place: Place, given: Description) -> Classifier:
         ModuleNotFoundError: torch is not installed.
     """
     if place.model is None and place.checkpoint is not None and is_onnx(place.checkpoint):
-        opened = open_file(place.checkpoint, place.layout)
-        return classifier_of(opened, given, output=place.output, penultimate=place.penultimate)
+        return classifier_of(open_file(place.checkpoint, place.tensors.layout), given, place.tensors)
     from export.from_torch import origin  # which alone loads torch
     from export.from_torch.fitting import Choice
 
@@ -61,7 +56,7 @@ def in_memory(model: Any, given: Description) -> Classifier:
         ExportError: neither, or something about it is missing.
     """
     if isinstance(model, onnx.ModelProto):
-        return classifier_of(open_model(model, Path(model.graph.name or "model")), given)
+        return classifier_of(open_model(model, Path(model.graph.name or "model")), given, Tensors())
     from export.from_torch import in_memory as torch_in_memory  # which alone loads torch
 
     return torch_in_memory.read(model, given)

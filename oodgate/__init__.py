@@ -5,7 +5,7 @@ gate = Gate.load("bundles/NAME")
 for decision in gate.decide(["photo.jpg"]):
     print(decision.decision, decision.label, decision.score.p_value)
 
-`export`, `calibrate` and `evaluate` make a bundle of a model in memory, calibrate and evaluate it.
+`export`, `calibrate` and `evaluate` make a bundle of a model in memory, calibrate and evaluate it; `Client` asks a service.
 
 A facade: every name lives in one of the other packages and is loaded when it is first asked for.
 """
@@ -47,6 +47,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
     ),
     "runtime.manifest": ("InputSpec",),
     "export.facade": ("calibrate", "evaluate", "export"),
+    "serving.client": ("Client",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from runtime import *  # noqa: F403
     from runtime import __version__ as __version__
     from runtime.manifest import InputSpec as InputSpec
+    from serving.client import Client as Client
 else:  # unseen by type checkers, which would then take any name
 
     def __getattr__(name: str) -> object:
@@ -72,7 +74,8 @@ else:  # unseen by type checkers, which would then take any name
 def _home(name: str) -> ModuleType:
     """The module of a name; what lives in the runtime needs no more than that is there."""
     module = _HOME[name]
-    if module.partition(".")[0] == "runtime":
+    package = module.partition(".")[0]  # as its extra is called
+    if package == "runtime":
         return import_module(module)
     beside.check()
     beside.prefer()
@@ -82,7 +85,7 @@ def _home(name: str) -> ModuleType:
         missing = (error.name or "").partition(".")[0]
         if missing in {"", "oodgate", *beside.PACKAGES}:
             raise
-        remedy = f"oodgate.{name} needs {missing}, which is not installed: pip install 'oodgate[export]'"
+        remedy = f"oodgate.{name} needs {missing}, which is not installed: pip install 'oodgate[{package}]'"
         raise ModuleNotFoundError(remedy, name=missing) from error
 
 

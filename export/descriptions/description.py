@@ -92,20 +92,14 @@ class Description:
         }
         return tuple(option for option, value in needed.items() if value is None)
 
-    def input(self) -> InputSpec:
-        """The complete specification of its input.
+    def input(self, who: str = "--model") -> InputSpec:
+        """The complete specification of its input; `who` needs what is missing.
 
         Raises:
             ExportError: something is missing, or makes no sense.
         """
-        if self.missing():
-            raise ExportError(needs(self.missing()))
-        return self.pixels()
-
-    def pixels(self) -> InputSpec:
-        """The same, whether or not there are labels."""
-        if self.size is None or self.mean is None or self.std is None or self.resize is None:
-            raise ExportError(needs([option for option in self.missing() if option != "labels"]))
+        if self.missing() or self.size is None or self.mean is None or self.std is None or self.resize is None:
+            raise ExportError(needs(self.missing(), who))
         try:
             mean, std = (three(name, getattr(self, name)) for name in ("mean", "std"))
             return InputSpec(
@@ -135,14 +129,16 @@ class Description:
         return (1 - self.mean[3]) / self.std[3]
 
 
-def needs(missing: Sequence[str]) -> str:
+def needs(missing: Sequence[str], who: str = "--model") -> str:
     """What to say where options are missing, all at once, with what each would be in the usual case."""
     options = [f"--{option}" for option in missing]
     listed = " and ".join(filter(None, (", ".join(options[:-1]), options[-1])))
     usual = " ".join(_USUAL[option] for option in missing if option != "labels")
-    parts = [f"--model needs {listed} too: nothing else says how the model was trained"]
+    parts = [f"{who} needs {listed} too: nothing else says how the model was trained"]
     if usual:
         parts.append(f"of most ImageNet models it is {usual}")
+    if "mean" in missing or "std" in missing:
+        parts.append("0 and 1 stand for pixels from 0 to 1, 0.5 and 0.5 from -1 to 1, 0 and 0.00392157 from 0 to 255")
     if "labels" in missing:
         parts.append(_USUAL["labels"])
     return "; ".join(parts)

@@ -22,8 +22,7 @@ def shifted_lines(evaluation: Evaluation) -> Iterator[str]:
             yield (
                 f"shifted {name}: NOT WANTED: the gate takes most of these images for unknown although the model still "
                 f"classifies {100 * found.accuracy:.2f} % of them right ({100 * evaluation.id.accuracy:.2f} % of the ID "
-                "images); "
-                "calibrate with images like these among the others, or choose another score"
+                "images); calibrate with images like these among the others, or choose another score"
             )
 
 

@@ -29,6 +29,7 @@ def test_a_name_is_the_runtimes_own(name: str) -> None:
     assert getattr(oodgate, name) is getattr(runtime, name)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what BentoML imports
 @pytest.mark.parametrize("name", OTHERS)
 def test_the_others_are_there(name: str) -> None:
     assert getattr(oodgate, name).__name__ == name

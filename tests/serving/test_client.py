@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import bentoml
 import numpy as np
 import pytest
 from PIL import Image
@@ -22,6 +22,12 @@ from runtime import bundle
 from runtime.manifest import InputSpec
 from tests.serving.conftest import serve
 from tests.small import LABELS, calibration_images, classifier, encode
+
+with warnings.catch_warnings():  # of what BentoML imports
+    warnings.simplefilter("ignore")
+    from bentoml import SyncHTTPClient
+
+    from serving.client import Client
 
 SPEC = InputSpec(224, 224, (0.5, 0.4, 0.3), (0.2, 0.25, 0.3), resize="shortest", resize_to=256)
 PHOTO = calibration_images(1, seed=4)[0].repeat(60, axis=0).repeat(80, axis=1)[:900, :1200]  # [900, 1200, 3]
@@ -60,7 +66,7 @@ def url(path: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def client(url: str) -> Iterator[Any]:
-    with oodgate.Client(url) as client:
+    with Client(url) as client:
         yield client
 
 
@@ -123,7 +129,7 @@ def test_batches(client: Any, gate: oodgate.Gate, files: Path) -> None:
 
 
 def test_bentoml_s_own_client_sends_files_in_batches(url: str, files: Path, gate: oodgate.Gate) -> None:
-    with bentoml.SyncHTTPClient(url) as client:
+    with SyncHTTPClient(url) as client:
         (result,) = client.classify_batch(images=[files / "photo.jpg"])["results"]
     assert_decides(result, gate.decide([files / "photo.jpg"])[0])
 

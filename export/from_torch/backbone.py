@@ -109,6 +109,7 @@ def graph_of(program: ExportedProgram) -> onnx.ModelProto:
                 opset_version=OPSET,
                 input_names=["images"],
                 output_names=[LOGITS, PENULTIMATE],
+                dynamic_shapes=({0: torch.export.Dim("N")},),  # for the name
                 verbose=False,
             )
         except Exception as error:  # the exporter's exceptions share no public base

@@ -356,7 +356,7 @@ def test_a_directory_without_a_processor_says_so(tmp_path: Path) -> None:
 def test_what_a_processor_can_not_say_the_options_do(tmp_path: Path) -> None:
     path = directory(tmp_path)
     (path / "preprocessor_config.json").write_text(json.dumps(PROCESSOR | {"do_pad": True}))
-    with pytest.raises(ExportError, match="needs --size, --mean, --std and --resize-to too: .*do_pad") as caught:
+    with pytest.raises(ExportError, match=r"needs --size, --mean, --std and --resize-to too: .*do_pad") as caught:
         read(Request(path), Description())
     assert str(caught.value).startswith(str(path))
     given = Description(size=(SIDE, SIDE), mean=(0.5,) * 3, std=(0.5,) * 3, resize="squash")

@@ -137,6 +137,7 @@ def test_batches(client: Any, gate: oodgate.Gate, files: Path) -> None:
 def test_bentoml_s_own_client_sends_files_in_batches(url: str, files: Path, gate: oodgate.Gate) -> None:
     with SyncHTTPClient(url) as client:
         (result,) = client.classify_batch(images=[files / "photo.jpg"])["results"]
+    client._temp_dir.cleanup()  # which it leaves to the garbage collector
     assert_decides(result, gate.decide([files / "photo.jpg"])[0])
 
 

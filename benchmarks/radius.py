@@ -16,7 +16,8 @@ from torch import nn
 from export.arguments import check_writable, parse_ood
 from export.detectors.base import base_scores
 from export.exceptions import ExportError
-from export.from_torch.classifier import TorchClassifier, from_checkpoint
+from export.from_torch.checkpoint import from_checkpoint
+from export.from_torch.classifier import TorchClassifier
 from export.report.table import layout
 from runtime.bundle import read_manifest
 from runtime.command import run

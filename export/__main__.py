@@ -6,12 +6,13 @@ import argparse
 import dataclasses
 import platform
 from collections.abc import Sequence
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import get_args
 
 import runtime
-from export.arguments import add_leakage_option, parse_ood, print_remarks, side_or_size
+from export import origin
+from export.arguments import add_leakage_option, parse_ood, print_remarks
 from export.calibrate.gating import fit_gate
 from export.calibrate.options import AUTO, GateOptions, add_gate_options
 from export.checks.examination import EXAMINED, examine
@@ -24,9 +25,9 @@ from export.convert.options import add_precision_options, int8_options
 from export.detectors.base import BASE
 from export.evaluate.bundles import evaluate_sources
 from export.exceptions import ExportError
-from export.from_onnx.file import is_onnx
-from export.from_onnx.options import add_onnx_options, classifier_of
+from export.from_onnx.options import add_onnx_options
 from export.head import seal
+from export.options import EXAMPLES, add_model_options, given
 from export.report.card import documents, precision_text
 from export.report.evaluation import summary, table
 from export.report.guarantee import gate_text
@@ -38,26 +39,21 @@ from runtime import bundle
 from runtime.command import prog, run
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.gate import Gate
-from runtime.manifest import Colour, InputSpec, Interpolation, Manifest, Resize, Task
+from runtime.manifest import Manifest
 from train.data import Images, Reading, add_reading_options, check
-from train.data.labels.class_names import read_class_names
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=prog(__package__),
-        description="Export a classifier as one ONNX file with preprocessing, out-of-distribution scores and the "
-        "accept/reject decision inside, calibrate its threshold, verify it against the network and write a bundle. A "
-        "SOURCE of images, with labels or without, is a folder, an archive or a table of any kind named below.",
-        epilog="Example: %(prog)s --checkpoint runs/first/checkpoint.safetensors --calibration val.tar@1/2 "
-        "--out bundles/first",
+        description="Export a classifier as one ONNX file with preprocessing, out-of-distribution scores and the\n"
+        "accept/reject decision inside, calibrate its threshold, verify it against the original and write a\n"
+        "bundle. A SOURCE of images, with labels or without, is a folder, an archive or a table of any kind named\n"
+        "below.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--checkpoint",
-        required=True,
-        type=Path,
-        help="of python -m train; an ONNX classifier; or weights, with --model",
-    )
+    add_model_options(parser)
     parser.add_argument("--out", required=True, type=Path, metavar="BUNDLE", help="directory to write")
     parser.add_argument("--name", help="what decisions call the model (default: the directory's name)")
 
@@ -73,86 +69,23 @@ def _parser() -> argparse.ArgumentParser:
     add_leakage_option(parser)
     add_reading_options(parser)
     add_tensorrt_options(parser)
-
-    foreign = parser.add_argument_group("any torch classifier")
-    foreign.add_argument("--model", metavar="PACKAGE.MODULE:FACTORY", help="called without arguments for an nn.Module")
-    foreign.add_argument(
-        "--labels",
-        type=Path,
-        metavar="FILE",
-        help="names in the logits' order: a line each, JSON (id2label, a list) or index,name",
-    )
-    foreign.add_argument("--size", metavar="SIDE|HxW", help="the input's size in pixels")
-    foreign.add_argument("--mean", type=float, nargs=3, metavar=("R", "G", "B"), help="of pixels in [0, 1]")
-    foreign.add_argument("--std", type=float, nargs=3, metavar=("R", "G", "B"))
-    foreign.add_argument(
-        "--resize-to",
-        metavar="SIDE|HxW",
-        help="before the centre is cut: 256 for ImageNet's habit, 235 = floor(224 / 0.95) for timm's crop_pct of 0.95",
-    )
-    foreign.add_argument(
-        "--resize",
-        choices=get_args(Resize),
-        help="default: shortest for a --resize-to of one side, squash for HxW",
-    )
-    foreign.add_argument(
-        "--interpolation", choices=get_args(Interpolation), default="bilinear", help="default: %(default)s"
-    )
-    foreign.add_argument(
-        "--colour",
-        choices=get_args(Colour),
-        default="srgb",
-        help="of images with an ICC profile: converted to sRGB, or the numbers as they are; default: %(default)s",
-    )
-    foreign.add_argument("--task", choices=get_args(Task), default="multiclass", help="default: %(default)s")
     add_onnx_options(parser)
     return parser
 
 
-def _classifier(args: argparse.Namespace) -> Classifier:
-    if not args.model and is_onnx(args.checkpoint):
-        return classifier_of(args)
-    from export.from_torch.classifier import from_checkpoint, from_factory  # so that an ONNX file needs no torch
-
-    if not args.model:
-        for option in ("labels", "size", "mean", "std"):
-            if getattr(args, option) is not None:
-                raise ExportError(f"--{option} goes with --model; a checkpoint of ours says it itself")
-        return from_checkpoint(args.checkpoint)
-    missing = [option for option in ("labels", "size", "mean", "std") if getattr(args, option) is None]
-    if not (args.resize or args.resize_to):
-        missing.append("resize-to")
-    if missing:
-        raise ExportError(f"--model needs --{missing[0]} too: nothing else says how the model was trained")
-    try:
-        labels = read_class_names(args.labels)
-        height, _, width = args.size.partition("x")
-        resize_to = side_or_size(args.resize_to) if args.resize_to else None
-        spec = InputSpec(
-            height=int(height),
-            width=int(width or height),
-            mean=tuple(args.mean),
-            std=tuple(args.std),
-            resize=args.resize or ("squash" if isinstance(resize_to, tuple) else "shortest"),
-            resize_to=resize_to,
-            interpolation=args.interpolation,
-            colour=args.colour,
-        )
-    except ValueError as error:
-        raise ExportError(f"the options of --model: {error}") from error
-    return from_factory(args.model, args.checkpoint, labels, spec, args.task)
-
-
 def _versions(framework: str) -> dict[str, str]:
-    names = ("onnx", "onnxruntime", "numpy", "pillow", *(("torch", "onnxscript") if framework == "torch" else ()))
-    own = {"oodgate": runtime.__version__, "python": platform.python_version()}
-    return own | {name: version(name) for name in names}
+    libraries = ("torch", "onnxscript", "torchvision", "timm", "transformers") if framework == "torch" else ()
+    versions = {"oodgate": runtime.__version__, "python": platform.python_version()}
+    for name in ("onnx", "onnxruntime", "numpy", "pillow", *libraries):
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions
 
 
 def _export(classifier: Classifier, args: argparse.Namespace, options: GateOptions, int8: Int8Options) -> Manifest:
     """Assemble, calibrate, verify, write."""
     for remark in classifier.remarks:
-        print(remark)
+        print(f"note: {remark}")
     name = args.name or args.out.resolve().name
     temperature = options.temperature if isinstance(options.temperature, float) else 1.0
     seen = sample(args.calibration, classifier.input, classifier.labels, options.reading) if args.calibration else None
@@ -209,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ExportError("--max-error and --prediction-sets need --calibration: labelled images test them")
     if options.chooses and not args.calibration:
         raise ExportError(f"{AUTO} needs --calibration: it chooses by in-distribution images")
-    manifest = _export(_classifier(args), args, options, int8)
+    manifest = _export(origin.read(args, given(args)), args, options, int8)
     print(gate_text(manifest))
     if ood:
         (evaluated,) = evaluate_sources(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from functools import partial
+from types import TracebackType
+from typing import Any, NoReturn
 
 from runtime.exceptions import OodgateError
 
@@ -16,6 +18,26 @@ def prog(package: str) -> str:
     ``sys.argv``.
     """
     return sys.argv[0] if sys.argv[0].startswith("oodgate ") else f"python -m {package}"
+
+
+def explain_missing(extra: str) -> None:
+    """In ``python -m PACKAGE``, whose package asks for this first, let an import that fails be one line too."""
+    if sys.argv[:1] == ["-m"]:
+        sys.excepthook = partial(_explain, f"pip install 'oodgate[{extra}]'", sys.excepthook)
+
+
+def _explain(
+    remedy: str,
+    otherwise: Callable[..., Any],
+    kind: type[BaseException],
+    error: BaseException,
+    trace: TracebackType | None,
+) -> None:
+    missing = ((error.name or "") if isinstance(error, ModuleNotFoundError) else "").partition(".")[0]
+    if missing in {"", "oodgate", "runtime", "train", "export", "serving"}:
+        otherwise(kind, error, trace)
+    else:
+        print(f"error: {missing} is not installed: {remedy}", file=sys.stderr)
 
 
 def run(main: Callable[[], int]) -> NoReturn:

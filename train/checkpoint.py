@@ -21,7 +21,7 @@ from train import methods, models
 from train.exceptions import CheckpointError
 from train.methods import spectral
 
-_KEY = "oodgate"
+KEY = "oodgate"
 _WEIGHTS, _OPTIMIZER = "model.", "optimizer."
 
 
@@ -93,7 +93,7 @@ def save(path: Path, header: Header, weights: dict[str, Tensor], optimizer: dict
     tensors = {_WEIGHTS + name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     tensors |= {_OPTIMIZER + name: tensor.detach().cpu().contiguous() for name, tensor in optimizer.items()}
     with writing(path) as temporary:
-        save_file(tensors, temporary, metadata={_KEY: json.dumps(dataclasses.asdict(header))})
+        save_file(tensors, temporary, metadata={KEY: json.dumps(dataclasses.asdict(header))})
 
 
 def load(path: Path) -> Checkpoint:
@@ -110,13 +110,13 @@ def load(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path}: no such file") from error
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: not a readable .safetensors file ({error})") from error
-    if _KEY not in metadata:
+    if KEY not in metadata:
         raise CheckpointError(
-            f"{path}: no {_KEY!r} header, so not a checkpoint of `python -m train`; "
+            f"{path}: no {KEY!r} header, so not a checkpoint of `python -m train`; "
             "export the weights of another model with --model package.module:factory"
         )
     try:
-        header = schema.build(Header, json.loads(metadata[_KEY]))
+        header = schema.build(Header, json.loads(metadata[KEY]))
     except ValueError as error:
         raise CheckpointError(f"{path}: header: {error}") from error
     return Checkpoint(header, _with_prefix(tensors, _WEIGHTS), _with_prefix(tensors, _OPTIMIZER))

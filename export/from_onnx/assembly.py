@@ -66,7 +66,7 @@ def assemble(
     batch.generalise(model, images)
     names = _own_names(model)
     pixels_in_graph = Pixels(
-        pixels.spec, names.get(pixels.tensor, pixels.tensor), pixels.dtype, pixels.layout, pixels.channels, pixels.flat
+        pixels.spec, names.get(pixels.tensor, pixels.tensor), pixels.dtype, pixels.layout, pixels.flat
     )
     pixels_in_graph.put_in_front(model.graph)
     del model.graph.output[:]

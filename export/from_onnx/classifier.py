@@ -19,7 +19,7 @@ from export.from_onnx.assembly import Tensor
 from export.from_onnx.face import Face
 from export.from_onnx.network import Network
 from export.from_onnx.original import Original, run, session
-from export.from_onnx.pixels import IMAGES, PREFIX, Channels, Layout, Pixels
+from export.from_onnx.pixels import IMAGES, PREFIX, Layout, Pixels
 from export.from_onnx.reading import Reading, are_close
 from export.graph import LOGITS, OPSET, PENULTIMATE
 from export.last_layers import LastLayers
@@ -108,7 +108,6 @@ def from_onnx(
     spec: InputSpec,
     task: Task,
     *,
-    channels: Channels = "rgb",
     output: str | None = None,
     penultimate: str | None = None,
     remarks: Sequence[str] = (),
@@ -118,9 +117,8 @@ def from_onnx(
     Args:
         opened: the file.
         labels: class names, in the order of its output.
-        spec: size and normalisation of its input.
+        spec: size, normalisation and channels of its input.
         task: what it was trained for.
-        channels: in which order, of how many.
         output: the output, or the tensor inside, that has the logits; None where there is no choice.
         penultimate: the tensor of penultimate activations; None for what the last layer reads.
         remarks: what was found before.
@@ -130,7 +128,7 @@ def from_onnx(
             answers that depend on the batch or on chance.
     """
     one = opened.face
-    pixels = Pixels(spec, one.tensor, one.dtype, one.layout or "nhwc", channels, one.layout is None)
+    pixels = Pixels(spec, one.tensor, one.dtype, one.layout or "nhwc", one.layout is None)
     try:
         found, batch = _read(opened, pixels, len(labels), output, penultimate)
         classifier = _assembled(opened, pixels, found, batch, labels, task)

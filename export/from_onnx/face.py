@@ -12,7 +12,8 @@ from onnx import TensorProto
 
 from export.exceptions import ExportError
 from export.from_onnx.network import Network, attributes
-from export.from_onnx.pixels import WHOLE_NUMBERS, Channels, Layout
+from export.from_onnx.pixels import WHOLE_NUMBERS, Layout
+from runtime.manifest import Channels
 
 MAX_PIXELS = 2**24
 

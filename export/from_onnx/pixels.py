@@ -13,7 +13,6 @@ from onnx import TensorProto, helper, numpy_helper
 from runtime.manifest import InputSpec
 
 Layout = Literal["nchw", "nhwc"]
-Channels = Literal["rgb", "bgr", "grey"]
 
 IMAGES = "images"
 PREFIX = "pixels/"  # of the names of what is put in front
@@ -26,11 +25,10 @@ class Pixels:
     """What a graph takes.
 
     Attributes:
-        spec: size and normalisation.
+        spec: size, normalisation and channels.
         tensor: the graph's input.
         dtype: of its elements, as ONNX counts them; whole numbers are the pixels as they are.
         layout: where the channels stand.
-        channels: which, in their order.
         flat: whether an image is one row of numbers.
     """
 
@@ -38,7 +36,6 @@ class Pixels:
     tensor: str
     dtype: int
     layout: Layout = "nchw"
-    channels: Channels = "rgb"
     flat: bool = False
 
     @property
@@ -50,12 +47,12 @@ class Pixels:
         """Images uint8 [N, H, W, 3] as the graph takes them."""
         x: npt.NDArray[Any] = images
         scale, shift = self._affine()
-        if self.channels == "grey":
+        if self.spec.channels == "grey":
             x = (images @ np.asarray(_GREY) + _HALF)[..., None] // _WHOLE
             scale, shift = scale[:1], shift[:1]
         if not self.whole:
             x = x.astype(np.float32) * scale + shift  # to the last bit as the nodes do: 8 bits round what follows
-        if self.channels == "bgr":
+        if self.spec.channels == "bgr":
             x = x[..., ::-1]
         if self.layout == "nchw":
             x = x.transpose(0, 3, 1, 2)
@@ -88,12 +85,12 @@ class Pixels:
     def _nodes(self, g: _Builder) -> str:
         scale, shift = self._affine()
         x = IMAGES
-        if not self.whole or self.channels == "grey":
+        if not self.whole or self.spec.channels == "grey":
             x = g.add("Cast", x, to=TensorProto.FLOAT)
-        if self.channels == "bgr":
+        if self.spec.channels == "bgr":
             x = g.add("Gather", x, np.array([2, 1, 0]), axis=3)
             scale, shift = scale[::-1], shift[::-1]
-        if self.channels == "grey":
+        if self.spec.channels == "grey":
             x = g.add("MatMul", x, np.array(_GREY, np.float32)[:, None])
             x = g.add("Floor", g.add("Div", g.add("Add", x, np.float32(_HALF)), np.float32(_WHOLE)))
             scale, shift = scale[:1], shift[:1]
@@ -104,7 +101,7 @@ class Pixels:
             x = g.add("Transpose", x, perm=[0, 3, 1, 2])
         if self.flat:
             x = g.add("Flatten", x, axis=1)
-        at_hand = TensorProto.UINT8 if self.whole and self.channels != "grey" else TensorProto.FLOAT
+        at_hand = TensorProto.UINT8 if self.whole and self.spec.channels != "grey" else TensorProto.FLOAT
         return x if self.dtype == at_hand else g.add("Cast", x, to=self.dtype)
 
 

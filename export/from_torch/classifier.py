@@ -1,40 +1,37 @@
-"""Where an exported classifier comes from: one of our checkpoints, or any torch module with its weights."""
+"""A classifier whose framework is torch: any network that returns logits, or (logits, penultimate)."""
 
 from __future__ import annotations
 
-import importlib
-import pickle
-import sys
-import textwrap
-from collections.abc import Callable
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from export.classifier import Activations, Classifier
+from export.descriptions.description import Description, check_labels
 from export.exceptions import ExportError
-from export.from_torch.backbone import Backbone, to_onnx
-from runtime.manifest import InputSpec, Task
-from train import checkpoint
-
-# Where training scripts put the weights among other things, and what wrappers of a model put before their names.
-_STATE_KEYS = ("state_dict", "model_state_dict", "model")
-_WRAPPER_PREFIXES = ("module.", "_orig_mod.")
+from export.from_torch.backbone import Backbone, Traced, graph_of, trace
+from runtime.manifest import Channels, InputSpec
 
 
 @dataclass(frozen=True)
 class TorchClassifier(Classifier):
-    """A torch module that returns (logits, penultimate) of normalised images (B, 3, H, W)."""
+    """A torch module of normalised images (B, C, H, W), or (B, H, W, C) with `channels_last`.
+
+    Attributes:
+        traced: its operations, where they are known already.
+    """
 
     module: nn.Module
+    channels_last: bool = field(default=False, kw_only=True)
+    traced: Traced | None = field(default=None, kw_only=True, repr=False)
 
     @property
     def framework(self) -> str:
@@ -45,173 +42,139 @@ class TorchClassifier(Classifier):
         return sum(parameter.numel() for parameter in self.module.parameters())
 
     def graph(self) -> onnx.ModelProto:
-        return to_onnx(self._backbone, self.input)
+        return graph_of(self._traced.program)
 
     @torch.inference_mode()
     def run(self, images: npt.NDArray[np.uint8]) -> Activations:
-        logits, penultimate = self._backbone(torch.from_numpy(images))
+        outputs = self._backbone(torch.from_numpy(images))
+        if isinstance(outputs, Tensor):
+            outputs = outputs, self._operations(torch.from_numpy(images))[1]
+        logits, penultimate = outputs
         return logits.numpy(), penultimate.numpy()
 
     @cached_property
     def _backbone(self) -> Backbone:
-        return Backbone(self.module, self.input).eval()
+        return Backbone(self.module, self.input, channels_last=self.channels_last).eval()
+
+    @cached_property
+    def _traced(self) -> Traced:
+        return self.traced or trace(self._backbone, self.input)
+
+    @cached_property
+    def _operations(self) -> nn.Module:
+        return self._traced.program.module()
 
 
-def from_checkpoint(path: Path) -> TorchClassifier:
-    """Read a checkpoint of ``python -m train``; its header says everything.
+class Logits(nn.Module):
+    """The logits of a network that returns them among other things, as transformers' do."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs = self.network(x)
+        return cast(Tensor, outputs["logits"] if isinstance(outputs, Mapping) else outputs.logits)
+
+
+class Column(nn.Module):
+    """One logit an image as (B, 1), of a network that returns (B,)."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.network(x)).reshape(-1, 1)
+
+
+def of_module(module: nn.Module, arch: str, description: Description, **fields: Any) -> TorchClassifier:
+    """The classifier of a module with its weights, once all is known of it.
+
+    Args:
+        module: returns logits, or (logits, penultimate), of normalised images.
+        arch: what messages and the manifest call it.
+        description: labels, input and task; what it does not say of channels is found out.
+        fields: further fields of the classifier.
 
     Raises:
-        CheckpointError: not such a checkpoint.
+        ExportError: something is missing, the module fails, or there is no penultimate.
     """
-    loaded = checkpoint.load(path)
-    header = loaded.header
+    spec = description.input()
+    labels = description.labels or ()
+    check_labels(labels)
+    module = module.float().eval()
+    module, spec, channels_last, found = _facing(module, arch, spec, description.channels)
+    output = _call(module, spec, channels_last)
+    if not isinstance(output, Tensor | tuple | list) and _has_logits(output):
+        module = Logits(module)
+        output = _call(module, spec, channels_last)
+    if isinstance(output, Tensor) and output.ndim == 1:
+        module = Column(module)
+        output = _call(module, spec, channels_last)
+    _check_outputs(arch, output, len(labels))
+    traced = trace(Backbone(module, spec, channels_last=channels_last), spec)
     return TorchClassifier(
-        module=loaded.model(),
-        arch=header.arch,
-        method=header.method,
-        task=header.task,
-        labels=header.labels,
-        input=header.input,
-        training={"hyperparameters": header.hyperparameters, "sources": header.sources, "metrics": header.metrics},
-        data=header.data,
+        arch,
+        fields.pop("method", "unknown"),
+        description.task or "multiclass",
+        labels,
+        spec,
+        module,
+        channels_last=channels_last,
+        traced=traced,
+        remarks=(*description.remarks, *found, *traced.remarks),
+        **fields,
     )
 
 
-def from_factory(target: str, weights: Path, labels: tuple[str, ...], spec: InputSpec, task: Task) -> TorchClassifier:
-    """Call ``package.module:factory()`` for a torch module and load its weights.
-
-    A module that returns one tensor of logits is wrapped so that it also returns the input of the last nn.Linear
-    reached in its forward pass; one that returns two tensors is taken as (logits, penultimate).
-
-    Raises:
-        ExportError: no such factory, weights that don't fit, or no penultimate to be found.
-    """
-    module = _call_factory(target)
-    _load_weights(module.eval(), weights)
-    example = torch.zeros(2, 3, spec.height, spec.width)
-    try:
-        with torch.no_grad():
-            output = module(example)
-    except Exception as error:  # a foreign model may raise anything
-        raise ExportError(f"{target}: fails on an input of shape {list(example.shape)}: {error}") from error
-    if isinstance(output, Tensor):
-        module = WithPenultimate(module, example)
-        with torch.no_grad():
-            output = module(example)
-    if repeated := [label for i, label in enumerate(labels) if label in labels[:i]]:
-        raise ExportError(f"labels must be distinct, found {repeated[0]!r} twice; tell the two apart")
-    _check_outputs(target, output, len(labels))
-    return TorchClassifier(module=module, arch=target, method="unknown", task=task, labels=labels, input=spec)
+def _facing(
+    module: nn.Module, arch: str, spec: InputSpec, channels: Channels | None
+) -> tuple[nn.Module, InputSpec, bool, tuple[str, ...]]:
+    """In which order of axes, and of how many channels, the module takes images; what was found by trying."""
+    first: Exception | None = None
+    for kind in (channels,) if channels else (spec.channels, "grey"):
+        for channels_last in (False, True):
+            tried = dataclasses.replace(spec, channels=kind)
+            try:
+                _call(module, tried, channels_last)
+            except Exception as error:  # a foreign model may raise anything
+                first = first or error
+                continue
+            remarks = []
+            if channels_last:
+                remarks.append("the model takes channels last: the graph turns the axes")
+            if kind == "grey" and not channels:
+                remarks.append("the model takes one channel: the graph makes images grey")
+            return module, tried, channels_last, tuple(remarks)
+    shape = [2, {"grey": 1, "rgba": 4}.get(channels or "rgb", 3), spec.height, spec.width]
+    raise ExportError(f"{arch}: fails on an input of shape {shape}: {' '.join(str(first).split())[:300]}") from first
 
 
-class WithPenultimate(nn.Module):
-    """Returns (logits, input of the last nn.Linear reached).
-
-    Args:
-        classifier: returns logits.
-        example: an input of the right shape, to see which linear layer is reached last.
-
-    Raises:
-        ExportError: no nn.Linear is reached.
-    """
-
-    def __init__(self, classifier: nn.Module, example: Tensor) -> None:
-        super().__init__()
-        self.classifier = classifier
-        reached: list[nn.Linear] = []
-        hooks = [
-            module.register_forward_pre_hook(lambda linear, _: reached.append(cast(nn.Linear, linear)))
-            for module in classifier.modules()
-            if isinstance(module, nn.Linear)
-        ]
-        with torch.no_grad():
-            classifier(example)
-        for hook in hooks:
-            hook.remove()
-        if not reached:
-            raise ExportError(
-                f"{type(classifier).__name__} has no nn.Linear in its forward pass, so no penultimate activations; "
-                "let its forward return (logits, penultimate)"
-            )
-        self._captured: list[Tensor] = []
-        reached[-1].register_forward_pre_hook(self._capture, with_kwargs=True)
-
-    def _capture(self, _: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
-        self._captured.append(inputs[0] if inputs else named["input"])
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """x (B, 3, H, W) -> logits (B, K), penultimate (B, D)."""
-        logits = self.classifier(x)
-        penultimate = self._captured[-1]
-        self._captured.clear()
-        return logits, penultimate
+def _call(module: nn.Module, spec: InputSpec, channels_last: bool) -> Any:
+    images = torch.zeros(2, spec.height, spec.width, 3, dtype=torch.uint8)
+    face = Backbone(module, spec, channels_last=channels_last).eval().face
+    with torch.no_grad():
+        return module(face(images))
 
 
-def _call_factory(target: str) -> nn.Module:
-    module_name, _, factory_name = target.partition(":")
-    if (here := str(Path.cwd())) not in sys.path:  # the command `oodgate` does not look where it is typed
-        sys.path.append(here)
-    try:
-        factory = getattr(importlib.import_module(module_name), factory_name)
-    except Exception as error:  # a foreign module may raise anything
+def _has_logits(output: object) -> bool:
+    return "logits" in output if isinstance(output, Mapping) else isinstance(getattr(output, "logits", None), Tensor)
+
+
+def _check_outputs(arch: str, output: object, classes: int) -> None:
+    pair = isinstance(output, tuple) and len(output) == 2 and all(isinstance(item, Tensor) for item in output)
+    if not (isinstance(output, Tensor) or pair):
         raise ExportError(
-            f"--model {target}: expected package.module:factory that can be imported ({error})"
-        ) from error
-    try:
-        module = cast(Callable[[], object], factory)()
-    except Exception as error:  # a foreign factory may raise anything
-        raise ExportError(f"--model {target}: the factory fails when called without arguments: {error}") from error
-    if not isinstance(module, nn.Module):
-        raise ExportError(f"--model {target}: expected a torch.nn.Module, found {type(module).__name__}")
-    return module
-
-
-def _load_weights(module: nn.Module, path: Path) -> None:
-    state = _read_weights(path)
-    for key in _STATE_KEYS:
-        if isinstance(state.get(key), dict):
-            state = state[key]
-            break
-    own = tuple(module.state_dict())
-    try:
-        for prefix in _WRAPPER_PREFIXES:
-            if all(name.startswith(prefix) for name in state) and not all(name.startswith(prefix) for name in own):
-                state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-        module.load_state_dict(state)
-    except (RuntimeError, TypeError, AttributeError) as error:
-        raise ExportError(f"{path}: the weights don't fit the model: {textwrap.shorten(str(error), 300)}") from error
-
-
-def _read_weights(path: Path) -> dict[str, Any]:
-    try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise ExportError(f"{path}: no such file") from error
-    except pickle.UnpicklingError as error:
-        raise ExportError(
-            f"{path}: not a plain file of weights; reading it could run code, so it is refused. Where you trust it, "
-            "convert it: torch.save(torch.load(PATH, weights_only=False).state_dict(), 'weights.pth')"
-        ) from error
-    except Exception as error:  # a damaged file may make its reader raise anything
-        raise ExportError(f"{path}: not readable as weights: {error}") from error
-    if not isinstance(loaded, dict):
-        raise ExportError(f"{path}: expected a state_dict, found {type(loaded).__name__}")
-    return loaded
-
-
-def _check_outputs(target: str, output: object, classes: int) -> None:
-    if not (isinstance(output, tuple) and len(output) == 2 and all(isinstance(item, Tensor) for item in output)):
-        raise ExportError(
-            f"{target}: forward must return logits, or (logits, penultimate); found {type(output).__name__}"
+            f"{arch}: forward must return logits, or (logits, penultimate); found {type(output).__name__}"
         )
-    logits, penultimate = output
-    one_of_two = classes == 2 and logits.numel() == len(logits)
-    if not one_of_two and (logits.ndim != 2 or logits.shape[1] != classes):
-        raise ExportError(f"{target}: expected logits [N, {classes}] for {classes} labels, found {list(logits.shape)}")
-    if penultimate.ndim != 2:
+    logits = output if isinstance(output, Tensor) else cast(tuple[Tensor, Tensor], output)[0]
+    width = logits.shape[1] if logits.ndim == 2 else None
+    if width != classes and (width, classes) != (1, 2):
+        hint = "; other labels, or features without a head?" if width is not None else ""
         raise ExportError(
-            f"{target}: the last nn.Linear sees {list(penultimate.shape)}, not [N, D]; "
-            "let forward return (logits, penultimate)"
+            f"{arch}: expected logits [N, {classes}] for {classes} labels, found {list(logits.shape)}{hint}"
         )
+    if not isinstance(output, Tensor) and cast(tuple[Tensor, Tensor], output)[1].ndim != 2:
+        found = list(cast(tuple[Tensor, Tensor], output)[1].shape)
+        raise ExportError(f"{arch}: expected penultimate activations [N, D], found {found}")

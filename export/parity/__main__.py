@@ -57,7 +57,7 @@ def _artifacts(args: argparse.Namespace) -> tuple[Artifact, Artifact]:
 def _checkpoint(path: Path, gate: Gate) -> Artifact:
     """A checkpoint run by torch, which two bundles are compared without, with the scores and the gate of a bundle."""
     try:
-        from export.from_torch.classifier import from_checkpoint
+        from export.from_torch.checkpoint import from_checkpoint
     except ModuleNotFoundError as error:
         raise ExportError(f"{path}: a checkpoint needs {error.name}: pip install 'oodgate[export]'") from error
     classifier = from_checkpoint(path)

@@ -21,8 +21,8 @@ def shifted_lines(evaluation: Evaluation) -> Iterator[str]:
         if found.needless and found.accuracy is not None and evaluation.id.accuracy is not None:
             yield (
                 f"shifted {name}: NOT WANTED: the gate takes most of these images for unknown although the model still "
-                f"classifies {100 * found.accuracy:.2f} % of them right ({100 * evaluation.id.accuracy:.2f} % of the ID images); "
-                "calibrate with images like these among the others, or choose another score"
+                f"classifies {100 * found.accuracy:.2f} % of them right ({100 * evaluation.id.accuracy:.2f} % of the ID "
+                "images); calibrate with images like these among the others, or choose another score"
             )
 
 

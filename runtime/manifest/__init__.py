@@ -13,7 +13,7 @@ from runtime.manifest.gate import (
     Parity,
     PValueCurve,
 )
-from runtime.manifest.input import Colour, Corner, InputSpec, Interpolation, Resampler, Resize
+from runtime.manifest.input import Channels, Colour, Corner, InputSpec, Interpolation, Resampler, Resize
 from runtime.manifest.labelled import ErrorBound, LabelSet, Selection
 from runtime.manifest.manifest import (
     SCHEMA_VERSION,
@@ -30,6 +30,7 @@ from runtime.manifest.manifest import (
 __all__ = [
     "SCHEMA_VERSION",
     "Calibration",
+    "Channels",
     "Choice",
     "ClassPoint",
     "Colour",

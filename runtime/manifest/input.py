@@ -11,6 +11,7 @@ Corner = Literal["round", "floor"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 Resampler = Literal["pillow", "torch"]
 Colour = Literal["ignore", "srgb"]
+Channels = Literal["rgb", "bgr", "grey", "rgba"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,9 @@ class InputSpec:
             torchvision's ``nearest-exact``.
         colour: ``srgb`` converts the colours of an embedded ICC profile to sRGB; ``ignore`` takes the numbers as they
             are, as bundles did before there was this field.
+        channels: what the graph makes of RGB pixels for its network, of which `mean` and `std` stay those of R, G and B:
+            ``bgr`` is the other order, ``grey`` one channel (ITU-R 601, rounded as Pillow does), ``rgba`` four of which
+            the last is the constant `opaque`, normalised as the network is used to.
 
     What the transforms of other libraries are called here, with `height` and `width` of the crop, or of the resized image
     where nothing is cut:
@@ -72,6 +76,8 @@ class InputSpec:
     corner: Corner = "round"
     fill: tuple[int, int, int] | None = None
     resampler: Resampler = "pillow"
+    channels: Channels = "rgb"
+    opaque: float = 1.0
 
     def __post_init__(self) -> None:
         if self.height < 1 or self.width < 1:

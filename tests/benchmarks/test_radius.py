@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from benchmarks.radius import SCORES, first_order_radius, gradient_norms, main
 from export.calibrate.__main__ import main as calibrate
 from export.detectors.base import BASE, Energy
-from export.from_torch.classifier import from_checkpoint
+from export.from_torch.checkpoint import from_checkpoint
 from runtime.bundle import Bundle
 from runtime.manifest import InputSpec
 from tests.export.conftest import Exported, Sources, call

@@ -80,9 +80,18 @@ class Triple(Pair):
 
 
 class NoLinear(Pair):
+    """A matrix product without nn.Linear."""
+
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = super().forward(x)[0]
         return logits
+
+
+class Distances(Pair):
+    """Logits are distances to prototypes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return -(super().forward(x)[1][:, None] - self.weight.T).abs().amax(dim=2)
 
 
 class Tokens(Features):

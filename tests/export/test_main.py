@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -311,7 +313,7 @@ def test_an_option_that_a_foreign_model_needs(
         ({"std": (0, 1, 1)}, "std positive"),
         ({"std": (-1, 1, 1)}, "std positive"),
         ({"mean": ("nan", 0, 0)}, "mean must be finite"),
-        ({"mean": (1, 2)}, "expected 3 arguments"),
+        ({"mean": (1, 2)}, "mean must be of 1, 3 or 4 channels, found 2"),
         ({"resize_to": 0, "resize": "shortest"}, "resize_to must be positive"),
         ({"resize_to": "16x"}, "invalid literal"),
         ({"resize_to": 18, "resize": "squash"}, "resize_to of squash must be (height, width), found 18"),
@@ -328,7 +330,9 @@ def test_an_option_that_a_foreign_model_needs(
         ({"labels": "nowhere.txt"}, "nowhere.txt: No such file"),
         ({"checkpoint": "nowhere.pth"}, "nowhere.pth: no such file"),
         ({"calibration": "nowhere"}, "nowhere: no such directory"),
-        ({"checkpoint": None}, "--checkpoint"),
+        ({"checkpoint": None}, None),
+        ({"checkpoint": None, "model": None}, "what to export? --checkpoint FILE or DIRECTORY, --model"),
+        ({"model": None}, "not one of ours: --model tells how to build it"),
         ({"out": None}, "--out"),
     ],
     ids=str,
@@ -485,3 +489,19 @@ def test_what_an_engine_lacks_is_found_before_any_work(
     message = failure(capsys, main, "--checkpoint", checkpoint_file, "--out", tmp_path / "b", "--sm", "86")
     assert message == "--sm goes with --tensorrt rtx or full"
     assert not (tmp_path / "b").exists()
+
+
+def test_a_missing_extra_is_one_line_of_python_m_too() -> None:
+    code = "import sys; sys.modules['onnx'] = None; sys.argv = ['-m']; import runpy; "
+    code += "runpy.run_module('export', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "error: onnx is not installed: pip install 'oodgate[export]'\n"
+
+
+def test_what_was_found_is_printed(weights: Path, labels: Path, tmp_path: Path) -> None:
+    output = call(
+        main, *foreign(weights, labels, tmp_path / "bundle", checkpoint=None, model="tests.export.factories:Tokens")
+    )
+    assert "note: weights as tests.export.factories:Tokens makes them: no --checkpoint was given\n" in output
+    assert "note: the penultimate activations are the mean of 256 positions\n" in output

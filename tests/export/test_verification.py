@@ -13,7 +13,7 @@ from onnx import numpy_helper
 from export.calibrate.calibration import calibrate
 from export.classifier import Classifier, assemble
 from export.exceptions import ExportError
-from export.from_torch.classifier import TorchClassifier, WithPenultimate
+from export.from_torch.classifier import TorchClassifier
 from export.head import seal
 from export.inference import collect
 from export.verification import Verification, verify
@@ -112,10 +112,7 @@ def test_a_score_that_is_not_the_references_shows_in_its_difference(exported: Ex
 
 
 def test_a_model_with_randomness_of_its_own_is_found() -> None:
-    import torch
-
-    module = WithPenultimate(Noisy().eval(), torch.zeros(2, 3, SPEC.height, SPEC.width))
-    source = TorchClassifier("noisy", "none", "multiclass", LABELS, SPEC, module)
+    source = TorchClassifier("noisy", "none", "multiclass", LABELS, SPEC, Noisy().eval())
     model, manifest = assemble(source, "noisy", {})
     engine = OnnxRuntimeCpu(seal(model, manifest), threads=1)
     with pytest.raises(ExportError, match="randomness"):

@@ -11,6 +11,7 @@ import pytest
 
 from oodgate.__main__ import COMMANDS, main, overview
 from runtime.bundle import Bundle
+from runtime.manifest import Manifest
 from tests import images
 from tests.oodgate.folders import hostile
 
@@ -104,7 +105,8 @@ def test_an_unknown_command_is_answered_with_the_nearest(
     ],
 )
 def test_a_missing_extra_is_one_line(name: str, missing: str, extra: str) -> None:
-    done = oodgate(name, "bundles/any", without=missing)
+    arguments = ("--checkpoint", "any", "--out", "any") if name == "export" else ("bundles/any",)
+    done = oodgate(name, *arguments, without=missing)
     assert done.returncode == 1
     assert (
         done.stderr
@@ -126,3 +128,27 @@ def test_a_folder_with_modules_of_our_names(tmp_path: Path, shared_bundle: Bundl
     assert done.returncode == 0, done.stderr
     assert '"decision"' in done.stdout
     assert oodgate("export", "--help", cwd=folder).returncode == 0
+
+
+def test_a_model_of_a_users_own_train_py(tmp_path: Path) -> None:
+    """Whose modules import one another, by names that are our packages' too."""
+    (tmp_path / "runtime").mkdir()
+    (tmp_path / "runtime" / "__init__.py").touch()
+    (tmp_path / "runtime" / "layers.py").write_text(
+        "from torch import nn\n\n"
+        "def head(width, classes):\n    return nn.Sequential(nn.Flatten(), nn.Linear(width, classes))\n"
+    )
+    (tmp_path / "export.py").write_text("raise RuntimeError('export.py of the user was imported')\n")
+    (tmp_path / "train.py").write_text(
+        "import runtime.layers\n\ndef make_model(classes):\n    return runtime.layers.head(48, classes)\n"
+    )
+    (tmp_path / "names.txt").write_text("cat\ndog\n")
+    says = ("--labels", "names.txt", "--size", "4", "--resize-to", "4", "--mean", "0.5", "--std", "0.5")
+    done = oodgate("export", "--model", "train:make_model(2)", *says, "--out", "bundle", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    manifest = Manifest.from_json((tmp_path / "bundle" / "manifest.json").read_text())
+    assert (manifest.model.arch, manifest.model.features, manifest.labels) == (
+        "train:make_model(2)",
+        48,
+        ("cat", "dog"),
+    )

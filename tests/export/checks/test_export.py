@@ -10,8 +10,10 @@ import torch
 
 from export.__main__ import main
 from export.checks.batches import check_batches
+from export.descriptions.description import Description
 from export.exceptions import ExportError
-from export.from_torch.classifier import from_factory
+from export.from_torch.classifier import TorchClassifier
+from export.from_torch.origin import Request, read
 from runtime import Gate
 from runtime.bundle import Bundle
 from tests.export import factories
@@ -22,6 +24,13 @@ from tests.small import LABELS, SPEC, calibration_images
 from tests.train.commands import failure
 
 IMAGES = calibration_images(150)
+
+
+def of_factory(target: str, weights: Path, labels: tuple[str, ...]) -> TorchClassifier:
+    size = (SPEC.height, SPEC.width)
+    return read(
+        Request(weights, target), Description(labels, None, size, SPEC.mean, SPEC.std, "center", colour="ignore")
+    )
 
 
 def predicted() -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
@@ -79,7 +88,7 @@ def test_statistics_of_the_batch_are_refused(labels: Path, tmp_path: Path, capsy
 
 def test_a_network_that_squeezes_its_batch_away_is_refused(tmp_path: Path) -> None:
     weights = saved("Squeezed", tmp_path)
-    classifier = from_factory("tests.export.factories:Squeezed", weights, LABELS, SPEC, "multiclass")
+    classifier = of_factory("tests.export.factories:Squeezed", weights, LABELS)
     with pytest.raises(ExportError, match=r"a batch of 1 image the logits have the shape \[3\]"):
         check_batches(classifier.run, IMAGES, "it", graph(node("Identity", "z", "logits")))
 
@@ -87,7 +96,7 @@ def test_a_network_that_squeezes_its_batch_away_is_refused(tmp_path: Path) -> No
 def test_one_output_passes_for_two_labels(tmp_path: Path) -> None:
     weights = saved("OneOutput", tmp_path)
     target = "tests.export.factories:OneOutput"
-    classifier = from_factory(target, weights, ("no", "yes"), SPEC, "multiclass")
+    classifier = of_factory(target, weights, ("no", "yes"))
     assert classifier.run(IMAGES[:2])[0].shape == (2, 1)
     with pytest.raises(ExportError, match="for 3 labels"):
-        from_factory(target, weights, LABELS, SPEC, "multiclass")
+        of_factory(target, weights, LABELS)

@@ -19,7 +19,7 @@ from export.calibrate.__main__ import main as calibrate
 from export.classifier import assemble
 from export.detectors import DETECTORS
 from export.fit.__main__ import main
-from export.from_torch.classifier import TorchClassifier, WithPenultimate
+from export.from_torch.classifier import TorchClassifier
 from export.head import seal
 from export.leakage import hashes, leaks
 from runtime import Gate, bundle
@@ -205,8 +205,8 @@ def test_features_behind_a_layer_norm(tmp_path: Path, capsys: pytest.CaptureFixt
     network = nn.Sequential(
         nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LayerNorm(8), nn.Linear(8, len(LABELS))
     )
-    module = WithPenultimate(network.eval(), torch.zeros(2, 3, SPEC.height, SPEC.width))
-    model, manifest = assemble(TorchClassifier("signed", "none", "multiclass", LABELS, SPEC, module), "signed", {})
+    classifier = TorchClassifier("signed", "none", "multiclass", LABELS, SPEC, network.eval())
+    model, manifest = assemble(classifier, "signed", {})
     path = bundle.write(tmp_path / "signed", manifest, {bundle.MODEL: seal(model, manifest)}, {}).path
     np.savez(tmp_path / "train.npz", images=calibration_images(90), labels=np.array(LABELS)[np.arange(90) % 3])
     source = tmp_path / "train.npz"

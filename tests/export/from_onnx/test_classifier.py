@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def normalised(x: npt.NDArray[np.uint8]) -> Array:
 def read(model: onnx.ModelProto, path: Path, labels: tuple[str, ...] = LABELS, **options: Any) -> OnnxClassifier:
     file = path / "model.onnx"
     file.write_bytes(model.SerializeToString())
-    spec = options.pop("spec", SPEC)
+    spec = dataclasses.replace(options.pop("spec", SPEC), channels=options.pop("channels", "rgb"))
     return from_onnx(open_file(file, options.pop("layout", None)), labels, spec, "multiclass", **options)
 
 

@@ -4,26 +4,40 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from export.descriptions.description import Description
 from export.exceptions import ExportError
-from export.from_torch.classifier import TorchClassifier, from_checkpoint, from_factory
+from export.from_torch.checkpoint import from_checkpoint
+from export.from_torch.classifier import TorchClassifier
+from export.from_torch.origin import Request, read
 from tests.export import factories
 from tests.small import LABELS, SPEC
 from train import checkpoint
 from train.exceptions import CheckpointError
+from train.normalize import Normalize
 
 HERE = "tests.export.factories"
+GIVEN = Description(
+    labels=LABELS, size=(SPEC.height, SPEC.width), mean=SPEC.mean, std=SPEC.std, resize="center", colour="ignore"
+)
 
 
 def take(name: str, weights: Path, labels: tuple[str, ...] = LABELS) -> TorchClassifier:
-    return from_factory(f"{HERE}:{name}", weights, labels, SPEC, "multiclass")
+    return of_target(f"{HERE}:{name}", weights, labels)
+
+
+def of_target(target: str, weights: Path | None, labels: tuple[str, ...] = LABELS) -> TorchClassifier:
+    return read(Request(weights, target), replace(GIVEN, labels=labels))
 
 
 def save(path: Path, factory: Callable[[], nn.Module]) -> Path:
@@ -31,14 +45,19 @@ def save(path: Path, factory: Callable[[], nn.Module]) -> Path:
     return path
 
 
+def pixels(count: int = 5) -> npt.NDArray[np.uint8]:
+    return np.random.default_rng(2).integers(0, 256, (count, SPEC.height, SPEC.width, 3), dtype=np.uint8)
+
+
 def images(count: int = 5) -> Tensor:
-    return torch.randn(count, 3, SPEC.height, SPEC.width, generator=torch.Generator().manual_seed(2))
+    """The pixels as a network gets them."""
+    normalised: Tensor = Normalize(SPEC)(torch.from_numpy(pixels(count)))
+    return normalised
 
 
-def outputs(classifier: TorchClassifier, x: Tensor) -> tuple[Tensor, Tensor]:
-    with torch.no_grad():
-        logits, penultimate = classifier.module(x)
-    return logits, penultimate
+def outputs(classifier: TorchClassifier, count: int = 5) -> tuple[Tensor, Tensor]:
+    logits, penultimate = classifier.run(pixels(count))
+    return torch.from_numpy(logits), torch.from_numpy(penultimate)
 
 
 # --- from a checkpoint
@@ -66,13 +85,13 @@ def test_from_a_file_that_is_no_checkpoint(weights: Path) -> None:
 
 
 def test_logits_are_the_modules(weights: Path) -> None:
-    logits, _ = outputs(take("plain", weights), images())
+    logits, _ = outputs(take("plain", weights))
     with torch.no_grad():
         assert torch.equal(logits, factories.trained()(images()))
 
 
 def test_penultimate_is_the_input_of_the_last_layer(weights: Path) -> None:
-    logits, penultimate = outputs(take("plain", weights), images())
+    logits, penultimate = outputs(take("plain", weights))
     with torch.no_grad():
         assert torch.equal(penultimate, factories.trained()[:-1](images()))
         assert torch.equal(logits, factories.trained()[-1](penultimate))
@@ -80,30 +99,30 @@ def test_penultimate_is_the_input_of_the_last_layer(weights: Path) -> None:
 
 def test_the_last_layer_is_the_one_called_last(tmp_path: Path) -> None:
     classifier = take("Reordered", save(tmp_path / "w.pth", factories.Reordered))
-    logits, penultimate = outputs(classifier, images())
+    logits, penultimate = outputs(classifier)
     with torch.no_grad():
         assert torch.equal(penultimate, factories.Reordered().hidden(images()))
         assert torch.equal(logits, factories.Reordered()(images()))
 
 
 def test_a_pair_is_taken_as_it_is(tmp_path: Path) -> None:
-    logits, penultimate = outputs(take("Pair", save(tmp_path / "w.pth", factories.Pair)), images())
+    logits, penultimate = outputs(take("Pair", save(tmp_path / "w.pth", factories.Pair)))
     with torch.no_grad():
         assert torch.equal(penultimate, factories.Pair().features(images()))
         assert torch.equal(logits, factories.Pair()(images())[0])
 
 
 def test_a_layer_called_by_keyword(tmp_path: Path) -> None:
-    _, penultimate = outputs(take("Keyword", save(tmp_path / "w.pth", factories.Keyword)), images())
+    _, penultimate = outputs(take("Keyword", save(tmp_path / "w.pth", factories.Keyword)))
     with torch.no_grad():
         assert torch.equal(penultimate, factories.Keyword().features(images()))
 
 
 def test_activations_are_of_their_own_batch(weights: Path) -> None:
     classifier = take("plain", weights)
-    first = outputs(classifier, images(5))
-    outputs(classifier, torch.zeros(3, 3, 16, 16))
-    again = outputs(classifier, images(5))
+    first = outputs(classifier)
+    outputs(classifier, 3)
+    again = outputs(classifier)
     assert torch.equal(first[1], again[1])
 
 
@@ -116,7 +135,7 @@ def test_what_the_manifest_will_say(weights: Path) -> None:
 
 def test_the_model_is_in_evaluation_mode(tmp_path: Path) -> None:
     classifier = take("Dropout", save(tmp_path / "w.pth", factories.Dropout))
-    assert torch.equal(outputs(classifier, images())[0], outputs(classifier, images())[0])
+    assert torch.equal(outputs(classifier)[0], outputs(classifier)[0])
 
 
 # --- weights
@@ -145,14 +164,14 @@ def _legacy(path: Path) -> Path:
 
 @pytest.mark.parametrize("write", [_safetensors, _under_a_key, _of_data_parallel, _legacy])
 def test_forms_of_weights(tmp_path: Path, write: Callable[[Path], Path]) -> None:
-    logits, _ = outputs(take("plain", write(tmp_path / "w.pth")), images())
+    logits, _ = outputs(take("plain", write(tmp_path / "w.pth")))
     with torch.no_grad():
         assert torch.equal(logits, factories.trained()(images()))
 
 
 def test_a_model_with_a_child_named_module(tmp_path: Path) -> None:
     """The prefix that DataParallel adds is its own here."""
-    logits, _ = outputs(take("Wrapper", save(tmp_path / "w.pth", factories.Wrapper)), images())
+    logits, _ = outputs(take("Wrapper", save(tmp_path / "w.pth", factories.Wrapper)))
     with torch.no_grad():
         assert torch.equal(logits, factories.Wrapper()(images()))
 
@@ -162,10 +181,30 @@ def test_missing_weights(tmp_path: Path) -> None:
         take("plain", tmp_path / "w.pth")
 
 
-def test_a_pickle_that_could_run_code_is_refused_with_a_way_out(tmp_path: Path) -> None:
+def test_a_whole_model_is_refused_with_two_ways_out(tmp_path: Path) -> None:
     torch.save(factories.Pair(), tmp_path / "w.pth")
-    with pytest.raises(ExportError, match=r"w\.pth: .*could run code.*torch\.save\(.*state_dict\(\)"):
-        take("Pair", tmp_path / "w.pth")
+    with pytest.raises(
+        ExportError, match=r"w\.pth: a whole model.*factories\.Pair: --model tells.*run any code.*--trust"
+    ):
+        read(Request(tmp_path / "w.pth"), GIVEN)
+
+
+def test_a_whole_models_weights_are_taken_without_running_it(tmp_path: Path) -> None:
+    torch.save(factories.trained(), tmp_path / "w.pth")
+    logits, _ = outputs(take("plain", tmp_path / "w.pth"))
+    with torch.no_grad():
+        assert torch.equal(logits, factories.trained()(images()))
+
+
+@pytest.mark.parametrize("wrap", [lambda model: model, lambda model: {"epoch": 3, "model": model}])
+def test_a_whole_model_that_is_trusted(tmp_path: Path, wrap: Callable[[nn.Module], object]) -> None:
+    torch.save(wrap(factories.trained()), tmp_path / "w.pth")
+    classifier = read(Request(tmp_path / "w.pth", trust=True), GIVEN)
+    logits, penultimate = outputs(classifier)
+    with torch.no_grad():
+        assert torch.equal(logits, factories.trained()(images()))
+        assert torch.equal(penultimate, factories.trained()[:-1](images()))
+    assert any("--trust" in remark for remark in classifier.remarks)
 
 
 def test_a_pickle_runs_no_code(tmp_path: Path) -> None:
@@ -236,7 +275,10 @@ def test_weights_that_do_not_fit(tmp_path: Path, damage: Callable[[dict[Any, Any
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("no_such_package.models:make", "expected package.module:factory that can be imported.*no_such_package"),
+        (
+            "no_such_package.models:make",
+            "expected package.module:factory or file.py:factory that can be imported.*no_such_package",
+        ),
         (f"{HERE}:resnet", "expected package.module:factory.*no attribute 'resnet'"),
         (HERE, "expected package.module:factory"),
         (f"{HERE}:", "expected package.module:factory"),
@@ -251,7 +293,7 @@ def test_weights_that_do_not_fit(tmp_path: Path, damage: Callable[[dict[Any, Any
 )
 def test_target_that_makes_no_model(weights: Path, target: str, message: str) -> None:
     with pytest.raises(ExportError, match=f"--model {target}: .*{message}" if target else message):
-        from_factory(target, weights, LABELS, SPEC, "multiclass")
+        of_target(target, weights)
 
 
 def test_a_module_of_the_folder_where_the_command_is_typed(
@@ -260,7 +302,7 @@ def test_a_module_of_the_folder_where_the_command_is_typed(
     (tmp_path / "models_of_mine.py").write_text("from tests.export.factories import plain\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
-    assert from_factory("models_of_mine:plain", weights, LABELS, SPEC, "multiclass").arch == "models_of_mine:plain"
+    assert of_target("models_of_mine:plain", weights).arch == "models_of_mine:plain"
 
 
 @pytest.mark.parametrize("source", ["def make(:", "1 / 0", "raise RuntimeError('no licence')"])
@@ -270,7 +312,7 @@ def test_module_that_fails_when_it_is_imported(
     (tmp_path / "broken_models.py").write_text(source)
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(ExportError, match="--model broken_models:make: "):
-        from_factory("broken_models:make", weights, LABELS, SPEC, "multiclass")
+        of_target("broken_models:make", weights)
 
 
 # --- the module
@@ -279,8 +321,10 @@ def test_module_that_fails_when_it_is_imported(
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("NoLinear", r"NoLinear has no nn\.Linear in its forward pass.*let its forward return \(logits, penultimate\)"),
-        ("Tokens", r"the last nn\.Linear sees \[2, 256, 8\], not \[N, D\]; let forward return \(logits, penultimate\)"),
+        (
+            "Distances",
+            r"Distances has no linear layer before its logits.*let its forward return \(logits, penultimate\)",
+        ),
         ("Triple", r"forward must return logits, or \(logits, penultimate\); found tuple"),
         ("OnePair", r"forward must return logits, or \(logits, penultimate\); found list"),
         ("Square", r"fails on an input of shape \[2, 3, 16, 16\]: .*48"),

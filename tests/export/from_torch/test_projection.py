@@ -8,7 +8,7 @@ import numpy as np
 
 from export.classifier import assemble
 from export.detectors.base import Nan
-from export.from_torch.classifier import from_checkpoint
+from export.from_torch.checkpoint import from_checkpoint
 from export.head import seal
 from export.verification import verify
 from runtime.engines.ort.cpu import OnnxRuntimeCpu

@@ -16,7 +16,7 @@ from PIL import Image
 
 from export.convert.__main__ import main as convert
 from export.exceptions import ExportError
-from export.from_torch.classifier import from_checkpoint
+from export.from_torch.checkpoint import from_checkpoint
 from export.head import seal
 from export.parity.__main__ import main
 from export.parity.reference import ReferenceEngine

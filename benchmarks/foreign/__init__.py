@@ -1,0 +1,1 @@
+"""Other libraries' classifiers through the export, pixel for pixel."""

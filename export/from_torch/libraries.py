@@ -1,0 +1,26 @@
+"""Libraries of models, of which each is optional."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from types import ModuleType
+
+from export.exceptions import ExportError
+
+
+def require(name: str, why: str) -> ModuleType:
+    """Import a library.
+
+    Raises:
+        ExportError: it is not installed, or not with what it needs itself.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # their deprecations are not the user's
+            return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        missing = (error.name or name).partition(".")[0]
+        raise ExportError(f"{why} needs the package {missing}: pip install {missing}") from error
+    except Exception as error:  # a broken installation may raise anything
+        raise ExportError(f"{why} needs the package {name}, which can't be imported here: {error}") from error

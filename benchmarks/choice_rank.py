@@ -7,7 +7,8 @@ chosen as ``--score auto --fit`` chooses them, by synthetic outliers made of a q
 (DATA/cifar10-val.tar); then all candidates are compared by the other half against each DATA/ood-*.tar. Written to
 docs/measured/choice_rank.md: Spearman's rho between the mean AUROCs of the two and each kind's own, and the average
 AUROC and FPR95 of the choice, of the energy at temperature 1 and of the best score, which is known only afterwards. The real
-outliers choose nothing. What the networks put out is kept in --cache, where an interrupted run goes on.
+outliers choose nothing. The page is written anew after each network, and what the networks put out is kept in --cache,
+where an interrupted run goes on.
 """
 
 from __future__ import annotations
@@ -291,12 +292,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise OodgateError(f"{args.data}: no ood-*.tar in it")
     if not {path.name for path in args.bundles} - set(args.designed):
         raise OodgateError("give a bundle that the synthetic outliers were not designed by")
-    found = {
-        path.name: ranking(path, args.data, args.train, args.val, args.threads, args.cache) for path in args.bundles
-    }
-    page = report(found, args.designed, f"python -m benchmarks.choice_rank DATA BUNDLE .. --train {args.train}")
-    args.out.write_text(page)
-    print(page)
+    command = f"python -m benchmarks.choice_rank DATA BUNDLE .. --train {args.train}"
+    found: dict[str, Ranking] = {}
+    for path in args.bundles:
+        found[path.name] = ranking(path, args.data, args.train, args.val, args.threads, args.cache)
+        if not set(found) <= set(args.designed):
+            args.out.write_text(report(found, args.designed, command))
+    print(args.out.read_text())
     return 0
 
 

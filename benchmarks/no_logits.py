@@ -143,9 +143,7 @@ def preprocessing(labels: tuple[str, ...], data: Path) -> str:
         if images.labels is None or (found := measure(logits, images.labels)) is None:
             raise ExportError(f"{source} has no labels of the model")
         lines = [accuracy_text(dataclasses.asdict(found)), *remarks(logits, images.labels, names, found)]
-        lines += preprocessing_remarks(
-            lambda other, own=classifier: dataclasses.replace(own, input=other).run, spec, images
-        )
+        lines += preprocessing_remarks(lambda other, own=classifier: own.behind(other), spec, images)
         rows.append([how, "; ".join(lines)])
     return layout(rows, markdown=True)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,7 @@ from export.graph import PENULTIMATE
 from runtime.manifest import DataSpec, InputSpec, Manifest, ModelSpec, Precision, Task
 
 Activations = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
+Answers = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]  # images [N, H, W, 3] -> logits (N, K)
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,11 @@ class Classifier(ABC):
     @abstractmethod
     def run(self, images: npt.NDArray[np.uint8]) -> Activations:
         """The classifier itself: images uint8 [N, H, W, 3] -> logits (N, K), penultimate (N, D)."""
+
+    def behind(self, spec: InputSpec) -> Answers:
+        """The same network behind another preprocessing."""
+        other = dataclasses.replace(self, input=spec)
+        return lambda images: other.run(images)[0]
 
 
 def assemble(

@@ -13,8 +13,9 @@ from runtime.manifest import Channels, Colour, Interpolation, Resize, Task
 from train.data.labels.class_names import read_class_names
 
 EXAMPLES = """\
+Example: %(prog)s --checkpoint runs/first/checkpoint.safetensors --calibration val.tar@1/2 --out bundles/first
+
 What says itself how it was trained needs nothing else:
-  %(prog)s --checkpoint runs/first/checkpoint.safetensors --calibration val.tar@1/2 --out bundles/first
   %(prog)s --checkpoint vit-finetuned/ --calibration photos/ --out bundles/vit         (transformers, or timm's hub)
   %(prog)s --checkpoint output/train/model_best.pth.tar --labels names.txt ...        (timm's train.py, torchvision's)
   %(prog)s --model torchvision:resnet50:IMAGENET1K_V2 --calibration photos/ --out bundles/resnet50

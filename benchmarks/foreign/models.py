@@ -148,7 +148,8 @@ def _timm(name: str, **options: Any) -> Maker:
     def make(folder: Path) -> Case:
         import timm
 
-        module = spread(timm.create_model(name, num_classes=6, **options))
+        module = timm.create_model(name, num_classes=6, **options)
+        module = spread(module, module.pretrained_cfg["input_size"][-1])
         torch.save(module.state_dict(), folder / "w.pth")
         argv = ["--model", f"timm:{name}", "--checkpoint", str(folder / "w.pth"), *names(folder, 6)]
         return Case(argv, _timm_logits(module))

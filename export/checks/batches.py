@@ -18,11 +18,13 @@ Constants = Mapping[str, onnx.TensorProto]
 
 _BATCH = 8
 _NAMES = ("logits", "penultimate activations")
-# Of the outputs' range, and of their largest magnitude: what sums in another order may differ by.
-_TOLERANCE, _ROUNDING = 1e-3, 1e-5
+_SHARE = 1e-3  # of the outputs' range
+_ROUNDING = 1e-5  # of their largest magnitude: what sums in another order may differ by
 
 
-def check_batches(run: Run, images: npt.NDArray[np.uint8], name: str, model: onnx.ModelProto) -> None:
+def check_batches(
+    run: Run, images: npt.NDArray[np.uint8], name: str, model: onnx.ModelProto, share: float = _SHARE
+) -> None:
     """Compare the outputs of some images in batches of 1, 2 and 8, beside other neighbours, and once more.
 
     Args:
@@ -30,6 +32,7 @@ def check_batches(run: Run, images: npt.NDArray[np.uint8], name: str, model: onn
         images: at least one.
         name: what messages call it that runs.
         model: its graph, in which the layers are looked for that may be the cause.
+        share: of the outputs' range, what rounding in its layers may move an answer by.
 
     Raises:
         ExportError: outputs that depend on the other images of their batch or on chance, or a batch size that fails.
@@ -37,7 +40,7 @@ def check_batches(run: Run, images: npt.NDArray[np.uint8], name: str, model: onn
     whole = np.resize(images[:_BATCH], (_BATCH, *images.shape[1:]))
     expected = _outputs(run, whole, name)
     again = _outputs(run, whole, name)
-    for what, difference in zip(_NAMES, _differences(expected, again, _BATCH), strict=True):
+    for what, difference in zip(_NAMES, _differences(expected, again, _BATCH, share), strict=True):
         if difference:
             raise ExportError(
                 f"{name}: its {what} differ by up to {difference:.2g} when the same images are run again: "
@@ -45,7 +48,7 @@ def check_batches(run: Run, images: npt.NDArray[np.uint8], name: str, model: onn
             )
     for title, batch, rows in _neighbourhoods(whole):
         found = _outputs(run, batch, name)
-        for what, difference in zip(_NAMES, _differences(expected, found, rows), strict=True):
+        for what, difference in zip(_NAMES, _differences(expected, found, rows, share), strict=True):
             if difference:
                 raise ExportError(
                     f"{name}: its answer to an image depends on the other images of the batch: {title}, the {what} differ by "
@@ -79,12 +82,12 @@ def _outputs(run: Run, images: npt.NDArray[np.uint8], name: str) -> Activations:
     return outputs
 
 
-def _differences(expected: Activations, found: Activations, rows: int) -> list[float]:
+def _differences(expected: Activations, found: Activations, rows: int, share: float) -> list[float]:
     """The largest difference of each output in the first rows, 0 where rounding explains it."""
     differences = []
     for one, other in zip(expected, found, strict=True):
         difference = float(np.abs(one[:rows].astype(np.float64) - other[:rows]).max())
-        allowed = _TOLERANCE * float(np.ptp(one)) + _ROUNDING * float(np.abs(one).max())
+        allowed = share * float(np.ptp(one)) + _ROUNDING * float(np.abs(one).max())
         differences.append(0.0 if difference <= allowed else difference)
     return differences
 

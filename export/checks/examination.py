@@ -23,11 +23,12 @@ from export.checks.outputs import (
     value_remarks,
     weights_between,
 )
-from export.classifier import Activations, Classifier
+from export.classifier import Activations, Answers, Classifier
 from export.exceptions import ExportError
 from export.graph import LOGITS, PENULTIMATE
 from export.last_layers import LastLayers
 from export.logits import Step, activation, let_be_linear, redo, undo, widen
+from export.verification import ROUNDING
 from runtime.manifest import InputSpec
 
 EXAMINED = 64  # images that are enough
@@ -102,9 +103,13 @@ class Examined(Classifier):
             )
         return logits, penultimate
 
-    def with_input(self, spec: InputSpec) -> Examined:
-        """The same network behind another preprocessing; only :meth:`run` follows."""
-        return dataclasses.replace(self, input=spec, origin=dataclasses.replace(self.origin, input=spec))
+    def behind(self, spec: InputSpec) -> Answers:
+        """Values in the logits' order, which is that of softmaxes and sigmoids of them too."""
+        answers = self.origin.behind(spec)
+        if "one of two" not in self.steps:
+            return answers
+        even = 0.5 if "sigmoid" in self.steps else 0.0
+        return lambda images: (answers(images).reshape(-1, 1) - even) * np.array([0, 1], np.float32)
 
     def _logits(self, images: npt.NDArray[np.uint8], penultimate: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         if self._last_layers is not None:
@@ -138,8 +143,9 @@ def examine(classifier: Classifier, images: npt.NDArray[np.uint8]) -> Examined:
     check_width(outputs, len(classifier.labels), classifier.task)
     check_values(outputs, penultimate)
     own = session(model)
-    check_batches(classifier.run, images, f"the model in {classifier.framework}", model)
-    check_batches(lambda batch: run_graph(own, batch), images, "the exported graph", model)
+    share = ROUNDING[classifier.precision]
+    check_batches(classifier.run, images, f"the model in {classifier.framework}", model, share)
+    check_batches(lambda batch: run_graph(own, batch), images, "the exported graph", model, share)
     steps = _logits_of(model, classifier, images)
     found = run_graph(session(model), images)
     _relate(model, found)

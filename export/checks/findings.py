@@ -66,7 +66,6 @@ def findings(classifier: Examined, images: Sample | None = None, gated: Gated | 
         if gated.labels is not None and (accuracy := measure(gated.logits, gated.labels)) is not None:
             warnings += remarks(gated.logits, gated.labels, classifier.labels, accuracy)
             if images is not None:
-                warnings += preprocessing_remarks(
-                    lambda spec: classifier.with_input(spec).run, classifier.input, images
-                )
-    return Findings(classifier.steps, accuracy, classifier.remarks, tuple(warnings))
+                warnings += preprocessing_remarks(classifier.behind, classifier.input, images)
+    notes = classifier.remarks[len(classifier.origin.remarks) :]
+    return Findings(classifier.steps, accuracy, notes, tuple(warnings))

@@ -33,8 +33,11 @@ def image_remarks(images: Sample, spec: InputSpec) -> Iterator[str]:
             f"only {distinct} of {n} calibration images looked at are different ones: a threshold of copies is less certain "
             "than their number says"
         )
-    if np.array_equal(images.images[..., 0], images.images[..., 1]) and np.array_equal(
-        images.images[..., 1], images.images[..., 2]
+    coloured = spec.channels != "grey"
+    if (
+        coloured
+        and np.array_equal(images.images[..., 0], images.images[..., 1])
+        and np.array_equal(images.images[..., 1], images.images[..., 2])
     ):
         yield f"all {n} calibration images looked at are grey: a colour image may then be rejected for its colour"
     small = [size for size in images.sizes if size[0] * _ENLARGED <= spec.width and size[1] * _ENLARGED <= spec.height]

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
-from export.classifier import Activations, Classifier
+from export.classifier import Activations, Answers, Classifier
 from export.detectors import DETECTORS
 from export.exceptions import ExportError
 from export.from_onnx import assembly, ending, face, file, network, reading, scikit
@@ -79,6 +79,10 @@ class OnnxClassifier(Classifier):
 
     def run(self, images: npt.NDArray[np.uint8]) -> Activations:
         return self.reading.activations(self.original(images))
+
+    def behind(self, spec: InputSpec) -> Answers:
+        original = self.original.behind(spec)
+        return lambda images: self.reading.activations(original(images))[0]
 
 
 def open_file(path: Path, layout: Layout | None = None) -> Opened:

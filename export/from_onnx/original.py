@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Sequence
+from copy import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ import onnxruntime as ort
 
 from export.exceptions import ExportError
 from export.from_onnx.pixels import Pixels
+from runtime.manifest import InputSpec
 
 _FAILED_NODE = re.compile(r"while running (\w+) node\. Name:'([^']*)'(?: Status Message: )?(.*)")
 
@@ -45,6 +48,12 @@ class Original:
         size = self._batch or len(images)
         parts = [self._run(images[start : start + size], size) for start in range(0, len(images), size)]
         return {name: np.concatenate([part[name] for part in parts]) for name in self._tensors}
+
+    def behind(self, spec: InputSpec) -> Original:
+        """The same file, which its pixels reach by another normalisation or order of channels."""
+        other = copy(self)
+        other._pixels = replace(self._pixels, spec=spec)
+        return other
 
     def _run(self, images: npt.NDArray[np.uint8], size: int) -> dict[str, npt.NDArray[Any]]:
         count = len(images)

@@ -43,9 +43,10 @@ class Backbone(nn.Module):
 
 @dataclass(frozen=True)
 class Traced:
-    """A network's operations, which return (logits, penultimate), and remarks on how the second was found."""
+    """A network's operations behind one input, which return (logits, penultimate), and how the second was found."""
 
     program: ExportedProgram
+    spec: InputSpec
     remarks: tuple[str, ...] = ()
 
 
@@ -60,7 +61,7 @@ def trace(backbone: Backbone, spec: InputSpec) -> Traced:
     output = program.graph.output_node()
     outputs = cast(tuple[fx.Node, ...], output.args[0])
     if len(outputs) == 2:
-        return Traced(program)
+        return Traced(program, spec)
     found = read(program.graph, outputs[0])
     if not found.inputs:
         raise ExportError(
@@ -79,7 +80,7 @@ def trace(backbone: Backbone, spec: InputSpec) -> Traced:
             f"{', '.join(dict.fromkeys(found.bends))} between the last linear layer and the logits: they are no affine "
             "function of the penultimate activations"
         ] = None
-    return Traced(program, tuple(remarks))
+    return Traced(program, spec, tuple(remarks))
 
 
 def to_onnx(backbone: Backbone, spec: InputSpec) -> onnx.ModelProto:
@@ -105,6 +106,7 @@ def graph_of(program: ExportedProgram) -> onnx.ModelProto:
                 opset_version=OPSET,
                 input_names=["images"],
                 output_names=[LOGITS, PENULTIMATE],
+                dynamic_shapes=({0: torch.export.Dim("N")},),  # for the name
                 verbose=False,
             )
         except Exception as error:  # the exporter's exceptions share no public base

@@ -14,7 +14,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from export.classifier import Activations, Classifier
+from export.classifier import Activations, Answers, Classifier
 from export.descriptions.description import Description, check_labels
 from export.exceptions import ExportError
 from export.from_torch.backbone import Backbone, Traced, graph_of, trace
@@ -52,17 +52,36 @@ class TorchClassifier(Classifier):
         logits, penultimate = outputs
         return logits.numpy(), penultimate.numpy()
 
+    def behind(self, spec: InputSpec) -> Answers:
+        backbone = Backbone(self.module, spec, channels_last=self.channels_last).eval()
+
+        @torch.inference_mode()
+        def answers(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+            outputs = backbone(torch.from_numpy(images))
+            logits: Tensor = outputs if isinstance(outputs, Tensor) else outputs[0]
+            return logits.numpy()
+
+        return answers
+
     @cached_property
     def _backbone(self) -> Backbone:
         return Backbone(self.module, self.input, channels_last=self.channels_last).eval()
 
     @cached_property
     def _traced(self) -> Traced:
-        return self.traced or trace(self._backbone, self.input)
+        is_own = self.traced is not None and self.traced.spec == self.input
+        return self.traced if self.traced and is_own else trace(self._backbone, self.input)
 
     @cached_property
     def _operations(self) -> nn.Module:
-        return self._traced.program.module()
+        """The traced operations; of another normalisation the same with other numbers."""
+        before = self.traced.spec if self.traced else self.input
+        fixed = [(spec.height, spec.width, spec.channels, spec.opaque) for spec in (before, self.input)]
+        traced = self.traced if self.traced and fixed[0] == fixed[1] else self._traced
+        module = traced.program.module()
+        for name in ("scale", "shift"):  # put in their place: the program's own tensors are those of its module too
+            setattr(module.get_submodule("face.normalize"), name, self._backbone.face.normalize.get_buffer(name))
+        return module
 
 
 class Logits(nn.Module):

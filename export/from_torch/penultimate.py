@@ -63,6 +63,7 @@ _BENDING = frozenset(
     }
 )
 _NAMES = frozenset({"dropout", "dropout_", "feature_dropout", "alias", "detach", "detach_", "clone", "contiguous"})
+_VIEWS = frozenset({"flatten", "view", "reshape", "squeeze", "to", "_to_copy", "type_as", "float", "expand"})
 _PRODUCTS, _SUMS = frozenset({"mul", "mul_", "div", "div_"}), frozenset({"add", "add_", "sub", "sub_", "rsub"})
 
 
@@ -124,9 +125,19 @@ def _follow(node: fx.Node, depending: set[fx.Node], reading: Reading, seen: set[
 
 def _behind(node: fx.Node) -> fx.Node:
     """What a node is another name of, in evaluation mode: those nodes vanish from the ONNX graph."""
-    while operation(node) in _NAMES and isinstance(node.args[0], fx.Node):
-        node = node.args[0]
+    while isinstance(source := node.args[0] if node.args else None, fx.Node) and (
+        operation(node) in _NAMES or (operation(node) in _VIEWS and _same(node, source))
+    ):
+        node = source
     return node
+
+
+def _same(first: fx.Node, second: fx.Node) -> bool:
+    """Whether two tensors have the same sizes and type."""
+    one, other = first.meta.get("val"), second.meta.get("val")
+    if not isinstance(one, Tensor) or not isinstance(other, Tensor):
+        return False
+    return str(one.shape) == str(other.shape) and one.dtype == other.dtype
 
 
 def _is_pointwise(node: fx.Node, argument: fx.Node) -> bool:

@@ -80,6 +80,19 @@ def test_one_that_is_not(run: object, message: str) -> None:
         check_batches(run, IMAGES, "it", PLAIN)  # type: ignore[arg-type]
 
 
+def test_rounding_in_lower_precision_is_no_dependence() -> None:
+    """A step of 8 bits here and there, as one batch is summed in another order than another."""
+
+    def rounded(images: npt.NDArray[np.uint8]) -> Activations:
+        z, a = own(images)
+        z[0, 0] += 0.01 * np.ptp(z) * (len(images) == 1)
+        return z, a
+
+    check_batches(rounded, IMAGES, "it", PLAIN, share=3e-2)
+    with pytest.raises(ExportError, match="depends on the other images"):
+        check_batches(rounded, IMAGES, "it", PLAIN)
+
+
 ONE = np.ones(6, np.float32)
 CAUSES: dict[str, tuple[onnx.ModelProto, str]] = {
     "statistics of the batch": (

@@ -17,7 +17,7 @@ from export.graph import LOGITS
 from export.last_layers import LastLayers
 from export.verification import verify
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
-from tests.export.checks.networks import BIAS, IMAGES, LABELS, WEIGHTS, features, graph, logits, network, node
+from tests.export.checks.networks import BIAS, IMAGES, LABELS, SPEC, WEIGHTS, features, graph, logits, network, node
 
 LAST = {"axes": np.array([1])}
 ENDINGS: dict[str, tuple[onnx.ModelProto, tuple[str, ...]]] = {
@@ -108,6 +108,8 @@ def test_one_output_of_two_classes(one_output: str) -> None:
     for found, _ in (examined.run(IMAGES), run_graph(session(examined.graph()), IMAGES)):
         np.testing.assert_allclose(found, np.column_stack([0 * z, z]), rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(softmax(found, axis=1)[:, 1], expit(z), rtol=1e-3)
+    np.testing.assert_array_equal(examined.behind(SPEC)(IMAGES).argmax(axis=1), z > 0)
+    assert 0 < (z > 0).mean() < 1
     weights, bias = LastLayers(examined.graph()).linear()
     np.testing.assert_array_equal(weights, [0 * WEIGHTS[1], WEIGHTS[1]])
     np.testing.assert_array_equal(bias, [0, BIAS[1]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,17 @@ def test_a_network_that_squeezes_its_batch_away_is_refused(tmp_path: Path) -> No
     classifier = of_factory("tests.export.factories:Squeezed", weights, LABELS)
     with pytest.raises(ExportError, match=r"a batch of 1 image the logits have the shape \[3\]"):
         check_batches(classifier.run, IMAGES, "it", graph(node("Identity", "z", "logits")))
+
+
+def test_behind_another_preprocessing_a_network_of_torch_is_itself(tmp_path: Path) -> None:
+    """Its operations may have been traced behind the first one, which is another."""
+    target, weights = "tests.export.factories:LogSoftmax", saved("LogSoftmax", tmp_path)
+    other = dataclasses.replace(SPEC, mean=(0.0,) * 3, std=(1.0,) * 3)
+    found = of_factory(target, weights, LABELS).behind(dataclasses.replace(other, channels="bgr"))
+    x = torch.from_numpy(IMAGES[..., ::-1] / 255).float().permute(0, 3, 1, 2)
+    with torch.no_grad():
+        expected = factories.LogSoftmax()(x).numpy()
+    np.testing.assert_allclose(found(IMAGES), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_one_output_passes_for_two_labels(tmp_path: Path) -> None:

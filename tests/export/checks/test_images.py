@@ -44,6 +44,11 @@ def test_grey_images_are_said() -> None:
     assert said(np.repeat(IMAGES[..., :1], 3, axis=3))[0].startswith("all 30 calibration images looked at are grey")
 
 
+def test_grey_images_of_a_grey_network_are_not() -> None:
+    grey = Sample("set", Reading(), np.arange(30), np.repeat(IMAGES[..., :1], 3, axis=3), None)
+    assert list(image_remarks(grey, replace(SPEC, channels="grey"))) == []
+
+
 def test_enlarged_images_are_said() -> None:
     assert said(IMAGES, *[(8, 6)] * 20, *[(40, 40)] * 10) == [
         "20 of 30 calibration images looked at are enlarged to 16 x 16, from 8 x 6 in the middle: the gate learns blurred "

@@ -591,3 +591,14 @@ def test_operators_of_others(tmp_path: Path) -> None:
     w.op("Magic", "fc", "output", domain="my.ops")
     with pytest.raises(ExportError, match=r"operators of its own, Magic of 'my\.ops'"):
         read(w.model({"x": NCHW}, {"output": (1, K)}), tmp_path)
+
+
+def test_behind_another_preprocessing_it_is_the_file_behind_it(tmp_path: Path) -> None:
+    """What the search for a better preprocessing runs: its answers are those of a file that is read with it."""
+    model = torch_like()
+    other = dataclasses.replace(SPEC, mean=(0.0,) * 3, std=(1.0,) * 3)
+    classifier = read(model, tmp_path)
+    found = classifier.behind(dataclasses.replace(other, channels="bgr"))(images())
+    expected, _ = read(model, tmp_path, spec=other, channels="bgr").run(images())
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert np.abs(found - classifier.run(images())[0]).max() > 1e-3

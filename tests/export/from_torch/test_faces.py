@@ -120,6 +120,24 @@ def test_the_graph_takes_rgb_whatever_the_network_does() -> None:
         np.testing.assert_allclose(found, classifier.run(images(count))[0], atol=1e-5)
 
 
+@pytest.mark.parametrize("change", [{"mean": (0, 0.1, 0.2)}, {"std": (1, 0.5, 0.7)}, {"channels": "bgr"}])
+def test_the_same_network_behind_another_input(change: dict[str, Any]) -> None:
+    network = Network().eval()
+    spec = replace(SPEC, **change)
+    before = of_module(network, "mine", GIVEN)
+    classifier = replace(before, input=spec)
+    x = normalised(images(), spec.mean, spec.std)
+    x = x.flip(1) if spec.channels == "bgr" else x
+    expected, penultimate = network(x), torch.relu(network.conv(x)).mean(dim=(2, 3))
+    session = ort.InferenceSession(classifier.graph().SerializeToString(), providers=["CPUExecutionProvider"])
+    for found in (classifier.run(images()), session.run(None, {"images": images()})):
+        np.testing.assert_allclose(found[0], expected.detach(), atol=1e-5)
+        np.testing.assert_allclose(found[1], penultimate.detach(), atol=1e-5)
+    with torch.no_grad():
+        features = torch.relu(network.conv(normalised(images()))).mean(dim=(2, 3))
+    np.testing.assert_allclose(before.run(images())[1], features, atol=1e-5)
+
+
 @pytest.mark.parametrize("last", [False, True])
 def test_axes(last: bool) -> None:
     found = Face(SPEC, channels_last=last)(torch.from_numpy(images()))

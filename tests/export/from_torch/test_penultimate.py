@@ -131,6 +131,26 @@ def test_operations_in_place() -> None:
     assert [output.name for output in graph.graph.output] == ["logits", "penultimate"]
 
 
+class FlatAlready(Features):
+    """Flattens what is flat, as timm's networks do behind a pooling that flattens too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.fc(self.features(x).flatten(1).float())
+        return logits
+
+
+def test_what_changes_nothing_vanishes_with_the_export() -> None:
+    network = FlatAlready()
+    traced, _, penultimate, x = run(network)
+    with torch.no_grad():
+        torch.testing.assert_close(penultimate, network.features(x))
+    assert [output.name for output in graph_of(traced.program).graph.output] == ["logits", "penultimate"]
+
+
 class Cosine(Head):
     def forward(self, x: Tensor) -> Tensor:
         return 16 * F.linear(F.normalize(self.features(x)), F.normalize(self.weight))

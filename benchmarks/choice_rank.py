@@ -173,8 +173,7 @@ def ranking(path: Path, data: Path, train: str, validation: str, threads: int, c
     )
     sets = observed(of, manifest, data, validation)
     best = choice.best_temperature(choice.compare_temperatures(sets.choose, sets.kinds))
-    plain, _ = with_energy(sets, manifest, 1.0)
-    column = [manifest.scores.index("energy")]
+    plain, column = with_energy(sets, manifest, 1.0)[0], [manifest.scores.index("energy")]
     energy = plain.each(lambda part: dataclasses.replace(part, scores=part.scores[:, column]))
     sets, manifest = with_energy(sets, manifest, best)
     sets, columns = with_detectors(of, sets, manifest, layers, str(data / train))
@@ -281,24 +280,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("bundles", type=Path, nargs="+", metavar="BUNDLE")
     parser.add_argument("--train", default="cifar10-train.tar", help="in DATA; default: %(default)s")
     parser.add_argument("--val", default="cifar10-val.tar", help="in DATA; default: %(default)s")
-    parser.add_argument(
-        "--designed", action="append", default=[], metavar="BUNDLE", help="the synthetic outliers were designed by it"
-    )
+    parser.add_argument("--designed", action="append", default=[], metavar="BUNDLE", help="it designed the outliers")
     parser.add_argument("--cache", type=Path, metavar="FOLDER", help="where the networks' outputs are kept")
     parser.add_argument("--out", type=Path, default=MEASURED / "choice_rank.md", metavar="FILE")
     parser.add_argument("--threads", type=int, default=0)
     args = parser.parse_args(argv)
-    if not list(args.data.glob("ood-*.tar")):
-        raise OodgateError(f"{args.data}: no ood-*.tar in it")
-    if not {path.name for path in args.bundles} - set(args.designed):
-        raise OodgateError("give a bundle that the synthetic outliers were not designed by")
+    if not list(args.data.glob("ood-*.tar")) or {path.name for path in args.bundles} <= set(args.designed):
+        raise OodgateError(f"{args.data}: expected ood-*.tar in it, and a bundle that is not --designed")
     command = f"python -m benchmarks.choice_rank DATA BUNDLE .. --train {args.train}"
     found: dict[str, Ranking] = {}
-    for path in args.bundles:
+    for path in sorted(args.bundles, key=lambda path: path.name in args.designed):
         found[path.name] = ranking(path, args.data, args.train, args.val, args.threads, args.cache)
-        if not set(found) <= set(args.designed):
-            args.out.write_text(report(found, args.designed, command))
-    print(args.out.read_text())
+        args.out.write_text(page := report(found, args.designed, command))
+    print(page)
     return 0
 
 

@@ -3,44 +3,26 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import platform
 from collections.abc import Sequence
-from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import runtime
 from export import origin
-from export.arguments import add_leakage_option, parse_ood, print_remarks
-from export.calibrate.gating import fit_gate
-from export.calibrate.options import AUTO, GateOptions, add_gate_options
-from export.checks.examination import EXAMINED, examine
-from export.checks.findings import findings
-from export.checks.sample import noise, sample
-from export.classifier import Classifier, assemble
-from export.convert.conversion import convert
-from export.convert.int8 import Int8Options
+from export.arguments import add_leakage_option, parse_ood
+from export.calibrate.options import GateOptions, add_gate_options
 from export.convert.options import add_precision_options, int8_options
-from export.detectors.base import BASE
 from export.evaluate.bundles import evaluate_sources
 from export.exceptions import ExportError
+from export.exporting import check_options, export
 from export.from_onnx.options import add_onnx_options
-from export.head import seal
 from export.options import EXAMPLES, add_model_options, given
-from export.report.card import documents, precision_text
 from export.report.evaluation import summary, table
-from export.report.guarantee import gate_text
 from export.tensorrt.attach import add_engine
 from export.tensorrt.build import check_buildable
 from export.tensorrt.options import add_tensorrt_options, build_options
-from export.verification import verify
 from runtime import bundle
 from runtime.command import prog, run
-from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.gate import Gate
-from runtime.manifest import Manifest
-from train.data import Images, Reading, add_reading_options, check
+from train.data import Reading, add_reading_options, check
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -73,56 +55,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _versions(framework: str) -> dict[str, str]:
-    libraries = ("torch", "onnxscript", "torchvision", "timm", "transformers") if framework == "torch" else ()
-    versions = {"oodgate": runtime.__version__, "python": platform.python_version()}
-    for name in ("onnx", "onnxruntime", "numpy", "pillow", *libraries):
-        with suppress(PackageNotFoundError):
-            versions[name] = version(name)
-    return versions
-
-
-def _export(classifier: Classifier, args: argparse.Namespace, options: GateOptions, int8: Int8Options) -> Manifest:
-    """Assemble, calibrate, verify, write."""
-    for remark in classifier.remarks:
-        print(f"note: {remark}")
-    name = args.name or args.out.resolve().name
-    temperature = options.temperature if isinstance(options.temperature, float) else 1.0
-    seen = sample(args.calibration, classifier.input, classifier.labels, options.reading) if args.calibration else None
-    images: Images = seen.images if seen else noise(classifier.input)
-    examined = examine(classifier, images[:EXAMINED])
-    examined.check_scores(options.parts)
-    model, manifest = assemble(examined, name, {"energy": {"temperature": temperature}})
-    gated = warning = note = None
-    if args.calibration:
-        gated = fit_gate(model, manifest, args.calibration, options)
-        manifest, images, warning, note = gated.manifest, gated.images, gated.warning, gated.note
-    sealed = OnnxRuntimeCpu(seal(model, manifest))
-    found = findings(examined, seen, gated)
-    verification = verify(examined, sealed, manifest, images)
-    provenance = {
-        "versions": _versions(classifier.framework),
-        "training": classifier.training,
-        "verification": dataclasses.asdict(verification),
-        "checks": found.provenance(),
-    }
-    manifest = dataclasses.replace(manifest, provenance=provenance)
-    if args.precision != "fp32":
-        converted = convert(model, manifest, args.precision, args.calibration, options, int8)
-        model, manifest, warning = converted.model, converted.manifest, converted.warning
-    bundle.write(args.out, manifest, {bundle.MODEL: seal(model, manifest)}, documents(manifest))
-    print(
-        f"{args.out}: verified against {classifier.framework} on {verification.images} images: logits differ by at most "
-        f"{verification.max_logit_difference:.2g}, scores by {max(verification.max_score_difference.values()):.2g} "
-        f"(relative), decisions by {verification.decision_flips}"
-    )
-    if args.precision != "fp32":
-        print(precision_text(manifest))
-    print("\n".join(found.lines()), end="\n" if any(found.lines()) else "")
-    print_remarks(note=note, warning=warning)
-    return manifest
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     ood = parse_ood(args.ood)
@@ -132,18 +64,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ExportError("--ood needs --calibration: without a threshold there is no gate to evaluate")
     int8 = int8_options(args, tensorrt=args.tensorrt is not None)
     options = GateOptions.of_arguments(args)
-    options.check(tuple(BASE))
+    check_options(options, args.calibration)
     engine = build_options(args)
     if engine:
         check_buildable(engine)
     for source in filter(None, (args.id, *ood.values())):
         check(source)
-    if options.promises_labels and not args.calibration:
-        raise ExportError("--max-error and --prediction-sets need --calibration: labelled images test them")
-    if options.chooses and not args.calibration:
-        raise ExportError(f"{AUTO} needs --calibration: it chooses by in-distribution images")
-    manifest = _export(origin.read(args, given(args)), args, options, int8)
-    print(gate_text(manifest))
+    classifier = origin.read(origin.Place.of(args), given(args))
+    export(
+        classifier,
+        args.out,
+        options,
+        calibration=args.calibration,
+        name=args.name,
+        precision=args.precision,
+        int8=int8,
+    )
     if ood:
         (evaluated,) = evaluate_sources(
             [Gate.load(args.out, engine="onnxruntime-cpu")],

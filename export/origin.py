@@ -3,24 +3,60 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
 
 from export.classifier import Classifier
 from export.descriptions.description import Description
+from export.from_onnx.classifier import open_file, open_model
 from export.from_onnx.file import is_onnx
 from export.from_onnx.options import Tensors, classifier_of
 
 
-def read(args: argparse.Namespace, given: Description) -> Classifier:
-    """The classifier that the options of :func:`export.options.add_model_options` name.
+@dataclass(frozen=True)
+class Place:
+    """Where a classifier is, by the options of :func:`export.options.add_model_options`."""
+
+    checkpoint: Path | None
+    model: str | None = None
+    ema: bool = False
+    key: str | None = None
+    trust: bool = False
+    tensors: Tensors = Tensors()  # noqa: RUF009  frozen
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> Place:
+        """From a command's options."""
+        return cls(args.checkpoint, args.model, args.ema, args.key, args.trust, Tensors.of(args))
+
+
+def read(place: Place, given: Description) -> Classifier:
+    """The classifier that is there.
 
     Raises:
         ExportError: there is none, or something about it is missing.
         ModuleNotFoundError: torch is not installed.
     """
-    if args.model is None and args.checkpoint is not None and is_onnx(args.checkpoint):
-        return classifier_of(args.checkpoint, given, Tensors.of(args))
+    if place.model is None and place.checkpoint is not None and is_onnx(place.checkpoint):
+        return classifier_of(open_file(place.checkpoint, place.tensors.layout), given, place.tensors)
     from export.from_torch import origin  # which alone loads torch
     from export.from_torch.fitting import Choice
 
-    request = origin.Request(args.checkpoint, args.model, Choice(args.ema, args.key), args.trust)
+    request = origin.Request(place.checkpoint, place.model, Choice(place.ema, place.key), place.trust)
     return origin.read(request, given)
+
+
+def in_memory(model: Any, given: Description) -> Classifier:
+    """The classifier that a program holds: an ONNX ModelProto or a torch module.
+
+    Raises:
+        ExportError: neither, or something about it is missing.
+    """
+    if isinstance(model, onnx.ModelProto):
+        return classifier_of(open_model(model, Path(model.graph.name or "model")), given, Tensors())
+    from export.from_torch import in_memory as torch_in_memory  # which alone loads torch
+
+    return torch_in_memory.read(model, given)

@@ -32,4 +32,20 @@ class Beside(MetaPathFinder):
 
 def prefer() -> None:
     """From now on in this process, import our packages from beside this one."""
-    sys.meta_path.insert(0, Beside())
+    if not any(isinstance(finder, Beside) for finder in sys.meta_path):
+        sys.meta_path.insert(0, Beside())
+
+
+def check() -> None:
+    """Make sure that none of our packages' names is taken by a module that the process has imported already.
+
+    Raises:
+        ImportError: one is, say a train.py of the user's own.
+    """
+    for name in sorted(PACKAGES):
+        file = getattr(sys.modules.get(name), "__file__", None)
+        if file is not None and Path(file).resolve().parents[1] != Path(_FOLDER).resolve():
+            raise ImportError(
+                f"{file} is imported as {name}, the name of a package of oodgate: rename it, or use the command "
+                "`oodgate export`, which keeps the two apart"
+            )

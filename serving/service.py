@@ -20,10 +20,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from runtime import native
 from runtime.bundle import Bundle
 from runtime.engines import selection
-from runtime.exceptions import OodgateError
+from runtime.exceptions import ImageError, OodgateError
 from serving.deciding.decider import Caller, Decider
 from serving.http.app import create_app, is_full
 from serving.http.connections import BoundedProtocol
+from serving.http.errors import image_error
 from serving.http.middleware import guarded
 from serving.internals import hear_of_ended_workers, switch_tracking_off
 from serving.process.home import check_home
@@ -108,6 +109,14 @@ class OodGate:
         with decider.using() as use:
             decision = await decider.decide(image.read_bytes(), Caller("", _never), use)
         return decision.to_dict()
+
+    @bentoml.api  # type: ignore[untyped-decorator]
+    async def classify_batch(self, images: list[Path]) -> dict[str, Any]:
+        """Decide on several images; what BentoML's clients and dependent services call, as :meth:`classify`."""
+        decider: Decider = app.state.decider
+        with decider.using() as use:
+            results = await decider.decide_each([image.read_bytes() for image in images], Caller("", _never), use)
+        return {"results": [image_error(one) if isinstance(one, ImageError) else one.to_dict() for one in results]}
 
     async def __is_ready__(self) -> bool:
         return app.state.decider is not None

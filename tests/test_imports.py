@@ -18,7 +18,7 @@ ALLOWED: dict[str, set[str]] = {
     "train": {"runtime"},
     "export": {"runtime", "train"},
     "serving": {"runtime"},
-    "oodgate": {"runtime"},  # the others by name, when they are asked for
+    "oodgate": {"runtime", "export", "serving"},  # when they are asked for
 }
 EDGE_DEPENDENCIES = {"numpy", "PIL", "onnxruntime"}
 HEAVY = {"torch", "onnx", "bentoml", "sklearn", "scipy"}

@@ -47,7 +47,10 @@ def spread(module: nn.Module, side: int = 96) -> nn.Module:
                 parameter.mul_(1.3)
             else:
                 parameter.add_(torch.randn_like(parameter) * 0.05)
-        if any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in module.modules()):
+        norms = [layer for layer in module.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+        for layer in norms:
+            layer.momentum = None  # the mean of all batches, however slow a network's own is
+        if norms:
             coarse = torch.randn(8, 3, side // 16, side // 16)
             smooth = nn.functional.interpolate(coarse, size=(side, side), mode="bilinear")
             images = smooth + 0.2 * torch.randn(8, 3, side, side)

@@ -3,29 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-import onnx
-
-from export.arguments import add_leakage_option, add_run_options, print_remarks
-from export.calibrate.gating import fit_gate
-from export.calibrate.options import GateOptions, add_gate_options
-from export.exceptions import ExportError
-from export.report.guarantee import gate_text
-from export.rewriting import rewrite
-from runtime import bundle
+from export.arguments import add_leakage_option, add_run_options
+from export.calibrate.options import add_gate_options
+from export.calibrate.recalibration import AS_BEFORE, recalibrate
 from runtime.command import prog, run
-from runtime.gate import load_engine
-from runtime.manifest import Manifest
 from train.data import Reading
-
-# Options that stay as they were where they are not given.
-_AS_BEFORE = (
-    *("score", "alpha", "temperature", "merge", "class_conditional"),
-    *("guarantee", "confidence", "max_error", "select", "prediction_sets"),
-)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -47,44 +32,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _options(args: argparse.Namespace, manifest: Manifest) -> GateOptions:
-    """The options given, and what the bundle has for those that were not."""
-    given = {name: value for name in _AS_BEFORE if (value := getattr(args, name)) is not None}
-    fixed = {
-        "aux": tuple(args.aux),
-        "fit": args.fit,
-        "reading": Reading.of(args),
-        "allow_leakage": args.allow_leakage,
-    }
-    return dataclasses.replace(GateOptions.of(manifest), **given, **fixed)
-
-
-def _moved(manifest: Manifest, args: argparse.Namespace) -> Manifest:
-    """The manifest with its gate at another operating point."""
-    others = (*(getattr(args, name) for name in _AS_BEFORE if name != "alpha"), args.fit, *args.aux)
-    if args.alpha is None or any(option is not None for option in others):
-        raise ExportError("without SOURCE only --alpha can be given: the rest is fitted on images")
-    if manifest.gate is None:
-        raise ExportError("the bundle is not calibrated yet; give a SOURCE of in-distribution images")
-    return dataclasses.replace(manifest, gate=manifest.gate.at(args.alpha))
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
-    loaded = bundle.Bundle.load(args.bundle)
-    loaded.check_graph(load_engine(loaded, threads=args.threads).signature)
-    model, warning, note = onnx.load_from_string(loaded.model), None, None
-    if args.source is None:
-        manifest = _moved(loaded.manifest, args)
-    else:
-        options = _options(args, loaded.manifest)
-        gated = fit_gate(model, loaded.manifest, args.source, options, threads=args.threads)
-        manifest, warning, note = gated.manifest, gated.warning, gated.note
-    dropped = rewrite(args.bundle, loaded.manifest, model, manifest)
-    print(f"{args.bundle}: {gate_text(manifest)}")
-    if dropped:
-        print(f"dropped, as made for the gate before: {', '.join(dropped)}")
-    print_remarks(note=note, warning=warning)
+    given = {name: value for name in AS_BEFORE if (value := getattr(args, name)) is not None}
+    recalibrate(
+        args.bundle,
+        args.source,
+        given | {name: value for name in ("aux", "fit") if (value := getattr(args, name))},
+        reading=Reading.of(args),
+        allow_leakage=args.allow_leakage,
+        threads=args.threads,
+    )
     return 0
 
 

@@ -66,14 +66,14 @@ class Gated:
 
 
 def fit_gate(
-    model: onnx.ModelProto, manifest: Manifest, source: str, options: GateOptions, *, threads: int = 0
+    model: onnx.ModelProto, manifest: Manifest, source: str | ImageSet, options: GateOptions, *, threads: int = 0
 ) -> Gated:
     """Choose what is to be chosen, and calibrate.
 
     Args:
         model: an exported graph; its columns of ``scores`` are edited where a temperature or a merged score asks for it.
         manifest: its manifest; an earlier calibration, and an earlier merged score, are dropped.
-        source: in-distribution images that the model was not trained on.
+        source: in-distribution images that the model was not trained on; read before, or to be.
         options: what gate is wanted.
         threads: of the engine.
 
@@ -86,17 +86,19 @@ def fit_gate(
     options.check(manifest.scores)
     if isinstance(options.temperature, float):
         manifest = selecting.with_temperature(model, manifest, options.temperature)
-    for needed in filter(None, (source, options.fit, *options.aux)):
+    check(source)
+    for needed in filter(None, (options.fit, *options.aux)):
         check(needed)
     images = read(source, manifest.input, reading=options.reading, labels=manifest.labels)
-    labels = labelled.true_labels(manifest, images, source) if options.promises_labels else None
+    title = source if isinstance(source, str) else short_name(source)
+    labels = labelled.true_labels(manifest, images, title) if options.promises_labels else None
     found = leakage.Fingerprints.of(images.images)
     training = selecting.training_images(manifest, options)
     manifest = (
         manifest if training is None else leakage.record(manifest, "fit, auto", str(options.fit), training.images)
     )
-    leaking = _leaking(manifest, source, found, options.allow_leakage)
-    manifest = leakage.record(manifest, "calibration", source, found)
+    leaking = _leaking(manifest, title, found, options.allow_leakage)
+    manifest = leakage.record(manifest, "calibration", title, found)
     chosen = None
     rest = np.arange(len(images))
     if options.merges or options.chooses:
@@ -124,7 +126,7 @@ def fit_gate(
     manifest = calibrate(
         manifest, outputs.scores, options.score, options.alpha, pac=options.pac, classes=classes, choice=chosen
     )
-    fitted, warning = _confidence(manifest, outputs, images, rest, source)
+    fitted, warning = _confidence(manifest, outputs, images, rest, title)
     manifest = dataclasses.replace(manifest, confidence=fitted)
     if labels is not None:
         tuning = labelled.Labelled(outputs, labels[rest])
@@ -133,7 +135,7 @@ def fit_gate(
         manifest = labelled.with_promises(model, manifest, options, tuning, testing, run)
     signed = _signed(model, calibrating, options, threads)
     warned = "; ".join([*leaking, *filter(None, [signed, warning])])
-    known = _labels(manifest, images, rest, source)
+    known = _labels(manifest, images, rest, title)
     return Gated(manifest, calibrating, warned or None, outputs.logits, known, _note(manifest, outputs))
 
 

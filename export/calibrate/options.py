@@ -120,6 +120,12 @@ class GateOptions:
 
     def check(self, scores: Sequence[str]) -> None:
         """Raises ExportError for options that don't go with each other or with the `scores` that there are."""
+        for option, value, known in (
+            ("--guarantee", self.guarantee, get_args(Guarantee)),
+            ("--merge", self.merge, get_args(MergeMethod)),
+        ):
+            if value not in known:
+                raise ExportError(f"{option} must be one of {', '.join(known)}, found {value}")
         for part in self.parts:
             if part not in scores and not self.chooses_score:
                 raise ExportError(f"unknown score {part!r}; there are {', '.join(scores)}, and {AUTO}")

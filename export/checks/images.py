@@ -27,7 +27,7 @@ def image_remarks(images: Sample, spec: InputSpec) -> Iterator[str]:
         return
     distinct = len(np.unique(hashes(images.images)))
     if distinct == 1:
-        raise ExportError(f"{images.source}: {n} images and all of them the same: a threshold needs images that differ")
+        raise ExportError(f"{images.title}: {n} images and all of them the same: a threshold needs images that differ")
     if distinct <= n // 2:
         yield (
             f"only {distinct} of {n} calibration images looked at are different ones: a threshold of copies is less certain "

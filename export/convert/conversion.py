@@ -19,7 +19,7 @@ from export.inference import collect
 from export.parity.difference import compare
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.manifest import Manifest, Precision
-from train.data import SelectedImages, load, short_name
+from train.data import ImageSet, SelectedImages, load, short_name
 
 # Images whose ranges int8 learns, and as many again that choose how; together less than a sketch tells apart exactly.
 MAX_IMAGES = 128
@@ -43,7 +43,7 @@ def convert(
     model: onnx.ModelProto,
     manifest: Manifest,
     precision: Precision,
-    source: str | None,
+    source: str | ImageSet | None,
     options: GateOptions,
     int8: Int8Options,
     *,
@@ -93,16 +93,16 @@ def convert(
 
 
 def _quantise(
-    model: onnx.ModelProto, manifest: Manifest, source: str, options: GateOptions, int8: Int8Options
+    model: onnx.ModelProto, manifest: Manifest, source: str | ImageSet, options: GateOptions, int8: Int8Options
 ) -> Manifest:
     """Quantise in place, with images of the quarter that :mod:`export.calibrate.gating` holds out."""
-    images = load(
-        source, manifest.input, reading=options.reading
-    ).images  # what was left out is said when it is calibrated
+    # What was left out is said when it is calibrated.
+    read = load(source, manifest.input, reading=options.reading) if isinstance(source, str) else source
+    images = read.images
     held, _ = split(len(images))
     used = held[: 2 * MAX_IMAGES]
     ranges, others = (SelectedImages(images, np.sort(part)) for part in np.array_split(used, 2))
     how = quantise(model, ranges, others if len(others) else ranges, int8)
-    manifest = leakage.record(manifest, leakage.QUANTISATION, source, SelectedImages(images, used))
+    manifest = leakage.record(manifest, leakage.QUANTISATION, short_name(source), SelectedImages(images, used))
     provenance = {**dataclasses.asdict(int8), **dataclasses.asdict(how), "images": len(used)}
     return dataclasses.replace(manifest, provenance={**manifest.provenance, leakage.QUANTISATION: provenance})

@@ -18,7 +18,7 @@ _USUAL = {
     "std": "--std 0.229 0.224 0.225",
     "resize-to": "--resize-to 256",
 }
-_RESIZING = ("resize", "resize_to", "fill")
+_RESIZING = ("resize", "resize_to", "crop_fraction", "fill")
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class Description:
     std: tuple[float, ...] | None = None
     resize: Resize | None = None
     resize_to: int | tuple[int, int] | None = None
+    crop_fraction: float | None = None
     corner: Corner | None = None
     fill: tuple[int, int, int] | None = None
     interpolation: Interpolation | None = None
@@ -48,6 +49,29 @@ class Description:
     colour: Colour | None = None
     channels: Channels | None = None
     remarks: tuple[str, ...] = ()
+
+    @classmethod
+    def of_input(cls, spec: InputSpec) -> Description:
+        """What says no more than a specification does; of ``rgb`` nothing, as a network of one channel finds itself out."""
+        mean, std = (
+            (spec.mean, spec.std)
+            if spec.channels != "rgba"
+            else ((*spec.mean, 1 - spec.opaque), (*spec.std, 1.0))  # of alpha, so that an opaque image's is `opaque`
+        )
+        return cls(
+            size=(spec.height, spec.width),
+            mean=mean,
+            std=std,
+            resize=spec.resize,
+            resize_to=spec.resize_to,
+            crop_fraction=spec.crop_fraction,
+            corner=spec.corner,
+            fill=spec.fill,
+            interpolation=spec.interpolation,
+            resampler=spec.resampler,
+            colour=spec.colour,
+            channels=None if spec.channels == "rgb" else spec.channels,
+        )
 
     def over(self, other: Description) -> Description:
         """This one, and `other` where it says nothing; how to resize goes together."""
@@ -84,6 +108,7 @@ class Description:
                 std,
                 resize=self.resize,
                 resize_to=self.resize_to,
+                crop_fraction=1.0 if self.crop_fraction is None else self.crop_fraction,
                 fill=self.fill,
                 channels=self.channels or "rgb",
                 interpolation=self.interpolation or "bilinear",

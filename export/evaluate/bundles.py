@@ -15,7 +15,7 @@ from export.report.card import documents
 from export.report.plots import pictures
 from runtime.gate import Gate
 from runtime.manifest import InputSpec
-from train.data import ImageSet, Reading, check, read
+from train.data import ImageSet, Reading, check, read, short_name
 from train.exceptions import DataError
 
 
@@ -36,10 +36,10 @@ class Evaluated:
 
 def evaluate_sources(
     gates: Sequence[Gate],
-    id_source: str,
-    ood_sources: Mapping[str, str],
+    id_source: str | ImageSet,
+    ood_sources: Mapping[str, str | ImageSet],
     *,
-    shifted: Mapping[str, str] = MappingProxyType({}),
+    shifted: Mapping[str, str | ImageSet] = MappingProxyType({}),
     protocol: Protocol | None = None,
     allow_leakage: bool = False,
     reading: Reading = Reading(),  # noqa: B008  frozen
@@ -48,7 +48,7 @@ def evaluate_sources(
 
     Args:
         gates: the bundles.
-        id_source: images of their classes.
+        id_source: images of their classes; each source read before, or to be.
         ood_sources: other images, by name.
         shifted: shifted images of their classes, by name.
         protocol: that the sources are of; of its OOD sets those are taken that are there, unless `reading` is strict.
@@ -92,12 +92,13 @@ class _Seen:
     allow_leakage: bool
     missing: dict[str, str] = field(default_factory=dict)
 
-    def look(self, name: str, source: str, *, known: bool) -> list[Observed]:
+    def look(self, name: str, source: str | ImageSet, *, known: bool) -> list[Observed]:
         """What each bundle makes of a source, labelled by its classes if they are `known`."""
         each = _each(self.gates, source, self.reading, named=known)
         self.missing |= _left_out(name, each[0][1])
         run = observe_known if known else observe
-        found = [run(gate.engine, gate.manifest, source, images, title=name) for gate, images in each]
+        title = source if isinstance(source, str) else short_name(source)
+        found = [run(gate.engine, gate.manifest, title, images, title=name) for gate, images in each]
         for gate, observed in zip(self.gates, found, strict=True):
             _check_leakage(gate, observed, self.allow_leakage)
         return found
@@ -127,7 +128,9 @@ def _left_out(name: str, images: ImageSet) -> dict[str, str]:
     return {name: f"{count:,} of its {len(images) + count:,} images"} if count else {}
 
 
-def _each(gates: Sequence[Gate], source: str, reading: Reading, *, named: bool = False) -> list[tuple[Gate, ImageSet]]:
+def _each(
+    gates: Sequence[Gate], source: str | ImageSet, reading: Reading, *, named: bool = False
+) -> list[tuple[Gate, ImageSet]]:
     """Each bundle with the source's images at its size, and if `named` by its labels; bundles that see alike share them."""
     sets: dict[tuple[InputSpec, tuple[str, ...] | None], ImageSet] = {}
     found = []

@@ -95,7 +95,11 @@ def open_file(path: Path, layout: Layout | None = None) -> Opened:
     Raises:
         ExportError: not an ONNX file, or not one with an input for images.
     """
-    model = file.read(path)
+    return open_model(file.read(path), path, layout)
+
+
+def open_model(model: onnx.ModelProto, path: Path, layout: Layout | None = None) -> Opened:
+    """The same of a model in memory, which messages call `path`."""
     try:
         plain = Network(network.plain(model))
         labels, key = face.labels(model)

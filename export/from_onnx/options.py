@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from dataclasses import dataclass
-from pathlib import Path
 from typing import get_args
 
 from export.descriptions.description import Description, check_labels, distinct
 from export.exceptions import ExportError
 from export.from_onnx import face
-from export.from_onnx.classifier import OnnxClassifier, Opened, from_onnx, open_file
+from export.from_onnx.classifier import OnnxClassifier, Opened, from_onnx
 from export.from_onnx.pixels import Layout
 from runtime.exceptions import OodgateError
 from runtime.manifest import Channels
@@ -49,25 +48,24 @@ def add_onnx_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--layout", choices=get_args(Layout), help="of the input, where its shape leaves it open")
 
 
-def classifier_of(path: Path, given: Description, tensors: Tensors) -> OnnxClassifier:
+def classifier_of(opened: Opened, given: Description, tensors: Tensors) -> OnnxClassifier:
     """The classifier of a file.
 
     Args:
-        path: of the file.
+        opened: the file.
         given: what the user says of it, which is true whatever the file says.
         tensors: which of its tensors are what.
 
     Raises:
         ExportError: what is missing, or contradicts the file.
     """
-    opened = open_file(path, tensors.layout)
     try:
         described = given.over(_said(opened, given))
         check_labels(described.labels or ())
         description = dataclasses.replace(described, channels=_channels(opened, described))
         spec = description.input("it")
     except (OodgateError, ValueError) as error:
-        raise ExportError(f"{path}: {error}") from error
+        raise ExportError(f"{opened.path}: {error}") from error
     return from_onnx(
         opened,
         description.labels or (),

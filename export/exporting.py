@@ -1,0 +1,128 @@
+"""From a classifier to a bundle: assembled, examined, calibrated, verified, written."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import runtime
+from export.arguments import print_remarks
+from export.calibrate.gating import fit_gate
+from export.calibrate.options import AUTO, GateOptions
+from export.checks.examination import EXAMINED, examine
+from export.checks.findings import findings
+from export.checks.sample import noise, sample
+from export.classifier import Classifier, assemble
+from export.convert.conversion import convert
+from export.convert.int8 import Int8Options
+from export.detectors.base import BASE
+from export.exceptions import ExportError
+from export.head import seal
+from export.report.card import documents, precision_text
+from export.report.guarantee import gate_text
+from export.verification import verify
+from runtime import bundle
+from runtime.engines.ort.cpu import OnnxRuntimeCpu
+from runtime.manifest import Manifest, Precision
+from train.data import Images, check, in_memory
+
+
+def check_options(options: GateOptions, calibration: Any) -> None:
+    """Make sure, before any work, that a gate can be made as it is wanted.
+
+    Args:
+        options: what gate is wanted.
+        calibration: the images for it, or None.
+
+    Raises:
+        ExportError: options that don't go with each other, or need images.
+        DataError: a source that is not there.
+    """
+    options.check(tuple(BASE))
+    if options.promises_labels and calibration is None:
+        raise ExportError("--max-error and --prediction-sets need --calibration: labelled images test them")
+    if options.chooses and calibration is None:
+        raise ExportError(f"{AUTO} needs --calibration: it chooses by in-distribution images")
+    if isinstance(calibration, str):
+        check(calibration)
+
+
+def export(
+    classifier: Classifier,
+    out: Path,
+    options: GateOptions,
+    *,
+    calibration: Any = None,
+    name: str | None = None,
+    precision: Precision = "fp32",
+    int8: Int8Options = Int8Options(),  # noqa: B008  frozen
+) -> Manifest:
+    """Write a bundle, and print what was found.
+
+    Args:
+        classifier: what to export.
+        out: the directory to write.
+        options: what gate is wanted.
+        calibration: in-distribution images that were not trained on: a source, or what :func:`train.data.in_memory` takes;
+            None leaves the bundle uncalibrated.
+        name: what decisions call the model; None for the directory's name.
+        precision: of the layers before the penultimate activations.
+        int8: how int8 is made.
+
+    Raises:
+        ExportError: the classifier or the options don't give a bundle.
+        DataError, CalibrationError: as :func:`export.calibrate.gating.fit_gate`.
+    """
+    for remark in classifier.remarks:
+        print(f"note: {remark}")
+    source = calibration
+    if calibration is not None and not isinstance(calibration, str):
+        source = in_memory(calibration, classifier.input, reading=options.reading)
+    temperature = options.temperature if isinstance(options.temperature, float) else 1.0
+    seen = sample(source, classifier.input, classifier.labels, options.reading) if source is not None else None
+    images: Images = seen.images if seen else noise(classifier.input)
+    examined = examine(classifier, images[:EXAMINED])
+    examined.check_scores(options.parts)
+    model, manifest = assemble(examined, name or out.resolve().name, {"energy": {"temperature": temperature}})
+    gated = warning = note = None
+    if source is not None:
+        gated = fit_gate(model, manifest, source, options)
+        manifest, images, warning, note = gated.manifest, gated.images, gated.warning, gated.note
+    sealed = OnnxRuntimeCpu(seal(model, manifest))
+    found = findings(examined, seen, gated)
+    verification = verify(examined, sealed, manifest, images)
+    provenance = {
+        "versions": _versions(classifier.framework),
+        "training": classifier.training,
+        "verification": dataclasses.asdict(verification),
+        "checks": found.provenance(),
+    }
+    manifest = dataclasses.replace(manifest, provenance=provenance)
+    if precision != "fp32":
+        converted = convert(model, manifest, precision, source, options, int8)
+        model, manifest, warning = converted.model, converted.manifest, converted.warning
+    bundle.write(out, manifest, {bundle.MODEL: seal(model, manifest)}, documents(manifest))
+    print(
+        f"{out}: verified against {classifier.framework} on {verification.images} images: logits differ by at most "
+        f"{verification.max_logit_difference:.2g}, scores by {max(verification.max_score_difference.values()):.2g} "
+        f"(relative), decisions by {verification.decision_flips}"
+    )
+    if precision != "fp32":
+        print(precision_text(manifest))
+    print("\n".join(found.lines()), end="\n" if any(found.lines()) else "")
+    print_remarks(note=note, warning=warning)
+    print(gate_text(manifest))
+    return manifest
+
+
+def _versions(framework: str) -> dict[str, str]:
+    libraries = ("torch", "onnxscript", "torchvision", "timm", "transformers") if framework == "torch" else ()
+    versions = {"oodgate": runtime.__version__, "python": platform.python_version()}
+    for name in ("onnx", "onnxruntime", "numpy", "pillow", *libraries):
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions

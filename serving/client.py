@@ -26,6 +26,11 @@ class Client(bentoml.SyncHTTPClient):  # type: ignore[misc]
         super()._setup()
         self._file_manager.get_file = _Files(self._file_manager.get_file)
 
+    def close(self) -> None:
+        """Close the connections, and remove the folder for answers that are files, which BentoML leaves."""
+        super().close()
+        self._temp_dir.cleanup()
+
     def _build_request(self, endpoint: Any, args: Any, kwargs: dict[str, Any], headers: Any) -> httpx.Request:
         options = {name: kwargs[name] for name in _OPTIONS if kwargs.get(name) is not None}
         others = {name: value for name, value in kwargs.items() if name not in _OPTIONS}

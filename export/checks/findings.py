@@ -67,5 +67,5 @@ def findings(classifier: Examined, images: Sample | None = None, gated: Gated | 
             warnings += remarks(gated.logits, gated.labels, classifier.labels, accuracy)
             if images is not None:
                 warnings += preprocessing_remarks(classifier.behind, classifier.input, images)
-    found = classifier.remarks[len(classifier.origin.remarks) :]  # the others were printed as it was read
-    return Findings(classifier.steps, accuracy, found, tuple(warnings))
+    notes = classifier.remarks[len(classifier.origin.remarks) :]
+    return Findings(classifier.steps, accuracy, notes, tuple(warnings))

@@ -81,6 +81,12 @@ def assert_decides(found: dict[str, Any], decision: oodgate.Decision) -> None:
     assert found["scores"] == pytest.approx(expected["scores"], rel=1e-5)
 
 
+def loaded(file: Path) -> Image.Image:
+    """An image that has left its file."""
+    with Image.open(file) as image:
+        return image.copy()
+
+
 @pytest.mark.parametrize(
     ("name", "given"),
     [
@@ -92,8 +98,8 @@ def assert_decides(found: dict[str, Any], decision: oodgate.Decision) -> None:
         pytest.param("photo.jpg", lambda file: file.open("rb"), id="open file"),
         pytest.param("photo.jpg", Image.open, id="PIL"),
         pytest.param("turned.jpg", Image.open, id="PIL, turned"),
-        pytest.param("photo.png", lambda file: Image.open(file).copy(), id="PIL without a file"),
-        pytest.param("photo.png", lambda file: np.asarray(Image.open(file)), id="array"),
+        pytest.param("photo.png", loaded, id="PIL without a file"),
+        pytest.param("photo.png", lambda file: np.asarray(loaded(file)), id="array"),
         pytest.param("cmyk.tif", Image.open, id="PIL, CMYK"),
     ],
 )
@@ -131,6 +137,7 @@ def test_batches(client: Any, gate: oodgate.Gate, files: Path) -> None:
 def test_bentoml_s_own_client_sends_files_in_batches(url: str, files: Path, gate: oodgate.Gate) -> None:
     with SyncHTTPClient(url) as client:
         (result,) = client.classify_batch(images=[files / "photo.jpg"])["results"]
+    client._temp_dir.cleanup()  # which it leaves to the garbage collector
     assert_decides(result, gate.decide([files / "photo.jpg"])[0])
 
 

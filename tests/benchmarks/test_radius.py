@@ -48,7 +48,7 @@ def test_with_a_bundle(checkpoint_file: Path, exported: Exported, sources: Sourc
     assert found["first_order_radius"]["0.05"] == pytest.approx(radius[2])
     assert "an estimate, not a certificate" in output
     assert "pixels scaled to [0, 1]" in output
-    rows = [line.split()[0] for line in output.splitlines()[3:]]
+    rows = [line.split()[0] for line in output.splitlines()[5:]]
     assert rows == ["ID", "ID", "noise", "noise"]
 
 
@@ -69,7 +69,7 @@ def test_the_score_of_the_bundles_gate(
     checkpoint_file: Path, exported_copy: Path, sources: Sources, capsys: pytest.CaptureFixture[str]
 ) -> None:
     call(calibrate, exported_copy, f"{sources.val}@1/2", "--score", "msp")
-    assert call(main, checkpoint_file, *options(sources), "--bundle", exported_copy).startswith("S = msp, threshold ")
+    assert "\nS = msp, threshold " in call(main, checkpoint_file, *options(sources), "--bundle", exported_copy)
     arguments = (checkpoint_file, *options(sources), "--bundle", exported_copy)
     assert "has no threshold for energy" in failure(capsys, main, *arguments, "--score", "energy")
     call(calibrate, exported_copy, f"{sources.val}@1/2", "--score", "nan")

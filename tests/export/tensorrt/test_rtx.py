@@ -18,7 +18,7 @@ import pytest
 from export import head
 from export.classifier import assemble
 from export.detectors import DETECTORS
-from export.detectors.interface import Training
+from export.detectors.interface import Observed, Training
 from export.exceptions import ExportError
 from export.head import seal
 from export.last_layers import LastLayers
@@ -92,7 +92,9 @@ def all_detectors(
     layers = LastLayers(model)
     features = rng.random((400, manifest.model.features)).astype(np.float32)
     labels = np.arange(400) % len(manifest.labels)
-    training = Training(layers(features).astype(np.float32), features, labels, layers)
+    others = rng.random((100, manifest.model.features)).astype(np.float32)
+    outliers = {"others": Observed(layers(others).astype(np.float32), others)}
+    training = Training(layers(features).astype(np.float32), features, labels, layers, outliers=outliers)
     missing = {name: kind for name, kind in DETECTORS.items() if name not in manifest.scores}
     added = with_detectors(model, *(training.fit(kind) for kind in missing.values()))
     return added, dataclasses.replace(manifest, scores=(*manifest.scores, *missing), gate=None, files={}, engines={})

@@ -327,10 +327,9 @@ def test_the_openapi_document_is_valid_and_has_every_route(shared_bundle: Bundle
 
 
 def _methods(app: Starlette, path: str) -> set[str]:
-    for route in app.routes:
-        if getattr(route, "path", "") == path:
-            return set(getattr(route, "methods", None) or ())
-    return {"GET"}  # BentoML's, and static files
+    routes = [route for route in app.routes if getattr(route, "path", "") == path]
+    methods = {method for route in routes for method in getattr(route, "methods", None) or ()}
+    return methods if routes else {"GET"}  # BentoML's, and static files
 
 
 def test_an_announced_length_of_any_size_is_refused(shared_bundle: Bundle) -> None:

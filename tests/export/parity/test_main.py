@@ -177,7 +177,8 @@ def test_a_checkpoint_where_torch_is_not_installed(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.delitem(sys.modules, "export.from_torch.classifier", raising=False)
+    for module in ("checkpoint", "classifier", "backbone"):
+        monkeypatch.delitem(sys.modules, f"export.from_torch.{module}", raising=False)
     monkeypatch.setitem(sys.modules, "torch", None)
     message = failure(capsys, main, checkpoint_file, exported.path, sources.val)
     assert message.endswith("a checkpoint needs torch: pip install 'oodgate[export]'")

@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from runtime.command import run
 from runtime.manifest import InputSpec
-from train.data import ImageSet, load
+from train.data import ImageSet, Reading, load
 
 CELL = 32
 MOST = 3  # images on a canvas of four cells
@@ -98,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     for name, (source, count) in {**known, **unknown}.items():
         rng = np.random.default_rng([args.seed, zlib.crc32(name.encode())])
-        canvases = mosaics(load(str(args.data / source), SPEC, strict=True), count, rng)
+        canvases = mosaics(load(str(args.data / source), SPEC, reading=Reading(strict=True)), count, rng)
         if name in unknown:
             canvases = ((canvas, []) for canvas, _ in canvases)
         write(args.out / f"{name}.tar", canvases, count)

@@ -116,8 +116,7 @@ def _synonyms(reading: Reading) -> list[Row]:
 def _part(source: str, wanted: Source, whole: Index) -> npt.NDArray[np.intp]:
     positions = part(whole.names, whole.labels, wanted.index, wanted.count)
     if not len(positions):
-        of = " of every class" if whole.labels.ndim == 1 else ""
-        raise DataError(f"{source}: no images in this part; {len(whole)} are too few for {wanted.count} parts{of}")
+        raise DataError(f"{source}: no images in this part; {len(whole)} are too few for {wanted.count} parts")
     return positions
 
 

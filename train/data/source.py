@@ -67,7 +67,8 @@ def part(names: Sequence[str], labels: Labels, index: int, count: int) -> npt.ND
 
     Args:
         names: N image names, whose SHA-256 decides.
-        labels: int64 [N]: the parts are of every class; bool [N, K]: of all images.
+        labels: int64 [N]: the parts are of every class, and of one size where classes have fewer images than there are parts
+            too; bool [N, K]: of all images.
         index, count: which part, of how many.
     """
     if count == 1:
@@ -75,9 +76,7 @@ def part(names: Sequence[str], labels: Labels, index: int, count: int) -> npt.ND
     shuffled = np.array(sorted(range(len(names)), key=lambda i: _lot(names[i])), dtype=np.intp)
     groups = labels[shuffled] if labels.ndim == 1 else np.zeros(len(names), dtype=np.int64)
     by_group = np.argsort(groups, kind="stable")
-    groups = groups[by_group]
-    rank = np.arange(len(names)) - np.searchsorted(groups, groups)
-    return np.sort(shuffled[by_group][rank % count == index - 1])
+    return np.sort(shuffled[by_group][index - 1 :: count])
 
 
 def _lot(name: str) -> bytes:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.train.sets import CLASSES, SPEC, check_equal, colours, noise, write_folder, write_tar
 from train.data import load, short_name
+from train.data.source import part
 from train.exceptions import DataError
 
 
@@ -17,19 +18,39 @@ def test_parts_are_disjoint_complete_and_stratified(tmp_path: Path, count: int) 
     data = colours(40)
     source = str(write_folder(tmp_path / "set", data))
     parts = [load(f"{source}@{i}/{count}", SPEC) for i in range(1, count + 1)]
-    names = [name for part in parts for name in part.names]
+    names = [name for one in parts for name in one.names]
     assert sorted(names) == sorted(data.names)
     for label in range(len(CLASSES)):
-        sizes = [(part.labels == label).sum() for part in parts]
+        sizes = [(one.labels == label).sum() for one in parts]
         assert max(sizes) - min(sizes) <= 1
-    assert all(part.classes == CLASSES for part in parts)
+    assert all(one.classes == CLASSES for one in parts)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_parts_are_of_one_size_where_classes_have_an_image_or_two(count: int) -> None:
+    """Not the first part has every class's odd image: 428 classes of 560 images have halves of 280."""
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(9), [1, 1, 1, 2, 1, 3, 1, 2, 7]))
+    names = [f"{i}.png" for i in range(len(labels))]
+    parts = [part(names, labels, i, count) for i in range(1, count + 1)]
+    assert sorted(np.concatenate(parts)) == list(range(19))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    each = np.array([np.bincount(labels[found], minlength=9) for found in parts])
+    assert (each.max(axis=0) - each.min(axis=0)).max() <= 1
+
+
+def test_a_half_is_two_of_four_parts() -> None:
+    """The first and third quarters are the first half; the second is in the other."""
+    labels = np.repeat(np.arange(9), [1, 1, 1, 2, 1, 3, 1, 2, 7])
+    names = [f"{i}.png" for i in range(len(labels))]
+    quarters = [part(names, labels, i, 4).tolist() for i in (1, 3)]
+    assert sorted(sum(quarters, [])) == part(names, labels, 1, 2).tolist()
 
 
 def test_a_part_keeps_image_label_and_name_together(tmp_path: Path) -> None:
     data = colours(40)
-    part = load(f"{write_tar(tmp_path / 'set.tar', data)}@2/3", SPEC)
+    third = load(f"{write_tar(tmp_path / 'set.tar', data)}@2/3", SPEC)
     whole = {name: (image, label) for name, image, label in zip(data.names, data.images, data.labels, strict=True)}
-    for name, image, label in zip(part.names, part.images, part.labels, strict=True):
+    for name, image, label in zip(third.names, third.images, third.labels, strict=True):
         np.testing.assert_array_equal(image, whole[name][0])
         assert label == whole[name][1]
 
@@ -37,8 +58,8 @@ def test_a_part_keeps_image_label_and_name_together(tmp_path: Path) -> None:
 def test_parts_of_a_tar_are_those_of_its_folder(tmp_path: Path) -> None:
     data = colours(40)
     folder, tar = write_folder(tmp_path / "set", data), write_tar(tmp_path / "other.tar", data)
-    for part in ("@1/2", "@2/2"):
-        check_equal(load(f"{folder}{part}", SPEC), load(f"{tar}{part}", SPEC))
+    for half in ("@1/2", "@2/2"):
+        check_equal(load(f"{folder}{half}", SPEC), load(f"{tar}{half}", SPEC))
 
 
 def test_parts_are_drawn_without_regard_to_the_order_of_the_names(tmp_path: Path) -> None:
@@ -61,17 +82,17 @@ def test_one_part_of_one_is_everything(tmp_path: Path) -> None:
     check_equal(load(f"{write_folder(tmp_path / 'set', data)}@1/1", SPEC), data)
 
 
-@pytest.mark.parametrize("part", ["@0/2", "@3/2", "@1/0"])
-def test_a_part_that_does_not_exist(tmp_path: Path, part: str) -> None:
+@pytest.mark.parametrize("which", ["@0/2", "@3/2", "@1/0"])
+def test_a_part_that_does_not_exist(tmp_path: Path, which: str) -> None:
     write_folder(tmp_path / "set", colours(6))
-    with pytest.raises(DataError, match=part):
-        load(f"{tmp_path / 'set'}{part}", SPEC)
+    with pytest.raises(DataError, match=which):
+        load(f"{tmp_path / 'set'}{which}", SPEC)
 
 
 def test_a_part_without_images(tmp_path: Path) -> None:
     write_folder(tmp_path / "set", colours(3))
     with pytest.raises(DataError, match="no images"):
-        load(f"{tmp_path / 'set'}@2/2", SPEC)
+        load(f"{tmp_path / 'set'}@4/4", SPEC)
 
 
 @pytest.mark.parametrize(

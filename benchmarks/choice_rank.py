@@ -15,38 +15,31 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 from scipy.stats import spearmanr
 
+from benchmarks.observed import OutputsOf, Sets, network, observed
 from benchmarks.paths import MEASURED
 from export.calibrate import choice, selecting
-from export.calibrate.gating import split, without_gate
 from export.detectors import fitting
 from export.detectors.choosing import auroc
 from export.detectors.interface import Observed, Training, negative_share
-from export.inference import collect
 from export.last_layers import LastLayers
 from export.metrics.detection import fpr_at_tpr
-from export.outliers import synthetic
 from export.report.table import layout
-from runtime.bundle import Bundle
 from runtime.command import run
-from runtime.engines.interface import Engine, Outputs
-from runtime.engines.ort.cpu import OnnxRuntimeCpu
+from runtime.engines.interface import Outputs
 from runtime.exceptions import OodgateError
 from runtime.manifest import Manifest
-from train.data import Images, SelectedImages, load, short_name
+from train.data import short_name
 
 Figures = npt.NDArray[np.float64]  # (C,), one of each candidate
 Figure = Callable[[npt.NDArray[np.floating], npt.NDArray[np.floating]], float]
-OutputsOf = Callable[[str, Callable[[], Images]], Outputs]
 
 
 @dataclass(frozen=True)
@@ -87,50 +80,6 @@ class Ranking:
         return min(among, key=lambda index: self.figures(index)[1])
 
 
-@dataclass(frozen=True)
-class Sets:
-    """A network's outputs: for images to choose by, their synthetic outliers, others to evaluate on, and real outliers."""
-
-    choose: Outputs
-    kinds: dict[str, Outputs]
-    known: Outputs
-    real: dict[str, Outputs]
-
-    def each(self, change: Callable[[Outputs], Outputs]) -> Sets:
-        kinds, real = ({name: change(part) for name, part in sets.items()} for sets in (self.kinds, self.real))
-        return Sets(change(self.choose), kinds, change(self.known), real)
-
-
-def cached(engine: Engine, folder: Path | None) -> OutputsOf:
-    """Outputs by title; from a file in `folder` where they are there."""
-
-    def of(title: str, images: Callable[[], Images]) -> Outputs:
-        file = None if folder is None else folder / f"{title}.npz"
-        if file is not None and file.exists():
-            return Outputs(**np.load(file))
-        found = collect(engine, images(), penultimate=True, title=title)
-        if file is not None:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            np.savez(file, logits=found.logits, scores=found.scores, penultimate=np.asarray(found.penultimate))
-        return found
-
-    return of
-
-
-def observed(of: OutputsOf, manifest: Manifest, data: Path, validation: str) -> Sets:
-    """All outputs but those for training images."""
-
-    def source(title: str, path: str) -> Outputs:
-        return of(title, lambda: load(path, manifest.input).images)
-
-    first = load(str(data / f"{validation}@1/2"), manifest.input).images
-    part = SelectedImages(first, split(len(first))[0])
-    kinds = {name: of(f"synthetic {name}", lambda x=x: x) for name, x in synthetic(part[:]).items()}  # type: ignore[misc]
-    files = {file.stem.removeprefix("ood-"): str(file) for file in sorted(data.glob("ood-*.tar"))}
-    real = {name: source(f"real {name}", path) for name, path in files.items()}
-    return Sets(of("choose", lambda: part), kinds, source("known", str(data / f"{validation}@2/2")), real)
-
-
 def with_energy(sets: Sets, manifest: Manifest, temperature: float) -> tuple[Sets, Manifest]:
     """The energy at another temperature."""
     column = manifest.scores.index("energy")
@@ -163,15 +112,10 @@ def with_detectors(
 
 def ranking(path: Path, data: Path, train: str, validation: str, threads: int, cache: Path | None) -> Ranking:
     """All candidates on one bundle."""
-    bundle = Bundle.load(path)
-    model = onnx.load_from_string(bundle.model)
-    manifest = without_gate(model, bundle.manifest)
-    graph, layers = model.SerializeToString(), LastLayers(model)
-    of = cached(
-        OnnxRuntimeCpu(graph, threads),
-        cache and cache / f"{path.name} {hashlib.sha256(graph).hexdigest()[:8]}",
-    )
-    sets = observed(of, manifest, data, validation)
+    found = network(path, threads, cache)
+    of, manifest, layers = found.of, found.manifest, LastLayers(found.model)
+    files = {file.stem.removeprefix("ood-"): str(file) for file in sorted(data.glob("ood-*.tar"))}
+    sets = observed(of, manifest, str(data / f"{validation}@1/2"), str(data / f"{validation}@2/2"), files)
     best = choice.best_temperature(choice.compare_temperatures(sets.choose, sets.kinds))
     plain, column = with_energy(sets, manifest, 1.0)[0], [manifest.scores.index("energy")]
     energy = plain.each(lambda part: dataclasses.replace(part, scores=part.scores[:, column]))
@@ -179,13 +123,13 @@ def ranking(path: Path, data: Path, train: str, validation: str, threads: int, c
     sets, columns = with_detectors(of, sets, manifest, layers, str(data / train))
     wanted = selecting.candidates(columns, negative_share(np.asarray(sets.choose.penultimate)))
     others = {"known": sets.known, **{f"real {name}": part for name, part in sets.real.items()}, **sets.kinds}
-    own, found = selecting.compared(wanted, columns, sets.choose, others)
-    real = {name: found[f"real {name}"] for name in sets.real}
+    own, each = selecting.compared(wanted, columns, sets.choose, others)
+    real = {name: each[f"real {name}"] for name in sets.real}
     return Ranking(
         tuple(wanted),
-        {name: _each(own, found[name], auroc) for name in sets.kinds},
-        {name: _each(found["known"], part, auroc) for name, part in real.items()},
-        {name: _each(found["known"], part, fpr_at_tpr) for name, part in real.items()},
+        {name: _each(own, each[name], auroc) for name in sets.kinds},
+        {name: _each(each["known"], part, auroc) for name, part in real.items()},
+        {name: _each(each["known"], part, fpr_at_tpr) for name, part in real.items()},
         (_average(energy, auroc), _average(energy, fpr_at_tpr)),
         f"{manifest.model.arch}, D = {manifest.model.features}",
     )

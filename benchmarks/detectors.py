@@ -1,105 +1,180 @@
-"""Which detector when? Every detector on a bundle, against every OOD set, with its cost.
+"""Which detector when? Every detector on a bundle, against every OOD set, with its cost, and what `--score auto` chooses.
 
     python -m benchmarks.detectors DATA
 
-Fits every detector that the bundle's last layers admit on DATA/cifar10-train.tar, in a temporary copy, calibrates on one
-half of DATA/cifar10-val.tar, evaluates on the other half against each DATA/ood-*.tar, times each score alone on the
-bundle's own features, and writes docs/measured/detectors.md. Nothing is tuned: hyperparameters are the defaults, unless
-given. Other data are named by --train, --calibration, --id and --ood; all of them are files in DATA.
+Fits every detector that the bundle's last layers admit on DATA/cifar10-train.tar, evaluates on one half of
+DATA/cifar10-val.tar against each DATA/ood-*.tar, times each score alone on the bundle's own features, and writes
+docs/measured/detectors.md. Settings whose default is `auto` are chosen as `--score auto --fit` chooses them, and so is its
+score: by synthetic outliers, made of a quarter of the other half. Nothing looks at an OOD set before the evaluation. Other
+data are named by --train, --calibration, --id and --ood; all of them are files in DATA. What the network puts out for each
+image is kept in --cache, where an interrupted run goes on.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import itertools
 import statistics
-import tempfile
+import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 
 from benchmarks.detector_cost import BATCH, alone, contestant, in_turns
+from benchmarks.detectors_page import Auto, Column, Page, page
+from benchmarks.observed import Network, Sets, network, observed
 from benchmarks.paths import BUNDLE, MEASURED
 from export import head
-from export.detectors import DETECTORS
+from export.calibrate import choice, selecting
+from export.detectors import DETECTORS, fitting
 from export.detectors.base import BASE
-from export.evaluate import __main__ as evaluate
-from export.fit import __main__ as fit
+from export.detectors.interface import Fitted, Observed, Training, negative_share
+from export.detectors.sign import objection
+from export.exceptions import ExportError
+from export.fit.options import check_used, parse_names, parse_settings
 from export.graph import LOGITS, PENULTIMATE
-from runtime.bundle import Bundle
+from export.last_layers import LastLayers
+from export.leakage import overlap
+from export.metrics.detection import detection, detection_intervals
 from runtime.command import run
+from runtime.engines.interface import Outputs, joined
+from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.exceptions import OodgateError
-from train.data import load
+from runtime.manifest import Manifest
+from train.data import Images, ImageSet, load, short_name
+from train.data.sketches import hashes
 
 TRAIN, CALIBRATION, KNOWN = "cifar10-train.tar", "cifar10-val.tar@1/2", "cifar10-val.tar@2/2"
+Scores = npt.NDArray[np.floating]
+_ROWS = 500  # a bank's distances to them at a time
 
 
-def cost(bundle: Bundle, source: str, rounds: int, threads: int) -> dict[str, float]:
-    """Microseconds an image of each score alone at batch 32, on the features of the bundle's own images."""
-    model = onnx.load_from_string(bundle.model)
-    images = load(source, bundle.manifest.input).images
-    images = images[:: max(1, len(images) // BATCH)][:BATCH]
-    session, _, feeds = contestant(model, {"images": images}, threads)
-    names = [LOGITS, PENULTIMATE]
-    feeds |= dict(zip(names, session.run(names, feeds), strict=True))
-    columns = dict(zip(bundle.manifest.scores, head.columns(model), strict=True))
-    contestants = {name: contestant(alone(model, [tensor]), feeds, threads) for name, tensor in columns.items()}
+@dataclass(frozen=True)
+class Detectors:
+    """What could be fitted to a network, and what not.
+
+    Attributes:
+        fitted: by name.
+        refused: why not, by name.
+        examples: the training images' outputs.
+    """
+
+    fitted: dict[str, Fitted]
+    refused: dict[str, str]
+    examples: Training
+
+    def with_scores(self, outputs: Outputs, names: Sequence[str]) -> Outputs:
+        """The outputs with the detectors as further columns after those that are called `names`."""
+        slices = [slice(start, start + _ROWS) for start in range(0, len(outputs.logits), _ROWS)]
+        features = np.asarray(outputs.penultimate)
+        parts = [Outputs(outputs.logits[i], outputs.scores[i], penultimate=features[i]) for i in slices]
+        return joined([selecting.with_columns(part, names, self.fitted) for part in parts])
+
+    @property
+    def weaker(self) -> dict[str, str]:
+        """What is to be said of scores that take features to be at least 0, where they are not; by name."""
+        kinds = {name: kind for name, kind in (BASE | DETECTORS).items() if name not in self.refused}
+        said = {name: objection(name, kind, self.examples.negative_share) for name, kind in kinds.items()}
+        return {name: text.removeprefix(f"{name} is ") for name, text in said.items() if text}
+
+
+def fit(
+    found: Network,
+    kinds: Mapping[str, Outputs],
+    names: Sequence[str],
+    source: str,
+    images: ImageSet,
+    given: Sequence[str],
+) -> Detectors:
+    """Each detector fitted on training images, with the settings of `given`; or the reason why not.
+
+    Args:
+        kinds: outputs for the synthetic outliers that choose settings.
+        source, images: the training images.
+    """
+    layers = LastLayers(found.model)
+    outputs = found.of(f"train {short_name(source)}".replace("/", " of "), lambda: images.images)
+    examples = Training(
+        outputs.logits,
+        np.asarray(outputs.penultimate),
+        images.labels,
+        layers,
+        settings=parse_settings(given, found.manifest),
+        outliers={name: Observed(part.logits, np.asarray(part.penultimate)) for name, part in kinds.items()},
+    )
+    fitted: dict[str, Fitted] = {}
+    refused: dict[str, str] = {}
+    for name in names:
+        print(f"fit {name}", file=sys.stderr, flush=True)
+        try:
+            if DETECTORS[name].linear and not layers.is_linear:
+                raise ExportError("the last layers are not one plain linear layer")
+            fitted |= fitting.fit([name], examples)[0]
+        except ExportError as error:
+            refused[name] = str(error).removeprefix(f"{name}: ")
+    return Detectors(fitted, refused, examples)
+
+
+def attach(found: Network, detectors: Detectors, images: ImageSet, threads: int) -> tuple[Manifest, float]:
+    """Put the detectors into the network's graph, in place; its manifest, and the largest difference from a reference."""
+    manifest = fitting.with_scores(found.model, found.manifest, detectors.fitted, detectors.examples)
+    engine = OnnxRuntimeCpu(found.model.SerializeToString(), threads)
+    return manifest, max(fitting.verify(engine, images, detectors.fitted, manifest).values())
+
+
+def check_apart(sets: Mapping[str, Images]) -> None:
+    """Make sure that no two sets of images, called as their options are, share some.
+
+    Raises:
+        OodgateError: naming the two.
+    """
+    found = {name: hashes(images[:]) for name, images in sets.items()}
+    for one, other in itertools.combinations(found, 2):
+        both = overlap(np.sort(found[one]), found[other], len(found[one]) + 1)
+        if both.leaks:
+            raise OodgateError(
+                f"--{one} and --{other} share {both.shared} images: give parts such as @1/4, @3/4 and @2/2"
+            )
+
+
+def column(known: Scores, real: Mapping[str, Scores]) -> Column:
+    """The figures of one score, (n,) of known images against (m,) of each set."""
+    figures = {name: detection(known, scores) for name, scores in real.items()}
+    return Column(figures, {name: detection_intervals(known, real[name], own) for name, own in figures.items()})
+
+
+def columns(names: Sequence[str], sets: Sets) -> dict[str, Column]:
+    """Every score by itself."""
+    return {
+        name: column(sets.known.scores[:, i], {set_: part.scores[:, i] for set_, part in sets.real.items()})
+        for i, name in enumerate(names)
+    }
+
+
+def auto(names: Sequence[str], sets: Sets) -> Auto:
+    """What `--score auto --fit` chooses of the base scores, the detectors that it fits, and fusions."""
+    compared = [name for name in names if name in BASE or name in selecting.FITTED]
+    wanted = selecting.candidates(compared, negative_share(np.asarray(sets.choose.penultimate)))
+    others = {"known": sets.known, **{f"real {name}": part for name, part in sets.real.items()}, **sets.kinds}
+    own, each = selecting.compared(wanted, names, sets.choose, others)
+    table = choice.compare([one.name for one in wanted], own, {name: each[name] for name in sets.kinds}, {})
+    best = choice.best_score(table)
+    (index,) = (i for i, one in enumerate(wanted) if one.name == best)
+    real = {name: each[f"real {name}"].scores[:, index] for name in sets.real}
+    return Auto(best, len(wanted), column(each["known"].scores[:, index], real))
+
+
+def cost(model: onnx.ModelProto, manifest: Manifest, outputs: Outputs, rounds: int) -> dict[str, float]:
+    """Microseconds an image of each score alone at batch 32 on one thread, from the outputs for as many images."""
+    feeds = {LOGITS: outputs.logits[:BATCH], PENULTIMATE: np.asarray(outputs.penultimate)[:BATCH]}
+    tensors = dict(zip(manifest.scores, head.columns(model), strict=True))
+    contestants = {name: contestant(alone(model, [tensor]), feeds, 1) for name, tensor in tensors.items()}
     times = in_turns(contestants, rounds, "cost")
     return {name: 1e6 * statistics.median(values) / BATCH for name, values in times.items()}
-
-
-def _cell(ood: Mapping[str, Any], score: str, field: str) -> str:
-    """A figure in percent, with its interval."""
-    text = f"{100 * ood['scores'][score][field]:.1f}"
-    if "intervals" in ood:
-        low, high = ood["intervals"][score][field]
-        text += f" [{100 * low:.1f}, {100 * high:.1f}]"
-    return text
-
-
-def report(figures: Mapping[str, Any], costs: Mapping[str, float], bundle: Bundle, train: str, command: str) -> str:
-    """The page."""
-    manifest, sets = bundle.manifest, figures["ood"]
-    uses = {name: kind.use for name, kind in (BASE | DETECTORS).items()}
-    rows = []
-    for score in manifest.scores:
-        cells = [f"{_cell(ood, score, 'auroc')}<br>{_cell(ood, score, 'fpr95_id_positive')}" for ood in sets.values()]
-        average = (
-            np.mean([ood["scores"][score][key] for ood in sets.values()]) for key in ("auroc", "fpr95_id_positive")
-        )
-        cells += ["<br>".join(f"{100 * value:.1f}" for value in average), f"{costs[score]:.2f}", uses[score]]
-        rows.append(f"| `{score}` | {' | '.join(cells)} |")
-    names = [f"{name} ({ood['images']})" for name, ood in sets.items()]
-    settings = [
-        f"`{name}`: " + ", ".join(f"{setting} = {value:g}" for setting, value in values.items())
-        for name, values in manifest.score_parameters.items()
-    ]
-    return "\n".join(
-        [
-            f"# Detectors on {manifest.model.name}",
-            "",
-            f"Regenerated by `{command}`.",
-            "",
-            f"{manifest.model.arch} trained with {manifest.model.method}, D = {manifest.model.features}, "
-            f"{len(manifest.labels)} classes; fitted on {train}, evaluated on {figures['id']['source']} "
-            f"({figures['id']['images']} images) against each OOD set. Above AUROC and below FPR95 (the share of OOD images "
-            "accepted where 95 % of known images are), in percent"
-            + (", with 95 % intervals" if all("intervals" in ood for ood in sets.values()) else "")
-            + f". The cost is that of the score alone, in microseconds an image at batch {BATCH} on one thread of ONNX "
-            "Runtime on the CPU; what scores share is computed once in a bundle, and counted for each here. "
-            "Nothing was tuned on these sets.",
-            "",
-            "| score | " + " | ".join(names) + " | average | us | when to use it |",
-            "|---|" + "---|" * (len(sets) + 3),
-            *rows,
-            "",
-            f"Hyperparameters: {'; '.join(settings)}.",
-            "",
-        ]
-    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -114,9 +189,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--ood", default="ood-", metavar="PREFIX", help="of the OOD sets' names; default: %(default)s")
     parser.add_argument("--set", action="append", default=[], metavar="DETECTOR.SETTING=VALUE", help="as of export.fit")
+    parser.add_argument("--about", default="", metavar="TEXT", help="how the network was made, for the page")
     parser.add_argument("--out", type=Path, default=MEASURED / "detectors.md", metavar="FILE")
     parser.add_argument("--rounds", type=int, default=15, help="of timing")
     parser.add_argument("--threads", type=int, default=0, help="engine threads, but for timing")
+    parser.add_argument(
+        "--cache", type=Path, metavar="FOLDER", help="where the network's outputs for these sources are kept"
+    )
     return parser
 
 
@@ -125,6 +204,7 @@ def _command(args: argparse.Namespace) -> str:
     defaults = _parser()
     names = ("train", "calibration", "id", "ood", "detectors")
     given = [f"--{name} {getattr(args, name)}" for name in names if getattr(args, name) != defaults.get_default(name)]
+    given += ["--about .."] if args.about else []
     if args.bundle != BUNDLE:
         given = [f"--bundle {args.bundle}", *given, f"--out {args.out}"]
     return " ".join(["python -m benchmarks.detectors DATA", *given, *(f"--set {item}" for item in args.set)])
@@ -132,33 +212,45 @@ def _command(args: argparse.Namespace) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
-    sources = {path.stem.removeprefix(args.ood): path for path in sorted(args.data.glob(f"{args.ood}*.tar"))}
-    if not sources:
+    files = {path.stem.removeprefix(args.ood): str(path) for path in sorted(args.data.glob(f"{args.ood}*.tar"))}
+    if not files:
         raise OodgateError(f"{args.data}: no {args.ood}*.tar in it")
-    calibration = str(args.data / args.calibration)
-    threads = ["--threads", str(args.threads)]
-    with tempfile.TemporaryDirectory() as directory:
-        path, file = Path(directory) / "bundle", Path(directory) / "figures.json"
-        settings = [item for option in args.set for item in ("--set", option)]
-        fit.main(
-            [
-                str(args.bundle),
-                str(args.data / args.train),
-                "--detectors",
-                args.detectors,
-                *settings,
-                "--out",
-                str(path),
-            ]
-            + ["--calibration", calibration, *threads]
+    train, calibration, known = (str(args.data / source) for source in (args.train, args.calibration, args.id))
+    found = network(args.bundle, args.threads, args.cache)
+    names = list(DETECTORS) if args.detectors == "all" else parse_names(args.detectors)
+    check_used(args.set, names)
+    images = fitting.training_images(names, found.manifest, train)
+    if images is None:
+        raise OodgateError(f"--detectors {args.detectors}: none is fitted on images; name one that is")
+    held = {
+        name: load(source, found.manifest.input).images
+        for name, source in (("calibration", calibration), ("id", known))
+    }
+    check_apart({"train": images.images, **held})
+    sets = observed(found.of, found.manifest, calibration, known, files)
+    detectors = fit(found, sets.kinds, names, train, images, args.set)
+    scores = (*found.manifest.scores, *(name for name in detectors.fitted if name not in found.manifest.scores))
+    sets = sets.each(lambda part: detectors.with_scores(part, found.manifest.scores))
+    manifest, difference = attach(found, detectors, images, args.threads)
+    text = page(
+        Page(
+            manifest=manifest,
+            command=_command(args),
+            about=args.about,
+            fitted_on=f"{short_name(train)} ({len(images):,} images)",
+            known=f"{short_name(known)} ({len(sets.known.logits):,} images)",
+            outliers={name: len(part.logits) for name, part in sets.real.items()},
+            chosen_by=f"{len(sets.choose.logits):,} images of {short_name(calibration)}",
+            columns=columns(scores, sets),
+            auto=auto(scores, sets),
+            refused=detectors.refused,
+            weaker=detectors.weaker,
+            difference=difference,
+            costs=cost(found.model, manifest, sets.choose, args.rounds),
         )
-        ood = [item for name, source in sources.items() for item in ("--ood", f"{name}={source}")]
-        evaluate.main([str(path), "--id", str(args.data / args.id), *ood, "--json", str(file), *threads])
-        figures, bundle = json.loads(file.read_text()), Bundle.load(path)
-        costs = cost(bundle, calibration, args.rounds, threads=1)
-    page = report(figures, costs, bundle, args.train, _command(args))
-    args.out.write_text(page)
-    print(page)
+    )
+    args.out.write_text(text)
+    print(text)
     return 0
 
 

@@ -1,15 +1,12 @@
-"""Figures of a ranking small enough to work out by hand, and outputs that are kept."""
+"""Figures of a ranking small enough to work out by hand."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks.choice_rank import Ranking, cached, kinds, means, networks, report
+from benchmarks.choice_rank import Ranking, kinds, means, networks, report
 from export.calibrate.selecting import Candidate
-from runtime.engines.interface import Outputs
 
 CANDIDATES = (Candidate("energy"), Candidate("mahalanobis++"), Candidate("energy+mahalanobis++", "fisher"))
 
@@ -52,27 +49,3 @@ def test_page() -> None:
     assert ["auto", "80.0", "45.0"] in rows  # (90 + 70) / 2, (40 + 50) / 2
     assert ["mahalanobis++", "80.0", "35.0"] in rows
     assert "(1; designed by: good): mean -1.00, least -1.00, at least 0.7 on 0" in report(both, ["good"], "a command")
-
-
-class Counting:
-    """An engine that counts its batches."""
-
-    name = "counting"
-    runs = 0
-
-    def run(self, images: np.ndarray, *, penultimate: bool = False) -> Outputs:
-        self.runs += 1
-        ones = np.ones((len(images), 2), np.float32)
-        return Outputs(ones, 2 * ones, penultimate=3 * ones if penultimate else None)
-
-
-def test_outputs_are_kept(tmp_path: Path) -> None:
-    engine, images = Counting(), np.zeros((2, 4, 4, 3), np.uint8)
-    for _ in range(2):
-        found = cached(engine, tmp_path / "new")("known", lambda: images)
-        assert [part.tolist() for part in (found.logits, found.scores, np.asarray(found.penultimate))] == [
-            [[value] * 2] * 2 for value in (1, 2, 3)
-        ]
-    assert engine.runs == 1
-    cached(engine, None)("known", lambda: images)
-    assert engine.runs == 2

@@ -43,7 +43,7 @@ def test_a_half_is_two_of_four_parts() -> None:
     labels = np.repeat(np.arange(9), [1, 1, 1, 2, 1, 3, 1, 2, 7])
     names = [f"{i}.png" for i in range(len(labels))]
     quarters = [part(names, labels, i, 4).tolist() for i in (1, 3)]
-    assert sorted(sum(quarters, [])) == part(names, labels, 1, 2).tolist()
+    assert sorted(quarters[0] + quarters[1]) == part(names, labels, 1, 2).tolist()
 
 
 def test_a_part_keeps_image_label_and_name_together(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import yaml
 from prometheus_client import REGISTRY
 
 from serving.metrics import metrics
+from serving.outcomes.bound import upper
 from tests.serving.conftest import ROOT
 
 
@@ -35,3 +36,19 @@ def test_every_alarm_asks_for_series_that_exist_and_is_explained() -> None:
     assert {re.sub(r"_(total|bucket|sum|count)$", "", name) for name in re.findall(r"\boodgate_\w+", rules)} <= known
     manual = (ROOT / "docs" / "operations.md").read_text()
     assert re.findall(r"^\| `(Oodgate\w+)`", manual, re.MULTILINE) == [rule["alert"] for rule in group["rules"]]
+
+
+def test_an_alarm_looks_at_the_bound_on_the_error_of_accepted_answers() -> None:
+    """Once labels are many enough for the bound to say something: with none it is 1."""
+    (group,) = yaml.safe_load((ROOT / "deploy" / "prometheus" / "alerts.yaml").read_text())["groups"]
+    (rule,) = (rule for rule in group["rules"] if "oodgate_outcomes_error_upper" in rule["expr"])
+    assert re.fullmatch(
+        r"max\(oodgate_outcomes_error_upper\) > ([0-9.]+) and max\(oodgate_outcomes_answers\) >= (\d+)", rule["expr"]
+    )
+    threshold, answers = (float(number) for number in re.findall(r">=? ([0-9.]+)", rule["expr"]))
+    assert upper(0, 0) > threshold  # why the number of answers is asked for
+    assert (
+        upper(round(answers * threshold / 2), round(answers))
+        < threshold
+        < upper(round(answers * threshold), round(answers))
+    )

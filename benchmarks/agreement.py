@@ -185,8 +185,8 @@ def report(found: dict[str, dict[str, tuple[str, float]]]) -> str:
         "Its scores' signs are turned, and some are multiplied by a constant, which orders images alike: n is the number of "
         "training images, K of classes. Features are random ones and those of a small network on scikit-learn's digits.",
         layout(rows, True),
-        "Differences above 1e-12 are its float32 (`nci`, `fdbd`, `vim`, `nnguide`), its ridge of 1e-6 on covariances, which we "
-        "have not and which is much beside those of unit features (`mahalanobis`, `rmds`), its percentile between two "
+        "Differences above 1e-12 are its float32 (`nci`, `fdbd`, `vim`, `nnguide`), its ridge of 1e-6 on covariances, which "
+        "we have not and which is much beside those of unit features (`mahalanobis`, `rmds`), its percentile between two "
         "activations, where ours is the higher of them (`react`), and our float32 of a bank (`knn`).",
         f"Of {rest} it has none, or another form. These, and all of the table too, are derived a second time in "
         "tests/export/detectors, where graphs are held to the references by 1e-4, for K up to 1,000 and D up to 2,048.",

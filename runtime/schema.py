@@ -13,6 +13,10 @@ T = TypeVar("T")
 _FLOAT_MAX = int(sys.float_info.max)
 
 
+class OtherFields(ValueError):
+    """A field that is missing, or one that the dataclass does not have: what another version wrote."""
+
+
 def build(cls: type[T], value: Any, where: str = "") -> T:
     """Check `value` (parsed JSON) against the fields of dataclass `cls` and construct it.
 
@@ -21,7 +25,8 @@ def build(cls: type[T], value: Any, where: str = "") -> T:
     built already stays.
 
     Raises:
-        ValueError: with the path of the field, what was expected and what was found.
+        ValueError: with the path of the field, what was expected and what was found; :class:`OtherFields` where the
+            fields are others.
     """
     result: T = _value(cls, value, where)
     return result
@@ -64,11 +69,11 @@ def _dataclass(cls: Any, value: Any, where: str) -> Any:
     prefix = f"{where}." if where else ""
     fields = {f.name: f for f in dataclasses.fields(cls)}
     if unknown := sorted(value.keys() - fields.keys()):
-        raise ValueError(f"{prefix}{unknown[0]}: unknown field; known are {sorted(fields)}")
+        raise OtherFields(f"{prefix}{unknown[0]}: unknown field; known are {sorted(fields)}")
     for name, field in fields.items():
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if required and name not in value:
-            raise ValueError(f"{prefix}{name}: missing")
+            raise OtherFields(f"{prefix}{name}: missing")
     built = {name: _value(hints[name], item, f"{prefix}{name}") for name, item in value.items()}
     try:
         return cls(**built)

@@ -218,6 +218,13 @@ class Manifest:
         version = document.get("schema_version")
         if version != SCHEMA_VERSION:
             raise ValueError(f"schema_version: expected {SCHEMA_VERSION}, found {version!r}; export the bundle again")
+        try:
+            return cls._from_document(document)
+        except schema.OtherFields as error:
+            raise ValueError(f"{error}; another version wrote this: export the bundle again") from error
+
+    @classmethod
+    def _from_document(cls, document: dict[str, Any]) -> Manifest:
         gate, calibration = document.get("gate"), document.pop("calibration", None)
         if (gate is None) != (calibration is None):
             raise ValueError("gate and calibration must be given together")

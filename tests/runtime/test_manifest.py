@@ -375,6 +375,17 @@ def test_a_missing_inner_field_is_named(path: str) -> None:
         Manifest.from_json(document(drop(path)))
 
 
+@pytest.mark.parametrize(
+    "change", [drop("gate.max_rejection"), put("gate.novelty", 1), put("novelty", 1), drop("calibration.n")]
+)
+def test_fields_of_another_version_say_what_to_do(change: Any) -> None:
+    """The first bundles had no `max_rejection`; later ones may have what is unheard of here."""
+    with pytest.raises(
+        ValueError, match=r": (missing|unknown field).*; another version wrote this: export the bundle again$"
+    ):
+        Manifest.from_json(document(change))
+
+
 @pytest.mark.parametrize("path", ["extra", "model.extra", "input.extra", "gate.extra", "calibration.extra"])
 def test_an_unknown_field_is_named(path: str) -> None:
     with pytest.raises(ValueError, match=f"{path}: unknown field"):

@@ -32,7 +32,8 @@ from export.detectors.base import BASE, base_scores
 from export.detectors.columns import attach
 from export.detectors.distances.features import unit
 from export.detectors.distances.knn import Knn
-from export.detectors.interface import Detector, Training
+from export.detectors.distances.nnguide import Nnguide
+from export.detectors.interface import Detector, Fitted, Observed, Training
 from export.detectors.logits.kl_uniform import KlUniform
 from export.detectors.weights.gradnorm import GradNorm
 from export.detectors.weights.hidden_confidence import HiddenConfidence
@@ -105,21 +106,28 @@ def _backbone() -> onnx.ModelProto:
 
 
 def _with_all(bare: onnx.ModelProto, fitted: Sequence[str]) -> onnx.ModelProto:
-    """The backbone with base scores, gate and detectors; KNN's banks have :data:`BANK` rows."""
+    """The backbone with base scores, gate and detectors."""
     model = onnx.ModelProto()
     model.CopyFrom(bare)
-    names = attach(model, base_scores())
-    layers, penultimate = LastLayers(model), _features(BANK, FEATURES)
-    labels = np.arange(BANK) % CLASSES
-    few = Training(
-        layers(penultimate[:FITTED_ON]).astype(np.float32), penultimate[:FITTED_ON], labels[:FITTED_ON], layers
-    )
-    many = Training(np.zeros((BANK, CLASSES), np.float32), penultimate, labels, layers)
-    detectors = {
-        name: (many if Knn in DETECTORS[name].parts or name == "knn" else few).fit(DETECTORS[name]) for name in fitted
-    }
-    attach(model, detectors, names)
+    attach(model, base_scores())
+    with_detectors(model, fitted)
     return model
+
+
+def with_detectors(model: onnx.ModelProto, fitted: Sequence[str]) -> None:
+    """Add detectors to a graph with base scores, in place; banks have :data:`BANK` rows, and settings are any."""
+    layers, penultimate = LastLayers(model), _features(BANK, FEATURES)
+    labels, logits = np.arange(BANK) % CLASSES, layers(penultimate[:FITTED_ON]).astype(np.float32)
+    outliers = {"themselves": Observed(logits, penultimate[:FITTED_ON])}
+    few = Training(logits, penultimate[:FITTED_ON], labels[:FITTED_ON], layers, outliers=outliers)
+    many = Training(np.zeros((BANK, CLASSES), np.float32), penultimate, labels, layers)
+    kinds = {name: DETECTORS[name] for name in fitted}
+    attach(model, {name: (many if banks(kind) else few).fit(kind) for name, kind in kinds.items()}, tuple(BASE))
+
+
+def banks(kind: type[Fitted]) -> bool:
+    """Whether a detector carries a bank of training features."""
+    return not {Knn, Nnguide}.isdisjoint((kind, *kind.parts))
 
 
 def _head_alone(classes: int, features: int, detectors: Mapping[str, Detector]) -> onnx.ModelProto:
@@ -231,7 +239,8 @@ def report(figures: Mapping[str, Any]) -> str:
             f"{each['with_closed_forms']:.3f} times the backbone's time; a few percent there are the machine's noise.",
             "",
             "Each score alone, from the logits and activations on. What two scores share is computed once in a bundle, and "
-            f"counted for both here. KNN's banks are of {BANK:,} x {FEATURES}, k = {Knn.settings.k}.",
+            f"counted for both here. Banks are of {BANK:,} x {FEATURES}, with k = {Knn.settings.k}, and {Nnguide.settings.k} "
+            "for `nnguide`.",
             "",
             "| score | us an image | of the backbone |",
             "|---|---|---|",

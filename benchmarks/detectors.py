@@ -115,7 +115,7 @@ def fit(
                 raise ExportError("the last layers are not one plain linear layer")
             fitted |= fitting.fit([name], examples)[0]
         except ExportError as error:
-            refused[name] = str(error).removeprefix(f"{name}: ")
+            refused[name] = str(error).removeprefix(f"{name}: ").removeprefix("is ")
     return Detectors(fitted, refused, examples)
 
 

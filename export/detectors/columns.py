@@ -12,6 +12,8 @@ from export import head
 from export.detectors.interface import Array, Detector, Features
 from export.graph import LOGITS, PENULTIMATE, Graph
 
+_ROUNDING = 1e-9  # of the largest score: below it is what rounding leaves of zero
+
 
 def attach(
     model: onnx.ModelProto,
@@ -47,7 +49,8 @@ def verify(
     """The float64 references, and the largest difference from them of each column of a graph's scores.
 
     A difference is relative to the reference's magnitude, or to its median magnitude where it is smaller than that: a
-    score that is a difference of two terms passes through zero.
+    score that is a difference of two terms passes through zero. Where most are zero but for rounding, as distances of
+    training images to themselves, it is relative to 1e-9 of the largest.
 
     Args:
         detectors: S of them.
@@ -56,6 +59,7 @@ def verify(
     """
     expected = np.stack([detector.reference(logits, penultimate) for detector in detectors.values()], axis=1)
     magnitude = np.abs(expected)
-    scale = np.maximum(magnitude, np.median(magnitude, axis=0)) + np.finfo(np.float32).tiny
+    least = np.maximum(np.median(magnitude, axis=0), _ROUNDING * magnitude.max(axis=0))
+    scale = np.maximum(magnitude, least) + np.finfo(np.float32).tiny
     found = (np.abs(scores - expected) / scale).max(axis=0)
     return expected, dict(zip(detectors, found.tolist(), strict=True))

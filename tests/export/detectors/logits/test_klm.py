@@ -6,7 +6,10 @@ import numpy as np
 from scipy.special import softmax
 from scipy.stats import entropy
 
+from export.detectors.columns import verify
+from export.detectors.interface import Training
 from export.detectors.logits.klm import Klm
+from export.last_layers import LastLayers
 from tests.export.detectors.graphs import digits, in_graph, linear, relative_difference, run
 
 
@@ -45,3 +48,14 @@ def test_logits_of_a_great_magnitude_are_finite() -> None:
     detector = digits().training().fit(Klm)
     small = Klm(detector.logarithms[:4, :4])
     assert np.isfinite(in_graph(linear(np.eye(4), np.zeros(4)), small, f)).all()
+
+
+def test_one_training_image_of_each_class(rng: np.random.Generator) -> None:
+    """Most of what a fit is verified on are then the typical predictions themselves, and what rounding leaves is all."""
+    model, f = linear(np.eye(9), np.zeros(9)), rng.normal(0, 1, (9, 9)) + 5 * np.eye(9)
+    f = np.concatenate([f, rng.normal(0, 1, (4, 9))]).astype(np.float32)
+    detector = Training(f[:9], f[:9], np.arange(9), LastLayers(model)).fit(Klm)
+    reference, found = verify({"klm": detector}, in_graph(model, detector, f)[:, None], f, f)
+    assert np.abs(reference[:9]).max() < 1e-12
+    assert np.abs(reference[9:]).min() > 0.1
+    assert found["klm"] < 1e-4

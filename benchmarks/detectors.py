@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from benchmarks.detector_cost import BATCH, alone, contestant, in_turns
+from benchmarks.detector_cost import BATCH, alone, clock_for, contestant, in_turns
 from benchmarks.detectors_page import Auto, Column, Page, page
 from benchmarks.observed import Network, Sets, network, observed
 from benchmarks.paths import BUNDLE, MEASURED
@@ -169,11 +169,11 @@ def auto(names: Sequence[str], sets: Sets) -> Auto:
 
 
 def cost(model: onnx.ModelProto, manifest: Manifest, outputs: Outputs, rounds: int) -> dict[str, float]:
-    """Microseconds an image of each score alone at batch 32 on one thread, from the outputs for as many images."""
+    """Microseconds of processor time an image of each score alone at batch 32, from the outputs for as many images."""
     feeds = {LOGITS: outputs.logits[:BATCH], PENULTIMATE: np.asarray(outputs.penultimate)[:BATCH]}
     tensors = dict(zip(manifest.scores, head.columns(model), strict=True))
     contestants = {name: contestant(alone(model, [tensor]), feeds, 1) for name, tensor in tensors.items()}
-    times = in_turns(contestants, rounds, "cost")
+    times = in_turns(contestants, rounds, "cost", clock_for(1))
     return {name: 1e6 * statistics.median(values) / BATCH for name, values in times.items()}
 
 

@@ -108,7 +108,7 @@ def _introduction(found: Page) -> str:
         f"{trained}; D = {model.features}, {classes:,} classes. Detectors are fitted on {found.fitted_on}; known images are "
         f"{found.known}. Above AUROC and below FPR95 (the share of OOD images accepted where 95 % of known images are), in "
         "percent, with 95 % intervals. The cost is that of the score alone: processor time in microseconds an image, at "
-        f"batch {BATCH} on one thread of ONNX Runtime; what scores share is computed once in a bundle, and counted for each here. "
+        f"batch {BATCH} on one thread of ONNX Runtime; what scores share is computed once in a bundle, and counted for each. "
         "Nothing was tuned on the OOD sets. The figures are those of the float64 references, from which the graph's scores "
         f"differ by at most {found.difference:.1g} (relative)."
     )

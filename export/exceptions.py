@@ -15,4 +15,4 @@ class ExportError(OodgateError):
 
 
 class NotApplicable(ExportError):
-    """The detector means nothing here: for these last layers, for so few classes, or for features of this sign."""
+    """The detector means nothing here: for these last layers, so few classes or images, or features of this sign."""

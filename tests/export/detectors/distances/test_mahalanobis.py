@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from sklearn.covariance import EmpiricalCovariance
 from sklearn.preprocessing import normalize
 
 from export.detectors.distances.mahalanobis import Mahalanobis, MahalanobisPlusPlus, Rmds, RmdsPlusPlus
+from export.detectors.fitting import fit
 from export.exceptions import ExportError
 from tests.export.detectors.graphs import Example, digits, random
 
@@ -83,6 +86,17 @@ def test_features_that_do_not_vary() -> None:
     same = Example(example.model, np.ones((50, 32), np.float32), np.zeros(50, np.int64), example.scored)
     with pytest.raises(ExportError, match="the features of the training images don't vary"):
         same.training().fit(Mahalanobis)
+
+
+def test_one_training_image_of_each_class() -> None:
+    example = random()
+    few = Example(example.model, example.fitted_on[:10], np.arange(10), example.scored)
+    for name in ("mahalanobis", "rmds++"):
+        with pytest.raises(ExportError, match=f"^{re.escape(name)}: no class has two training images"):
+            fit([name], few.training())
+    fitted, (said,) = fit(["mahalanobis++", "nci"], few.training(), skip=True)  # as auto does
+    assert [*fitted] == ["nci"]
+    assert said.startswith("left out: mahalanobis++: no class has two training images")
 
 
 # --- on the unit sphere, and relative to one Gaussian

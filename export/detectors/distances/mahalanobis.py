@@ -43,9 +43,7 @@ class Mahalanobis(Fitted):
         """The Gaussians of features (n, D) in classes (n,)."""
         _, members, counts = np.unique(labels, return_inverse=True, return_counts=True)
         if counts.max(initial=0) < 2:
-            raise NotApplicable(
-                "no class has two training images, so there is no covariance within classes: give more of each"
-            )
+            raise NotApplicable("no class has two training images, so nothing varies within a class: give more of each")
         means = np.zeros((len(counts), features.shape[1]))
         for rows, a in float64_rows(features):
             np.add.at(means, members[rows], cls._seen(a))

@@ -88,7 +88,7 @@ def test_names_as_labels(tmp_path: Path) -> None:
 
 def test_parts_are_stratified(shards: Path) -> None:
     halves = [load(f"{shards}@{i}/2", SPEC) for i in (1, 2)]
-    assert [np.bincount(half.labels, minlength=3).tolist() for half in halves] == [[1, 2, 1], [0, 1, 1]]
+    assert [np.bincount(half.labels, minlength=3).tolist() for half in halves] == [[1, 1, 1], [0, 2, 1]]
     assert sorted(halves[0].names + halves[1].names) == sorted(load(str(shards), SPEC).names)
 
 

@@ -24,8 +24,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import torch
 
-from benchmarks.foreign import models, photographs
+from benchmarks.foreign import factories, onnx, photographs, timm, torchvision, transformers
+from benchmarks.foreign.cases import Maker
 from benchmarks.machine import processor
 from benchmarks.paths import MEASURED
 from export.__main__ import main as export
@@ -57,9 +59,10 @@ class Outcome:
     notes: list[str]
 
 
-def measure(name: str, maker: models.Maker, files: list[Path], folder: Path) -> Outcome:
+def measure(name: str, maker: Maker, files: list[Path], folder: Path) -> Outcome:
     """Export one case and compare."""
     folder.mkdir()
+    torch.manual_seed(0)
     case = maker(folder)
     argv = [*case.options, "--calibration", str(files[0].parent), "--out", str(folder / "bundle"), "--alpha", "0.1"]
     command = (
@@ -119,15 +122,14 @@ def main() -> int:
     parser.add_argument("--lite0", type=Path, help="efficientnet-lite0-57934424.pth, and its package installed")
     parser.add_argument("--out", type=Path, default=MEASURED / "foreign.md")
     args = parser.parse_args()
-    if args.mobilenet:
-        models.mobilenet(args.mobilenet)
-    if args.lite0:
-        models.lite0(args.lite0)
+    cases = {**torchvision.CASES, **timm.CASES, **factories.CASES, **onnx.CASES, **transformers.CASES}
+    cases |= torchvision.mobilenet(args.mobilenet) if args.mobilenet else {}
+    cases |= factories.lite0(args.lite0) if args.lite0 else {}
     warnings.simplefilter("ignore")
     outcomes = []
     with tempfile.TemporaryDirectory() as temporary:
         files = photographs.write(args.photographs, Path(temporary) / "photographs")
-        for i, (name, maker) in enumerate(models.CASES.items()):
+        for i, (name, maker) in enumerate(cases.items()):
             if args.only not in name:
                 continue
             try:

@@ -51,14 +51,15 @@ def spread(module: nn.Module, side: int = 128) -> nn.Module:
     """
     torch.manual_seed(0)
     with torch.no_grad():
+        norms = [layer for layer in module.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+        for layer in norms:
+            layer.momentum = None  # the mean of all batches, however slow a network's own is
+            layer.weight.fill_(1)  # some begin near 0, from where only training leads
         for parameter in module.parameters():
             if parameter.ndim > 1:
                 parameter.mul_(1.3)
             else:
                 parameter.add_(torch.randn_like(parameter) * 0.05)
-        norms = [layer for layer in module.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
-        for layer in norms:
-            layer.momentum = None  # the mean of all batches, however slow a network's own is
         if norms:
             module.train()
             for _ in range(3):

@@ -21,7 +21,9 @@ def _directory(kind: str, processor: str, config: dict[str, Any], settings: dict
         made = getattr(transformers, f"{kind}Config")(
             **config, id2label=labels, label2id={v: k for k, v in labels.items()}
         )
-        module = spread(getattr(transformers, f"{kind}ForImageClassification{suffix}")(made))
+        module = spread(
+            getattr(transformers, f"{kind}ForImageClassification{suffix}")(made), config.get("image_size", 96)
+        )
         path = folder / "directory"
         module.save_pretrained(path)
         getattr(transformers, f"{processor}ImageProcessor")(**settings).save_pretrained(path)
@@ -68,7 +70,7 @@ _TRANSFORMERS: dict[str, tuple[Any, ...]] = {
         {"size": _square(96), "resample": 2, "image_mean": [0.4, 0.5, 0.6], "image_std": [0.5, 0.6, 0.7]},
     ),
     "SegFormer": ("Segformer", "Segformer", _STAGES | {"num_attention_heads": [1, 2, 3, 4]}, {"size": _square(96)}),
-    "BiT": ("Bit", "Bit", {"embedding_size": 16, "hidden_sizes": [32, 64], "depths": [1, 1]}, _CUT),
+    "BiT": ("Bit", "Bit", {"embedding_size": 16, "hidden_sizes": [32, 64], "depths": [1, 1], "num_groups": 8}, _CUT),
     "LeViT, two heads": (
         "Levit",
         "Levit",
@@ -82,7 +84,7 @@ _TRANSFORMERS: dict[str, tuple[Any, ...]] = {
     "CvT": (
         "Cvt",
         "ConvNext",
-        {"embed_dim": [16, 24, 32], "num_heads": [1, 2, 2], "depth": [1, 1, 1]},
+        {"embed_dim": [16, 24, 32], "num_heads": [1, 2, 2], "depth": [1, 2, 3]},
         {"size": {"shortest_edge": 64}, "crop_pct": 0.875},
     ),
     "MobileViT, BGR": (

@@ -17,12 +17,19 @@ _COREML = f"a model of Core ML; {_ORIGINAL}"
 _OPENVINO = f"a model of OpenVINO; {_ORIGINAL}"
 _WEB = "a web page; download the file itself"
 _PACKED = "compressed; unpack it and give the file in it"
+_SAVE_AGAIN = "make tensors of them and write these by torch.save or as safetensors"
+_PLAIN_PICKLE = (
+    "a pickle that torch.save did not write; load it where you trust it, and write its weights by torch.save or as "
+    "safetensors"
+)
+# The number that torch.save wrote first before it made zip files.
+_OF_TORCH = b"l\xfc\x9cF\xf9 j\xa8P\x19"
 
 _SIGNS: tuple[tuple[int, bytes, str], ...] = (
     (0, b"version https://git-lfs", "a pointer of Git LFS; fetch the file itself by git lfs pull"),
     (0, b"\x89HDF", f"HDF5, as Keras writes it; {_KERAS}"),
     (4, b"TFL3", f"a model of TensorFlow Lite; {_TENSORFLOW}"),
-    (0, b"\x93NUMPY", "a NumPy array"),
+    (0, b"\x93NUMPY", f"a NumPy array; {_SAVE_AGAIN}"),
     (0, b"\x1f\x8b", _PACKED),
     (0, b"BZh", _PACKED),
     (0, b"\xfd7zXZ", _PACKED),
@@ -46,6 +53,13 @@ _IN_DIRECTORY: tuple[tuple[str, str], ...] = (
     ("Manifest.json", _COREML),
     ("*.xml", _OPENVINO),
     ("*.onnx", "give the .onnx file in it"),
+    (
+        "*.distcp",
+        "a checkpoint that several processes wrote; make one file of it: python -m "
+        "torch.distributed.checkpoint.format_utils dcp_to_torch DIRECTORY FILE",
+    ),
+    ("*/*model_states.pt", "DeepSpeed's; give mp_rank_00_model_states.pt in it, or what its zero_to_fp32.py makes"),
+    ("MLmodel", "MLflow's; give the weights in its data/"),
     ("adapter_config.json", "an adapter of PEFT without the model; merge it (merge_and_unload) and save that"),
 )
 
@@ -72,6 +86,8 @@ def of_archive(names: Sequence[str]) -> str | None:
         return f"a model of Keras; {_KERAS}"
     if any(name.endswith(".mlmodel") for name in names):
         return _COREML
+    if names and all(name.endswith(".npy") for name in names):
+        return f"NumPy arrays; {_SAVE_AGAIN}"
     if not any(name.endswith(("data.pkl", "/version")) for name in names):
         return f"a zip of {', '.join(list(names)[:3]) or 'nothing'}; unpack it and give the file in it"
     return None
@@ -99,8 +115,9 @@ def _of_pickle(head: bytes) -> str | None:
     """torch writes its own number first; what begins as a pickle otherwise is somebody else's."""
     if head.startswith(_ZLIB):
         return _SCIKIT
-    is_pickle = head[:1] == b"\x80" and 2 <= head[1] <= 5
-    return _SCIKIT if is_pickle and any(word in head for word in _LIBRARIES) else None
+    if head[:1] != b"\x80" or not 2 <= head[1] <= 5 or _OF_TORCH in head[:32]:
+        return None
+    return _SCIKIT if any(word in head for word in _LIBRARIES) else _PLAIN_PICKLE
 
 
 _LIBRARIES = (b"sklearn", b"xgboost", b"lightgbm", b"catboost", b"joblib")

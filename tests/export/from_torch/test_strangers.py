@@ -26,6 +26,7 @@ FILES = {
     "m.joblib": (b"\x80\x04\x95" + bytes(64), "skl2onnx"),
     "compressed.pkl": (zlib.compress(b"\x80\x04"), "skl2onnx"),
     "sklearn.pkl": (pickle.dumps({"module": "sklearn.linear_model"}), "skl2onnx"),
+    "plain.pkl": (pickle.dumps({"fc.weight": [1.0]}), r"torch\.save did not write"),
     "config.json": (b'{"lr": 1}', "JSON, which has no weights"),
     "m.plan": (b"ftrt" + bytes(64), "TensorRT"),
 }
@@ -45,6 +46,7 @@ def test_files_of_others_are_refused_with_what_to_do(tmp_path: Path, name: str) 
         (("config.json", "metadata.json", "model.weights.h5"), "a model of Keras; convert it to ONNX"),
         (("weights/best.pth", "readme.txt"), r"a zip of weights/best\.pth, readme\.txt; unpack it"),
         (("best.pth",), r"a zip of best\.pth; unpack it"),
+        (("fc.weight.npy", "fc.bias.npy"), r"NumPy arrays; make tensors"),
         (("Data/com.apple.CoreML/model.mlmodel",), "Core ML"),
     ],
 )
@@ -72,6 +74,21 @@ def test_directories_of_others_are_refused_with_what_to_do(tmp_path: Path, name:
     (tmp_path / name).write_bytes(b"x")
     with pytest.raises(ExportError, match=message):
         kind(tmp_path)
+
+
+def test_directories_of_weights_that_torch_does_not_read_at_once(tmp_path: Path) -> None:
+    (tmp_path / "__0_0.distcp").write_bytes(b"x")
+    with pytest.raises(ExportError, match="several processes wrote; make one file of it"):
+        read(tmp_path)
+    with pytest.raises(ExportError, match="several processes wrote; make one file of it"):
+        kind(tmp_path)
+
+
+def test_a_directory_of_deepspeed(tmp_path: Path) -> None:
+    (tmp_path / "global_step5").mkdir()
+    (tmp_path / "global_step5" / "mp_rank_00_model_states.pt").write_bytes(b"x")
+    with pytest.raises(ExportError, match="DeepSpeed's; give mp_rank_00_model_states.pt"):
+        read(tmp_path)
 
 
 def test_an_empty_directory_is_called_so(tmp_path: Path) -> None:

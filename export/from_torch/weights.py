@@ -97,7 +97,7 @@ def _read_shards(index: Path) -> State:
 def _weights(path: Path, loaded: object) -> Weights:
     if isinstance(loaded, Inert):
         return Weights(path, {"": state_of(loaded)}, pickled=loaded.name)
-    if isinstance(loaded, list | tuple):
+    if isinstance(loaded, list | tuple) and any(isinstance(item, dict) for item in loaded):
         loaded = {str(index): item for index, item in enumerate(loaded)}
     if not isinstance(loaded, dict):
         raise ExportError(f"{path}: expected a state_dict, found {type(loaded).__name__}")

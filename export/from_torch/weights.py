@@ -61,7 +61,7 @@ def read(path: Path) -> Weights:
             warnings.simplefilter("ignore")  # that a class has changed since, of which nothing is read
             loaded = torch.load(path, map_location="cpu", weights_only=False, pickle_module=PICKLE)
     except FileNotFoundError as error:
-        raise ExportError(f"{path}: no such file") from error
+        raise ExportError(strangers.of_missing(path)) from error
     except Exception as error:  # a damaged file may make its reader raise anything
         raise ExportError(f"{path}: not readable as weights: {_reason(path, error)}") from error
     return _weights(path, loaded)

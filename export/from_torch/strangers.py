@@ -60,7 +60,7 @@ _IN_DIRECTORY: tuple[tuple[str, str], ...] = (
     ("checkpoint", f"a checkpoint of TensorFlow, it seems; {_TENSORFLOW}"),
     ("Manifest.json", _COREML),
     ("*.xml", _OPENVINO),
-    ("*.onnx", "give the .onnx file in it"),
+    ("*.onnx", "ONNX; give the .onnx file in it"),
     (
         "*.distcp",
         "a checkpoint that several processes wrote; make one file of it: python -m "

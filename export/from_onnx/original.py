@@ -16,7 +16,7 @@ import onnxruntime as ort
 
 from export.exceptions import ExportError
 from export.from_onnx.pixels import Pixels
-from runtime.engines.ort.cpu import WITHOUT_SATURATION
+from runtime.engines.ort.cpu import cpu_session
 from runtime.manifest import InputSpec
 
 _FAILED_NODE = re.compile(r"while running (\w+) node\. Name:'([^']*)'(?: Status Message: )?(.*)")
@@ -74,9 +74,8 @@ def session(model: onnx.ModelProto) -> ort.InferenceSession:
     """
     options = ort.SessionOptions()
     options.log_severity_level = 4
-    options.add_session_config_entry(*WITHOUT_SATURATION)
     try:
-        return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return cpu_session(model.SerializeToString(), options)
     except Exception as error:  # ONNX Runtime's errors share no public base
         raise ExportError(f"ONNX Runtime does not take it: {reason(error)}") from error
 

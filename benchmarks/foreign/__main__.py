@@ -43,7 +43,7 @@ def report(outcomes: list[Outcome]) -> str:
         f"library's own transform and network by at most {_LARGEST:g} of the logits' standard deviation over the "
         f"photographs; the median of the largest differences is {middle:.1e}. Seconds are of the export in a process that "
         "has the libraries loaded, calibration and verification included: by the clock, with others at the same time, and of "
-        "processors.",
+        "processors. Logits of 8 bits differ by a step of theirs where the last bit of a pixel decides how it is rounded.",
         "",
         "| model | seconds | of processors | largest difference / std | std |",
         "| --- | --- | --- | --- | --- |",

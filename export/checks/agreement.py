@@ -16,13 +16,19 @@ TOLERANCE = 2.0  # grey levels, of 255, by which two ways to round may differ
 _SIZES = ((320, 240), (240, 320), (500, 333), (97, 301), (256, 256))  # width and height
 
 
-def check_agreement(run: Callable[[Image.Image], npt.NDArray[np.floating]], spec: InputSpec, what: str) -> float:
+_IN_PYTHON = "describe the input by input=InputSpec(...)"
+
+
+def check_agreement(
+    run: Callable[[Image.Image], npt.NDArray[np.floating]], spec: InputSpec, what: str, advice: str = _IN_PYTHON
+) -> float:
     """Run a transform on drawn images of several shapes, and compare what comes out with what the network will see.
 
     Args:
         run: an RGB image -> [C, H, W], normalised.
         spec: that was read off it.
         what: messages call it.
+        advice: what to do where it differs.
 
     Returns:
         the largest difference, in grey levels of 0 to 255.
@@ -30,12 +36,12 @@ def check_agreement(run: Callable[[Image.Image], npt.NDArray[np.floating]], spec
     Raises:
         ExportError: it fails, gives another shape, or differs by more than :data:`TOLERANCE`.
     """
-    differences = [_difference(run, spec, _drawn(size), what) for size in _SIZES]
+    differences = [_difference(run, spec, _drawn(size), what, advice) for size in _SIZES]
     worst = int(np.argmax(differences))
     if not differences[worst] <= TOLERANCE:
         raise ExportError(
             f"{what}: what it makes of an image of {'x'.join(map(str, _SIZES[worst]))} pixels differs from what was read "
-            f"off it by up to {differences[worst]:.3g} of 255 grey levels; describe the input by input=InputSpec(...)"
+            f"off it by up to {differences[worst]:.3g} of 255 grey levels; {advice}"
         )
     return differences[worst]
 
@@ -53,7 +59,7 @@ def normalised(image: Image.Image, spec: InputSpec) -> npt.NDArray[np.float64]:
 
 
 def _difference(
-    run: Callable[[Image.Image], npt.NDArray[np.floating]], spec: InputSpec, image: Image.Image, what: str
+    run: Callable[[Image.Image], npt.NDArray[np.floating]], spec: InputSpec, image: Image.Image, what: str, advice: str
 ) -> float:
     try:
         found = np.asarray(run(image), dtype=np.float64)
@@ -63,7 +69,7 @@ def _difference(
     if found.shape != expected.shape:
         raise ExportError(
             f"{what}: gives {list(found.shape)} of an image of {'x'.join(map(str, image.size))} pixels, expected "
-            f"{list(expected.shape)}; describe the input by input=InputSpec(...)"
+            f"{list(expected.shape)}; {advice}"
         )
     std = np.array(spec.std[:1] * len(found) if len(found) not in (3, 4) else (*spec.std, 1.0)[: len(found)])
     std = std[::-1] if spec.channels == "bgr" else std

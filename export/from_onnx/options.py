@@ -9,7 +9,7 @@ from typing import get_args
 
 from export.descriptions.description import Description, check_labels, distinct
 from export.exceptions import ExportError
-from export.from_onnx import face
+from export.from_onnx import beside, face
 from export.from_onnx.classifier import OnnxClassifier, Opened, from_onnx
 from export.from_onnx.pixels import Layout
 from runtime.exceptions import OodgateError
@@ -60,7 +60,7 @@ def classifier_of(opened: Opened, given: Description, tensors: Tensors) -> OnnxC
         ExportError: what is missing, or contradicts the file.
     """
     try:
-        described = given.over(_said(opened, given))
+        described = given.over(_said(opened, given)).over(beside.described(opened.path))
         check_labels(described.labels or ())
         description = dataclasses.replace(described, channels=_channels(opened, described))
         spec = description.input("it")

@@ -16,6 +16,7 @@ import onnxruntime as ort
 
 from export.exceptions import ExportError
 from export.from_onnx.pixels import Pixels
+from runtime.engines.ort.cpu import cpu_session
 from runtime.manifest import InputSpec
 
 _FAILED_NODE = re.compile(r"while running (\w+) node\. Name:'([^']*)'(?: Status Message: )?(.*)")
@@ -74,7 +75,7 @@ def session(model: onnx.ModelProto) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.log_severity_level = 4
     try:
-        return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return cpu_session(model.SerializeToString(), options)
     except Exception as error:  # ONNX Runtime's errors share no public base
         raise ExportError(f"ONNX Runtime does not take it: {reason(error)}") from error
 

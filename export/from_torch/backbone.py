@@ -149,14 +149,14 @@ def _traced(module: nn.Module, example: Tensor) -> ExportedProgram:
 
 
 def _add_output(program: ExportedProgram, node: fx.Node) -> None:
-    """Let a program of one output return a second."""
-    if node.meta["val"].dtype != torch.float32:
-        with program.graph.inserting_before(program.graph.output_node()):
-            new = program.graph.call_function(torch.ops.aten.to.dtype, (node, torch.float32))
-        with node.meta["val"].fake_mode:
-            new.meta["val"] = node.meta["val"].float()
-        node = new
-    output = program.graph.output_node()
+    """Let a program of one output return a second: a copy, as a view of what is changed in place loses its name."""
+    output, value = program.graph.output_node(), node.meta["val"]
+    with program.graph.inserting_before(output):
+        if value.dtype != torch.float32:
+            node = program.graph.call_function(torch.ops.aten.to.dtype, (node, torch.float32))
+        node = program.graph.call_function(torch.ops.aten.clone.default, (node,))
+    with value.fake_mode:
+        node.meta["val"] = value.float()
     output.args = ((*cast(tuple[fx.Node, ...], output.args[0]), node),)
     argument = TensorArgument(name=node.name)
     program.graph_signature.output_specs.append(OutputSpec(OutputKind.USER_OUTPUT, argument, None))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from PIL import Image
 from torch import nn
 
 from export.descriptions.description import Description
 from export.from_torch.fitting import is_averaged
 from export.from_torch.weights import Weights
+
+Transform = Callable[[Image.Image], Any]
 
 
 @dataclass(frozen=True)
@@ -20,12 +24,14 @@ class Built:
         arch: what it is called.
         description: what its origin says of it.
         remarks: what was found, taken or assumed while it was built.
+        transform: what its library makes of an RGB image, [C, H, W] normalised, where that can be run here.
     """
 
     module: nn.Module
     arch: str
     description: Description
     remarks: tuple[str, ...] = ()
+    transform: Transform | None = None
 
 
 def classes_of(weights: Weights) -> int | None:

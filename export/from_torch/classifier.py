@@ -85,7 +85,7 @@ class TorchClassifier(Classifier):
 
 
 class Logits(nn.Module):
-    """The logits of a network that returns them among other things, as transformers' do."""
+    """The logits of a network that returns them among other things, as transformers' do, or as the only one of a list."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -93,7 +93,9 @@ class Logits(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         outputs = self.network(x)
-        return cast(Tensor, outputs["logits"] if isinstance(outputs, Mapping) else outputs.logits)
+        if isinstance(outputs, Mapping):
+            return cast(Tensor, outputs["logits"])
+        return cast(Tensor, outputs.logits if hasattr(outputs, "logits") else outputs[0])
 
 
 class Column(nn.Module):
@@ -125,7 +127,7 @@ def of_module(module: nn.Module, arch: str, description: Description, **fields: 
     module = module.float().eval()
     module, spec, channels_last, found = _facing(module, arch, spec, description.channels)
     output = _call(module, spec, channels_last)
-    if not isinstance(output, Tensor | tuple | list) and _has_logits(output):
+    if not isinstance(output, Tensor) and _has_logits(output):
         module = Logits(module)
         output = _call(module, spec, channels_last)
     if isinstance(output, Tensor) and output.ndim == 1:
@@ -178,7 +180,11 @@ def _call(module: nn.Module, spec: InputSpec, channels_last: bool) -> Any:
 
 
 def _has_logits(output: object) -> bool:
-    return "logits" in output if isinstance(output, Mapping) else isinstance(getattr(output, "logits", None), Tensor)
+    if isinstance(output, Mapping):
+        return "logits" in output
+    if isinstance(output, tuple | list) and len(output) == 1:
+        return isinstance(output[0], Tensor)
+    return isinstance(getattr(output, "logits", None), Tensor)
 
 
 def _check_outputs(arch: str, output: object, classes: int) -> None:

@@ -111,6 +111,8 @@ def build(target: str) -> nn.Module:
 
 
 def _said(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return f"it ends the program with {error.code!r}; keep what a script does under if __name__ == '__main__'"
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -134,8 +136,23 @@ def _import(module: str) -> ModuleType:
         raise ImportError(f"{module}: not a Python file")
     loaded = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = loaded  # where dataclasses and torch look a class's module up
-    spec.loader.exec_module(loaded)
+    try:
+        spec.loader.exec_module(loaded)
+    except ImportError as error:
+        if "relative import" not in str(error):
+            raise
+        return _import_in_package(path.resolve())
     return loaded
+
+
+def _import_in_package(path: Path) -> ModuleType:
+    """A file of a package, which imports the others relatively: by its dotted name, from where the package is."""
+    names, folder = [path.stem, path.parent.name], path.parent
+    while (folder / "__init__.py").is_file() and (folder.parent / "__init__.py").is_file():
+        folder = folder.parent
+        names.append(folder.name)
+    with theirs(folder.parent):
+        return importlib.import_module(".".join(reversed(names)))
 
 
 class _Theirs(MetaPathFinder):

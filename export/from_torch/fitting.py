@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +23,11 @@ _PARAMETRISED = {
     "weight_u": ("0._u",),
 }
 
+_QUANTISED = (
+    "they are quantised by torch; give those from before, of which --precision int8 makes whole numbers, or export the "
+    "quantised model to ONNX"
+)
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -39,6 +45,7 @@ class Fit:
         tensors: those of the entry with that prefix, by the names they get.
         others: how many of the entry have another prefix.
         matching: how many have the model's name and shape.
+        rest: where the last of them come from, if not all from one place.
     """
 
     entry: str
@@ -47,6 +54,7 @@ class Fit:
     tensors: State
     others: int
     matching: int
+    rest: Fit | None = None
 
     @property
     def averaged(self) -> bool:
@@ -54,11 +62,9 @@ class Fit:
 
     @property
     def place(self) -> str:
-        return ", ".join(
-            filter(
-                None, (f"entry {self.entry!r}" if self.entry else "", f"prefix {self.prefix!r}" if self.prefix else "")
-            )
-        )
+        parts = f"entry {self.entry!r}" if self.entry else "", f"prefix {self.prefix!r}" if self.prefix else ""
+        place = ", ".join(filter(None, parts))
+        return f"{place} and {self.rest.place}" if self.rest else place
 
 
 def is_averaged(name: str) -> bool:
@@ -80,12 +86,11 @@ def load(module: nn.Module, weights: Weights, choice: Choice = PLAIN) -> tuple[s
     fits = [fit for name, state in _chosen(weights, choice).items() for fit in _fits(name, state, own)]
     if not fits:
         raise ExportError(_nothing(weights, own))
-    whole = [fit for fit in fits if not _problems(fit, own)]
+    whole = [fit for fit in fits if not _problems(fit, own)] or _joined(fits, own)
     if not whole:
-        raise ExportError(
-            f"{weights.path}: the weights don't fit the model: {_explain(max(fits, key=_agreement), own)}"
-        )
-    taken = min(whole, key=lambda fit: (fit.averaged != choice.averaged, fit.others > 0, fits.index(fit)))
+        reason = _QUANTISED if weights.quantised else _explain(max(fits, key=_agreement), own)
+        raise ExportError(f"{weights.path}: the weights don't fit the model: {reason}")
+    taken = min(whole, key=lambda fit: (fit.averaged != choice.averaged, fit.others > 0, whole.index(fit)))
     if choice.averaged and not taken.averaged:
         raise ExportError(f"{weights.path}: --ema finds no averaged weights that fit; there are {_listed(whole)}")
     module.load_state_dict(
@@ -142,6 +147,19 @@ def _fit(entry: str, state: State, own: Mapping[str, Tensor], prefix: str, added
     }
     matching = sum(name in own and own[name].shape == value.shape for name, value in tensors.items())
     return Fit(entry, prefix, added, tensors, len(state) - len(tensors), matching)
+
+
+def _joined(fits: list[Fit], own: Mapping[str, Tensor]) -> list[Fit]:
+    """A model whose weights are in two places, as of a backbone and its head; none where that is not all, or not clear."""
+    first = max(fits, key=_agreement)
+    problems = _problems(first, own)
+    missing = set(problems.missing)
+    seconds = [fit for fit in fits if fit.tensors.keys() >= missing and not _problems(fit, own).other_shape]
+    if problems.unknown or problems.other_shape or not seconds or not all(_equal(seconds[0], fit) for fit in seconds):
+        return []
+    (second, *_), tensors = seconds, {**seconds[0].tensors, **first.tensors}
+    joined = dataclasses.replace(first, tensors=tensors, rest=second)
+    return [] if _problems(joined, own) else [joined]
 
 
 def _of_today(name: str, own: Mapping[str, Tensor]) -> str:

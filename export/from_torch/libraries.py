@@ -24,3 +24,8 @@ def require(name: str, why: str) -> ModuleType:
         raise ExportError(f"{why} needs the package {missing}: pip install {missing}") from error
     except Exception as error:  # a broken installation may raise anything
         raise ExportError(f"{why} needs the package {name}, which can't be imported here: {error}") from error
+
+
+def announce_download(what: str) -> None:
+    """Say, before it may take a while, that weights come from the net; a file is named by ``--checkpoint``."""
+    print(f"note: weights of {what}: from its cache, or downloaded where they are not there", flush=True)

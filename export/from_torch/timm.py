@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import logging
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,9 +17,9 @@ from export.descriptions import timm as described
 from export.descriptions.description import Description, distinct
 from export.exceptions import ExportError
 from export.from_torch import fitting, weights
-from export.from_torch.built import Built, classes_of, said
+from export.from_torch.built import Built, Transform, classes_of, said
 from export.from_torch.fitting import Choice
-from export.from_torch.libraries import require
+from export.from_torch.libraries import announce_download, require
 from export.from_torch.weights import State, Weights
 
 
@@ -29,8 +31,11 @@ def build(name: str, file: Weights | None, choice: Choice) -> Built:
     """
     timm = require("timm", f"--model timm:{name}")
     if file is None:
+        announce_download(f"timm's {name}")
         module = _created(timm, name, pretrained=True)
-        return Built(module, f"timm {name}", _labelled(timm, module, _described(timm, module), whole=True))
+        config = _data_config(timm, module)
+        description = _labelled(timm, module, described.of_data_config(config), whole=True)
+        return Built(module, f"timm {name}", description, transform=_transform(timm, config))
     return _with_weights(timm, name, file, choice, {})
 
 
@@ -52,8 +57,10 @@ def from_directory(path: Path, choice: Choice) -> Built:
     settings.pop("label_names", None)
     module = _created(timm, name, pretrained_cfg={**settings, "architecture": name}, **options)
     found = fitting.load(module, _fitted(module, weights.read(path)), choice)
-    description = described.of_hub_config(config).over(_described(timm, module, pretrained_cfg=settings))
-    return Built(module, f"timm {name}", _labelled(timm, module, description, whole=False), found)
+    data = _data_config(timm, module, pretrained_cfg=settings)
+    description = described.of_hub_config(config).over(described.of_data_config(data))
+    labelled = _labelled(timm, module, description, whole=False)
+    return Built(module, f"timm {name}", labelled, found, _transform(timm, data))
 
 
 def from_training(file: Weights, choice: Choice) -> Built | None:
@@ -66,9 +73,7 @@ def from_training(file: Weights, choice: Choice) -> Built | None:
         key: value for key, value in file.settings.items() if isinstance(value, str | int | float | list | tuple)
     }
     built = _with_weights(timm, name, file, choice, settings)
-    return Built(
-        built.module, built.arch, built.description, (f"the file says that it is timm's {name}", *built.remarks)
-    )
+    return dataclasses.replace(built, remarks=(f"the file says that it is timm's {name}", *built.remarks))
 
 
 def _with_weights(timm: ModuleType, name: str, file: Weights, choice: Choice, settings: Mapping[str, Any]) -> Built:
@@ -77,8 +82,9 @@ def _with_weights(timm: ModuleType, name: str, file: Weights, choice: Choice, se
         options["img_size"] = settings["img_size"]
     module = _created(timm, name, **options)
     found = fitting.load(module, _fitted(module, file), choice)
-    description = _described(timm, module, args=dict(settings))
-    return Built(module, f"timm {name}", _labelled(timm, module, description, whole=False), found)
+    config = _data_config(timm, module, args=dict(settings))
+    description = _labelled(timm, module, described.of_data_config(config), whole=False)
+    return Built(module, f"timm {name}", description, found, _transform(timm, config))
 
 
 def _options(timm: ModuleType, name: str, file: Weights) -> dict[str, Any]:
@@ -106,10 +112,15 @@ def _rows(file: Weights, name: str, axis: int = 0) -> int | None:
 
 
 def _created(timm: ModuleType, name: str, **options: Any) -> nn.Module:
+    log = logging.getLogger("huggingface_hub")
+    level = log.level
+    log.setLevel(logging.ERROR)  # it tells of every one of its attempts
     try:
         module: nn.Module = timm.create_model(name, **options)
     except Exception as error:  # a builder may raise anything, a download too
         raise ExportError(f"timm can't build {name}: {said(error)}") from error
+    finally:
+        log.setLevel(level)
     return module
 
 
@@ -133,14 +144,20 @@ def _fitted(module: nn.Module, file: Weights) -> Weights:
     return Weights(file.path, entries, file.settings, file.pickled, file.keys)
 
 
-def _described(timm: ModuleType, module: nn.Module, **arguments: Any) -> Description:
+def _data_config(timm: ModuleType, module: nn.Module, **arguments: Any) -> dict[str, Any]:
     """The input by timm's own rules, of the model's configuration and of what overrides it."""
     settings = dict(getattr(module, "pretrained_cfg", None) or {})
     given = arguments.pop("args", {})
-    config = timm.data.resolve_data_config(given, pretrained_cfg=arguments.get("pretrained_cfg") or settings)
+    config: dict[str, Any] = timm.data.resolve_data_config(
+        given, pretrained_cfg=arguments.get("pretrained_cfg") or settings
+    )
     count = _channels(module) or config["input_size"][0]
-    config["input_size"] = (count, *config["input_size"][1:])
-    return described.of_data_config(config)
+    return {**config, "input_size": (count, *config["input_size"][1:])}
+
+
+def _transform(timm: ModuleType, config: Mapping[str, Any]) -> Transform | None:
+    create = getattr(timm.data, "create_transform", None)
+    return create(**config, is_training=False) if create else None
 
 
 def _channels(module: nn.Module) -> int | None:

@@ -13,9 +13,9 @@ from export.descriptions import torchvision as described
 from export.descriptions.description import Description
 from export.exceptions import ExportError
 from export.from_torch import fitting
-from export.from_torch.built import Built, classes_of, said
+from export.from_torch.built import Built, Transform, classes_of, said
 from export.from_torch.fitting import Choice
-from export.from_torch.libraries import require
+from export.from_torch.libraries import announce_download, require
 from export.from_torch.weights import Weights
 
 
@@ -44,13 +44,15 @@ def build(target: str, weights: Weights | None, choice: Choice) -> Built:
                 f"--model torchvision:{name}: which weights? --checkpoint FILE, or torchvision:{name}:WEIGHTS, of "
                 f"{', '.join(_releases(models, name))}"
             )
-        return Built(_called(target, builder, weights=chosen), f"torchvision {name}", description)
+        announce_download(f"torchvision's {name}:{chosen.name}")
+        module = _called(target, builder, weights=chosen)
+        return Built(module, f"torchvision {name}", description, transform=_transform(chosen))
     options = _options(builder, weights, chosen is not None)
     module = _called(target, builder, weights=None, **options)
     found = [*fitting.load(module, weights, choice), *_input_transformed(name, options)]
     if description.labels and options.get("num_classes") not in (None, len(description.labels)):
         description = dataclasses.replace(description, labels=None)
-    return Built(module, f"torchvision {name}", description, tuple(found))
+    return Built(module, f"torchvision {name}", description, tuple(found), _transform(chosen))
 
 
 def from_reference(weights: Weights, choice: Choice) -> Built | None:
@@ -68,6 +70,11 @@ def from_reference(weights: Weights, choice: Choice) -> Built | None:
         f"the file says that it is torchvision's {name}; normalised by ImageNet's mean and std, as its references do"
     )
     return Built(built.module, built.arch, description.over(built.description), (remark, *built.remarks))
+
+
+def _transform(release: Any) -> Transform | None:
+    transform = release.transforms() if release is not None else None
+    return transform if callable(transform) else None
 
 
 def _of_release(release: Any) -> Description:

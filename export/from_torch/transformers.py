@@ -13,7 +13,8 @@ import torch
 from export.descriptions import transformers as described
 from export.descriptions.description import Description
 from export.exceptions import ExportError
-from export.from_torch.built import Built, said
+from export.from_torch import strangers
+from export.from_torch.built import Built, Transform, said
 from export.from_torch.classifier import Logits
 from export.from_torch.libraries import require
 from runtime.manifest import Resampler
@@ -39,33 +40,42 @@ def from_directory(path: Path, *, trust: bool = False) -> Built:
             f"{path}: its model is code in the directory ({next(iter(config['auto_map'].values()))}), which --trust would "
             "run with all your rights: only where you trust its author"
         )
-    description, remarks = _described(transformers, path, config)
+    description, remarks, transform = _described(transformers, path, config)
     module = _loaded(transformers, path, architecture, trust)
     count = getattr(module.config, "num_channels", 3)
     if count == 1:
         description = Description(channels="grey").over(description)
-    return Built(Logits(module), str(config.get("model_type", architecture)), description, remarks)
+    return Built(Logits(module), str(config.get("model_type", architecture)), description, remarks, transform)
 
 
-def _described(transformers: ModuleType, path: Path, config: dict[str, Any]) -> tuple[Description, tuple[str, ...]]:
+def _described(
+    transformers: ModuleType, path: Path, config: dict[str, Any]
+) -> tuple[Description, tuple[str, ...], Transform | None]:
     description = described.of_config(config)
-    processor, resampler = _processor(transformers, path)
-    if processor is None:
-        return description, ("there is no preprocessor_config.json in the directory",)
+    found = _with_processor(path)
+    if found is None:
+        return description, ("there is no preprocessor_config.json in the directory",), None
+    processor, resampler, transform = _processor(transformers, found)
+    remarks = () if found == path else (f"preprocessor_config.json is that of {found}, where the training began",)
     try:
-        return description.over(described.of_processor(processor, resampler)), ()
+        return description.over(described.of_processor(processor, resampler)), remarks, transform
     except ExportError as error:  # the options may say it
-        return description, (str(error),)
+        return description, (str(error),), None
 
 
-def _processor(transformers: ModuleType, path: Path) -> tuple[dict[str, Any] | None, Resampler]:
+def _with_processor(path: Path) -> Path | None:
+    """The directory of the image processor: this one, or the one above a Trainer's ``checkpoint-500``."""
+    above = [path.resolve().parent] if path.resolve().name.startswith("checkpoint-") else []
+    return next((each for each in (path, *above) for name in _PROCESSORS if (each / name).is_file()), None)
+
+
+def _processor(transformers: ModuleType, path: Path) -> tuple[dict[str, Any], Resampler, Transform | None]:
     """The settings of the image processor, with its class's own values for those that the file leaves out.
 
-    And by what it resizes: torchvision where that is installed, and Pillow where it is not, as transformers itself chooses.
+    And by what it resizes: torchvision where that is installed, and Pillow where it is not, as transformers itself chooses;
+    and the processor itself, if it can be loaded.
     """
-    file = next((path / name for name in _PROCESSORS if (path / name).is_file()), None)
-    if file is None:
-        return None, "pillow"
+    file = next(path / name for name in _PROCESSORS if (path / name).is_file())
     settings = json.loads(file.read_text(encoding="utf-8"))
     settings = settings.get("image_processor", settings)
     try:
@@ -74,10 +84,24 @@ def _processor(transformers: ModuleType, path: Path) -> tuple[dict[str, Any] | N
             loaded = transformers.AutoImageProcessor.from_pretrained(path, local_files_only=True)
         complete = loaded.to_dict()
     except Exception:  # an unknown class, or a library that it needs: the file itself says most
-        return dict(settings), "torch"
+        return dict(settings), "torch", None
     kind = settings.get("image_processor_type") or settings.get("feature_extractor_type")
     resampler: Resampler = "pillow" if getattr(loaded, "backend", "torchvision") == "pil" else "torch"
-    return {**complete, **({"image_processor_type": kind} if kind else {})}, resampler
+    complete |= {"image_processor_type": kind} if kind else {}
+    return complete, resampler, _running(loaded) if callable(loaded) else None
+
+
+def _running(processor: Any) -> Transform:
+    return lambda image: processor(images=image, return_tensors="np")["pixel_values"][0]
+
+
+def _reason(path: Path) -> str | None:
+    """What is in a directory in place of weights, if that can be told."""
+    for file in (*sorted(path.glob("*.safetensors")), *sorted(path.glob("*.bin"))):
+        if known := strangers.of_file(file):
+            return f"{file.name} is {known}"
+    known = strangers.of_directory(path)
+    return f"its weights are {known}" if known else None
 
 
 def _loaded(transformers: ModuleType, path: Path, architecture: str, trust: bool) -> Any:
@@ -98,7 +122,7 @@ def _loaded(transformers: ModuleType, path: Path, architecture: str, trust: bool
                 **({"trust_remote_code": True} if trust else {}),
             )
     except Exception as error:  # any of many
-        raise ExportError(f"{path}: transformers can't load it: {said(error)}") from error
+        raise ExportError(f"{path}: transformers can't load it: {_reason(path) or said(error)}") from error
     finally:
         transformers.logging.set_verbosity(level)
         transformers.logging.enable_progress_bar()

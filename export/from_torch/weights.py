@@ -35,6 +35,7 @@ class Weights:
         settings: the arguments of the training script, where they are in it.
         pickled: the class of the whole model that the file holds, if it does.
         keys: of the file's outermost dictionary.
+        quantised: whether torch has made whole numbers of some, which are left out.
     """
 
     path: Path
@@ -42,6 +43,7 @@ class Weights:
     settings: Mapping[str, Any] = field(default_factory=dict)
     pickled: str | None = None
     keys: tuple[str, ...] = ()
+    quantised: bool = False
 
 
 def read(path: Path) -> Weights:
@@ -59,7 +61,7 @@ def read(path: Path) -> Weights:
             warnings.simplefilter("ignore")  # that a class has changed since, of which nothing is read
             loaded = torch.load(path, map_location="cpu", weights_only=False, pickle_module=PICKLE)
     except FileNotFoundError as error:
-        raise ExportError(f"{path}: no such file") from error
+        raise ExportError(strangers.of_missing(path)) from error
     except Exception as error:  # a damaged file may make its reader raise anything
         raise ExportError(f"{path}: not readable as weights: {_reason(path, error)}") from error
     return _weights(path, loaded)
@@ -72,7 +74,11 @@ def _read_directory(path: Path) -> Weights:
     for name in _IN_DIRECTORY:
         if (path / name).is_file():
             return read(path / name)
-    raise ExportError(f"{path}: not readable as weights: a directory without {' or '.join(_IN_DIRECTORY)}")
+    known = strangers.of_directory(path)
+    raise ExportError(
+        f"{path}: not readable as weights: a directory without {' or '.join(_IN_DIRECTORY)}"
+        + (f"; it is {known}" if known else "; give the file in it")
+    )
 
 
 def _read_shards(index: Path) -> State:
@@ -91,6 +97,8 @@ def _read_shards(index: Path) -> State:
 def _weights(path: Path, loaded: object) -> Weights:
     if isinstance(loaded, Inert):
         return Weights(path, {"": state_of(loaded)}, pickled=loaded.name)
+    if isinstance(loaded, list | tuple) and any(isinstance(item, dict) for item in loaded):
+        loaded = {str(index): item for index, item in enumerate(loaded)}
     if not isinstance(loaded, dict):
         raise ExportError(f"{path}: expected a state_dict, found {type(loaded).__name__}")
     entries = dict(_entries(loaded))
@@ -103,6 +111,7 @@ def _weights(path: Path, loaded: object) -> Weights:
         settings if isinstance(settings, dict) else {},
         pickled[0] if pickled else None,
         tuple(map(str, loaded)),
+        _quantised(loaded),
     )
 
 
@@ -118,6 +127,16 @@ def _entries(loaded: Mapping[Any, Any], path: str = "", depth: int = 0) -> Itera
             yield below, state
         elif isinstance(inner, Mapping) and isinstance(name, str) and depth < _DEPTH:
             yield from _entries(inner, below, depth + 1)
+
+
+def _quantised(loaded: Mapping[Any, Any], depth: int = 0) -> bool:
+    """Whether there are tensors of torch's quantisation, or what its layers pack them into."""
+    return any(
+        str(name).endswith("_packed_params")
+        or (isinstance(value, Inert) and value.name.endswith("_rebuild_qtensor"))
+        or (isinstance(value, Mapping) and depth < _DEPTH and _quantised(value, depth + 1))
+        for name, value in loaded.items()
+    )
 
 
 def _is_safetensors(path: Path) -> bool:

@@ -28,6 +28,7 @@ class Index:
         classes: K class names; none where the images have no labels.
         report: what is to be said of how they were found.
         synonyms: what the source's own files call its classes beside their names here.
+        implied: whether nobody said labels, and the source's own name is the only one.
     """
 
     names: Sequence[str]
@@ -36,6 +37,7 @@ class Index:
     classes: tuple[str, ...]
     report: Report = field(default_factory=Report)
     synonyms: tuple[Row, ...] = ()
+    implied: bool = False
 
     def __len__(self) -> int:
         return len(self.names)
@@ -52,7 +54,7 @@ class Index:
     def matched(self, labels: Sequence[str], synonyms: Sequence[Row] = ()) -> Index:
         """The same images, labelled by indices of a model's `labels` where each class is one of them beyond doubt.
 
-        Otherwise as they are. The report says which, and how.
+        Otherwise as they are, or without labels where nobody said any. The report says which, and how.
 
         Args:
             labels: of the model, K.
@@ -61,6 +63,8 @@ class Index:
         if not self.classes:
             return self
         found = resolve(self.classes, labels, (*synonyms, *self.synonyms))
+        if self.implied and None in found.indices:
+            return unlabelled(self.names, self.files, self.report)
         report = replace(self.report, remarks=(*self.report.remarks, *found.remarks))
         if None in found.indices:
             return replace(self, report=report)

@@ -77,6 +77,21 @@ def cleaned(name: str) -> str:
     return "/".join(part for part in parts if part not in ("", ".", ".."))
 
 
+class Names:
+    """A cleaned name for each member of an archive, of which no two that differ get the same."""
+
+    def __init__(self) -> None:
+        self._paths: dict[str, str] = {}
+
+    def __call__(self, name: str) -> str:
+        """``../a/1.png`` is ``a/1.png``, or ``a/~1.png`` where that was ``a/1.png`` itself; the same for the same member."""
+        path, found = posixpath.normpath(name), cleaned(name)
+        while found and self._paths.setdefault(found, path) != path:
+            folder, slash, own = found.rpartition("/")
+            found = f"{folder}{slash}~{own}"
+        return found
+
+
 def without_hidden(files: Mapping[str, File]) -> tuple[dict[str, File], list[str]]:
     """The files that are not hidden, and the names of those that are."""
     shown = {name: file for name, file in files.items() if not is_hidden(name)}

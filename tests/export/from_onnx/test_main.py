@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -50,8 +51,10 @@ def quantised(path: Path, form: QuantFormat) -> onnx.ModelProto:
 
 
 def probabilities(model: onnx.ModelProto, images: Array) -> Array:
-    """What the file itself answers, one image at a time, by ONNX Runtime and nothing of this project."""
-    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    """What the file itself says, one image at a time, by ONNX Runtime and nothing of this project."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # no kernels of 8 bits, that saturate
+    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     (name,) = (item.name for item in session.get_inputs())
     found = [session.run(None, {name: image[None]})[-1] for image in images.astype(np.float32)]
     return np.array([list(one[0].values()) if isinstance(one[0], dict) else one[0] for one in found])
@@ -264,3 +267,33 @@ def test_the_manifest_is_complete(tmp_path: Path) -> None:
     bundle = Bundle.load(tmp_path / "bundle")
     assert Manifest.from_json(bundle.manifest.to_json()) == bundle.manifest
     assert bundle.manifest.gate is None
+
+
+@pytest.mark.parametrize("folder", [".", "onnx"])
+def test_what_optimum_writes_beside_a_file(tmp_path: Path, folder: str) -> None:
+    (tmp_path / folder).mkdir(exist_ok=True)
+    argv = options(tmp_path, torch_like(), labels=None, mean=None, std=None, resize_to=None)
+    (tmp_path / "model.onnx").rename(tmp_path / folder / "model.onnx")
+    names = {str(i): name for i, name in enumerate(LABELS)}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "vit", "id2label": names}))
+    processor = {"image_processor_type": "ViTImageProcessor", "size": {"height": SIDE, "width": SIDE}, "resample": 3}
+    statistics = {"image_mean": SPEC.mean, "image_std": SPEC.std}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor | statistics))
+    output = call(main, *argv[2:], "--checkpoint", tmp_path / folder / "model.onnx")
+    manifest = Bundle.load(tmp_path / "bundle").manifest
+    assert manifest.labels == LABELS
+    assert (manifest.input.mean, manifest.input.std) == (SPEC.mean, SPEC.std)
+    assert (manifest.input.resize, manifest.input.interpolation, manifest.input.colour) == (
+        "squash",
+        "bicubic",
+        "ignore",
+    )
+    assert "3 labels from config.json: cat, dog, ship" in output
+
+
+def test_a_config_beside_a_file_that_is_no_model_of_transformers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = options(tmp_path, torch_like(), labels=None)
+    (tmp_path / "config.json").write_text('{"id2label": {"0": "a"}}')
+    assert "needs --labels" in failure(capsys, main, *argv)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -161,6 +161,21 @@ class InMapping(Network):
         return Output(logits=super().forward(x), hidden=x)
 
 
+class Named(NamedTuple):
+    logits: Tensor
+    auxiliary: None = None
+
+
+class InNamedTuple(Network):
+    def forward(self, x: Tensor) -> Any:
+        return Named(super().forward(x))
+
+
+class InList(Network):
+    def forward(self, x: Tensor) -> Any:
+        return [super().forward(x)]
+
+
 class OneValue(Network):
     def forward(self, x: Tensor) -> Any:
         return super().forward(x)[:, 0]
@@ -172,6 +187,14 @@ def test_logits_among_other_things() -> None:
     assert isinstance(classifier.module, Logits)
     with torch.no_grad():
         torch.testing.assert_close(logits(classifier, images()), network(normalised(images()))["logits"])
+
+
+@pytest.mark.parametrize("kind", [InNamedTuple, InList])
+def test_logits_in_a_tuple_or_a_list(kind: type[Network]) -> None:
+    network = kind().eval()
+    found = logits(of_module(network, "mine", GIVEN), images())
+    with torch.no_grad():
+        torch.testing.assert_close(found, network(normalised(images()))[0])
 
 
 def test_one_value_an_image_is_a_column() -> None:

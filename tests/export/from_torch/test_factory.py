@@ -61,6 +61,24 @@ def test_a_file_imports_what_is_beside_it(tmp_path: Path) -> None:
     assert isinstance(build(f"{tmp_path / 'm.py'}:make"), nn.Linear)
 
 
+@pytest.mark.parametrize("package", ["package_of_mine", "outer_of_mine/inner", "train"])
+@pytest.mark.parametrize("has_init", [True, False])
+def test_a_file_of_a_package_imports_the_others_relatively(tmp_path: Path, package: str, has_init: bool) -> None:
+    folder = tmp_path / package
+    folder.mkdir(parents=True)
+    for level in (folder, folder.parent) if has_init and "/" in package else (folder,):
+        if has_init:
+            (level / "__init__.py").touch()
+    (folder / "layers.py").write_text(MODEL)
+    (folder / "m.py").write_text("from .layers import make\n")
+    found = build(f"{folder / 'm.py'}:make(4)")
+    assert isinstance(found, nn.Linear)
+    assert found.in_features == 4
+    for name in [name for name in sys.modules if name.startswith((package.partition("/")[0] + ".", "inner."))]:
+        if "train" not in name:
+            del sys.modules[name]
+
+
 def test_a_module_itself(tmp_path: Path) -> None:
     (tmp_path / "m.py").write_text(MODEL + "model = make(7)\n")
     found = build(f"{tmp_path / 'm.py'}:model")
@@ -74,8 +92,8 @@ def test_no_such_file(tmp_path: Path) -> None:
 
 
 def test_a_script_that_exits_is_no_model(tmp_path: Path) -> None:
-    (tmp_path / "m.py").write_text("import sys\nsys.exit('usage')\n")
-    with pytest.raises(ExportError, match="usage"):
+    (tmp_path / "m.py").write_text("import sys\nsys.exit(2)\n")
+    with pytest.raises(ExportError, match="it ends the program with 2; keep what a script does under if __name__"):
         build(f"{tmp_path / 'm.py'}:make")
 
 

@@ -252,3 +252,40 @@ def test_an_index_that_leads_elsewhere(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../secret.safetensors"}}')
     with pytest.raises(ExportError, match="is not beside it"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"backbone": network()[0].state_dict(), "head": network()[2].state_dict()},
+        {"state_dict": {**with_prefix("backbone.0.", network()[0].state_dict()), "head.2.weight": STATE["2.weight"]}}
+        | {"meta": {"epoch": 3}},
+    ],
+)
+def test_a_backbone_and_a_head_in_two_places(tmp_path: Path, content: dict[str, Any]) -> None:
+    if "state_dict" in content:
+        content["state_dict"]["head.2.bias"] = STATE["2.bias"]
+    state, remarks = fit(tmp_path, content)
+    assert same(state, STATE)
+    assert "backbone" in remarks
+    assert "and" in remarks
+    assert "head" in remarks
+
+
+def test_a_list_whose_first_is_the_weights(tmp_path: Path) -> None:
+    found, remarks = fit(tmp_path, [STATE, {"lr": 0.1}])
+    assert same(found, STATE)
+    assert remarks == "weights of the entry '0'"
+
+
+def test_two_heads_that_would_fit_are_not_chosen_between(tmp_path: Path) -> None:
+    content = {name: network(seed=seed)[2].state_dict() for name, seed in (("first", 0), ("second", 1))}
+    with pytest.raises(ExportError, match=r"2 of the model are not in the file: 2\.weight"):
+        fit(tmp_path, {"backbone": network()[0].state_dict(), **content})
+
+
+def test_quantised_weights_are_said_to_be(tmp_path: Path) -> None:
+    whole = {name: value for name, value in STATE.items() if value.ndim < 2}
+    quantised = {"2.scale": torch.tensor(1.0), "2._packed_params._packed_params": ("packed",)}
+    with pytest.raises(ExportError, match="quantised by torch; give those from before"):
+        fit(tmp_path, whole | quantised)

@@ -10,8 +10,11 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from export.descriptions.description import Description
@@ -110,11 +113,43 @@ def file(path: Path, content: Any) -> Path:
 
 
 @pytest.mark.usefixtures("torchvision")
-def test_torchvisions_own_weights() -> None:
+def test_torchvisions_own_weights(capsys: pytest.CaptureFixture[str]) -> None:
     classifier = read(Request(None, "torchvision:small:IMAGENET1K_V1"), Description())
     assert torch.equal(weights_of(classifier), Network(seed=7).fc.weight)
     assert classifier.labels == ("cat", "dog", "ship")
     assert (classifier.input.height, classifier.input.resize_to, classifier.input.colour) == (SIDE, 18, "ignore")
+    expected = (
+        "note: weights of torchvision's small:IMAGENET1K_V1: from its cache, or downloaded where they are not there\n"
+    )
+    assert capsys.readouterr().out == expected
+
+
+class Preset(SimpleNamespace):
+    """A transform that can be run, and may do something else than its attributes say."""
+
+    def __call__(self, image: Image.Image) -> npt.NDArray[np.float64]:
+        width, height = image.size
+        short, long = 18, int(18 * max(width, height) / min(width, height))
+        size = (short, long) if width < height else (long, short)
+        left, top = (round((side - SIDE) / 2) for side in size)
+        found = image.resize(size, Image.Resampling.BILINEAR).crop((left, top, left + SIDE, top + SIDE))
+        return ((np.asarray(found) / 255 - 0.5) / 0.25).transpose(2, 0, 1) + self.more
+
+
+@pytest.mark.usefixtures("torchvision")
+@pytest.mark.parametrize("more", [0.0, 0.1])
+def test_a_transform_of_its_own_is_run_beside_the_bundles(monkeypatch: pytest.MonkeyPatch, more: float) -> None:
+    preset = vars(Released.IMAGENET1K_V1.transforms())
+    monkeypatch.setattr(Released, "transforms", lambda _: Preset(**preset, more=more))
+    request = Request(None, "torchvision:small:IMAGENET1K_V1")
+    if not more:
+        assert any("own transform, run on drawn images" in remark for remark in read(request, Description()).remarks)
+        return
+    with pytest.raises(
+        ExportError, match=r"torchvision small's own transform: .* grey levels; say what it should be by"
+    ):
+        read(request, Description())
+    read(request, Description(mean=(0.1,) * 3, std=(0.2,) * 3))  # who says what the input is knows better
 
 
 @pytest.mark.usefixtures("torchvision")
@@ -350,6 +385,47 @@ def test_a_directory_without_a_processor_says_so(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"needs --size.* too: .*there is no preprocessor_config\.json") as caught:
         read(Request(path), Description())
     assert "--model" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("transformers")
+def test_a_trainers_checkpoint_has_its_processor_above(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint-500"
+    checkpoint.mkdir()
+    (directory(checkpoint) / "preprocessor_config.json").rename(tmp_path / "preprocessor_config.json")
+    classifier = read(Request(checkpoint), Description())
+    assert classifier.input.height == SIDE
+    assert any("is that of" in remark and str(tmp_path) in remark for remark in classifier.remarks)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "model.safetensors",
+            b"version https://git-lfs.github.com/spec/v1",
+            "model.safetensors is a pointer of Git LFS",
+        ),
+        ("flax_model.msgpack", b"x", "its weights are Flax's"),
+        ("adapter_config.json", b"{}", "its weights are an adapter of PEFT without the model"),
+        ("README.md", b"x", "no such weights"),
+    ],
+)
+def test_what_is_in_place_of_weights(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    transformers: dict[str, Any],
+    name: str,
+    content: bytes,
+    message: str,
+) -> None:
+    def fails(*_: Any, **__: Any) -> Any:
+        raise OSError("no such weights")
+
+    del transformers
+    monkeypatch.setattr(sys.modules["transformers"].AutoModelForImageClassification, "from_pretrained", fails)
+    (directory(tmp_path) / name).write_bytes(content)
+    with pytest.raises(ExportError, match=f"transformers can't load it: {message}"):
+        read(Request(tmp_path), Description())
 
 
 @pytest.mark.usefixtures("transformers")

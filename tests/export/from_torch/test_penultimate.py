@@ -131,6 +131,27 @@ def test_operations_in_place() -> None:
     assert [output.name for output in graph.graph.output] == ["logits", "penultimate"]
 
 
+class ViewOfInPlace(nn.Module):
+    """timm's MobileNetV3: what the last layer reads is a view of what was changed in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, SPEC.height)
+        self.fc = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.fc(F.hardswish(self.conv(x), inplace=True).flatten(1))
+        return logits
+
+
+def test_a_view_of_what_was_changed_in_place_is_an_output_too() -> None:
+    network = ViewOfInPlace()
+    traced, _, penultimate, x = run(network)
+    with torch.no_grad():
+        torch.testing.assert_close(penultimate, F.hardswish(network.conv(x)).flatten(1))
+    assert [output.name for output in graph_of(traced.program).graph.output] == ["logits", "penultimate"]
+
+
 class FlatAlready(Features):
     """Flattens what is flat, as timm's networks do behind a pooling that flattens too."""
 

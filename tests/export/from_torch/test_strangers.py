@@ -7,6 +7,7 @@ import zlib
 from pathlib import Path
 
 import pytest
+import torch
 
 from export.exceptions import ExportError
 from export.from_torch.origin import kind
@@ -26,6 +27,12 @@ FILES = {
     "m.joblib": (b"\x80\x04\x95" + bytes(64), "skl2onnx"),
     "compressed.pkl": (zlib.compress(b"\x80\x04"), "skl2onnx"),
     "sklearn.pkl": (pickle.dumps({"module": "sklearn.linear_model"}), "skl2onnx"),
+    "m.gguf": (b"GGUF\x03\0\0\0" + bytes(64), "GGUF"),
+    "yolo.weights": (bytes(4) + b"\2\0\0\0", "Darknet"),
+    "m.caffemodel": (b"\n\x08CaffeNet", "Caffe; export the network that it was made of"),
+    "text.pth": (b"hello, this is no model\n", r"none of torch\.save or of safetensors: it begins with b'hello, t'"),
+    "cut.pth": (b"PK\x03\x04" + bytes(64), "cut off"),
+    "plain.pkl": (pickle.dumps({"fc.weight": [1.0]}), r"torch\.save did not write"),
     "config.json": (b'{"lr": 1}', "JSON, which has no weights"),
     "m.plan": (b"ftrt" + bytes(64), "TensorRT"),
 }
@@ -45,6 +52,8 @@ def test_files_of_others_are_refused_with_what_to_do(tmp_path: Path, name: str) 
         (("config.json", "metadata.json", "model.weights.h5"), "a model of Keras; convert it to ONNX"),
         (("weights/best.pth", "readme.txt"), r"a zip of weights/best\.pth, readme\.txt; unpack it"),
         (("best.pth",), r"a zip of best\.pth; unpack it"),
+        (("p/.data/extern_modules", "p/model/model.pkl"), r"torch\.package"),
+        (("fc.weight.npy", "fc.bias.npy"), r"NumPy arrays; make tensors"),
         (("Data/com.apple.CoreML/model.mlmodel",), "Core ML"),
     ],
 )
@@ -74,6 +83,38 @@ def test_directories_of_others_are_refused_with_what_to_do(tmp_path: Path, name:
         kind(tmp_path)
 
 
+def test_directories_of_weights_that_torch_does_not_read_at_once(tmp_path: Path) -> None:
+    (tmp_path / "__0_0.distcp").write_bytes(b"x")
+    with pytest.raises(ExportError, match="several processes wrote; make one file of it"):
+        read(tmp_path)
+    with pytest.raises(ExportError, match="several processes wrote; make one file of it"):
+        kind(tmp_path)
+
+
+def test_a_directory_of_deepspeed(tmp_path: Path) -> None:
+    (tmp_path / "global_step5").mkdir()
+    (tmp_path / "global_step5" / "mp_rank_00_model_states.pt").write_bytes(b"x")
+    with pytest.raises(ExportError, match="DeepSpeed's; give mp_rank_00"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("google/vit-base-patch16-224", r"hf download google/vit-base-patch16-224 --local-dir DIR"),
+        ("https://download.pytorch.org/w.pth", "a URL, which is not fetched; download it"),
+        ("models/w.pth", r"models/w\.pth: no such file$"),
+    ],
+)
+def test_what_is_not_there_is_not_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for reader in (kind, read):
+        with pytest.raises(ExportError, match=message):
+            reader(Path(name))
+
+
 def test_an_empty_directory_is_called_so(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="it is empty"):
         kind(tmp_path)
@@ -81,6 +122,8 @@ def test_an_empty_directory_is_called_so(tmp_path: Path) -> None:
 
 def test_what_is_not_known_is_not_guessed(tmp_path: Path) -> None:
     (tmp_path / "w.pth").write_bytes(b"nothing of the kind")
-    assert of_file(tmp_path / "w.pth") is None
+    assert of_file(tmp_path / "w.pth") == "none of torch.save or of safetensors: it begins with b'nothing '"
+    torch.save({"w": torch.zeros(2)}, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    assert of_file(tmp_path / "old.pth") is None
     assert of_directory(tmp_path) is None
     assert of_file(tmp_path / "absent") is None

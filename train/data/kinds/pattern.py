@@ -40,7 +40,7 @@ def index(path: Path, reading: Reading, memory: int) -> Index:
     listing = _listing(found, base)
     if not listing.images:
         raise no_images(path, listing.files)
-    return by_folder.index(listing, base.name)
+    return by_folder.index(listing, base.name, alone=_are_of_one_folder(found))
 
 
 def expand(path: Path) -> list[Path]:
@@ -66,9 +66,11 @@ def _found(path: Path) -> list[Path]:
 def _base(found: Sequence[Path]) -> Path:
     """The folder that all of them lie below; above the one that they lie in, whose name is a label."""
     parents = {each.absolute().parent for each in found}
-    if len(parents) == 1 and not any(map(Path.is_dir, found)):
-        return parents.pop().parent
-    return Path(os.path.commonpath(parents))
+    return parents.pop().parent if _are_of_one_folder(found) else Path(os.path.commonpath(parents))
+
+
+def _are_of_one_folder(found: Sequence[Path]) -> bool:
+    return len({each.absolute().parent for each in found}) == 1 and not any(map(Path.is_dir, found))
 
 
 def _listing(found: Sequence[Path], base: Path) -> Listing:

@@ -12,7 +12,7 @@ from pathlib import Path
 from train.data.files import Contents, Extent, File
 from train.data.index import Index
 from train.data.labels.labelling import label
-from train.data.listing import Listing, cleaned, follow, target_of, without_hidden
+from train.data.listing import Listing, Names, cleaned, follow, target_of, without_hidden
 from train.data.options import Reading
 from train.exceptions import DataError
 
@@ -80,11 +80,11 @@ class _Members:
     def _read(cls, path: Path, tar: tarfile.TarFile, memory: int) -> _Members:
         if (stream := tar.fileobj) is None:
             raise tarfile.ReadError("it has no bytes")
-        found, held = cls({}, {}, []), 0
+        found, named, held = cls({}, {}, []), Names(), 0
         compressed = not isinstance(stream, io.BufferedReader)
         while (member := tar.next()) is not None:
             tar.members.clear()  # type: ignore[attr-defined]  # a million of them would take gigabytes
-            name = cleaned(member.name)
+            name = named(member.name)
             if not member.isfile():
                 found._add_other(name, member)
                 continue

@@ -9,7 +9,7 @@ from pathlib import Path
 from train.data.files import Extent, File, Member
 from train.data.index import Index
 from train.data.labels.labelling import label
-from train.data.listing import Listing, cleaned, follow, target_of, without_hidden
+from train.data.listing import Listing, Names, follow, target_of, without_hidden
 from train.data.options import Reading
 from train.exceptions import DataError
 
@@ -40,9 +40,9 @@ def list_zip(path: Path) -> Listing:
     """
     files: dict[str, File] = {}
     links: dict[str, str] = {}
-    folders = []
+    folders, named = [], Names()
     for info in _infos(path):
-        name = cleaned(info.filename.replace("\\", "/"))
+        name = named(info.filename.replace("\\", "/"))
         if info.flag_bits & _ENCRYPTED:
             raise DataError(f"{path}: {name} is encrypted; unpack it with its password and give the folder")
         if info.is_dir():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from train.data.index import Index, labelled
 from train.data.labels.class_names import Row, read_rows
@@ -18,13 +19,17 @@ _CLASS_NAMES = (
 )  # fmt: skip
 
 
-def index(listing: Listing, own: str, *, depth: int = 0) -> Index:
+_OWN = "the name of the source, as there is no folder in it"
+
+
+def index(listing: Listing, own: str, *, depth: int = 0, alone: bool = False) -> Index:
     """All images, by class and name; those outside any folder are of a class of their own.
 
     Args:
         listing: the files, among them images.
         own: the class of images outside any folder.
         depth: of folders that are not the source's own, such as the names of shards.
+        alone: whether the only folder is the one that the images were asked for in.
     """
     folders = [tuple(name.split("/")[depth:-1]) for name in listing.images]
     labels, how, remarks = by_innermost(folders, own)
@@ -33,7 +38,8 @@ def index(listing: Listing, own: str, *, depth: int = 0) -> Index:
     synonyms, file = _synonyms(listing)
     report = Report(f"labels = {how}", without(listing.passed, {file}), remarks)
     files = [listing.files[name] for name in names]
-    return labelled(names, files, [labels[i] for i in order], report, synonyms, tuple(sorted(set(labels))))
+    found = labelled(names, files, [labels[i] for i in order], report, synonyms, tuple(sorted(set(labels))))
+    return replace(found, implied=alone or how == _OWN)
 
 
 def by_innermost(folders: Sequence[tuple[str, ...]], own: str) -> tuple[list[str], str, tuple[str, ...]]:
@@ -56,7 +62,7 @@ def by_innermost(folders: Sequence[tuple[str, ...]], own: str) -> tuple[list[str
         if len(set(above)) > 1 and not are_splits({parts[-1] for parts in above}):
             folders, how = above, f"the folder above {_several(innermost)}"
     if not any(folders):
-        how = "the name of the source, as there is no folder in it"
+        how = _OWN
     return [parts[-1] if parts else own for parts in folders], how, tuple(remarks)
 
 

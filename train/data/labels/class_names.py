@@ -5,13 +5,16 @@ All that follow say the same:
     cat        ["cat", "dog"]      {"0": "cat", "1": "dog"}      {"cat": 0, "dog": 1}      index,name
     dog                            {"id2label": {"0": ..}}       {"0": ["n02121808", "cat"], ..}   0,cat
                                                                                                    1,dog
+or, in a file called ``.yaml``, lines ``0: cat`` or ``- cat`` under ``names:``.
 """
 
 from __future__ import annotations
 
 import ast
 import csv
+import itertools
 import json
+import re
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,6 +27,8 @@ Row = tuple[str, ...]  # what one class is called: its number first where it has
 
 _KEYS = ("id2label", "label2id")  # where a configuration of transformers has them
 _TABLES = (".csv", ".tsv")
+_YAML = (".yaml", ".yml")
+_ITEM = re.compile(r"\s*(?:-|(\d+):)\s+(?P<quote>['\"]?)(.+?)(?P=quote)\s*(?:\s#.*)?$")
 _NAME_COLUMNS = ("name", "label", "class", "classname", "labelname")
 
 
@@ -72,6 +77,8 @@ def read_rows(title: str, data: bytes) -> list[Row]:
     content = text(title, data)
     if not content.strip():
         raise DataError(f"{title}: expected class names, found an empty file")
+    if title.lower().endswith(_YAML):
+        return _of_yaml(title, content)
     if content.lstrip()[0] in "[{":
         return _of_json(title, content)
     return _of_table(title, content) or _numbered(lines(title, data))
@@ -96,6 +103,16 @@ def _of_json(title: str, content: str) -> list[Row]:
     if not rows:
         raise DataError(f'{title}: expected a list of class names or {{"0": "cat", ..}}, found {type(found).__name__}')
     return rows
+
+
+def _of_yaml(title: str, content: str) -> list[Row]:
+    """The lines ``0: cat`` or ``- cat`` under ``names:``, as Ultralytics has them, or those that the file begins with."""
+    given = [line for line in content.split("\n") if line.strip() and not line.lstrip().startswith("#")]
+    start = next((i + 1 for i, line in enumerate(given) if line.split("#")[0].strip() == "names:"), 0)
+    items = list(itertools.takewhile(bool, map(_ITEM.match, given[start:])))
+    if not items:
+        raise DataError(f"{title}: expected lines '0: cat' or '- cat', under 'names:' if anything else is in the file")
+    return [(item[1] or str(i), _text_of(title, item[3])) for i, item in enumerate(items) if item]
 
 
 def _parsed(title: str, content: str) -> Any:

@@ -173,9 +173,16 @@ def test_a_flat_folder_needs_no_labels(tmp_path: Path, capsys: pytest.CaptureFix
     found = read(str(tmp_path / "photos"), SPEC, labels=("cat", "dog"))
     np.testing.assert_array_equal(found.images, noise(4))
     assert found.with_labels_of(("cat", "dog"), "photos") is None
-    assert (
-        "4 images in 1 class, labels = the name of the source, as there is no folder in it" in capsys.readouterr().out
-    )
+    assert capsys.readouterr().out.endswith("photos: 4 images, no labels\n")
+
+
+def test_a_flat_folder_of_the_name_of_a_class_is_of_that_class(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(tmp_path / "Dog" / "1.png")
+    found = read(str(tmp_path / "Dog"), SPEC, labels=("cat", "dog"))
+    np.testing.assert_array_equal(found.labels, [1])
+    assert "labels = the name of the source, as there is no folder in it" in capsys.readouterr().out
 
 
 def test_a_class_index_at_the_root_names_the_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ import unicodedata
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.small import encode
@@ -95,6 +96,17 @@ def test_names_that_lead_out_of_it_are_only_names(tmp_path: Path) -> None:
     assert load(str(tmp_path / "set.tar"), SPEC).classes == ("cat", "dog")
 
 
+def test_members_whose_names_would_become_one_are_all_read(tmp_path: Path) -> None:
+    """But of the same name, as ``tar --append`` writes a newer one, the last counts."""
+    first, second, last = (encode(image) for image in noise(3))
+    with tarfile.open(tmp_path / "set.tar", "w") as tar:
+        for name, content in (("../cat/1.png", first), ("./cat/1.png", second), ("cat/1.png", last)):
+            add_member(tar, name, content)
+    found = load(str(tmp_path / "set.tar"), SPEC)
+    assert found.names == ("cat/1.png", "cat/~1.png")
+    np.testing.assert_array_equal(found.images[:], noise(3)[[0, 2]])
+
+
 def test_decomposed_names(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "set.tar", "w") as tar:
         add_member(tar, unicodedata.normalize("NFD", "Käfer/ü.png"), PNG)
@@ -122,7 +134,7 @@ def test_shards_without_labels(tmp_path: Path) -> None:
             add_member(tar, "a.png", PNG)
             add_member(tar, "a.json", b'{"caption": "x"}')
     found = load(str(tmp_path), SPEC, labels=("cat", "dog"))
-    assert (found.names, len(found.classes)) == (("0.tar/a.png", "1.tar/a.png"), 1)
+    assert (found.names, found.classes) == (("0.tar/a.png", "1.tar/a.png"), ())
     assert found.with_labels_of(("cat", "dog"), "set") is None
 
 

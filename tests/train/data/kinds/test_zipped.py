@@ -119,3 +119,12 @@ def test_a_file_that_is_no_zip(tmp_path: Path, content: bytes) -> None:
 def test_labels_csv_in_a_zip(tmp_path: Path) -> None:
     file = write_zip(tmp_path / "set.zip", {"a/1.png": PNG, "2.png": PNG, "labels.csv": b"a/1.png,cat;dog\n2.png,\n"})
     assert load(str(file), SPEC).labels.tolist() == [[False, False], [True, True]]
+
+
+def test_members_whose_names_would_become_one_are_all_read(tmp_path: Path) -> None:
+    names = ["../cat/1.png", "cat/1.png", "/cat/1.png", "cat/2.png"]
+    contents = [encode(image) for image in noise(4)]
+    found = load(str(write_zip(tmp_path / "set.zip", dict(zip(names, contents, strict=True)))), SPEC)
+    assert sorted(image.tobytes() for image in found.images[:]) == sorted(image.tobytes() for image in noise(4))
+    assert found.names == ("cat/1.png", "cat/2.png", "cat/~1.png", "cat/~~1.png")
+    assert found.classes == ("cat",)

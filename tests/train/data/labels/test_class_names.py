@@ -52,6 +52,25 @@ def test_a_table_of_names_and_numbers(tmp_path: Path) -> None:
     assert read_class_names(tmp_path / "labels.tsv") == ("dog", "cat")
 
 
+@pytest.mark.parametrize(
+    "form",
+    [
+        "names:\n  0: tench, Tinca tinca\n  2: '007'\n  1: Müller's gull\n",
+        "path: ../set  # where\nnames:  # of classes\n- tench, Tinca tinca\n- \"Müller's gull\"  # a bird\n- '007'\nnc: 3\n",
+        "# comment\n0: tench, Tinca tinca\n1: Müller's gull\n2: 007\n",
+    ],
+)
+def test_yaml(tmp_path: Path, form: str) -> None:
+    (tmp_path / "data.yaml").write_text(form, encoding="utf-8")
+    assert read_class_names(tmp_path / "data.yaml") == NAMES
+
+
+def test_yaml_of_another_form(tmp_path: Path) -> None:
+    (tmp_path / "data.yml").write_text("names: [cat, dog]\n")
+    with pytest.raises(DataError, match=r"expected lines '0: cat' or '- cat', under 'names:'"):
+        read_class_names(tmp_path / "data.yml")
+
+
 def test_lines_are_ended_by_nothing_but_ends_of_lines(tmp_path: Path) -> None:
     """U+2028 and the like are of the name, as they are for whoever wrote it."""
     (tmp_path / "labels.txt").write_text("a\u2028b\nc\x0bd\n", encoding="utf-8")

@@ -21,7 +21,7 @@ from export.tensorrt.build import check_buildable
 from export.tensorrt.options import add_tensorrt_options, build_options
 from runtime import bundle
 from runtime.command import prog, run
-from runtime.gate import Gate
+from runtime.gate import load_calibrated
 from train.data import Reading, add_reading_options, check
 
 
@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     if ood:
         (evaluated,) = evaluate_sources(
-            [Gate.load(args.out, engine="onnxruntime-cpu")],
+            [load_calibrated(args.out)],
             args.id,
             ood,
             allow_leakage=args.allow_leakage,

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from runtime.bundle import MANIFEST, MODEL, Bundle
+from runtime.bundle import MANIFEST, MODEL, Bundle, read_manifest
 from runtime.decision import Decision, GateScore, ModelRef, SelectionScore
 from runtime.engines import selection
 from runtime.engines.interface import Engine, EngineName, EngineOptions, Outputs
@@ -76,6 +76,7 @@ class Gate:
         engine: EngineName = "auto",
         threads: int = 0,
         cache: Path | None = None,
+        contexts: int = 2,
         limits: Limits | None = None,
         alpha: float | None = None,
     ) -> Gate:
@@ -87,6 +88,7 @@ class Gate:
                 named runs, or is an error.
             threads: threads of the engine on the CPU; 0 takes one for each physical core.
             cache: folder for what an engine builds at start-up; ``~/.cache/oodgate`` otherwise.
+            contexts: batches that a native engine, or OpenVINO with one thread, runs at the same time.
             limits: bounds on one image file.
             alpha: one of the bundle's operating points; its default one otherwise.
 
@@ -96,7 +98,8 @@ class Gate:
             UnknownOperatingPoint: none is stored for `alpha`.
         """
         bundle = Bundle.load(path)
-        options = EngineOptions(engine, threads) if cache is None else EngineOptions(engine, threads, cache)
+        options = EngineOptions(engine, threads, contexts=contexts)
+        options = options if cache is None else dataclasses.replace(options, cache=cache)
         return cls(bundle, selection.load(bundle, options), limits, alpha=alpha)
 
     @property
@@ -281,8 +284,18 @@ class Gate:
         )
 
 
+def load_calibrated(path: str | Path, *, threads: int = 0) -> Gate:
+    """The bundle at `path` on the engine that its gate was calibrated on, which figures are to be of.
+
+    Raises:
+        as :meth:`Gate.load`.
+    """
+    numerics = read_manifest(Path(path)).model.numerics
+    return Gate.load(path, engine=numerics.engine if numerics else "onnxruntime-cpu", threads=threads)
+
+
 def load_engine(bundle: Bundle, *, threads: int = 0) -> Engine:
-    """The engine for a bundle's graph on the CPU.
+    """ONNX Runtime on the CPU for a bundle's graph.
 
     Raises:
         GraphMismatch: model.onnx does not load.

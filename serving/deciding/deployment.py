@@ -124,7 +124,12 @@ def fingerprint(bundle: Path) -> Fingerprint | None:
 
 def _load(bundle: Path, settings: Settings, alpha: float | None) -> Gate:
     gate = Gate.load(
-        bundle, engine=settings.engine, threads=settings.engine_threads, limits=settings.limits, alpha=alpha
+        bundle,
+        engine=settings.engine,
+        threads=settings.engine_threads,
+        contexts=settings.engine_calls,
+        limits=settings.limits,
+        alpha=alpha,
     )
     gate.warm_up()
     return gate

@@ -76,7 +76,6 @@ class Gate:
         engine: EngineName = "auto",
         threads: int = 0,
         cache: Path | None = None,
-        contexts: int = 2,
         limits: Limits | None = None,
         alpha: float | None = None,
     ) -> Gate:
@@ -88,7 +87,6 @@ class Gate:
                 named runs, or is an error.
             threads: threads of the engine on the CPU; 0 takes one for each physical core.
             cache: folder for what an engine builds at start-up; ``~/.cache/oodgate`` otherwise.
-            contexts: batches that a native engine, or OpenVINO with one thread, runs at the same time.
             limits: bounds on one image file.
             alpha: one of the bundle's operating points; its default one otherwise.
 
@@ -98,8 +96,7 @@ class Gate:
             UnknownOperatingPoint: none is stored for `alpha`.
         """
         bundle = Bundle.load(path)
-        options = EngineOptions(engine, threads, contexts=contexts)
-        options = options if cache is None else dataclasses.replace(options, cache=cache)
+        options = EngineOptions(engine, threads) if cache is None else EngineOptions(engine, threads, cache)
         return cls(bundle, selection.load(bundle, options), limits, alpha=alpha)
 
     @property

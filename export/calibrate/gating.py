@@ -136,7 +136,10 @@ def fit_gate(
     )
     if labels is not None:
         tuning = labelled.Labelled(outputs, labels[rest])
-        run = partial(_run, make=make, title="labels")
+
+        def run(graph: onnx.ModelProto, images: Images) -> Outputs:
+            return _run(graph, images, make, "labels")
+
         testing = SelectedImages(images.images, test), labels[test]
         manifest = labelled.with_promises(model, manifest, options, tuning, testing, run)
     signed = _signed(model, calibrating, options, make)

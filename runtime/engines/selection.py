@@ -34,11 +34,13 @@ GPU_ENGINES: dict[EngineName, Callable[[Bundle, EngineOptions], Engine]] = {
     "onnxruntime-cuda": providers.load_cuda,
 }
 CPU_ENGINES: dict[EngineName, Callable[[Bundle, EngineOptions], Engine]] = {ov.NAME: ov.load}
+AUTO = (*GPU_ENGINES, *CPU_ENGINES)
+"""What ``auto`` tries before ONNX Runtime on the CPU."""
 
 _PROBES = 8  # images that an engine must answer as the CPU does
 _TOLERANCE = 0.1  # largest difference, as a share of the logits' range: beyond it an engine computes something else
 # The same for OpenVINO, by what it computes in: between fp32 and bf16 lies what tells them apart.
-_BETWEEN = 3e-4
+_BETWEEN = 5e-5
 _BOUNDS: dict[Precision, tuple[float, float]] = {
     "fp32": (0.0, _BETWEEN),
     "bf16": (_BETWEEN, _TOLERANCE),
@@ -71,7 +73,7 @@ def load(bundle: Bundle, options: EngineOptions) -> Engine:
 def _best(bundle: Bundle, options: EngineOptions, cpu: Engine) -> Engine:
     """The first engine that works here, said with the reasons why none before it does."""
     refused: dict[str, list[str]] = {}
-    for name in (*GPU_ENGINES, *CPU_ENGINES):
+    for name in AUTO:
         try:
             engine = _named(name, bundle, options, cpu)
         except EngineError as error:

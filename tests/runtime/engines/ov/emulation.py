@@ -30,7 +30,7 @@ def split(model: Any) -> tuple[Any, Any]:
     return trunk, head
 
 
-def imported(core: Any, blob: bytes, hint: engine.Hint, threads: int) -> Any:
+def imported(core: Any, blob: bytes, _: engine.Hint, threads: int) -> Any:
     """:func:`runtime.engines.ov.engine._imported`, in fp32 whatever the hint."""
     return core.import_model(blob, "CPU", engine._config("f32", threads))
 

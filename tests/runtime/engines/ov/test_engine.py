@@ -172,11 +172,18 @@ def test_without_a_place_for_the_cache_it_runs_and_says_so(
 
 
 def test_no_graph_is_one_line() -> None:
-    with pytest.raises(EngineError, match="^OpenVINO can't compile the graph: ") as caught:
+    with pytest.raises(EngineError, match=r"^OpenVINO can't compile the graph: ") as caught:
         OpenVino(b"no graph", threads=1)
     assert "\n" not in str(caught.value)
 
 
+@pytest.fixture
+def auto(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``auto`` as it is outside of tests."""
+    monkeypatch.setattr(selection, "AUTO", (*selection.GPU_ENGINES, *selection.CPU_ENGINES))
+
+
+@pytest.mark.usefixtures("auto")
 def test_a_missing_package_is_one_line(
     shared_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -192,6 +199,7 @@ def test_a_missing_package_is_one_line(
     assert "openvino: there is no Python module 'openvino'" in line
 
 
+@pytest.mark.usefixtures("auto")
 def test_auto_takes_it_before_onnxruntime_and_says_why(
     shared_bundle: Bundle, root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -10,8 +10,8 @@ machines.
 For a machine that has the runtime, OpenVINO and numpy alone, in three steps, of which the second is for there:
 
     python -m benchmarks.engines prepare --work WORK --data DATA
-    python -m benchmarks.engines time --work WORK --out RESULTS
-    python -m benchmarks.engines report --work WORK RESULTS
+    python -m benchmarks.engines time RESULTS --work WORK
+    python -m benchmarks.engines report RESULTS --work WORK
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as name:
         work = args.work or Path(name)
-        results = args.results or (args.out if args.step == "time" else None) or Path(name) / "results"
+        results = args.results or Path(name) / "results"
         if args.step in (None, "prepare"):
             from benchmarks.engines.graphs import prepare  # needs torch
 

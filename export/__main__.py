@@ -66,6 +66,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = GateOptions.of_arguments(args)
     check_options(options, args.calibration)
     engine = build_options(args)
+    if engine and args.precision == "bf16":
+        raise ExportError(
+            "--precision bf16 does not go with --tensorrt: only OpenVINO computes in it; take fp16 or int8"
+        )
     if engine:
         check_buildable(engine)
     for source in filter(None, (args.id, *ood.values())):

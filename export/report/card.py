@@ -104,8 +104,8 @@ def precision_text(manifest: Manifest) -> str:
     )
     if manifest.model.precision == "bf16":
         text = (
-            "The graph is that of fp32, and OpenVINO computes the layers before the penultimate activations in bf16, where the "
-            "CPU has instructions for it; scores and gate are fp32."
+            "The graph is that of fp32; OpenVINO computes the layers before the penultimate activations in bf16, where the CPU "
+            "has instructions for it; scores and gate are fp32."
         )
     if warning := precision_warning(manifest.model.precision, manifest.parity):
         text = f"{warning}. {text}"
@@ -123,7 +123,8 @@ def _parity_text(parity: Parity) -> str:
     if parity.flips_with_fp32_threshold is not None:
         text += f"; with the threshold of the fp32 file {_images(parity.flips_with_fp32_threshold, parity)} would be"
     if parity.flips_with_own_threshold is not None:
-        text += f"; fp32 outputs with this file's threshold decide {_images(parity.flips_with_own_threshold, parity)} otherwise"
+        own = _images(parity.flips_with_own_threshold, parity)
+        text += f"; an engine that computes this file in fp32 decides {own} otherwise"
     return f"{text}."
 
 

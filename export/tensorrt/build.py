@@ -55,7 +55,7 @@ def build(bundle: Bundle, options: BuildOptions) -> Built:
     """
     if bundle.manifest.model.precision == "bf16":
         raise ExportError(
-            f"{bundle.path}: only OpenVINO computes its graph in bf16; build an engine from an fp16 or int8 bundle"
+            f"{bundle.path}: only OpenVINO computes it in bf16; build an engine from an fp16 or int8 bundle"
         )
     if bundle.manifest.provenance.get(QUANTISATION, {}).get("target") == "cpu":
         raise ExportError(

@@ -126,7 +126,7 @@ def _check(engine: Engine, cpu: Engine, bundle: Bundle) -> None:
     images = coarse.repeat(4, axis=1).repeat(4, axis=2)[:, : spec.height, : spec.width]
     expected, found = cpu.run(images).logits, engine.run(images, penultimate=True)
     difference = float(np.abs(found.logits - expected).max() / max(float(np.ptp(expected)), 1e-6))
-    precision = _computed(bundle.manifest, engine)
+    precision = computed_precision(bundle.manifest, engine)
     least, most = _BOUNDS[precision] if isinstance(engine, ov.OpenVino) else (0.0, _TOLERANCE)
     if not difference <= most:
         raise EngineError(f"its logits differ from the CPU's by {difference:.2%} of their range; it must not be used")
@@ -138,7 +138,7 @@ def _check(engine: Engine, cpu: Engine, bundle: Bundle) -> None:
             raise EngineError(f"its scores are {error:.1g} from those of its own logits; they must be computed in fp32")
 
 
-def _computed(manifest: Manifest, engine: Engine) -> Precision:
+def computed_precision(manifest: Manifest, engine: Engine) -> Precision:
     """What an engine computes the layers before the penultimate activations in: bf16 is nothing that a graph says."""
     if manifest.model.precision != "bf16":
         return manifest.model.precision
@@ -147,7 +147,7 @@ def _computed(manifest: Manifest, engine: Engine) -> Precision:
 
 def _remark(manifest: Manifest, engine: Engine) -> str | None:
     """That an engine computes otherwise than the gate was calibrated on, and what that changes."""
-    if (wanted := manifest.model.precision) == (found := _computed(manifest, engine)):
+    if (wanted := manifest.model.precision) == (found := computed_precision(manifest, engine)):
         return None
     why = ov.lacking_bf16() if engine.name == ov.NAME else f"only {ov.NAME} computes in {wanted}"
     text = f"{engine.name} computes the {wanted} bundle in {found}, for {why}"

@@ -52,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, help="where graphs and images are kept (default: a temporary directory)")
     parser.add_argument("--images", type=int, default=2500, help="of each half (default: %(default)s, all of them)")
     parser.add_argument("--seconds", type=float, default=4.0, help="for one row of timings (default: %(default)s)")
+    parser.add_argument("--note", default="", help="what to say of the machine on the page")
     parser.add_argument("--out", type=Path, help="directory to write to (default: docs/measured)")
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as name:
@@ -66,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.step in (None, "report"):
             from benchmarks.engines.report import report  # needs what calibration needs
 
-            print(report(work, results, args.out or MEASURED))
+            print(report(work, results, args.out or MEASURED, args.note))
     return 0
 
 

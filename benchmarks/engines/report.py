@@ -32,11 +32,12 @@ _CALIBRATOR = {
 }
 
 
-def report(work: Path, results: Path, out: Path) -> str:
+def report(work: Path, results: Path, out: Path, note: str = "") -> str:
     """Add what the step `time` left in `results` to the document in `out`, and write the page."""
     figures = json.loads((results / "engines.json").read_text())
     if (results / f"{_BASE}.npz").exists():
         figures["decisions"] = decisions(work, results)
+    figures["machine"]["note"] = note
     file = out / "engines.json"
     known = json.loads(file.read_text()) if file.exists() else {}
     known[figures["machine"]["processor"]] = figures
@@ -108,7 +109,7 @@ def _machine(figures: dict[str, Any]) -> str:
     machine = figures["machine"]
     text = (
         f"{machine['cores']} cores; flags {', '.join(machine['flags'])}; Python {machine['python']}, ONNX Runtime "
-        f"{machine['onnxruntime']}, OpenVINO {machine['openvino']}."
+        f"{machine['onnxruntime']}, OpenVINO {machine['openvino'].partition('-')[0]}. {machine['note']}".rstrip()
     )
     absent = [f" Without {name}: {reason}." for name, reason in figures["absent"].items()]
     return text + "".join(absent)

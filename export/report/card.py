@@ -104,8 +104,8 @@ def precision_text(manifest: Manifest) -> str:
     )
     if manifest.model.precision == "bf16":
         text = (
-            "The graph is that of fp32; OpenVINO computes the layers before the penultimate activations in bf16, where the CPU "
-            "has instructions for it; scores and gate are fp32."
+            "The graph is that of fp32; OpenVINO computes the layers before the penultimate activations in bf16, where the "
+            "CPU has instructions for it; scores and gate are fp32."
         )
     if warning := precision_warning(manifest.model.precision, manifest.parity):
         text = f"{warning}. {text}"

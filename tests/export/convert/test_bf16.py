@@ -10,9 +10,14 @@ import numpy as np
 import onnx
 import pytest
 
+from export.__main__ import main as export
 from export.calibrate.__main__ import main as calibrate
 from export.convert.__main__ import main
+from export.convert.half import to_half
+from export.exceptions import ExportError
 from export.inference import make_engine
+from export.tensorrt.build import build
+from export.tensorrt.options import BuildOptions
 from runtime import Gate
 from runtime.bundle import Bundle
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
@@ -196,6 +201,24 @@ def test_int8_is_calibrated_on_onnxruntime_and_runs_on_both(fp32: Path, calibrat
     assert difference <= 0.02 * np.ptp(logits)
     same = [a.decision == b.decision for a, b in zip(gate.decide(IMAGES), expected.decide(IMAGES), strict=True)]
     assert np.mean(same) > 0.97
+
+
+def test_fp16_runs_on_both(shared_bundle: Bundle) -> None:
+    model = onnx.load_from_string(shared_bundle.model)
+    to_half(model)
+    expected = OnnxRuntimeCpu(model.SerializeToString(), 1).run(IMAGES).logits
+    found = ov.OpenVino(model.SerializeToString(), threads=1).run(IMAGES).logits
+    assert np.abs(found - expected).max() < 0.01 * np.ptp(expected)
+
+
+def test_no_engine_of_tensorrt_is_called_bf16(bf16: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """TensorRT computes what the graph says, and that is fp32."""
+    with pytest.raises(
+        ExportError, match="only OpenVINO computes it in bf16; build an engine from an fp16 or int8 bundle"
+    ):
+        build(Bundle.load(bf16), BuildOptions("tensorrt-rtx", (89,), (1, 8, 64)))
+    options = ("--checkpoint", "x.pth", "--precision", "bf16", "--tensorrt", "rtx", "--out", tmp_path / "b")
+    assert failure(capfd, export, *options).startswith("--precision bf16 does not go with --tensorrt")
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])

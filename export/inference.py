@@ -12,7 +12,7 @@ from tqdm import tqdm
 from export.exceptions import ExportError
 from runtime.engines.interface import Engine, Outputs, joined
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
-from runtime.engines.ov.engine import OpenVino, has_bf16, lacking_bf16, load_core
+from runtime.engines.ov.engine import OpenVino, load_core, no_bf16
 from runtime.engines.processor import machine_flags
 from runtime.exceptions import EngineError
 from runtime.manifest import Numerics, Precision
@@ -46,12 +46,11 @@ def check_precision(precision: Precision) -> None:
     if precision != "bf16":
         return
     try:
-        if has_bf16(load_core()):
-            return
-        reason = lacking_bf16()
+        reason = no_bf16(load_core())
     except EngineError as error:
         reason = str(error)
-    raise ExportError(f"a bf16 bundle is made and calibrated where OpenVINO computes in bf16: {reason}")
+    if reason:
+        raise ExportError(f"a bf16 bundle is made and calibrated where OpenVINO computes in bf16: {reason}")
 
 
 def numerics(precision: Precision) -> Numerics:

@@ -149,7 +149,7 @@ def _remark(manifest: Manifest, engine: Engine) -> str | None:
     """That an engine computes otherwise than the gate was calibrated on, and what that changes."""
     if (wanted := manifest.model.precision) == (found := computed_precision(manifest, engine)):
         return None
-    why = ov.lacking_bf16() if engine.name == ov.NAME else f"only {ov.NAME} computes in {wanted}"
+    why = ov.no_bf16(ov.load_core()) if engine.name == ov.NAME else f"only {ov.NAME} computes in {wanted}"
     text = f"{engine.name} computes the {wanted} bundle in {found}, for {why}"
     if manifest.parity is None or manifest.parity.flips_with_own_threshold is None:
         return text

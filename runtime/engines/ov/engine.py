@@ -61,8 +61,8 @@ class OpenVino:
         self, model: bytes, hint: Hint = "f32", *, threads: int = 0, lanes: int = 1, root: Path | None = None
     ) -> None:
         core = load_core()
-        if hint == "bf16" and not has_bf16(core):
-            raise EngineError(lacking_bf16())
+        if hint == "bf16" and (reason := no_bf16(core)):
+            raise EngineError(reason)
         self.hint: Hint = hint
         try:
             self.signature = _signature(core.read_model(model))
@@ -102,9 +102,9 @@ def load(bundle: Bundle, options: EngineOptions) -> Engine:
     Raises:
         EngineError: no OpenVINO, or it can't compile the graph.
     """
-    wanted = bundle.manifest.model.precision == "bf16" and has_bf16(load_core())
+    bf16 = bundle.manifest.model.precision == "bf16" and no_bf16(load_core()) is None
+    hint: Hint = "bf16" if bf16 else "f32"
     lanes = options.contexts if options.threads == 1 else 1
-    hint: Hint = "bf16" if wanted else "f32"
     return OpenVino(bundle.model, hint, threads=options.threads, lanes=lanes, root=options.cache)
 
 
@@ -121,17 +121,14 @@ def load_core() -> Any:
     return openvino.Core()
 
 
-def has_bf16(core: Any) -> bool:
-    """Whether the CPU computes with bf16, and not by OpenVINO's simulation of it on AVX-512."""
+def no_bf16(core: Any) -> str | None:
+    """Why bf16 is not computed here; None where it is, by instructions and not by OpenVINO's simulation on AVX-512."""
     flags = machine_flags()
-    return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") and (not flags or bool(BF16 & {*flags}))
-
-
-def lacking_bf16() -> str:
-    """What a machine for bf16 would have, and what this one has."""
-    return (
-        f"the CPU has none of {', '.join(sorted(BF16))}, only {', '.join(machine_flags()) or 'what it does not tell'}"
-    )
+    if flags and not BF16 & {*flags}:
+        return f"the CPU has none of {', '.join(sorted(BF16))}, only {', '.join(flags)}"
+    if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        return "OpenVINO does not compute in bf16 on this CPU"
+    return None
 
 
 def pieces(count: int) -> list[int]:

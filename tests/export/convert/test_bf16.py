@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from pathlib import Path
 
 import numpy as np
@@ -136,7 +137,7 @@ def test_bf16_that_was_fp32_is_not_taken(bf16: Path, tmp_path: Path, monkeypatch
 def test_bf16_that_openvino_itself_calls_fp32_is_not_taken(
     shared_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ov, "has_bf16", lambda _: True)
+    monkeypatch.setattr(ov, "no_bf16", lambda _: None)
     if ov.load_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES").count("BF16"):
         pytest.skip("this machine has it")
     with pytest.raises(EngineError, match=r"^OpenVINO computes in f32 what it was told to compute in bf16$"):
@@ -151,7 +152,6 @@ def test_a_machine_without_bf16_makes_no_bundle_of_it(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("export.inference.has_bf16", lambda _: False)
     monkeypatch.setattr(ov, "machine_flags", lambda: ("avx2", "fma"))
     made = failure(capfd, main, fp32, "--precision", "bf16", "--calibration", calibration, "--out", tmp_path / "b")
     assert made.startswith(
@@ -161,6 +161,36 @@ def test_a_machine_without_bf16_makes_no_bundle_of_it(
     before = (bf16 / "manifest.json").read_bytes()
     assert "calibrated where OpenVINO computes in bf16" in failure(capfd, calibrate, bf16, calibration)
     assert (bf16 / "manifest.json").read_bytes() == before
+
+
+class Core:
+    """OpenVINO on a CPU that it computes in these precisions on."""
+
+    def __init__(self, *precisions: str) -> None:
+        self._precisions = precisions
+
+    def get_property(self, device: str, name: str) -> list[str]:
+        assert (device, name) == ("CPU", "OPTIMIZATION_CAPABILITIES")
+        return list(self._precisions)
+
+
+@pytest.mark.parametrize(
+    ("flags", "precisions", "reason"),
+    [
+        (("avx512f", "avx512_bf16"), ("FP32", "BF16"), None),
+        (("asimd", "bf16"), ("FP32", "BF16"), None),
+        ((), ("FP32", "BF16"), None),  # a system that does not tell its flags
+        (("avx2", "avx512f"), ("FP32", "BF16"), "the CPU has none of .*, only avx2, avx512f"),  # simulated
+        (("asimd", "bf16"), ("FP32", "FP16"), "OpenVINO does not compute in bf16 on this CPU"),
+        ((), ("FP32",), "OpenVINO does not compute in bf16 on this CPU"),
+    ],
+)
+def test_bf16_is_where_instructions_and_openvino_have_it(
+    flags: tuple[str, ...], precisions: tuple[str, ...], reason: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ov, "machine_flags", lambda: flags)
+    found = ov.no_bf16(Core(*precisions))
+    assert found is None if reason is None else re.fullmatch(reason, str(found))
 
 
 def test_bf16_needs_images(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +26,12 @@ def selective_bundle(shared_bundle: Bundle, tmp_path_factory: pytest.TempPathFac
     return write_selective_bundle(tmp_path_factory.mktemp("bundles") / "selective", shared_bundle)
 
 
-@pytest.fixture(autouse=True)
-def without_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="session")
+def without_openvino() -> Iterator[None]:
     """``auto`` takes ONNX Runtime on the CPU, whether OpenVINO is installed or not; its own tests ask for it."""
-    monkeypatch.setattr(selection, "AUTO", tuple(selection.GPU_ENGINES))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(selection, "AUTO", tuple(selection.GPU_ENGINES))
+        yield
 
 
 @pytest.fixture

@@ -91,7 +91,8 @@ def page(known: dict[str, dict[str, Any]]) -> str:
         parts += [f"## {name}", _machine(figures)]
         if figures.get("decisions"):
             parts += ["### Decisions", *_decisions(figures)]
-        parts += ["### Images a second", layout(_speed(figures["speed"]), True)]
+        if figures.get("speed"):
+            parts += ["### Images a second", layout(_speed(figures["speed"]), True)]
         if figures.get("shapes"):
             parts += ["### How a batch is run, milliseconds", _SHAPES, layout(_shapes(figures["shapes"]), True)]
         if figures.get("lanes"):

@@ -31,11 +31,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--bundle", type=Path, default=BUNDLE)
     parser.add_argument("--bodies", type=int, default=10_000)
+    parser.add_argument("--engine", default="auto", help="what runs the bundle (default: %(default)s)")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of each
     loop = asyncio.new_event_loop()
-    running = application(Bundle.load(args.bundle))
+    running = application(Bundle.load(args.bundle), engine=args.engine)
     client, _ = loop.run_until_complete(running.__aenter__())
     statuses: collections.Counter[int] = collections.Counter()
     slowest = 0.0

@@ -21,7 +21,7 @@ from export.tensorrt.build import check_buildable
 from export.tensorrt.options import add_tensorrt_options, build_options
 from runtime import bundle
 from runtime.command import prog, run
-from runtime.gate import Gate
+from runtime.gate import load_calibrated
 from train.data import Reading, add_reading_options, check
 
 
@@ -66,6 +66,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = GateOptions.of_arguments(args)
     check_options(options, args.calibration)
     engine = build_options(args)
+    if engine and args.precision == "bf16":
+        raise ExportError(
+            "--precision bf16 does not go with --tensorrt: only OpenVINO computes in it; take fp16 or int8"
+        )
     if engine:
         check_buildable(engine)
     for source in filter(None, (args.id, *ood.values())):
@@ -82,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     if ood:
         (evaluated,) = evaluate_sources(
-            [Gate.load(args.out, engine="onnxruntime-cpu")],
+            [load_calibrated(args.out)],
             args.id,
             ood,
             allow_leakage=args.allow_leakage,

@@ -22,6 +22,7 @@ from export.convert.int8 import Int8Options
 from export.detectors.base import BASE
 from export.exceptions import ExportError
 from export.head import seal
+from export.inference import check_precision
 from export.report.card import documents, precision_text
 from export.report.guarantee import gate_text
 from export.verification import verify
@@ -77,6 +78,7 @@ def export(
         ExportError: the classifier or the options don't give a bundle.
         DataError, CalibrationError: as :func:`export.calibrate.gating.fit_gate`.
     """
+    check_precision(precision)
     for remark in classifier.remarks:
         print(f"note: {remark}")
     source = _source(calibration, classifier, options)

@@ -29,7 +29,7 @@ from export.exceptions import ExportError
 from export.metrics.evaluation import Evaluation
 from export.report.evaluation import summary, tables
 from runtime.bundle import Bundle, write_documents
-from runtime.gate import Gate
+from runtime.gate import load_calibrated
 from runtime.manifest import InputSpec, Precision, Task
 from train.data import ImageSet, Reading, in_memory
 
@@ -154,7 +154,7 @@ def evaluate(
     """
     path = _path(bundle)
     with _printing(verbose):
-        one = Gate.load(path, engine="onnxruntime-cpu")
+        one = load_calibrated(path)
 
         def images(given: Any) -> str | ImageSet:
             source = _source(given)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from runtime.bundle import MANIFEST, MODEL, Bundle
+from runtime.bundle import MANIFEST, MODEL, Bundle, read_manifest
 from runtime.decision import Decision, GateScore, ModelRef, SelectionScore
 from runtime.engines import selection
 from runtime.engines.interface import Engine, EngineName, EngineOptions, Outputs
@@ -281,8 +281,18 @@ class Gate:
         )
 
 
+def load_calibrated(path: str | Path, *, threads: int = 0) -> Gate:
+    """The bundle at `path` on the engine that its gate was calibrated on, which figures are to be of.
+
+    Raises:
+        as :meth:`Gate.load`.
+    """
+    numerics = read_manifest(Path(path)).model.numerics
+    return Gate.load(path, engine=numerics.engine if numerics else "onnxruntime-cpu", threads=threads)
+
+
 def load_engine(bundle: Bundle, *, threads: int = 0) -> Engine:
-    """The engine for a bundle's graph on the CPU.
+    """ONNX Runtime on the CPU for a bundle's graph.
 
     Raises:
         GraphMismatch: model.onnx does not load.

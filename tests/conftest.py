@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from runtime.bundle import Bundle
+from runtime.engines import selection
 from tests.small import classifier, write_bundle, write_selective_bundle
 
 
@@ -22,6 +24,14 @@ def shared_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def selective_bundle(shared_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The same network with a bound on the error of accepted images, and with label sets; read only."""
     return write_selective_bundle(tmp_path_factory.mktemp("bundles") / "selective", shared_bundle)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def without_openvino() -> Iterator[None]:
+    """``auto`` takes ONNX Runtime on the CPU, whether OpenVINO is installed or not; its own tests ask for it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(selection, "AUTO", tuple(selection.GPU_ENGINES))
+        yield
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ from export import conformal, head, leakage
 from export.calibrate import confidence, labelled, selecting
 from export.calibrate.calibration import calibrate
 from export.calibrate.options import GateOptions
+from export.calibrate.selecting import MakeEngine
 from export.detectors import DETECTORS, columns
 from export.detectors.base import BASE
 from export.detectors.combined import merged
@@ -32,10 +33,9 @@ from export.detectors.confidence import CONFIDENCE
 from export.detectors.interface import negative_share
 from export.detectors.sign import objections
 from export.exceptions import ExportError
-from export.inference import collect
-from runtime.engines.interface import Outputs
-from runtime.engines.ort.cpu import OnnxRuntimeCpu
-from runtime.manifest import Choice, Confidence, Manifest
+from export.inference import collect, make_engine, numerics
+from runtime.engines.interface import Engine, Outputs
+from runtime.manifest import Choice, Confidence, Manifest, Precision
 from train.data import Images, ImageSet, Labels, SelectedImages, check, read, short_name
 
 _FEW = 64  # images that tell the sign of features
@@ -83,6 +83,7 @@ def fit_gate(
         CalibrationError: too few images for alpha, or scores that are not finite.
     """
     manifest = _ungated(model, manifest, options)
+    make = partial(_make, precision=manifest.model.precision, threads=threads)
     images, title = _read(manifest, source, options)
     labels = labelled.true_labels(manifest, images, title) if options.promises_labels else None
     training = selecting.training_images(manifest, options)
@@ -92,23 +93,27 @@ def fit_gate(
         held, rest = split(len(images))
         conformal.rank(len(rest), options.alpha, options.pac)  # refuses too few before the work of choosing
         part = SelectedImages(images.images, held)
-        manifest, chosen, options = _chosen(model, manifest, part, training, options, threads)
+        manifest, chosen, options = _chosen(model, manifest, part, training, options, make)
     rest = _unseen(manifest, images.images, rest)
     rest, test = (rest, rest[:0]) if labels is None else labelled.halves(rest)
     calibrating = SelectedImages(images.images, rest)
-    outputs = _run(model, calibrating, threads, "calibrate")
+    outputs = _run(model, calibrating, make, "calibrate")
     classes = outputs.logits.argmax(axis=1) if options.class_conditional else None
     manifest = calibrate(
         manifest, outputs.scores, options.score, options.alpha, pac=options.pac, classes=classes, choice=chosen
     )
     fitted, warning = _confidence(manifest, outputs, images, rest, title)
-    manifest = dataclasses.replace(manifest, confidence=fitted)
+    computed = dataclasses.replace(manifest.model, numerics=numerics(manifest.model.precision))
+    manifest = dataclasses.replace(manifest, confidence=fitted, model=computed)
     if labels is not None:
         tuning = labelled.Labelled(outputs, labels[rest])
-        run = partial(_run, threads=threads, title="labels")
+
+        def run(graph: onnx.ModelProto, images: Images) -> Outputs:
+            return _run(graph, images, make, "labels")
+
         testing = SelectedImages(images.images, test), labels[test]
         manifest = labelled.with_promises(model, manifest, options, tuning, testing, run)
-    warned = "; ".join([*leaking, *filter(None, [_signed(model, calibrating, options, threads), warning])])
+    warned = "; ".join([*leaking, *filter(None, [_signed(model, calibrating, options, make), warning])])
     known = _labels(manifest, images, rest, title)
     return Gated(manifest, calibrating, warned or None, outputs.logits, known, _note(manifest, outputs))
 
@@ -127,6 +132,7 @@ def without_gate(model: onnx.ModelProto, manifest: Manifest) -> Manifest:
         columns.attach(model, {}, manifest.scores, kept)
     return dataclasses.replace(
         manifest,
+        model=dataclasses.replace(manifest.model, numerics=None),
         scores=kept,
         score_parameters={name: own for name, own in manifest.score_parameters.items() if name != CONFIDENCE},
         merged={},
@@ -171,18 +177,18 @@ def _chosen(
     images: Images,
     training: ImageSet | None,
     options: GateOptions,
-    threads: int,
+    make: MakeEngine,
 ) -> tuple[Manifest, Choice | None, GateOptions]:
     """The score chosen and the p-values fitted, as the options ask, by images that set no threshold."""
     chosen = None
     if options.chooses:
 
         def run(images: Images, title: str) -> Outputs:
-            return _run(model, images, threads, title, penultimate=True)
+            return _run(model, images, make, title, penultimate=True)
 
-        manifest, chosen, options = selecting.choose(model, manifest, images, training, options, run, threads)
+        manifest, chosen, options = selecting.choose(model, manifest, images, training, options, run, make)
     if options.merges:
-        manifest = _with_merged(model, manifest, images, options, threads)
+        manifest = _with_merged(model, manifest, images, options, make)
     return manifest, chosen, options
 
 
@@ -206,9 +212,9 @@ def _unseen(manifest: Manifest, images: Images, positions: npt.NDArray[np.int64]
 
 
 def _with_merged(
-    model: onnx.ModelProto, manifest: Manifest, images: Images, options: GateOptions, threads: int
+    model: onnx.ModelProto, manifest: Manifest, images: Images, options: GateOptions, make: MakeEngine
 ) -> Manifest:
-    scores = _run(model, images, threads, "p-values").scores
+    scores = _run(model, images, make, "p-values").scores
     own = [manifest.scores.index(part) for part in options.parts]
     spec = merged.fit(scores[:, own], options.parts, options.merge)
     tensors = head.columns(model)
@@ -245,15 +251,13 @@ def _labels(manifest: Manifest, images: ImageSet, rest: npt.NDArray[np.int64], s
     return images.with_classes(manifest.labels, source).labels[rest]
 
 
-def _signed(model: onnx.ModelProto, images: Images, options: GateOptions, threads: int) -> str | None:
+def _signed(model: onnx.ModelProto, images: Images, options: GateOptions, make: MakeEngine) -> str | None:
     """What is to be said of the gate's score where features are negative, by some of the images."""
     kinds = {part: kind for part in options.parts if (kind := (BASE | DETECTORS).get(part)) and kind.negative}
     if not kinds:
         return None
     few = SelectedImages(images, np.arange(min(_FEW, len(images))))
-    return objections(
-        kinds, negative_share(np.asarray(_run(model, few, threads, "sign", penultimate=True).penultimate))
-    )
+    return objections(kinds, negative_share(np.asarray(_run(model, few, make, "sign", penultimate=True).penultimate)))
 
 
 def _note(manifest: Manifest, outputs: Outputs) -> str | None:
@@ -272,6 +276,9 @@ def _note(manifest: Manifest, outputs: Outputs) -> str | None:
     )
 
 
-def _run(model: onnx.ModelProto, images: Images, threads: int, title: str, *, penultimate: bool = False) -> Outputs:
-    engine = OnnxRuntimeCpu(model.SerializeToString(), threads)
-    return collect(engine, images, penultimate=penultimate, title=title)
+def _make(model: onnx.ModelProto, *, precision: Precision, threads: int) -> Engine:
+    return make_engine(model.SerializeToString(), precision, threads)
+
+
+def _run(model: onnx.ModelProto, images: Images, make: MakeEngine, title: str, *, penultimate: bool = False) -> Outputs:
+    return collect(make(model), images, penultimate=penultimate, title=title)

@@ -24,12 +24,12 @@ from export.detectors.combined import merged
 from export.detectors.interface import Fitted, Observed, Training, negative_share
 from export.detectors.sign import is_meaningless
 from export.last_layers import LastLayers
-from runtime.engines.interface import Outputs
-from runtime.engines.ort.cpu import OnnxRuntimeCpu
+from runtime.engines.interface import Engine, Outputs
 from runtime.manifest import Choice, Manifest, MergeMethod
 from train.data import Images, ImageSet
 
 Run = Callable[[Images, str], Outputs]
+MakeEngine = Callable[[onnx.ModelProto], Engine]
 
 # Of a larger outlier set so many random images: the standard error of an AUROC is then about 0.01.
 MAX_OUTLIERS = 2000
@@ -137,7 +137,7 @@ def choose(
     training: ImageSet | None,
     options: GateOptions,
     run: Run,
-    threads: int,
+    make: MakeEngine,
 ) -> tuple[Manifest, Choice, GateOptions]:
     """Compare the scores, with the best temperature of the energy score if it is to be chosen.
 
@@ -148,7 +148,7 @@ def choose(
         training: those that detectors are fitted on; without any the scores that there are are compared.
         options: what gate is wanted.
         run: an engine over images, with their penultimate activations, and the title of its progress bar.
-        threads: of other engines.
+        make: further engines, for a graph.
 
     Returns:
         the manifest, with the detectors that the best score is made of; the table; options with this score.
@@ -167,7 +167,7 @@ def choose(
         strange = {name: choice.with_energy(part, column, best) for name, part in strange.items()}
     if not options.chooses_score:
         return manifest, choice.compare(manifest.scores, known, strange, temperatures), options
-    detectors, examples = _fitted(model, manifest, training, strange, threads)
+    detectors, examples = _fitted(model, manifest, training, strange, make)
     names = (*manifest.scores, *(name for name in detectors if name not in manifest.scores))
     known, strange = (
         with_columns(known, manifest.scores, detectors),
@@ -181,7 +181,7 @@ def choose(
     kept = {part: detectors[part] for part in options.parts if part in detectors}
     if kept and examples:
         manifest = fitting.with_scores(model, manifest, kept, examples)
-        manifest = _verified(model, manifest, kept, training, options, threads)
+        manifest = _verified(model, manifest, kept, training, options, make)
     return manifest, table, options
 
 
@@ -190,13 +190,13 @@ def _fitted(
     manifest: Manifest,
     training: ImageSet | None,
     strange: Mapping[str, Outputs],
-    threads: int,
+    make: MakeEngine,
 ) -> tuple[dict[str, Fitted], Training | None]:
     """Detectors fitted on training images, with settings chosen by the same outliers, and the outputs for them."""
     if training is None:
         return {}, None
     layers = LastLayers(model)
-    engine = OnnxRuntimeCpu(model.SerializeToString(), threads)
+    engine = make(model)
     sets = {name: Observed(part.logits, np.asarray(part.penultimate)) for name, part in strange.items()}
     examples = dataclasses.replace(
         fitting.observe(engine, manifest, layers, training), settings=fitting.settings_for(manifest), outliers=sets
@@ -211,10 +211,10 @@ def _verified(
     kept: Mapping[str, Fitted],
     training: ImageSet | None,
     options: GateOptions,
-    threads: int,
+    make: MakeEngine,
 ) -> Manifest:
     """The manifest with what the detectors were fitted on, and how far the graph is from their references."""
-    found = fitting.verify(OnnxRuntimeCpu(model.SerializeToString(), threads), training, kept, manifest)
+    found = fitting.verify(make(model), training, kept, manifest)
     images = 0 if training is None else len(training)
     return fitting.with_provenance(manifest, kept, options.fit, images, 0, found)
 

@@ -1,4 +1,4 @@
-"""``python -m export.convert BUNDLE --precision fp16|int8 --out BUNDLE``: a bundle of another precision."""
+"""``python -m export.convert BUNDLE --precision bf16|fp16|int8 --out BUNDLE``: a bundle of another precision."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from train.data import Reading, check
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=prog(__package__),
-        description="Write a bundle of another precision: the layers before the penultimate activations in fp16 or int8, "
-        "the normalisation of images, scores and gate in fp32 as before. A threshold belongs to one file, so the gate is "
+        description="Write a bundle of another precision: the layers before the penultimate activations in bf16, fp16 or "
+        "int8, scores and gate in fp32 as before. A threshold belongs to one file, so the gate is "
         "calibrated anew, on the new file's own scores.",
         epilog="Example: %(prog)s bundles/cifar10 --precision int8 --calibration val.tar@1/2 "
         "--out bundles/cifar10-int8",
@@ -36,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--calibration", metavar="SOURCE", help="in-distribution images; without any, fp16 rejects everything"
     )
-    add_precision_options(parser, ("fp16", "int8"))
+    add_precision_options(parser, ("bf16", "fp16", "int8"))
     add_leakage_option(parser)
     add_run_options(parser)
     return parser

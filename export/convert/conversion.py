@@ -15,9 +15,8 @@ from export.checks.precision import precision_warning
 from export.convert.half import to_half
 from export.convert.int8 import Int8Options, quantise
 from export.exceptions import ExportError
-from export.inference import collect
+from export.inference import check_precision, collect, make_engine
 from export.parity.difference import compare
-from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.manifest import Manifest, Precision
 from train.data import ImageSet, SelectedImages, load, short_name
 
@@ -53,17 +52,19 @@ def convert(
 
     Args:
         model, manifest: of fp32; calibrated, if parity is to be told.
-        precision: ``fp16`` or ``int8``.
-        source: in-distribution images to quantise and calibrate with, which int8 needs; without any, the result is
-            not calibrated.
+        precision: ``bf16``, ``fp16`` or ``int8``.
+        source: in-distribution images to quantise and calibrate with, which int8 and bf16 need; without any, the result
+            is not calibrated.
         options: what gate is wanted.
         int8: how int8 is made.
         threads: of the engine.
 
     Raises:
-        ExportError: a graph that is not fp32 or can't be converted; int8 without a source.
+        ExportError: a graph that is not fp32 or can't be converted; int8 or bf16 without a source; bf16 where the machine
+            can't compute it.
         DataError, CalibrationError: as :func:`export.calibrate.gating.fit_gate`.
     """
+    check_precision(precision)
     if manifest.model.precision != "fp32":
         raise ExportError(f"{manifest.model.name} is {manifest.model.precision} already; convert its fp32 bundle")
     converted = onnx.ModelProto()
@@ -74,8 +75,10 @@ def convert(
         if source is None:
             raise ExportError("int8 learns the ranges of activations from images: a source is needed")
         result = _quantise(converted, result, source, options, int8)
-    else:
+    elif precision == "fp16":
         to_half(converted)
+    elif source is None:
+        raise ExportError("bf16 is what an engine computes in, and no other graph: it needs a source to calibrate on")
     if source is None:
         head.set_gate(converted, 0, float("nan"))
         return Converted(converted, result)
@@ -83,7 +86,11 @@ def convert(
     result = gated.manifest
     if manifest.gate:
         outputs = [
-            collect(OnnxRuntimeCpu(head.seal(graph, described), threads), gated.images, title=described.model.precision)
+            collect(
+                make_engine(head.seal(graph, described), described.model.precision, threads),
+                gated.images,
+                title=described.model.precision,
+            )
             for graph, described in ((model, manifest), (converted, result))
         ]
         difference = compare(short_name(source), manifest, outputs[0], result, outputs[1])

@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
-import numpy as np
 from onnx import TensorProto
 
-from export.detectors.interface import Array, Detector, Features, Score
+from export.detectors.interface import Detector, Features, Score
 from export.graph import Graph
+from runtime import scores
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,7 @@ class Msp(Detector):
     use = "The baseline; the gate of a network trained with LogitNorm."
 
     def reference(self, logits: Features, penultimate: Features) -> Score:
-        f = _float64(logits)
-        return np.asarray(1 / np.exp(f - f.max(axis=1, keepdims=True)).sum(axis=1))
+        return scores.msp(logits)
 
     def build(self, g: Graph, logits: str, penultimate: str) -> str:
         return build_max_probability(g, logits)
@@ -38,7 +37,7 @@ class MaxLogit(Detector):
     use = "With many classes, some of them alike, where probability is shared among them."
 
     def reference(self, logits: Features, penultimate: Features) -> Score:
-        return np.asarray(_float64(logits).max(axis=1))
+        return scores.max_logit(logits)
 
     def build(self, g: Graph, logits: str, penultimate: str) -> str:
         return g.reduce("ReduceMax", logits)
@@ -52,9 +51,7 @@ class Energy(Detector):
     temperature: float = 1.0
 
     def reference(self, logits: Features, penultimate: Features) -> Score:
-        f = _float64(logits) / self.temperature
-        top = f.max(axis=1)
-        return np.asarray(self.temperature * (top + np.log(np.exp(f - top[:, None]).sum(axis=1))))
+        return scores.energy(logits, self.temperature)
 
     def build(self, g: Graph, logits: str, penultimate: str) -> str:
         """max f - T log max softmax(f / T)."""
@@ -69,8 +66,7 @@ class JointEnergy(Detector):
     use = "The gate of multi-label networks."
 
     def reference(self, logits: Features, penultimate: Features) -> Score:
-        f = _float64(logits)
-        return np.asarray((np.maximum(f, 0) + np.log1p(np.exp(-np.abs(f)))).sum(axis=1))
+        return scores.joint_energy(logits)
 
     def build(self, g: Graph, logits: str, penultimate: str) -> str:
         """sum_k max(f_k, 0) + log(1 + e) with e = exp(-|f_k|).
@@ -92,7 +88,7 @@ class FeatureNorm(Detector):
     use = "To see what the count of active features adds to it in `nan`; rarely the best gate."
 
     def reference(self, logits: Features, penultimate: Features) -> Score:
-        return np.asarray(np.abs(_float64(penultimate)).sum(axis=1))
+        return scores.feature_norm(penultimate)
 
     def build(self, g: Graph, logits: str, penultimate: str) -> str:
         return g.reduce("ReduceL1", penultimate)
@@ -106,8 +102,7 @@ class Nan(Detector):
     negative = ("weaker", "how many are positive hardly differs among images")
 
     def reference(self, logits: Features, penultimate: Features) -> Score:
-        active = (np.asarray(penultimate) > 0).sum(axis=1)
-        return np.where(active > 0, FeatureNorm().reference(logits, penultimate) / np.maximum(active, 1), 0.0)
+        return scores.negative_aware_norm(penultimate)
 
     def build(self, g: Graph, logits: str, penultimate: str) -> str:
         """The count c is min(c, 1) / max(c, 1) of the norm."""
@@ -140,7 +135,3 @@ def build_max_probability(g: Graph, logits: str, temperature: float = 1.0) -> st
 
 def _scaled(g: Graph, tensor: str, factor: float) -> str:
     return tensor if factor == 1.0 else g.op("Mul", tensor, factor)
-
-
-def _float64(values: Features) -> Array:
-    return np.asarray(values, dtype=np.float64)

@@ -13,7 +13,7 @@ from export.evaluate.protocols import PROTOCOLS, Protocol
 from export.report.evaluation import comparison, markdown, summary, tables
 from runtime.bundle import write_documents
 from runtime.command import prog, run
-from runtime.gate import Gate
+from runtime.gate import load_calibrated
 from train.data import Reading
 
 
@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     protocol = PROTOCOLS[args.protocol] if args.protocol else None
     check_writable({"--json": args.json, "--markdown": args.markdown})
     known, unknown, shifted = _sources(args, protocol)
-    gates = [Gate.load(path, engine="onnxruntime-cpu", threads=args.threads) for path in args.bundles]
+    gates = [load_calibrated(path, threads=args.threads) for path in args.bundles]
     if protocol:
         for gate in gates:
             protocol.check(args.data, gate.manifest)

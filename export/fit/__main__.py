@@ -16,13 +16,13 @@ from export.detectors import DETECTORS
 from export.detectors.fitting import fit, observe, strange, training_images, verify, with_provenance, with_scores
 from export.detectors.sign import objections
 from export.fit.options import check_used, chooses, default_settings, parse_names, parse_settings
+from export.inference import make_engine
 from export.last_layers import LastLayers
 from export.leakage import record
 from export.report.guarantee import gate_text
 from export.rewriting import rewrite
 from runtime import bundle
 from runtime.command import prog, run
-from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.gate import load_engine
 from train.data import Reading, check
 
@@ -77,8 +77,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     loaded = bundle.Bundle.load(args.bundle)
     manifest, warning, note = loaded.manifest, None, None
     settings = parse_settings(args.set, manifest)
-    engine = load_engine(loaded, threads=args.threads)
-    loaded.check_graph(engine.signature)
+    loaded.check_graph(load_engine(loaded, threads=args.threads).signature)
+    precision = manifest.model.precision
+    engine = make_engine(loaded.model, precision, args.threads)
     model = onnx.load_from_string(loaded.model)
     manifest = without_gate(model, manifest)
     layers = LastLayers(model)
@@ -92,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         training = dataclasses.replace(training, outliers=sets)
     fitted, left_out = fit(names, training, skip=args.detectors == "all")
     manifest = with_scores(model, manifest, fitted, training)
-    engine = OnnxRuntimeCpu(model.SerializeToString(), args.threads)
+    engine = make_engine(model.SerializeToString(), precision, args.threads)
     found = verify(engine, images, fitted, manifest)
     manifest = with_provenance(manifest, fitted, args.source, len(training.penultimate), args.seed, found)
     if images is not None:

@@ -156,7 +156,7 @@ def _in_distribution(manifest: Manifest, gate: GateSpec, known: Observed) -> InD
         accuracy_accepted_interval=accuracy_accepted and share(*accuracy_accepted),
         acceptance=accepted / total,
         acceptance_interval=share(accepted, total),
-        acceptance_expected=None if gate.class_conditional or gate.max_error else _expected_acceptance(gate, total),
+        acceptance_expected=None if gate.class_conditional or gate.max_error else expected_acceptance(gate, total),
         risk_coverage=curves,
         mean_average_precision=precision,
         uncertain=None if known.known is None else int((known.known & ~known.accept).sum()) / total,
@@ -177,7 +177,7 @@ def _out_of_distribution(manifest: Manifest, known: Observed, unknown: Observed)
     )
 
 
-def _expected_acceptance(gate: GateSpec, images: int) -> Interval:
+def expected_acceptance(gate: GateSpec, images: int) -> Interval:
     """Central 95 % of BetaBinomial(images, n + 1 - k, k) / images, k being the threshold's rank among n."""
     n = gate.n_calibration
     k = conformal.rank(n, gate.alpha, gate.confidence)

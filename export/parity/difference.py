@@ -74,7 +74,7 @@ class Difference:
 
     def summary(self) -> Parity:
         """What a manifest keeps, A being fp32."""
-        kept = self.flips_with_a_threshold
+        kept, own = self.flips_with_a_threshold, self.flips_with_b_threshold
         return Parity(
             source=self.source,
             images=self.images,
@@ -84,6 +84,7 @@ class Difference:
             newly_rejected=self.flips.newly_rejected,
             newly_accepted=self.flips.newly_accepted,
             flips_with_fp32_threshold=None if kept is None else kept.total,
+            flips_with_own_threshold=None if own is None else own.total,
         )
 
 

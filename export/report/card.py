@@ -102,6 +102,11 @@ def precision_text(manifest: Manifest) -> str:
         f"The layers before the penultimate activations are {manifest.model.precision}; the normalisation of images, scores "
         "and gate are fp32."
     )
+    if manifest.model.precision == "bf16":
+        text = (
+            "The graph is that of fp32; OpenVINO computes the layers before the penultimate activations in bf16, where the "
+            "CPU has instructions for it; scores and gate are fp32."
+        )
     if warning := precision_warning(manifest.model.precision, manifest.parity):
         text = f"{warning}. {text}"
     return f"{text} {_parity_text(manifest.parity)}" if manifest.parity else text
@@ -115,9 +120,12 @@ def _parity_text(parity: Parity) -> str:
         f"{parity.max_logit_difference:.3g} at most; with the threshold calibrated for this file, {_images(flips, parity)} "
         f"decided otherwise ({parity.newly_rejected} newly rejected, {parity.newly_accepted} newly accepted)"
     )
-    if parity.flips_with_fp32_threshold is None:
-        return f"{text}."
-    return f"{text}; with the threshold of the fp32 file {_images(parity.flips_with_fp32_threshold, parity)} would be."
+    if parity.flips_with_fp32_threshold is not None:
+        text += f"; with the threshold of the fp32 file {_images(parity.flips_with_fp32_threshold, parity)} would be"
+    if parity.flips_with_own_threshold is not None:
+        own = _images(parity.flips_with_own_threshold, parity)
+        text += f"; an engine that computes this file in fp32 decides {own} otherwise"
+    return f"{text}."
 
 
 def _images(count: int, parity: Parity) -> str:

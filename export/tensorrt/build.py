@@ -50,9 +50,13 @@ def build(bundle: Bundle, options: BuildOptions) -> Built:
     """Build an engine from a bundle's graph.
 
     Raises:
-        ExportError: what is missing for a build, a graph quantised for something else, or what the builder says is wrong.
+        ExportError: what is missing for a build, a graph made for something else, or what the builder says is wrong.
         GraphMismatch: the engine's tensors are not the manifest's.
     """
+    if bundle.manifest.model.precision == "bf16":
+        raise ExportError(
+            f"{bundle.path}: only OpenVINO computes it in bf16; build an engine from an fp16 or int8 bundle"
+        )
     if bundle.manifest.provenance.get(QUANTISATION, {}).get("target") == "cpu":
         raise ExportError(
             f"{bundle.path}: its int8 graph is for ONNX Runtime on a CPU, and TensorRT takes no zero points; convert the "

@@ -21,6 +21,7 @@ EngineName = Literal[
     "onnxruntime-rtx",
     "tensorrt",
     "tensorrt-rtx",
+    "openvino",
 ]
 
 
@@ -40,7 +41,7 @@ class EngineOptions:
         name: which engine; ``auto`` takes the best that works here.
         threads: of one inference on the CPU; 0 takes one for each physical core.
         cache: folder for what an engine builds at start-up, so that the next start finds it.
-        contexts: batches that a native engine runs at the same time.
+        contexts: batches that a native engine, or OpenVINO with one thread, runs at the same time.
     """
 
     name: EngineName = "auto"

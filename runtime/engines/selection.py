@@ -14,9 +14,12 @@ from runtime.engines.interface import Engine, EngineName, EngineOptions
 from runtime.engines.ort import providers
 from runtime.engines.ort import rtx as ort_rtx
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
+from runtime.engines.ov import engine as ov
 from runtime.engines.trt import engine as trt
 from runtime.engines.trt import rtx as trt_rtx
 from runtime.exceptions import BundleError, EngineError, GraphMismatch
+from runtime.manifest import Manifest, Precision
+from runtime.scores import largest_error
 
 logger = logging.getLogger(__name__)
 
@@ -30,16 +33,28 @@ GPU_ENGINES: dict[EngineName, Callable[[Bundle, EngineOptions], Engine]] = {
     "onnxruntime-rtx": ort_rtx.load,
     "onnxruntime-cuda": providers.load_cuda,
 }
+CPU_ENGINES: dict[EngineName, Callable[[Bundle, EngineOptions], Engine]] = {ov.NAME: ov.load}
+AUTO = (*GPU_ENGINES, *CPU_ENGINES)
+"""What ``auto`` tries before ONNX Runtime on the CPU."""
 
 _PROBES = 8  # images that an engine must answer as the CPU does
 _TOLERANCE = 0.1  # largest difference, as a share of the logits' range: beyond it an engine computes something else
+# The same for OpenVINO, by what it computes in: between fp32 and bf16 lies what tells them apart.
+_BETWEEN = 5e-5
+_BOUNDS: dict[Precision, tuple[float, float]] = {
+    "fp32": (0.0, _BETWEEN),
+    "bf16": (_BETWEEN, _TOLERANCE),
+    "fp16": (0.0, 0.01),
+    "int8": (0.0, _TOLERANCE),
+}
+_HEAD = 1e-5  # largest error of a score that follows from the engine's own logits, relative beyond 1
 
 
 def load(bundle: Bundle, options: EngineOptions) -> Engine:
     """The engine for a bundle, checked against ONNX Runtime on the CPU.
 
     Raises:
-        GraphMismatch: model.onnx does not load.
+        GraphMismatch: model.onnx does not load, or is not what the manifest describes.
         EngineError: the engine that is named is unknown, can't run here, or answers otherwise than the CPU.
     """
     if options.name not in get_args(EngineName):
@@ -48,12 +63,17 @@ def load(bundle: Bundle, options: EngineOptions) -> Engine:
         cpu = OnnxRuntimeCpu(bundle.model, options.threads)
     except EngineError as error:
         raise GraphMismatch(bundle.path / MODEL, str(error)) from error
-    if options.name == CPU:
-        return cpu
-    if options.name != "auto":
-        return _named(options.name, bundle, options, cpu)
+    bundle.check_graph(cpu.signature)
+    engine = _best(bundle, options, cpu) if options.name == "auto" else _named(options.name, bundle, options, cpu)
+    if remark := _remark(bundle.manifest, engine):
+        logger.warning("%s: %s", bundle.path, remark)
+    return engine
+
+
+def _best(bundle: Bundle, options: EngineOptions, cpu: Engine) -> Engine:
+    """The first engine that works here, said with the reasons why none before it does."""
     refused: dict[str, list[str]] = {}
-    for name in GPU_ENGINES:
+    for name in AUTO:
         try:
             engine = _named(name, bundle, options, cpu)
         except EngineError as error:
@@ -80,27 +100,61 @@ def check_gpu(name: EngineName) -> None:
 
 
 def _named(name: EngineName, bundle: Bundle, options: EngineOptions, cpu: Engine) -> Engine:
+    if name == CPU:
+        return cpu
     try:
-        engine = GPU_ENGINES[name](bundle, options)
+        engine = (GPU_ENGINES | CPU_ENGINES)[name](bundle, options)
         _check(engine, cpu, bundle)
     except BundleError:
         raise
-    except Exception as error:  # a GPU's libraries raise what they like
+    except Exception as error:  # an engine's libraries raise what they like
         reason = str(error) if isinstance(error, EngineError) else f"{type(error).__name__}: {error}"
         raise EngineError(f"engine {name}: {' '.join(reason.split())}") from error
     return engine
 
 
 def _check(engine: Engine, cpu: Engine, bundle: Bundle) -> None:
-    """Let the engine and the CPU answer the same images."""
+    """Let the engine and the CPU answer the same images.
+
+    Raises:
+        EngineError: their logits differ too much, or too little for the precision that the engine is to compute in; or
+            scores are not what follows from the engine's own logits and activations.
+    """
     spec = bundle.manifest.input
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 256, (_PROBES, -(-spec.height // 4), -(-spec.width // 4), 3), dtype=np.uint8)
     images = coarse.repeat(4, axis=1).repeat(4, axis=2)[:, : spec.height, : spec.width]
-    expected, found = cpu.run(images).logits, engine.run(images).logits
-    difference = float(np.abs(found - expected).max() / max(float(np.ptp(expected)), 1e-6))
-    if not difference <= _TOLERANCE:
-        raise EngineError(f"its logits differ from the CPU's by {difference:.0%} of their range; it must not be used")
+    expected, found = cpu.run(images).logits, engine.run(images, penultimate=True)
+    difference = float(np.abs(found.logits - expected).max() / max(float(np.ptp(expected)), 1e-6))
+    precision = computed_precision(bundle.manifest, engine)
+    least, most = _BOUNDS[precision] if isinstance(engine, ov.OpenVino) else (0.0, _TOLERANCE)
+    if not difference <= most:
+        raise EngineError(f"its logits differ from the CPU's by {difference:.2%} of their range; it must not be used")
+    if difference < least:
+        raise EngineError(f"its logits are those of fp32, and not of {precision} as it says; it must not be used")
+    if isinstance(engine, ov.OpenVino):
+        error = largest_error(bundle.manifest, found.logits, np.asarray(found.penultimate), found.scores)
+        if not error <= _HEAD:
+            raise EngineError(f"its scores are {error:.1g} from those of its own logits; they must be computed in fp32")
+
+
+def computed_precision(manifest: Manifest, engine: Engine) -> Precision:
+    """What an engine computes the layers before the penultimate activations in: bf16 is nothing that a graph says."""
+    if manifest.model.precision != "bf16":
+        return manifest.model.precision
+    return "bf16" if isinstance(engine, ov.OpenVino) and engine.hint == "bf16" else "fp32"
+
+
+def _remark(manifest: Manifest, engine: Engine) -> str | None:
+    """That an engine computes otherwise than the gate was calibrated on, and what that changes."""
+    if (wanted := manifest.model.precision) == (found := computed_precision(manifest, engine)):
+        return None
+    why = ov.no_bf16(ov.load_core()) if engine.name == ov.NAME else f"only {ov.NAME} computes in {wanted}"
+    text = f"{engine.name} computes the {wanted} bundle in {found}, for {why}"
+    if manifest.parity is None or manifest.parity.flips_with_own_threshold is None:
+        return text
+    flips = f"{manifest.parity.flips_with_own_threshold} of {manifest.parity.images} images of {manifest.parity.source}"
+    return f"{text}; {flips} are decided otherwise than in {wanted}"
 
 
 def _because(refused: dict[str, list[str]]) -> str:

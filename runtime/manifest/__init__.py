@@ -17,12 +17,14 @@ from runtime.manifest.input import Channels, Colour, Corner, InputSpec, Interpol
 from runtime.manifest.labelled import ErrorBound, LabelSet, Selection
 from runtime.manifest.manifest import (
     SCHEMA_VERSION,
+    Calibrator,
     DataSpec,
     EngineSpec,
     FileEntry,
     Manifest,
     ModelSpec,
     NativeRuntime,
+    Numerics,
     Precision,
     Task,
 )
@@ -30,6 +32,7 @@ from runtime.manifest.manifest import (
 __all__ = [
     "SCHEMA_VERSION",
     "Calibration",
+    "Calibrator",
     "Channels",
     "Choice",
     "ClassPoint",
@@ -50,6 +53,7 @@ __all__ = [
     "Merged",
     "ModelSpec",
     "NativeRuntime",
+    "Numerics",
     "OperatingPoint",
     "OrderStatistics",
     "PValueCurve",

@@ -259,6 +259,9 @@ class Parity:
         newly_rejected, newly_accepted: images whose decision differs, each bundle at its own threshold.
         flips_with_fp32_threshold: images whose decision would differ, had the threshold of the fp32 bundle been kept; None
             where the two gates have different scores.
+        flips_with_own_threshold: images whose decision differs where the fp32 graph is held against this bundle's threshold,
+            as an engine without its precision does; None where the two gates have different scores, or an earlier version
+            made the bundle.
     """
 
     source: str
@@ -269,6 +272,7 @@ class Parity:
     newly_rejected: int
     newly_accepted: int
     flips_with_fp32_threshold: int | None
+    flips_with_own_threshold: int | None = None
 
 
 def _check_point(threshold: float, tpr_interval: tuple[float, float], max_rejection: float) -> None:

@@ -20,8 +20,24 @@ SCHEMA_VERSION = 1
 _STRING_OR_NUMBERS = re.compile(r'"(?:[^"\\]|\\.)*"|\[[^\[\]{}"]*\]')
 
 Task = Literal["multiclass", "multilabel"]
-Precision = Literal["fp32", "fp16", "int8"]
+Precision = Literal["fp32", "bf16", "fp16", "int8"]
+Calibrator = Literal["onnxruntime-cpu", "openvino"]
 NativeRuntime = Literal["tensorrt", "tensorrt-rtx"]
+
+
+@dataclass(frozen=True)
+class Numerics:
+    """What computed the scores that the gate was calibrated on.
+
+    Attributes:
+        engine: its name.
+        precision: of the layers before the penultimate activations, as it computed them.
+        machine_flags: those of the CPU that numerics depend on, as Linux calls them, such as ``avx2`` or ``amx_bf16``.
+    """
+
+    engine: Calibrator
+    precision: Precision
+    machine_flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -33,7 +49,9 @@ class ModelSpec:
         arch, method: the architecture and the training method.
         parameters: number of learned weights.
         features: D, the width of the penultimate layer.
-        precision: of the layers before the penultimate activations; normalisation, scores and gate are always fp32.
+        precision: of the layers before the penultimate activations; scores and gate are always fp32. For ``bf16`` the graph
+            is that of fp32, and the engine computes it in bf16.
+        numerics: None where the bundle is not calibrated, or was before this was recorded: on ``onnxruntime-cpu``.
     """
 
     name: str
@@ -42,6 +60,13 @@ class ModelSpec:
     parameters: int
     features: int
     precision: Precision = "fp32"
+    numerics: Numerics | None = None
+
+    def __post_init__(self) -> None:
+        if self.numerics and self.numerics.precision != self.precision:
+            raise ValueError(f"numerics.precision is {self.numerics.precision}, and precision {self.precision}")
+        if self.numerics and (self.numerics.engine == "openvino") != (self.precision == "bf16"):
+            raise ValueError(f"numerics.engine is {self.numerics.engine}, which calibrates no {self.precision}")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,9 @@ from pathlib import Path
 from anyio import to_thread
 
 from runtime import Gate
-from runtime.bundle import MANIFEST, MODEL
+from runtime.bundle import MANIFEST, MODEL, Bundle
+from runtime.engines import selection
+from runtime.engines.interface import EngineOptions
 from runtime.exceptions import OodgateError
 from serving.deciding.decider import Decider
 from serving.deciding.listeners import Listeners
@@ -123,9 +125,9 @@ def fingerprint(bundle: Path) -> Fingerprint | None:
 
 
 def _load(bundle: Path, settings: Settings, alpha: float | None) -> Gate:
-    gate = Gate.load(
-        bundle, engine=settings.engine, threads=settings.engine_threads, limits=settings.limits, alpha=alpha
-    )
+    loaded = Bundle.load(bundle)
+    options = EngineOptions(settings.engine, settings.engine_threads, contexts=settings.engine_calls)
+    gate = Gate(loaded, selection.load(loaded, options), settings.limits, alpha=alpha)
     gate.warm_up()
     return gate
 

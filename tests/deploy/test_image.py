@@ -57,6 +57,12 @@ def test_cuda_replaces_the_engine_with_the_same_version() -> None:
     assert not cuda.keys() & cpu.keys()
 
 
+def test_openvino_is_added_at_the_version_that_is_tested() -> None:
+    added, constraints = pins(DEPLOY / "requirements-openvino.txt"), pins(ROOT / "constraints.txt")
+    assert added == {name: constraints[name] for name in ("openvino", "openvino-telemetry")}
+    assert not added.keys() & pins(DEPLOY / "requirements.txt").keys()
+
+
 def test_what_is_copied_is_a_service(tmp_path: Path) -> None:
     """The copies of the last stages, and no other file of the repository."""
     stage = DOCKERFILE[DOCKERFILE.index("AS service") :]

@@ -29,6 +29,7 @@ from runtime.manifest import (
     Manifest,
     Merged,
     ModelSpec,
+    Numerics,
     OperatingPoint,
     OrderStatistics,
     Parity,
@@ -239,6 +240,49 @@ def test_optional_fields_may_be_left_out(name: str) -> None:
     for absent in {"gate", "calibration"} if name in ("gate", "calibration") else {name}:
         del value[absent]
     assert not getattr(Manifest.from_json(json.dumps(value)), "gate" if name == "calibration" else name)
+
+
+# --- numerics
+
+
+@pytest.mark.parametrize(
+    "numerics",
+    [Numerics("onnxruntime-cpu", "int8", ("avx2", "avx512_vnni")), Numerics("openvino", "bf16", ("amx_bf16",))],
+)
+def test_what_computed_the_scores_survives(numerics: Numerics) -> None:
+    model = dataclasses.replace(FULL.model, precision=numerics.precision, numerics=numerics)
+    manifest = dataclasses.replace(FULL, model=model)
+    assert Manifest.from_json(manifest.to_json()) == manifest
+    document = json.loads(manifest.to_json())["model"]["numerics"]
+    flags = list(numerics.machine_flags)
+    assert document == {"engine": numerics.engine, "precision": numerics.precision, "machine_flags": flags}
+
+
+def test_a_bundle_of_before_has_none() -> None:
+    value = json.loads(FULL.to_json())
+    del value["model"]["numerics"], value["parity"]["flips_with_own_threshold"]
+    found = Manifest.from_json(json.dumps(value))
+    assert found.model.numerics is None
+    assert found.parity is not None
+    assert found.parity.flips_with_own_threshold is None
+
+
+@pytest.mark.parametrize(
+    ("numerics", "problem"),
+    [
+        ({"engine": "openvino", "precision": "bf16"}, "model: numerics.precision is bf16, and precision fp32"),
+        ({"engine": "openvino", "precision": "fp32"}, "model: numerics.engine is openvino, which calibrates no fp32"),
+        ({"engine": "tensorrt", "precision": "fp32"}, "model.numerics.engine: expected one of"),
+        ({"engine": "onnxruntime-cpu"}, "model.numerics.precision: missing"),
+        ({"engine": "onnxruntime-cpu", "precision": "fp8"}, "model.numerics.precision: expected one of"),
+    ],
+)
+def test_numerics_that_can_not_be(numerics: dict[str, str], problem: str) -> None:
+    def change(value: Any) -> None:
+        value["model"] |= {"precision": "fp32", "numerics": numerics}
+
+    with pytest.raises(ValueError, match=re.escape(problem)):
+        Manifest.from_json(document(change))
 
 
 # --- promises

@@ -14,6 +14,7 @@ from starlette.routing import BaseRoute, Route
 import runtime
 from runtime import Gate
 from runtime.bundle import MODEL
+from runtime.engines.selection import computed_precision
 from runtime.manifest import GateSpec
 from serving.http.errors import JsonResponse
 
@@ -42,6 +43,7 @@ async def _model(request: Request) -> Response:
             **{name: manifest[name] for name in _PUBLIC},
             "sha256": gate.manifest.files[MODEL].sha256,
             "engine": gate.engine.name,
+            "engine_precision": computed_precision(gate.manifest, gate.engine),
             "version": runtime.__version__,
             "calibration_histogram": calibration_histogram(gate.spec),
             "drift": listeners.drift.report().to_dict(),

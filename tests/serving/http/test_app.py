@@ -77,7 +77,7 @@ def test_model_is_the_manifest_s_public_part(client: httpx.Client, shared_bundle
     assert body["labels"] == list(LABELS)
     assert body["gate"]["threshold"] == manifest.gate.threshold
     assert body["sha256"] == manifest.files[MODEL].sha256
-    assert body["engine"] == "onnxruntime-cpu"
+    assert (body["engine"], body["engine_precision"]) == ("onnxruntime-cpu", "fp32")
     assert "calibration" not in body
     assert "provenance" not in body
 

@@ -11,7 +11,7 @@ import numpy as np
 from runtime.bundle import MODEL, Bundle
 from runtime.engines.gpu import find_gpu
 from runtime.engines.interface import Engine, EngineName, EngineOptions
-from runtime.engines.ort import providers
+from runtime.engines.ort import cuda, providers
 from runtime.engines.ort import rtx as ort_rtx
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.engines.trt import engine as trt
@@ -28,7 +28,7 @@ GPU_ENGINES: dict[EngineName, Callable[[Bundle, EngineOptions], Engine]] = {
     "tensorrt-rtx": trt_rtx.load,
     "onnxruntime-tensorrt": providers.load_tensorrt,
     "onnxruntime-rtx": ort_rtx.load,
-    "onnxruntime-cuda": providers.load_cuda,
+    "onnxruntime-cuda": cuda.load,
 }
 
 _PROBES = 8  # images that an engine must answer as the CPU does

@@ -72,6 +72,7 @@ def unpack(kit: Path, to: Path) -> Path:
     if found != index["python"]:
         raise KitError(f"{kit} is for Python {index['python']}, and this is {found}; pack it with --python {found}")
     verify(kit, index)
+    to = to.resolve()
     joined = to / "wheels"
     joined.mkdir(parents=True, exist_ok=True)
     _join(kit, index, joined)
@@ -144,7 +145,9 @@ def _index(kit: Path) -> dict[str, Any]:
     try:
         index: dict[str, Any] = json.loads((kit / INDEX).read_text())
     except (OSError, ValueError) as error:
-        raise KitError(f"{kit} is no kit: expected {INDEX} there ({error}); copy the whole folder that pack made") from None
+        raise KitError(
+            f"{kit} is no kit: expected {INDEX} there ({error}); copy the whole folder that pack made"
+        ) from None
     return index
 
 
@@ -197,7 +200,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     packing.add_argument("--part", type=int, default=PART, help="most bytes of a part (default: %(default)s)")
     unpacking = commands.add_parser("unpack", help="verify, join and install")
     unpacking.add_argument("kit", type=Path)
-    unpacking.add_argument("--to", type=Path, required=True, metavar="DIR", help="where the environment and the project go")
+    unpacking.add_argument(
+        "--to", type=Path, required=True, metavar="DIR", help="where the environment and the project go"
+    )
     args = parser.parse_args(argv)
     try:
         if args.command == "pack":
@@ -209,7 +214,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"{args.kit}: {len(index['files'])} files in {len(index['parts'])} parts of {sizes} MB")
         else:
             python = unpack(args.kit, args.to)
-            print(f"cd {args.to / 'source'} && {python} -m benchmarks.gpu")
+            print(f"cd {python.parents[2] / 'source'} && {python} -m benchmarks.gpu")
     except KitError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -93,6 +93,7 @@ def measure_torch(
     compiling: Sequence[int],
 ) -> None:
     """Torch in one precision, eager and, on a GPU, as a CUDA graph and compiled, for the batches of `compiling`, and both."""
+    torch.backends.cudnn.benchmark = True  # each batch size has its own row
     module = InPrecision(backbone, DTYPES[precision]).to(device).eval()
     name = of.manifest.model.name
 

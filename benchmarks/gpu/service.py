@@ -29,7 +29,7 @@ from runtime.gate import MAX_BATCH
 
 CONNECTIONS = (1, 16, 64)
 CALLERS = (1, 2)
-_BATCHES = 24
+_ROUNDS, _BATCHES = 5, 24
 
 
 def gated(of: Bundle, name: EngineName, cache: Path) -> Bundle:
@@ -79,7 +79,7 @@ def _side_by_side(decide: Callable[[Images], object], images: Images, callers: i
     rounds = []
     with ThreadPoolExecutor(callers) as pool:
         list(pool.map(decide, [images] * callers))
-        for _ in range(5):
+        for _ in range(_ROUNDS):
             start = time.perf_counter()
             list(pool.map(decide, [images] * _BATCHES))
             rounds.append((time.perf_counter() - start) / _BATCHES)

@@ -73,7 +73,7 @@ class Options:
 
 
 class Session:
-    """As ONNX Runtime's: a graph is captured for a thread and a number, and replayed on the buffers that it was captured with."""
+    """As ONNX Runtime's: a graph is captured for a thread and a number, and replayed on the buffers of that time."""
 
     def __init__(self, model: bytes, *, fails: bool = False) -> None:
         self._cpu = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
@@ -123,12 +123,16 @@ def _load(bundle: Bundle) -> Any:
     return cuda.load(bundle, EngineOptions("onnxruntime-cuda"))
 
 
+@pytest.mark.usefixtures("sessions")
 @pytest.mark.parametrize("count", [0, 1, 3, 64, 130])
-def test_answers_as_the_cpu_for_any_number_of_images(loaded: Bundle, sessions: list[Any], count: int) -> None:
+def test_answers_as_the_cpu_for_any_number_of_images(loaded: Bundle, count: int) -> None:
     engine = _load(loaded)
     loaded.check_graph(engine.signature)
     images = calibration_images(130, seed=4)[:count]
-    expected, found = OnnxRuntimeCpu(loaded.model, 1).run(images, penultimate=True), engine.run(images, penultimate=True)
+    expected, found = (
+        OnnxRuntimeCpu(loaded.model, 1).run(images, penultimate=True),
+        engine.run(images, penultimate=True),
+    )
     np.testing.assert_allclose(found.logits, expected.logits, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(found.penultimate, expected.penultimate, rtol=1e-5, atol=1e-6)
@@ -153,7 +157,8 @@ def test_every_size_is_captured_once_and_before_the_first_request(loaded: Bundle
     assert sorted(session.runs[7:]) == [1, 8, 64]
 
 
-def test_what_was_left_of_a_larger_batch_changes_no_answer(loaded: Bundle, sessions: list[Any]) -> None:
+@pytest.mark.usefixtures("sessions")
+def test_what_was_left_of_a_larger_batch_changes_no_answer(loaded: Bundle) -> None:
     engine = _load(loaded)
     images = calibration_images(8, seed=9)
     first = engine.run(images)
@@ -162,7 +167,8 @@ def test_what_was_left_of_a_larger_batch_changes_no_answer(loaded: Bundle, sessi
     np.testing.assert_array_equal(engine.run(images).logits, first.logits)
 
 
-def test_results_are_the_callers_own(loaded: Bundle, sessions: list[Any]) -> None:
+@pytest.mark.usefixtures("sessions")
+def test_results_are_the_callers_own(loaded: Bundle) -> None:
     engine = _load(loaded)
     first = engine.run(calibration_images(4, seed=1))
     kept = first.logits.copy()

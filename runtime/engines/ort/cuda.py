@@ -1,15 +1,18 @@
 """ONNX Runtime on CUDA: a graph that is captured for each batch size, on buffers that stay where they are.
 
-A small network is tens of kernels of microseconds each, and starting them one by one takes longer than they run. A captured
-graph starts them all at once, and needs its inputs and outputs at the same addresses every time.
+A network is tens to hundreds of kernels of microseconds each, and starting them one by one takes longer than they run. A
+captured graph starts them all at once, and needs its inputs and outputs at the same addresses every time.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from queue import SimpleQueue
 from typing import Any
+from weakref import finalize
 
 import numpy as np
 import numpy.typing as npt
@@ -19,19 +22,23 @@ from runtime.bundle import Bundle
 from runtime.engines.gpu import find_gpu
 from runtime.engines.interface import Engine, EngineOptions, Outputs, in_pieces
 from runtime.engines.ort.session import PROFILE, GpuSession, gpu_options, gpu_session, read_signature
-from runtime.engines.trt.cuda import pinned_array
 from runtime.engines.trt.lane import places, sizes
 from runtime.exceptions import EngineError
 from runtime.manifest import Manifest
 
 NAME = "onnxruntime-cuda"
 _PROVIDER = "CUDAExecutionProvider"
-_OPTIONS = {"device_id": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+# Tensor cores take images channels last; trying all convolutions gains nothing over the heuristic (docs/performance.md).
+_OPTIONS = {"device_id": "0", "prefer_nhwc": "1", "cudnn_conv_algo_search": "HEURISTIC"}
 _OUTPUTS = ("logits", "scores", "penultimate")
 logger = logging.getLogger(__name__)
 
+# While a graph is captured, CUDA refuses other threads' copies: a capture takes all shares, a batch takes one.
+_SHARES = 64
+_shares, _capturing = threading.Semaphore(_SHARES), threading.Lock()
 
-def load(bundle: Bundle, options: EngineOptions) -> Engine:  # noqa: ARG001  # nothing to choose, and nothing to cache
+
+def load(bundle: Bundle, options: EngineOptions) -> Engine:
     """The bundle's graph on CUDA: captured for batches up to 64, or run as it is where it can't be captured.
 
     Raises:
@@ -39,8 +46,9 @@ def load(bundle: Bundle, options: EngineOptions) -> Engine:  # noqa: ARG001  # n
     """
     find_gpu()
     try:
-        session = gpu_session(bundle.model, gpu_options(), [(_PROVIDER, {**_OPTIONS, "enable_cuda_graph": "1"})])
-        return CapturedSession(session, bundle.manifest, sizes(PROFILE[0], PROFILE[-1]))
+        with _shares:
+            session = gpu_session(bundle.model, gpu_options(), [(_PROVIDER, {**_OPTIONS, "enable_cuda_graph": "1"})])
+        return CapturedSession(session, bundle.manifest, sizes(PROFILE[0], PROFILE[-1]), options.contexts)
     except EngineError as error:
         logger.info("%s: no captured graph (%s)", NAME, error)
     session = gpu_session(bundle.model, gpu_options(), [(_PROVIDER, _OPTIONS)])
@@ -48,12 +56,13 @@ def load(bundle: Bundle, options: EngineOptions) -> Engine:  # noqa: ARG001  # n
 
 
 class CapturedSession:
-    """A session with a captured graph for each of some batch sizes; further batches wait for the one that runs.
+    """A session with captured graphs for some batch sizes; one runs at a time, and the others' images are copied meanwhile.
 
     Args:
         session: on CUDA, with ``enable_cuda_graph``.
         manifest: of the bundle.
         batches: the sizes, ascending.
+        contexts: graphs of each size, at least one; further batches of the size wait.
 
     Raises:
         EngineError: the graph can't be captured.
@@ -61,33 +70,55 @@ class CapturedSession:
 
     name = NAME
 
-    def __init__(self, session: ort.InferenceSession, manifest: Manifest, batches: tuple[int, ...]) -> None:
+    def __init__(
+        self, session: ort.InferenceSession, manifest: Manifest, batches: tuple[int, ...], contexts: int
+    ) -> None:
         self.signature = read_signature(session)
         self.batches = batches
-        # ONNX Runtime keeps what it captured for the thread that ran it.
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=NAME)
-        self._captured = self._thread.submit(_capture, session, manifest, batches).result()
+        self._free: dict[int, SimpleQueue[_Captured]] = {batch: SimpleQueue() for batch in batches}
+        # ONNX Runtime keeps what it captured for the thread that ran it, so that one thread runs everything.
+        work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        threading.Thread(target=_worker, args=(work,), name=NAME, daemon=True).start()
+        finalize(self, work.put, None)
+        # The largest first: the memory that it takes holds the others too.
+        for number, batch in enumerate(sorted(batches * contexts, reverse=True), start=1):
+            with _alone():
+                captured = _Captured(session, manifest, batch, number, work)
+                captured.replay()
+            self._free[batch].put(captured)
 
     def run(self, images: npt.NDArray[np.uint8], *, penultimate: bool = False) -> Outputs:
         """See :class:`runtime.engines.interface.Engine`."""
         names = _OUTPUTS if penultimate else _OUTPUTS[:2]
 
         def piece(some: npt.NDArray[np.uint8]) -> Outputs:
-            captured = next(each for each in self._captured if each.batch >= len(some))
-            logits, scores, *rest = self._thread.submit(captured.run, some, names).result()
+            free = self._free[next(batch for batch in self.batches if batch >= len(some))]
+            captured = free.get()
+            try:
+                with _shares:
+                    logits, scores, *rest = captured.run(some, names)
+            finally:
+                free.put(captured)
             return Outputs(logits, scores, None, *rest)
 
         return in_pieces(piece, images, self.batches[-1])
 
 
 class _Captured:
-    """One batch size: its buffers, and its graph, captured in the first run."""
+    """A batch size with its buffers, and its graph, which the first replay captures."""
 
-    def __init__(self, session: ort.InferenceSession, manifest: Manifest, batch: int, number: int) -> None:
+    def __init__(
+        self,
+        session: ort.InferenceSession,
+        manifest: Manifest,
+        batch: int,
+        number: int,
+        work: SimpleQueue[Callable[[], None] | None],
+    ) -> None:
         spec = manifest.input
-        self.batch = batch
-        self._session = session
-        self._host = pinned_array((batch, spec.height, spec.width, 3))
+        self._session, self._work = session, work
+        self._done: SimpleQueue[Exception | None] = SimpleQueue()
+        self._host = np.zeros((batch, spec.height, spec.width, 3), np.uint8)
         self._images = ort.OrtValue.ortvalue_from_numpy(self._host, "cuda", 0)
         shapes = {name: place.shape for name, place in places(manifest, batch).items() if name in _OUTPUTS}
         self._outputs = {name: _on_device(shape) for name, shape in shapes.items()}
@@ -99,23 +130,48 @@ class _Captured:
         self._options.add_run_config_entry("gpu_graph_id", str(number))
 
     def run(self, images: npt.NDArray[np.uint8], names: Sequence[str]) -> list[npt.NDArray[np.float32]]:
-        """Those outputs of at most `batch` images."""
+        """Those outputs of at most as many images as it has place for."""
         n = len(images)
         try:
-            self._host[:n] = images
-            self._images.update_inplace(self._host)
-            self._session.run_with_iobinding(self._binding, self._options)
+            if n < len(self._host):
+                self._host[:n] = images
+                images = self._host
+            self._images.update_inplace(np.ascontiguousarray(images))
+            self.replay()
             return [self._outputs[name].numpy()[:n] for name in names]
         except Exception as error:  # ONNX Runtime's exceptions share no public base
             raise EngineError(f"ONNX Runtime failed on a batch of {n}: {error}") from error
 
+    def replay(self) -> None:
+        """From the images on the device to the outputs there, on the thread that captures."""
+        self._work.put(self._run)
+        if error := self._done.get():
+            raise EngineError(f"{error}") from error
 
-def _capture(session: ort.InferenceSession, manifest: Manifest, batches: tuple[int, ...]) -> list[_Captured]:
-    """The largest first: the memory that it takes holds the others too."""
-    captured = [_Captured(session, manifest, batch, number) for number, batch in enumerate(batches, start=1)]
-    for each in reversed(captured):
-        each.run(np.zeros((1, manifest.input.height, manifest.input.width, 3), np.uint8), ())
-    return captured
+    def _run(self) -> None:
+        try:
+            self._session.run_with_iobinding(self._binding, self._options)
+        except Exception as error:  # ONNX Runtime's exceptions share no public base
+            self._done.put(error)
+        else:
+            self._done.put(None)
+
+
+def _worker(work: SimpleQueue[Callable[[], None] | None]) -> None:
+    while job := work.get():
+        job()
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """While no batch of any session is under way in this process."""
+    with _capturing:
+        for _ in range(_SHARES):
+            _shares.acquire()
+        try:
+            yield
+        finally:
+            _shares.release(_SHARES)
 
 
 def _on_device(shape: tuple[int, ...]) -> Any:

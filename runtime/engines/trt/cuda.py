@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 from typing import Any
-from weakref import finalize
-
-import numpy as np
-import numpy.typing as npt
 
 from runtime.exceptions import EngineError
 
@@ -95,27 +90,3 @@ class Cuda:
             reason = text.decode() if isinstance(text, bytes) else str(error)
             raise EngineError(f"{name} failed: {reason}")
         return values[0] if values else None
-
-
-def pinned_array(shape: tuple[int, ...], api: Any = None) -> npt.NDArray[np.uint8]:
-    """Zeros, uint8, in memory that the device can copy by itself; in ordinary memory where cuda-python is not installed.
-
-    Args:
-        shape: of the array.
-        api: as of :class:`Cuda`.
-    """
-    try:
-        cuda = Cuda(api)
-    except EngineError:
-        return np.zeros(shape, np.uint8)
-    size = int(np.prod(shape))
-    address = cuda.pinned_memory(size)
-    memory = bytes_at(address, size)
-    memory[:] = 0
-    finalize(memory, cuda.free_pinned, address).atexit = False  # a process that ends frees everything anyway
-    return memory.reshape(shape)  # views keep it alive
-
-
-def bytes_at(address: int, size: int) -> npt.NDArray[np.uint8]:
-    """Memory as an array; it does not own it."""
-    return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))

@@ -5,6 +5,7 @@ The outputs of a batch lie in one piece of memory, so that one copy brings them 
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from weakref import finalize
 import numpy as np
 import numpy.typing as npt
 
-from runtime.engines.trt.cuda import Cuda, bytes_at
+from runtime.engines.trt.cuda import Cuda
 from runtime.exceptions import EngineError
 from runtime.manifest import Manifest
 
@@ -85,8 +86,8 @@ class Lane:
         self._device_scratch = self._owned(cuda.device_memory(scratch), cuda.free)
         self._host_in = self._owned(cuda.pinned_memory(batches[-1] * self._image), cuda.free_pinned)
         self._host_out = self._owned(cuda.pinned_memory(largest), cuda.free_pinned)
-        self._images = bytes_at(self._host_in, batches[-1] * self._image)
-        self._outputs = bytes_at(self._host_out, largest)
+        self._images = _bytes_at(self._host_in, batches[-1] * self._image)
+        self._outputs = _bytes_at(self._host_out, largest)
         self._prepared = {batch: self._prepare(create_context(), places(manifest, batch)) for batch in batches}
 
     def run(self, images: npt.NDArray[np.uint8], *, penultimate: bool) -> tuple[Floats, Floats, Floats | None]:
@@ -169,3 +170,8 @@ def sizes(smallest: int, largest: int) -> tuple[int, ...]:
     """The batch sizes that are prepared: the powers of two between `smallest` and `largest`, and both."""
     powers = [1 << bit for bit in range(largest.bit_length()) if smallest < 1 << bit < largest]
     return tuple(sorted({smallest, *powers, largest}))
+
+
+def _bytes_at(address: int, size: int) -> npt.NDArray[np.uint8]:
+    """Memory as an array; it does not own it."""
+    return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,10 +20,8 @@ from runtime.engines.interface import EngineOptions
 from runtime.engines.ort import cuda
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.engines.ort.session import GpuSession
-from runtime.engines.trt.cuda import pinned_array
 from runtime.exceptions import EngineError
 from runtime.rule import Rule
-from tests.runtime.engines.fake_gpu import FakeCuda
 from tests.small import calibration_images
 
 Array = npt.NDArray[Any]
@@ -146,7 +146,8 @@ def test_every_size_is_captured_once_and_before_the_first_request(loaded: Bundle
     ((session, options),) = sessions
     assert options["enable_cuda_graph"] == "1"
     assert engine.batches == (1, 2, 4, 8, 16, 32, 64)
-    assert session.runs == [64, 32, 16, 8, 4, 2, 1]
+    assert session.runs == [64, 64, 32, 32, 16, 16, 8, 8, 4, 4, 2, 2, 1, 1]
+    assert len({thread for thread, _ in session.captured}) == 1
     captured = dict(session.captured)
     threads = [threading.Thread(target=engine.run, args=(calibration_images(n),)) for n in (5, 64, 1)]
     for thread in threads:
@@ -154,7 +155,7 @@ def test_every_size_is_captured_once_and_before_the_first_request(loaded: Bundle
     for thread in threads:
         thread.join()
     assert session.captured == captured  # one thread runs all, so that nothing is captured again
-    assert sorted(session.runs[7:]) == [1, 8, 64]
+    assert sorted(session.runs[14:]) == [1, 8, 64]
 
 
 @pytest.mark.usefixtures("sessions")
@@ -207,22 +208,39 @@ def test_what_cannot_be_captured_runs_as_it_is(
     assert "no captured graph (control flow)" in caplog.text
 
 
-def test_pinned_memory_lives_as_long_as_a_view_of_it() -> None:
-    api = FakeCuda()
-    array = pinned_array((2, 3), api)
-    assert array.tolist() == [[0, 0, 0], [0, 0, 0]]
-    assert len(api.memory) == 1
-    view = array[1:]
-    del array
-    view[...] = 7
-    assert len(api.memory) == 1
-    del view
-    assert not api.memory
+@pytest.mark.usefixtures("sessions")
+def test_batches_of_one_size_side_by_side_get_their_own_answers(loaded: Bundle) -> None:
+    engine = _load(loaded)
+    batches = [calibration_images(8, seed=seed) for seed in range(12)]
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(engine.run, batches))
+    for images, outputs in zip(batches, found, strict=True):
+        np.testing.assert_allclose(
+            outputs.logits, OnnxRuntimeCpu(loaded.model, 1).run(images).logits, rtol=1e-5, atol=1e-6
+        )
 
 
-def test_without_cuda_python_the_memory_is_ordinary(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(name: str) -> Any:
-        raise ImportError(name)
+def test_nothing_runs_while_another_sessions_graph_is_captured(loaded: Bundle, sessions: list[Any]) -> None:
+    """CUDA would refuse the copies, or spoil the capture."""
+    engine = _load(loaded)
+    session = sessions[0][0]
+    before = len(session.runs)
+    with cuda._alone():
+        waiting = threading.Thread(target=engine.run, args=(calibration_images(2),))
+        waiting.start()
+        waiting.join(0.1)
+        assert waiting.is_alive()
+        assert len(session.runs) == before
+    waiting.join()
+    assert len(session.runs) == before + 1
 
-    monkeypatch.setattr("runtime.engines.trt.cuda.importlib.import_module", missing)
-    assert pinned_array((4,)).tolist() == [0, 0, 0, 0]
+
+@pytest.mark.usefixtures("sessions")
+def test_its_thread_ends_with_it(loaded: Bundle) -> None:
+    before = set(threading.enumerate())
+    engine = _load(loaded)
+    (own,) = set(threading.enumerate()) - before
+    del engine
+    gc.collect()
+    own.join(5)
+    assert not own.is_alive()

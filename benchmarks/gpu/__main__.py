@@ -27,9 +27,9 @@ from typing import cast, get_args
 
 import torch
 
-from benchmarks.gpu.calls import engine_run, engines
+from benchmarks.gpu.calls import Run, engine_run, engines
 from benchmarks.gpu.ceilings import ceilings
-from benchmarks.gpu.graphs import LARGE, SMALL, architectures, exported, in_precision, without_scores
+from benchmarks.gpu.graphs import LARGE, SMALL, Images, architectures, exported, in_precision, without_scores
 from benchmarks.gpu.peers import DTYPES, Forward, InPrecision, compiled, torch_run
 from benchmarks.gpu.report import Case, Findings
 from benchmarks.gpu.service import gated, in_process, over_http
@@ -97,24 +97,21 @@ def measure_torch(
     module = InPrecision(backbone, DTYPES[precision]).to(device).eval()
     name = of.manifest.model.name
 
-    def case(kind: str, graph: bool, some: Sequence[int], forward: Callable[[], Forward]) -> None:
-        measure(
-            findings,
-            Case(name, precision, kind),
-            of,
-            lambda images: torch_run(forward(), device, images, graph=graph),
-            some,
-            seconds,
-        )
+    def case(kind: str, some: Sequence[int], forward: Forward, graph: bool = False, pinned: bool = False) -> None:
+        def make(images: Images) -> Run:
+            return torch_run(forward, device, images, graph=graph, pinned=pinned)
 
-    case("torch", False, batches, lambda: module)
+        measure(findings, Case(name, precision, kind), of, make, some, seconds)
+
+    case("torch", batches, module)
     if device != "cuda":
         return
-    case("torch, CUDA graph", True, batches, lambda: module)
+    case("torch, CUDA graph", batches, module, graph=True)
     for batch in compiling:
         forward = compiled(module)
-        case("torch, compiled", False, [batch], lambda: forward)  # noqa: B023  # called at once
-        case("torch, compiled, CUDA graph", True, [batch], lambda: forward)  # noqa: B023
+        case("torch, compiled", [batch], forward)
+        case("torch, compiled, CUDA graph", [batch], forward, graph=True)
+        case("torch, compiled, CUDA graph, images pinned", [batch], forward, graph=True, pinned=True)
 
 
 def machine(gpu: Gpu | None) -> dict[str, str]:

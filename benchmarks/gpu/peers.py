@@ -40,7 +40,7 @@ class InPrecision(torch.nn.Module):
         return logits.float()
 
 
-def torch_run(forward: Forward, device: str, images: Images, *, graph: bool = False) -> Run:
+def torch_run(forward: Forward, device: str, images: Images, *, graph: bool = False, pinned: bool = False) -> Run:
     """Torch's call for batches of the size of `images`, by way of pinned memory.
 
     Args:
@@ -48,14 +48,16 @@ def torch_run(forward: Forward, device: str, images: Images, *, graph: bool = Fa
         device: ``cuda`` or ``cpu``.
         images: an example.
         graph: whether `forward` is captured as a CUDA graph.
+        pinned: whether every batch is the example, which lies in pinned memory already.
     """
-    host = torch.empty(images.shape, dtype=torch.uint8, pin_memory=device == "cuda")
+    host = torch.empty(images.shape, dtype=torch.uint8, pin_memory=device == "cuda").copy_(torch.from_numpy(images))
     there = torch.empty(images.shape, dtype=torch.uint8, device=device)
-    launch = captured(forward, there, host.copy_(torch.from_numpy(images))) if graph else lambda: forward(there)
+    launch = captured(forward, there, host) if graph else lambda: forward(there)
 
     def call(batch: Images) -> tuple[Floats, None]:
         with torch.inference_mode():
-            host.copy_(torch.from_numpy(batch))
+            if not pinned:
+                host.copy_(torch.from_numpy(batch))
             there.copy_(host, non_blocking=True)
             return np.asarray(launch().cpu().numpy()), None  # the copy waits for the device
 

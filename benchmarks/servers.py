@@ -66,8 +66,8 @@ def product(bundle: Path, **settings: object) -> contextlib.AbstractContextManag
     return running("bentoml", "serve", "--host", "127.0.0.1", "--port", "{port}", probe="/readyz", **variables)
 
 
-def wrk(url: str, body: Path, connections: int, seconds: int) -> Load:
-    """POST `body` over `connections` connections for some time.
+def wrk(url: str, body: Path, connections: int, seconds: int, media: str = "image/png") -> Load:
+    """POST `body`, of a media type, over `connections` connections for some time.
 
     Raises:
         SystemExit: wrk is not installed.
@@ -75,7 +75,7 @@ def wrk(url: str, body: Path, connections: int, seconds: int) -> Load:
     if shutil.which("wrk") is None:
         raise SystemExit("error: wrk is not installed; try apt-get install wrk")
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-        script.write(_SCRIPT % body)
+        script.write(_SCRIPT % (media, body))
         script.flush()
         command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", script.name, url]
         output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -88,7 +88,7 @@ def wrk(url: str, body: Path, connections: int, seconds: int) -> Load:
 
 _SCRIPT = """
 wrk.method = "POST"
-wrk.headers["Content-Type"] = "image/png"
+wrk.headers["Content-Type"] = "%s"
 local file = io.open("%s", "rb")
 wrk.body = file:read("*all")
 file:close()

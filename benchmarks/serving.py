@@ -1,15 +1,20 @@
-"""How fast is the service, beside the same work done by bare Starlette, by plain BentoML and in process?
+"""How fast is the service, beside the same work done by other servers and in process?
 
     python -m benchmarks.serving --write
 
-All servers run at once on this machine with the same bundle and the same image; short rounds of wrk go from one to the
-next in turns, so that whatever else the machine does meets all of them. What is printed are medians of the rounds, and
-medians of the rounds' ratios. `--write` puts them into docs/measured/serving_performance.md and .json.
+All servers run at once on this machine with the same bundle and the same image, with as many workers or replicas as there
+are cores where they are made to have several; short rounds of wrk go from one to the next in turns, so that whatever else
+the machine does meets all of them. What is printed are medians of the rounds, and medians of the rounds' ratios. `--write`
+puts them into docs/measured/serving_performance.md and .json.
+
+LitServe, MLServer, Ray Serve and KServe want environments of their own: `--environment DIR`, repeatable, names one that has
+such a server, onnxruntime, pillow and orjson.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
 import contextlib
 import http.client
 import io
@@ -17,36 +22,132 @@ import json
 import os
 import platform
 import statistics
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
+import psutil
+from PIL import Image
 from tqdm import tqdm
 
+from benchmarks.machine import processor
 from benchmarks.paths import BUNDLE, IMAGE, MEASURED, ROOT
 from benchmarks.servers import Load, product, running, wrk
 from runtime import Gate
 
 REPORT = MEASURED / "serving_performance.md"
-CONNECTIONS = (1, 16, 64)
+CONNECTIONS = (1, 16, 64, 256)
 BATCH = 64
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A server that wants an environment of its own.
+
+    Attributes:
+        package: by which an environment is known to have it.
+        command: of Python.
+        probe: a route that answers once it is ready.
+        route: that decides.
+        form: what holds the image: "raw", the request itself, or JSON in "base64".
+    """
+
+    package: str
+    command: tuple[str, ...]
+    probe: str
+    route: str
+    form: str = "raw"
+
+
+PEERS = {
+    "LitServe": Peer(
+        "litserve", ("benchmarks.peers.litserve_api", "--port", "{port}"), "/health", "/classify", "base64"
+    ),
+    "MLServer": Peer(
+        "mlserver", ("benchmarks.peers.mlserver_model", "--port", "{port}"), "/v2/health/ready", "/classify"
+    ),
+    "Ray Serve": Peer("ray", ("benchmarks.peers.ray_app", "--port", "{port}"), "/-/healthz", "/classify"),
+    "KServe": Peer(
+        "kserve",
+        ("benchmarks.peers.kserve_model", "--http_port", "{port}"),
+        "/v2/health/ready",
+        "/v1/models/gate:predict",
+        "base64",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that is up: where it decides, what it is sent, and its process."""
+
+    url: str
+    body: Path
+    media: str
+    pid: int
+
+    def load(self, connections: int, seconds: int) -> Load:
+        return wrk(self.url, self.body, connections, seconds, self.media)
+
+    @property
+    def megabytes(self) -> float:
+        """Resident memory of all its processes: what they share is counted in each."""
+        process = psutil.Process(self.pid)
+        return sum(member.memory_info().rss for member in [process, *process.children(recursive=True)]) / 1e6
+
 
 Rounds = dict[tuple[str, int], list[Load]]
 
 
-def over_http(servers: dict[str, str], image: Path, rounds: int, seconds: int) -> Rounds:
+def bodies(image: Path, folder: Path) -> dict[str, tuple[Path, str]]:
+    """The file to send and its media type, for each form that holds the image."""
+    instance = {"image": {"b64": base64.b64encode(image.read_bytes()).decode()}}
+    encoded = folder / "instances.json"
+    encoded.write_text(json.dumps({"instances": [instance]}))
+    return {"raw": (image, "image/png"), "base64": (encoded, "application/json")}
+
+
+@contextlib.contextmanager
+def servers(bundle: Path, image: Path, engine: str, environments: list[Path]) -> Iterator[dict[str, Server]]:
+    """All servers, up."""
+    uvicorn = ("python", "-m", "uvicorn", "benchmarks.peers.bare:app", "--port", "{port}", "--no-access-log")
+    bentoml = ("bentoml", "serve", "benchmarks.peers.plain_bentoml:Plain", "--port", "{port}")
+    found = {}
+    with contextlib.ExitStack() as stack:
+        forms = bodies(image, Path(stack.enter_context(tempfile.TemporaryDirectory())))
+
+        def up(name: str, command: tuple[str, ...], probe: str, route: str, form: str, **variables: str) -> None:
+            url, process = stack.enter_context(running(*command, probe=probe, BUNDLE=str(bundle), **variables))
+            found[name] = Server(url + route, *forms[form], process.pid)
+
+        url, process = stack.enter_context(product(bundle, workers=1, engine=engine))
+        found["oodgate"] = Server(f"{url}/classify", *forms["raw"], process.pid)
+        up("bare", uvicorn, "/", "/classify", "raw")
+        up("bare, threads", uvicorn, "/", "/classify", "raw", THREADS="1")
+        up("BentoML", bentoml, "/readyz", "/classify", "raw")
+        for environment in environments:
+            for name, peer in PEERS.items():
+                if any(environment.glob(f"lib/python*/site-packages/{peer.package}")):
+                    python = (str(environment.resolve() / "bin" / "python"), "-m", *peer.command)
+                    up(name, python, peer.probe, peer.route, peer.form)
+        yield found
+
+
+def over_http(up: dict[str, Server], rounds: int, seconds: int) -> Rounds:
     """Every server at every number of connections, `rounds` times, in turns."""
-    results: Rounds = {(name, count): [] for name in servers for count in CONNECTIONS}
-    for url in servers.values():
-        wrk(url, image, 4, 1)
+    results: Rounds = {(name, count): [] for name in up for count in CONNECTIONS}
+    for server in up.values():
+        server.load(4, 1)
     for index in tqdm(range(rounds), desc="wrk", disable=None):
-        names = list(servers)
+        names = list(up)
         for count in CONNECTIONS:
             for name in names[index % len(names) :] + names[: index % len(names)]:
-                results[name, count].append(wrk(servers[name], image, count, seconds))
+                results[name, count].append(up[name].load(count, seconds))
     return results
 
 
@@ -89,7 +190,7 @@ def batches(url: str, bundle: Path, image: Path, rounds: int) -> dict[str, float
     return result
 
 
-def summary(results: Rounds) -> list[dict[str, Any]]:
+def summary(results: Rounds, memory: dict[str, float]) -> list[dict[str, Any]]:
     """Medians of the rounds, and of their ratios to the product's."""
     rows = []
     for (name, count), loads in results.items():
@@ -100,6 +201,7 @@ def summary(results: Rounds) -> list[dict[str, Any]]:
             "requests/s": statistics.median(load.rate for load in loads),
             "p50 ms": statistics.median(load.p50 for load in loads),
             "p99 ms": statistics.median(load.p99 for load in loads),
+            "RSS MB": memory[name],
             "refused": sum(load.refused + load.failed for load in loads),
             "oodgate is": statistics.median(o.rate / load.rate for o, load in zip(ours, loads, strict=True)),
             "p99 is": statistics.median(o.p99 / load.p99 for o, load in zip(ours, loads, strict=True)),
@@ -108,23 +210,28 @@ def summary(results: Rounds) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (row["connections"], row["server"]))
 
 
-def markdown(rows: list[dict[str, Any]], batch: dict[str, float], rounds: int, seconds: int) -> str:
+def markdown(rows: list[dict[str, Any]], batch: dict[str, float], args: argparse.Namespace) -> str:
     """The report."""
     cores = len(os.sched_getaffinity(0))
+    with Image.open(args.image) as image:
+        sent = f"{image.format} of {image.width} x {image.height} pixels, {args.image.stat().st_size / 1024:.0f} kB"
     lines = [
         "# How fast the service is",
         "",
-        f"Measured by `python -m benchmarks.serving --write`: medians of {rounds} rounds of {seconds} s, taken in turns on "
-        f"one machine ({cores} cores, {platform.machine()}, Python {platform.python_version()}), wrk on the same cores.",
-        "The same image and the same graph everywhere. `bare` is Starlette, uvicorn and ONNX Runtime on the event loop,",
-        "`bare, threads` the same in Starlette's thread pool, `BentoML` a plain endpoint with an image argument.",
+        f"Measured by `python -m benchmarks.serving --write`: medians of {args.rounds} rounds of {args.seconds} s, taken in "
+        f"turns on one machine ({cores} cores, {processor()}, Python {platform.python_version()}), wrk on the same cores.",
+        f"The same image ({sent}) and the same graph ({args.bundle.name}) everywhere; oodgate's engine is {args.engine}.",
+        "`bare` is Starlette, uvicorn and ONNX Runtime on the event loop, `bare, threads` the same in its thread pool,",
+        "`BentoML` a plain endpoint with an image argument; the others are as their documentation shows them"
+        " (`benchmarks/peers/`). RSS counts what a server's processes share in each of them.",
         "",
-        "| connections | server | requests/s | p50, ms | p99, ms | oodgate's rate / this | oodgate's p99 / this |",
-        "|---|---|---|---|---|---|---|",
+        "| connections | server | requests/s | p50, ms | p99, ms | refused | RSS, MB | oodgate's rate / this "
+        "| oodgate's p99 / this |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [
         f"| {row['connections']} | {row['server']} | {row['requests/s']:.0f} | {row['p50 ms']:.2f} | {row['p99 ms']:.2f} "
-        f"| {row['oodgate is']:.2f} | {row['p99 is']:.2f} |"
+        f"| {row['refused']} | {row['RSS MB']:.0f} | {row['oodgate is']:.2f} | {row['p99 is']:.2f} |"
         for row in rows
     ]
     lines += ["", f"A request of {BATCH} images, one at a time:", "", "| | over HTTP, ms | in process, ms | speed |"]
@@ -139,27 +246,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--bundle", type=Path, default=BUNDLE)
     parser.add_argument("--image", type=Path, default=IMAGE)
+    parser.add_argument("--engine", default="auto", help="oodgate's; the others have ONNX Runtime")
+    parser.add_argument("--environment", type=Path, action="append", default=[], metavar="DIR", help="has a peer")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--write", action="store_true", help=f"write {REPORT.relative_to(ROOT)} and its .json")
+    parser.add_argument("--out", type=Path, default=REPORT, help="write it elsewhere")
     args = parser.parse_args()
-    bundle = args.bundle.resolve()
-    uvicorn = ("python", "-m", "uvicorn", "benchmarks.peers.bare:app", "--port", "{port}", "--no-access-log")
-    bentoml = ("bentoml", "serve", "benchmarks.peers.plain_bentoml:Plain", "--port", "{port}")
-    with contextlib.ExitStack() as stack:
-        ours, _ = stack.enter_context(product(bundle, workers=1))
-        bare, _ = stack.enter_context(running(*uvicorn, probe="/", BUNDLE=str(bundle)))
-        threads, _ = stack.enter_context(running(*uvicorn, probe="/", BUNDLE=str(bundle), THREADS="1"))
-        plain, _ = stack.enter_context(running(*bentoml, probe="/readyz", BUNDLE=str(bundle)))
-        urls = {"oodgate": ours, "bare": bare, "bare, threads": threads, "BentoML": plain}
-        servers = {name: f"{url}/classify" for name, url in urls.items()}
-        rows = summary(over_http(servers, args.image.resolve(), args.rounds, args.seconds))
-        batch = batches(ours, bundle, args.image, args.rounds)
-    text = markdown(rows, batch, args.rounds, args.seconds)
+    args.bundle, args.image = args.bundle.resolve(), args.image.resolve()
+    with servers(args.bundle, args.image, args.engine, args.environment) as up:
+        results = over_http(up, args.rounds, args.seconds)
+        rows = summary(results, {name: server.megabytes for name, server in up.items()})
+        batch = batches(up["oodgate"].url.removesuffix("/classify"), args.bundle, args.image, args.rounds)
+    text = markdown(rows, batch, args)
     print(text)
-    if args.write:
-        REPORT.write_text(text)
-        REPORT.with_suffix(".json").write_text(json.dumps({"classify": rows, "batch": batch}, indent=1) + "\n")
+    if args.write or args.out != REPORT:
+        args.out.write_text(text)
+        args.out.with_suffix(".json").write_text(json.dumps({"classify": rows, "batch": batch}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

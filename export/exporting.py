@@ -79,9 +79,7 @@ def export(
     """
     for remark in classifier.remarks:
         print(f"note: {remark}")
-    source = calibration
-    if calibration is not None and not isinstance(calibration, str):
-        source = in_memory(calibration, classifier.input, reading=options.reading)
+    source = _source(calibration, classifier, options)
     temperature = options.temperature if isinstance(options.temperature, float) else 1.0
     seen = sample(source, classifier.input, classifier.labels, options.reading) if source is not None else None
     images: Images = seen.images if seen else noise(classifier.input)
@@ -106,17 +104,20 @@ def export(
         converted = convert(model, manifest, precision, source, options, int8)
         model, manifest, warning = converted.model, converted.manifest, converted.warning
     bundle.write(out, manifest, {bundle.MODEL: seal(model, manifest)}, documents(manifest))
-    print(
-        f"{out}: verified against {classifier.framework} on {verification.images} images: logits differ by at most "
-        f"{verification.max_logit_difference:.2g}, scores by {max(verification.max_score_difference.values()):.2g} "
-        f"(relative), decisions by {verification.decision_flips}"
-    )
+    print(f"{out}: verified against {classifier.framework} on {verification}")
     if precision != "fp32":
         print(precision_text(manifest))
     print("\n".join(found.lines()), end="\n" if any(found.lines()) else "")
     print_remarks(note=note, warning=warning)
     print(gate_text(manifest))
     return manifest
+
+
+def _source(calibration: Any, classifier: Classifier, options: GateOptions) -> Any:
+    """Calibration images as a source, or read from memory."""
+    if calibration is None or isinstance(calibration, str):
+        return calibration
+    return in_memory(calibration, classifier.input, reading=options.reading)
 
 
 def _versions(framework: str) -> dict[str, str]:

@@ -44,6 +44,12 @@ class Verification:
     max_score_difference: dict[str, float]
     decision_flips: int | None
 
+    def __str__(self) -> str:
+        return (
+            f"{self.images} images: logits differ by at most {self.max_logit_difference:.2g}, scores by "
+            f"{max(self.max_score_difference.values()):.2g} (relative), decisions by {self.decision_flips}"
+        )
+
 
 def verify(classifier: Classifier, engine: Engine, manifest: Manifest, images: Images) -> Verification:
     """Compare logits, scores and decisions on images uint8 [N, H, W, 3].

@@ -11,9 +11,9 @@ from typing import Any, get_args
 from runtime.command import prog, run
 from runtime.manifest import InputSpec
 from train import checkpoint, methods, models
-from train.checkpoint import Checkpoint
+from train.checkpoint import Checkpoint, Header
 from train.config import Config, Optimizer, Precision, Schedule
-from train.data import Reading, add_reading_options, check, concatenate, load, read, short_name
+from train.data import Images, Reading, add_reading_options, check, concatenate, load, read, short_name
 from train.distributed import World, join
 from train.exceptions import DataError, TrainingError
 from train.loop import CHECKPOINT, train
@@ -123,21 +123,7 @@ def _size(side: int | None, init: Checkpoint | None) -> InputSpec:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args, hyperparameters = _parse(argv)
-    config = Config(
-        method=args.method,
-        method_options=hyperparameters,
-        arch=args.arch,
-        epochs=args.epochs,
-        batch_size=args.batch_size,
-        optimizer=args.optimizer,
-        learning_rate=args.learning_rate,
-        weight_decay=args.weight_decay,
-        warmup=args.warmup,
-        schedule=args.schedule,
-        milestones=tuple(args.milestones),
-        precision=args.precision,
-        seed=args.seed,
-    )
+    config = _config(args, hyperparameters)
     method = methods.make(config.method, config.method_options)  # a wrong name fails before the data are read
     if method.needs_outliers and not args.aux:
         raise TrainingError(f"method {args.method!r} learns from auxiliary outliers; give them by --aux SOURCE")
@@ -156,6 +142,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _train(args, config, size, init, resume, world)
 
 
+def _config(args: argparse.Namespace, hyperparameters: dict[str, float | str]) -> Config:
+    """The run's settings: each option that is one of them, and the method's own."""
+    given = {field.name: getattr(args, field.name) for field in dataclasses.fields(Config) if field.name in args}
+    return Config(**{**given, "milestones": tuple(args.milestones), "method_options": hyperparameters})
+
+
 def _train(
     args: argparse.Namespace,
     config: Config,
@@ -171,17 +163,9 @@ def _train(
     data.check_trainable(args.data)
     val = own(args.val, size, reading=reading, labels=data.classes).with_classes(data.classes, args.val)
     outliers = concatenate([own(source, size, reading=reading) for source in args.aux]) if args.aux else None
-    spec = size
-    if init is None:
-        mean, std = channel_statistics(data.images)
-        if not min(std):
-            raise DataError(
-                f"{args.data}: a colour channel has the same value in all pixels, so it can't be normalised"
-            )
-        spec = dataclasses.replace(size, mean=mean, std=std)
     header = train(
         config,
-        spec,
+        size if init else _normalised(size, data.images, args.data),
         data,
         val,
         args.out,
@@ -191,12 +175,23 @@ def _train(
         world=world,
         sources=_sources(args, init),
     )
-    if world.rank:
-        return 0
+    steps = len(data) // (config.batch_size * world.size) * config.epochs
+    return 0 if world.rank else _report(header, steps, args)
+
+
+def _normalised(size: InputSpec, images: Images, source: str) -> InputSpec:
+    """With mean and deviation of the training images' channels."""
+    mean, std = channel_statistics(images)
+    if not min(std):
+        raise DataError(f"{source}: a colour channel has the same value in all pixels, so it can't be normalised")
+    return dataclasses.replace(size, mean=mean, std=std)
+
+
+def _report(header: Header, steps: int, args: argparse.Namespace) -> int:
+    """Say how far the run came, how well it does, and what comes next."""
     path = args.out / CHECKPOINT
-    total = len(data) // (config.batch_size * world.size) * config.epochs
-    if header.step < total:
-        print(f"stopped at step {header.step} of {total}, saved {path}; add --resume to go on")
+    if header.step < steps:
+        print(f"stopped at step {header.step} of {steps}, saved {path}; add --resume to go on")
         return 130
     figure = next(name for name in header.metrics if name.startswith("val_"))
     print(f"{path}: validation {figure.removeprefix('val_')} {header.metrics[figure]:.4f}")

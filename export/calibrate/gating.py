@@ -35,7 +35,7 @@ from export.exceptions import ExportError
 from export.inference import collect
 from runtime.engines.interface import Outputs
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
-from runtime.manifest import Confidence, Manifest
+from runtime.manifest import Choice, Confidence, Manifest
 from train.data import Images, ImageSet, Labels, SelectedImages, check, read, short_name
 
 _FEW = 64  # images that tell the sign of features
@@ -82,44 +82,19 @@ def fit_gate(
         DataError: a source that can't be read.
         CalibrationError: too few images for alpha, or scores that are not finite.
     """
-    manifest = without_gate(model, manifest)
-    options.check(manifest.scores)
-    if isinstance(options.temperature, float):
-        manifest = selecting.with_temperature(model, manifest, options.temperature)
-    check(source)
-    for needed in filter(None, (options.fit, *options.aux)):
-        check(needed)
-    images = read(source, manifest.input, reading=options.reading, labels=manifest.labels)
-    title = source if isinstance(source, str) else short_name(source)
+    manifest = _ungated(model, manifest, options)
+    images, title = _read(manifest, source, options)
     labels = labelled.true_labels(manifest, images, title) if options.promises_labels else None
-    found = leakage.Fingerprints.of(images.images)
     training = selecting.training_images(manifest, options)
-    manifest = (
-        manifest if training is None else leakage.record(manifest, "fit, auto", str(options.fit), training.images)
-    )
-    leaking = _leaking(manifest, title, found, options.allow_leakage)
-    manifest = leakage.record(manifest, "calibration", title, found)
-    chosen = None
-    rest = np.arange(len(images))
+    manifest, leaking = _recorded(manifest, images, title, training, options)
+    rest, chosen = np.arange(len(images)), None
     if options.merges or options.chooses:
         held, rest = split(len(images))
         conformal.rank(len(rest), options.alpha, options.pac)  # refuses too few before the work of choosing
-        if options.chooses:
-            part = SelectedImages(images.images, held)
-            manifest, chosen, options = selecting.choose(
-                model,
-                manifest,
-                part,
-                training,
-                options,
-                lambda images, title: _run(model, images, threads, title, penultimate=True),
-                threads,
-            )
-        if options.merges:
-            manifest = _with_merged(model, manifest, SelectedImages(images.images, held), options, threads)
+        part = SelectedImages(images.images, held)
+        manifest, chosen, options = _chosen(model, manifest, part, training, options, threads)
     rest = _unseen(manifest, images.images, rest)
-    if labels is not None:
-        rest, test = labelled.halves(rest)
+    rest, test = (rest, rest[:0]) if labels is None else labelled.halves(rest)
     calibrating = SelectedImages(images.images, rest)
     outputs = _run(model, calibrating, threads, "calibrate")
     classes = outputs.logits.argmax(axis=1) if options.class_conditional else None
@@ -133,8 +108,7 @@ def fit_gate(
         run = partial(_run, threads=threads, title="labels")
         testing = SelectedImages(images.images, test), labels[test]
         manifest = labelled.with_promises(model, manifest, options, tuning, testing, run)
-    signed = _signed(model, calibrating, options, threads)
-    warned = "; ".join([*leaking, *filter(None, [signed, warning])])
+    warned = "; ".join([*leaking, *filter(None, [_signed(model, calibrating, options, threads), warning])])
     known = _labels(manifest, images, rest, title)
     return Gated(manifest, calibrating, warned or None, outputs.logits, known, _note(manifest, outputs))
 
@@ -160,6 +134,56 @@ def without_gate(model: onnx.ModelProto, manifest: Manifest) -> Manifest:
         confidence=None,
         parity=None,
     )
+
+
+def _ungated(model: onnx.ModelProto, manifest: Manifest, options: GateOptions) -> Manifest:
+    """The manifest before any calibration, for options that fit it, with the temperature that they name."""
+    manifest = without_gate(model, manifest)
+    options.check(manifest.scores)
+    if isinstance(options.temperature, float):
+        manifest = selecting.with_temperature(model, manifest, options.temperature)
+    return manifest
+
+
+def _read(manifest: Manifest, source: str | ImageSet, options: GateOptions) -> tuple[ImageSet, str]:
+    """The images and what to call them; a source that is not there, among all that are needed, fails before any is read."""
+    check(source)
+    for needed in filter(None, (options.fit, *options.aux)):
+        check(needed)
+    images = read(source, manifest.input, reading=options.reading, labels=manifest.labels)
+    return images, source if isinstance(source, str) else short_name(source)
+
+
+def _recorded(
+    manifest: Manifest, images: ImageSet, title: str, training: ImageSet | None, options: GateOptions
+) -> tuple[Manifest, list[str]]:
+    """The manifest with sketches of the images that the gate learns from, and what is to be said of those learned before."""
+    found = leakage.Fingerprints.of(images.images)
+    if training is not None:
+        manifest = leakage.record(manifest, "fit, auto", str(options.fit), training.images)
+    leaking = _leaking(manifest, title, found, options.allow_leakage)
+    return leakage.record(manifest, "calibration", title, found), leaking
+
+
+def _chosen(
+    model: onnx.ModelProto,
+    manifest: Manifest,
+    images: Images,
+    training: ImageSet | None,
+    options: GateOptions,
+    threads: int,
+) -> tuple[Manifest, Choice | None, GateOptions]:
+    """The score chosen and the p-values fitted, as the options ask, by images that set no threshold."""
+    chosen = None
+    if options.chooses:
+
+        def run(images: Images, title: str) -> Outputs:
+            return _run(model, images, threads, title, penultimate=True)
+
+        manifest, chosen, options = selecting.choose(model, manifest, images, training, options, run, threads)
+    if options.merges:
+        manifest = _with_merged(model, manifest, images, options, threads)
+    return manifest, chosen, options
 
 
 def _leaking(manifest: Manifest, source: str, found: leakage.Fingerprints, allow: bool) -> list[str]:

@@ -19,9 +19,10 @@ from starlette.staticfiles import StaticFiles
 import runtime
 from serving.deciding.decider import Decider
 from serving.deciding.deployment import Deployment
-from serving.http import classify, model, monitoring, open_inference, openapi, outcomes
 from serving.http.errors import HANDLERS, JsonResponse
-from serving.http.memory import Budget
+from serving.http.openapi.document import document
+from serving.http.requests.memory import Budget
+from serving.http.routes import classify, model, monitoring, open_inference, outcomes
 from serving.metrics import CONTENT_TYPE, exposition, metrics
 from serving.settings import Settings
 
@@ -106,7 +107,7 @@ async def _metrics(_: Request) -> Response:
 
 async def _openapi(request: Request) -> Response:
     settings: Settings = request.app.state.settings
-    return JsonResponse(openapi.document(runtime.__version__, secured=bool(settings.api_keys)))
+    return JsonResponse(document(runtime.__version__, secured=bool(settings.api_keys)))
 
 
 async def _page(_: Request) -> Response:

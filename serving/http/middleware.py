@@ -15,8 +15,8 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.exceptions import OVERLOADED, TOO_MANY_REQUESTS, RequestError
-from serving.http.client import client_of
 from serving.http.errors import Refusal, error_response
+from serving.http.requests.client import client_of
 from serving.internals import route_template, tracer_provider
 from serving.keys import Keys
 from serving.metrics import metrics

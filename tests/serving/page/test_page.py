@@ -16,7 +16,7 @@ import pytest
 
 from runtime import Gate
 from runtime.bundle import Bundle
-from serving.http.model import calibration_histogram
+from serving.http.routes.model import calibration_histogram
 from tests.serving.conftest import serve
 from tests.small import LABELS, calibration_images, encode
 

@@ -16,9 +16,9 @@ from starlette.types import Message, Receive
 from serving.deciding.decider import Caller
 from serving.deciding.pipeline import Images
 from serving.exceptions import RequestError
-from serving.http.client import client_of
-from serving.http.memory import Budget, Hold
-from serving.http.multipart import read_parts
+from serving.http.requests.client import client_of
+from serving.http.requests.memory import Budget, Hold
+from serving.http.requests.multipart import read_parts
 from serving.settings import OVERHEAD
 
 _GZIP = b"\x1f\x8b"
@@ -28,7 +28,7 @@ _NPY_HEADER = 4096  # bytes at most; numpy itself writes 128 for such an array
 
 @contextmanager
 def holding(request: Request, bulk: bool) -> Iterator[Hold]:
-    """Room in memory for a request's body, from before it is read until its answer; see :mod:`serving.http.memory`."""
+    """Room for a request's body, from before it is read until its answer (:mod:`serving.http.requests.memory`)."""
     budget: Budget = request.app.state.budget
     with budget.holding(client_of(request.scope), bulk) as hold:
         yield hold

@@ -10,7 +10,7 @@ import pytest
 
 from runtime.bundle import Bundle
 from runtime.manifest import Calibration, ClassPoint, GateSpec, OrderStatistics
-from serving.http.model import calibration_histogram
+from serving.http.routes.model import calibration_histogram
 
 
 def gate_of(bundle: Bundle) -> GateSpec:

@@ -8,7 +8,7 @@ from starlette.applications import Starlette
 
 from runtime.bundle import Bundle
 from serving.exceptions import RequestError
-from serving.http.memory import Budget
+from serving.http.requests.memory import Budget
 from tests.serving.http.test_middleware import PNG, hold_up, run
 
 

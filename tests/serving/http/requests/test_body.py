@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from serving.http.body import parse_npy
+from serving.http.requests.body import parse_npy
 from tests.small import calibration_images
 
 SHAPE = (16, 16, 3)

@@ -17,8 +17,8 @@ from starlette.routing import BaseRoute, Route
 
 from runtime import Gate
 from serving.exceptions import RequestError
-from serving.http.body import holding, read_body
 from serving.http.errors import JsonResponse, error_body
+from serving.http.requests.body import holding, read_body
 from serving.metrics import metrics
 from serving.outcomes.ledger import FLUSH, Ledger, Refused, Settled
 from serving.outcomes.report import Report

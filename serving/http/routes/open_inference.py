@@ -26,9 +26,9 @@ import runtime
 from runtime import Decision, Gate
 from serving.deciding.decider import Decider
 from serving.exceptions import ProtocolError, RequestError
-from serving.http.body import caller, holding, read_body
 from serving.http.errors import JsonResponse
-from serving.http.query import asked_alpha
+from serving.http.requests.body import caller, holding, read_body
+from serving.http.requests.query import asked_alpha
 from serving.metrics import metrics
 from serving.settings import Settings
 

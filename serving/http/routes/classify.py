@@ -10,10 +10,10 @@ from starlette.routing import BaseRoute, Route
 
 from runtime import Decision, ImageError
 from serving.deciding.decider import Decider
-from serving.http.body import caller, holding, read_image, read_images
-from serving.http.client import client_of
 from serving.http.errors import JsonResponse, image_error
-from serving.http.query import asked_alpha, asked_set, asked_top, decision_json
+from serving.http.requests.body import caller, holding, read_image, read_images
+from serving.http.requests.client import client_of
+from serving.http.requests.query import asked_alpha, asked_set, asked_top, decision_json
 from serving.metrics import metrics
 from serving.settings import Settings
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from serving.http.query import MOST
-from serving.http.schemas import SCHEMAS, STRING, Json, a_list, an_object, ref
+from serving.http.openapi.schemas import SCHEMAS, STRING, Json, a_list, an_object, ref
+from serving.http.requests.query import MOST
 
 
 def document(version: str, secured: bool) -> Json:

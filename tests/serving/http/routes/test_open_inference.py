@@ -13,7 +13,7 @@ import pytest
 from runtime import Gate
 from runtime.bundle import Bundle
 from serving.exceptions import ProtocolError
-from serving.http.open_inference import OUTPUTS, read_request
+from serving.http.routes.open_inference import OUTPUTS, read_request
 from tests.small import calibration_images
 
 with warnings.catch_warnings():

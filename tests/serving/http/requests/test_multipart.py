@@ -8,7 +8,7 @@ import pytest
 from starlette.requests import ClientDisconnect, Request
 
 from serving.exceptions import RequestError
-from serving.http.multipart import read_parts
+from serving.http.requests.multipart import read_parts
 from tests.small import calibration_images, encode
 
 PNG = encode(calibration_images(1)[0])

@@ -115,6 +115,8 @@ class Findings:
         """Take over what an earlier run found on the same machine."""
         report = json.loads(file.read_text())
         self.machine |= report["machine"]
+        if report["ceilings"] and not self.known:
+            self.known = Ceilings(**report["ceilings"])
         self.served += report["served"]
         self.rows += [Row(_case(row), **row) for row in report["rows"]]
         self.skipped += [Skip(_case(skip), **skip) for skip in report["skipped"]]

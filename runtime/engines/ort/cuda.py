@@ -7,6 +7,7 @@ captured graph starts them all at once, and needs its inputs and outputs at the 
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -29,7 +30,10 @@ from runtime.manifest import Manifest
 NAME = "onnxruntime-cuda"
 _PROVIDER = "CUDAExecutionProvider"
 # Tensor cores take images channels last; trying all convolutions gains nothing over the heuristic (docs/performance.md).
-_OPTIONS = {"device_id": "0", "prefer_nhwc": "1", "cudnn_conv_algo_search": "HEURISTIC"}
+_DEVICE = {"device_id": "0"}
+_CAPTURED = {**_DEVICE, "prefer_nhwc": "1", "cudnn_conv_algo_search": "HEURISTIC", "enable_cuda_graph": "1"}
+# An attribute of that name that is not 1, as protobuf writes it: its name, then its value.
+_GROUPS = re.compile(rb"\x0a\x05group\x18(?!\x01)", re.DOTALL)
 _OUTPUTS = ("logits", "scores", "penultimate")
 logger = logging.getLogger(__name__)
 
@@ -39,20 +43,31 @@ _shares, _capturing = threading.Semaphore(_SHARES), threading.Lock()
 
 
 def load(bundle: Bundle, options: EngineOptions) -> Engine:
-    """The bundle's graph on CUDA: captured for batches up to 64, or run as it is where it can't be captured.
+    """The bundle's graph on CUDA: captured for batches up to 64, or run as it is where it can't be captured or has groups.
 
     Raises:
         EngineError: no GPU, or no ONNX Runtime for it.
     """
     find_gpu()
     try:
+        if grouped(bundle.model):
+            raise EngineError("grouped convolutions")
         with _shares:
-            session = gpu_session(bundle.model, gpu_options(), [(_PROVIDER, {**_OPTIONS, "enable_cuda_graph": "1"})])
+            session = gpu_session(bundle.model, gpu_options(), [(_PROVIDER, _CAPTURED)])
         return CapturedSession(session, bundle.manifest, sizes(PROFILE[0], PROFILE[-1]), options.contexts)
     except EngineError as error:
         logger.info("%s: no captured graph (%s)", NAME, error)
-    session = gpu_session(bundle.model, gpu_options(), [(_PROVIDER, _OPTIONS)])
+    session = gpu_session(bundle.model, gpu_options(), [(_PROVIDER, _DEVICE)])
     return GpuSession(NAME, session, read_signature(session), None)
+
+
+def grouped(model: bytes) -> bool:
+    """Whether a graph, the bytes of an .onnx file, has convolutions in groups, such as depthwise ones.
+
+    Channels last and captured, EfficientNet-lite0 ended in an illegal memory access in ONNX Runtime 1.31.1, after which the
+    process can't use the GPU any more; networks without groups did not. So those with groups run by its defaults.
+    """
+    return _GROUPS.search(model) is not None
 
 
 class CapturedSession:

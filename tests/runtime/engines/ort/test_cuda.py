@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import onnxruntime as ort
 import pytest
 
@@ -244,3 +245,21 @@ def test_its_thread_ends_with_it(loaded: Bundle) -> None:
     gc.collect()
     own.join(5)
     assert not own.is_alive()
+
+
+@pytest.mark.parametrize(("groups", "expected"), [(None, False), (1, False), (2, True), (128, True), (257, True)])
+def test_convolutions_in_groups_are_seen(groups: int | None, expected: bool) -> None:
+    attributes = {} if groups is None else {"group": groups}
+    node = onnx.helper.make_node("Conv", ["x", "w"], ["y"], kernel_shape=[3, 3], **attributes)
+    graph = onnx.helper.make_graph([node], "g", [], [])
+    assert cuda.grouped(onnx.helper.make_model(graph).SerializeToString()) is expected
+
+
+def test_a_graph_with_groups_is_neither_captured_nor_channels_last(
+    loaded: Bundle, sessions: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cuda, "grouped", lambda _: True)
+    monkeypatch.setattr(cuda, "read_signature", lambda _: loaded)
+    assert isinstance(_load(loaded), GpuSession)
+    ((_, options),) = sessions
+    assert options == {"device_id": "0"}

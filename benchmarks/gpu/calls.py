@@ -1,4 +1,4 @@
-"""What can be called: the engines that work here, and torch."""
+"""What can be called: the engines that work here."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from benchmarks.gpu.graphs import Images
 from benchmarks.gpu.report import Case, Findings
@@ -18,7 +17,7 @@ from runtime.bundle import Bundle
 from runtime.engines import selection
 from runtime.engines.gpu import find_gpu
 from runtime.engines.interface import Engine, EngineName, EngineOptions
-from runtime.manifest import NativeRuntime, Precision
+from runtime.manifest import NativeRuntime
 
 Floats = npt.NDArray[np.float32]
 Run = Callable[[Images], tuple[Floats, Floats | None]]
@@ -57,20 +56,3 @@ def with_engine(of: Bundle, runtime: NativeRuntime, largest: int) -> Bundle:
     """
     options = BuildOptions(runtime, (find_gpu().capability,), (1, min(32, largest), largest))
     return attach(of, build(of, options))[0]
-
-
-def torch_run(module: torch.nn.Module, device: str, precision: Precision) -> Run:
-    """Torch's call; fp16 by autocast."""
-
-    def call(images: Images) -> tuple[Floats, Floats | None]:
-        with torch.inference_mode(), torch.autocast(device, torch.float16, enabled=precision == "fp16"):
-            logits, _ = module(torch.from_numpy(images).to(device))
-        return np.asarray(logits.float().cpu().numpy()), None  # the copy waits for the device
-
-    return call
-
-
-def compiled_run(module: torch.nn.Module, device: str, precision: Precision) -> Run:
-    """The same compiled, for one batch size: torch goes back to eager, unsaid, after a few recompilations."""
-    torch.compiler.reset()
-    return torch_run(torch.compile(module, mode="reduce-overhead", dynamic=False), device, precision)  # type: ignore[arg-type]

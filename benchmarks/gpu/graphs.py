@@ -13,6 +13,7 @@ import torch
 from tqdm import tqdm
 
 from export import head
+from export.calibrate.calibration import calibrate
 from export.classifier import assemble
 from export.convert.half import to_half
 from export.convert.int8 import Int8Options, Target, quantise
@@ -20,6 +21,7 @@ from export.from_torch.backbone import Backbone
 from export.from_torch.classifier import TorchClassifier
 from export.graph import LOGITS
 from export.head import seal
+from export.report.card import documents
 from runtime import bundle
 from runtime.bundle import MODEL, Bundle
 from runtime.manifest import InputSpec, Precision
@@ -29,32 +31,44 @@ Images = npt.NDArray[np.uint8]
 
 SMALL = InputSpec(32, 32, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 LARGE = dataclasses.replace(SMALL, height=224, width=224)
-_CLASSES = 10
+_CLASSES, _ALPHA = 10, 0.05
 
 
 def architectures() -> dict[str, InputSpec]:
-    """What is timed where nothing is named; timm's networks where it is installed."""
+    """What is timed where nothing is named, the most telling first; timm's networks where it is installed."""
     if importlib.util.find_spec("timm") is None:
-        tqdm.write("timm is not installed: the project's ResNet-18 at 32x32 instead of ResNet-18 and -50 at 224x224")
+        tqdm.write("timm is not installed: the project's ResNet-18 at 32x32 instead of timm's networks at 224x224")
         return {"wrn-40-2": SMALL, "resnet18": SMALL}
-    return {"wrn-40-2": SMALL, "timm:resnet18": LARGE, "timm:resnet50": LARGE}
+    return {"timm:resnet50": LARGE, "wrn-40-2": SMALL, "timm:efficientnet_lite0": LARGE, "timm:resnet18": LARGE}
 
 
-def exported(arch: str, spec: InputSpec, folder: Path) -> tuple[torch.nn.Module, Bundle]:
-    """An untrained network and its bundle; its batch norms have statistics, so that nothing over- or underflows."""
+def network(arch: str, spec: InputSpec) -> Backbone:
+    """An untrained network; its batch norms have statistics, so that nothing over- or underflows."""
     torch.manual_seed(0)
     module = models.make(arch, _CLASSES)
-    labels = tuple(f"class {k}" for k in range(_CLASSES))
-    classifier = TorchClassifier(arch, "none", "multiclass", labels, spec, module)
     for layer in module.modules():
         if isinstance(layer, torch.nn.BatchNorm2d):
             layer.momentum = 1.0  # the statistics of one batch
     backbone = Backbone(module, spec).train()
     with torch.no_grad():
         backbone(torch.from_numpy(pictures(32, spec)))
-    backbone.eval()
+    return backbone.eval()
+
+
+def exported(arch: str, spec: InputSpec, folder: Path) -> tuple[Backbone, Bundle]:
+    """A network and its bundle; what an earlier run left in the folder is taken as it is."""
+    path, file = folder / arch.replace(":", "-"), folder / f"{arch.replace(':', '-')}.pt"
+    if path.is_dir() and file.is_file():
+        backbone = Backbone(models.make(arch, _CLASSES), spec).eval()
+        backbone.load_state_dict(torch.load(file, weights_only=True))
+        return backbone, Bundle.load(path)
+    backbone = network(arch, spec)
+    labels = tuple(f"class {k}" for k in range(_CLASSES))
+    classifier = TorchClassifier(arch, "none", "multiclass", labels, spec, backbone.classifier)
     model, manifest = assemble(classifier, arch, {})
-    return backbone, bundle.write(folder / arch.replace(":", "-"), manifest, {MODEL: seal(model, manifest)}, {})
+    made = bundle.write(path, manifest, {MODEL: seal(model, manifest)}, {})
+    torch.save(backbone.state_dict(), file)
+    return backbone, made
 
 
 def pictures(count: int, spec: InputSpec, seed: int = 0) -> Images:
@@ -67,8 +81,11 @@ def pictures(count: int, spec: InputSpec, seed: int = 0) -> Images:
 
 def in_precision(of: Bundle, precision: Precision, target: Target) -> Bundle:
     """A bundle in another precision, without a gate."""
+    path = of.path.with_name(f"{of.path.name}-{precision}")
     if precision == "fp32":
         return of
+    if path.is_dir():
+        return Bundle.load(path)
     model = onnx.load_from_string(of.model)
     if precision == "fp16":
         to_half(model)
@@ -77,11 +94,20 @@ def in_precision(of: Bundle, precision: Precision, target: Target) -> Bundle:
         quantise(model, some, some, Int8Options(target, "minmax"))
     spec = dataclasses.replace(of.manifest.model, precision=precision)
     manifest = dataclasses.replace(of.manifest, model=spec, files={}, engines={})
-    return bundle.write(of.path.with_name(f"{of.path.name}-{precision}"), manifest, {MODEL: seal(model, manifest)}, {})
+    return bundle.write(path, manifest, {MODEL: seal(model, manifest)}, {})
+
+
+def calibrated(of: Bundle, scores: npt.NDArray[np.float32], path: Path) -> Bundle:
+    """A bundle with a gate, from the scores (N, S) of some images."""
+    manifest = calibrate(dataclasses.replace(of.manifest, files={}), scores, "energy", _ALPHA)
+    model = onnx.load_from_string(of.model)
+    return bundle.write(path, manifest, {MODEL: seal(model, manifest)}, documents(manifest))
 
 
 def without_scores(gated: Bundle, path: Path) -> Bundle:
     """A bundle whose scores are its logits: what an engine takes without the gate."""
+    if path.is_dir():
+        return Bundle.load(path)
     model = onnx.load_from_string(gated.model)
     head.set_columns(model, [LOGITS])
     width = len(gated.manifest.labels)

@@ -12,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.gpu.calls import Run
+from benchmarks.gpu.ceilings import floor, work
 from benchmarks.gpu.graphs import Images, pictures
 from benchmarks.gpu.report import Case, Findings, Row
 from export.exceptions import ExportError
@@ -97,7 +98,7 @@ def measure(
     findings: Findings,
     case: Case,
     of: Bundle,
-    make: Callable[[], Run],
+    make: Callable[[Images], Run],
     batches: Sequence[int],
     seconds: float,
     bare: Run | None = None,
@@ -109,24 +110,28 @@ def measure(
         findings: to add to.
         case: what is timed.
         of: the bundle that it is compared with.
-        make: makes the call, for each batch size anew.
+        make: makes the call for batches of the size of an example.
         batches: the sizes.
         seconds: of each timing.
         bare: the same without the gate.
         spec: of a native engine.
     """
-    cpu = OnnxRuntimeCpu(of.model)
-    results = 4 * (len(of.manifest.labels) + len(of.manifest.scores))
+    cpu, to_do = OnnxRuntimeCpu(of.model), work(of)
     for batch in tqdm(batches, desc=f"{case.model}, {case.precision}, {case.engine}", disable=None, leave=False):
+        if findings.late:
+            findings.skip(case, batch, EngineError("no time was left"))
+            continue
         try:
-            images, call = pictures(batch, of.manifest.input), make()
+            images = pictures(batch, of.manifest.input)
+            call = make(images)
             share = difference(call, cpu, images)
             times, *without = timed([call, bare] if bare else [call], images, seconds)
         except Exception as error:  # whatever a peer raises, the others are still to be timed
             findings.skip(case, batch, error)
             continue
         median = statistics.median(times)
-        copied = copies(images.nbytes, batch * results, seconds / 4) if "gpu" in findings.machine else None
+        copied = copies(images.nbytes, batch * to_do.results, seconds / 4) if "gpu" in findings.machine else None
+        least = floor(to_do, batch, case.precision, findings.known)
         findings.rows.append(
             Row(
                 case=case,
@@ -138,7 +143,9 @@ def measure(
                 to_device=copied[0] / median if copied else None,
                 to_host=copied[1] / median if copied else None,
                 difference=share,
+                floor_ms=None if least is None else 1e3 * least,
                 kernels=spec.kernels if spec else None,
                 head_kernels=spec.head_kernels if spec else None,
             )
         )
+        findings.write()

@@ -110,6 +110,7 @@ def graph_of(program: ExportedProgram) -> onnx.ModelProto:
     Raises:
         ExportError: an operation has no counterpart in ONNX, or the batch no dynamic size.
     """
+    _average_plainly(program)
     with quiet():
         try:
             converted = torch.onnx.export(
@@ -130,6 +131,21 @@ def graph_of(program: ExportedProgram) -> onnx.ModelProto:
             raise ExportError("torch.export can't trace the model: it takes batches of one size only")
     _forget_origin(model.graph)
     return model
+
+
+def _average_plainly(program: ExportedProgram) -> None:
+    """Write an adaptive pooling to one pixel as the mean that it is.
+
+    Torch takes it for a mean and a change of strides, which in ONNX is a gathering by computed indices, on the CPU.
+    """
+    for node in list(program.graph.nodes):
+        if operation(node) == "adaptive_avg_pool2d" and list(node.args[1]) == [1, 1]:
+            with program.graph.inserting_before(node):
+                mean = program.graph.call_function(torch.ops.aten.mean.dim, (node.args[0], [-2, -1], True))
+            mean.meta = dict(node.meta)
+            node.replace_all_uses_with(mean)
+            program.graph.erase_node(node)
+    program.graph_module.recompile()
 
 
 def _traced(module: nn.Module, example: Tensor) -> ExportedProgram:

@@ -11,7 +11,7 @@ import numpy as np
 from runtime.bundle import MODEL, Bundle
 from runtime.engines.gpu import find_gpu
 from runtime.engines.interface import Engine, EngineName, EngineOptions
-from runtime.engines.ort import providers
+from runtime.engines.ort import cuda, providers
 from runtime.engines.ort import rtx as ort_rtx
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.engines.ov import engine as ov
@@ -31,7 +31,7 @@ GPU_ENGINES: dict[EngineName, Callable[[Bundle, EngineOptions], Engine]] = {
     "tensorrt-rtx": trt_rtx.load,
     "onnxruntime-tensorrt": providers.load_tensorrt,
     "onnxruntime-rtx": ort_rtx.load,
-    "onnxruntime-cuda": providers.load_cuda,
+    "onnxruntime-cuda": cuda.load,
 }
 CPU_ENGINES: dict[EngineName, Callable[[Bundle, EngineOptions], Engine]] = {ov.NAME: ov.load}
 AUTO = (*GPU_ENGINES, *CPU_ENGINES)

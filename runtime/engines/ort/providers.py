@@ -1,4 +1,4 @@
-"""ONNX Runtime's own execution providers for NVIDIA GPUs: CUDA, and TensorRT with what it builds kept in a cache."""
+"""ONNX Runtime's TensorRT provider, with what it builds kept in a cache."""
 
 from __future__ import annotations
 
@@ -21,19 +21,8 @@ from runtime.engines.ort.session import (
     read_signature,
 )
 
-CUDA, TENSORRT = "onnxruntime-cuda", "onnxruntime-tensorrt"
+TENSORRT = "onnxruntime-tensorrt"
 logger = logging.getLogger(__name__)
-
-
-def load_cuda(bundle: Bundle, options: EngineOptions) -> Engine:  # noqa: ARG001  # nothing to choose, and nothing to cache
-    """The bundle's graph on CUDA; batches of any size.
-
-    Raises:
-        EngineError: no GPU, or no ONNX Runtime for it.
-    """
-    find_gpu()
-    session = gpu_session(bundle.model, gpu_options(), [("CUDAExecutionProvider", {"device_id": "0"})])
-    return GpuSession(CUDA, session, read_signature(session), None)
 
 
 def load_tensorrt(bundle: Bundle, options: EngineOptions) -> Engine:

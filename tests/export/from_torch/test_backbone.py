@@ -209,3 +209,20 @@ def test_sealing_sets_the_gate(artifact: Artifact) -> None:
     np.testing.assert_array_equal(accept, scores[:, 5] >= np.float32(threshold))
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     assert (stored["threshold"], stored["gate_column"]) == (np.float32(threshold), 5)
+
+
+def test_pooling_to_one_pixel_is_a_mean() -> None:
+    """Not a gathering by indices that are computed from the batch's size: a GPU's provider leaves those to the CPU."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)).eval()
+    backbone = Backbone(module, SPEC)
+    model = to_onnx(backbone, SPEC)
+    found = {node.op_type for node in model.graph.node}
+    assert "ReduceMean" in found
+    assert not found & {"Shape", "Range", "Gather"}
+    images = calibration_images(5)
+    logits, penultimate = ort.InferenceSession(model.SerializeToString()).run(None, {"images": images})
+    with torch.no_grad():
+        expected = module[1](module[0](backbone.face(torch.from_numpy(images)))).double().mean(dim=(2, 3))
+        np.testing.assert_allclose(logits, backbone(torch.from_numpy(images)).numpy(), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(penultimate, expected.numpy(), rtol=1e-5, atol=1e-6)

@@ -30,12 +30,12 @@ def no_gpu() -> None:
 @pytest.fixture
 def without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """No GPU, wherever the tests run."""
-    from runtime.engines.ort import providers
+    from runtime.engines.ort import cuda, providers
     from runtime.engines.ort import rtx as ort_rtx
     from runtime.engines.trt import engine
     from runtime.engines.trt import rtx as trt_rtx
 
-    for module in (providers, ort_rtx, engine, trt_rtx):
+    for module in (cuda, providers, ort_rtx, engine, trt_rtx):
         monkeypatch.setattr(module, "find_gpu", no_gpu)
 
 
@@ -119,11 +119,12 @@ def test_onnxruntime_on_the_gpu_never_falls_back(
 ) -> None:
     """With a GPU but an ONNX Runtime without its provider."""
     from runtime.engines.gpu import Gpu
-    from runtime.engines.ort import providers, session
+    from runtime.engines.ort import cuda, providers, session
 
     monkeypatch.setattr(session.ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
-    monkeypatch.setattr(providers, "find_gpu", lambda: Gpu("Made-up", 89, "13.0"))
-    for name in (providers.CUDA, providers.TENSORRT):
+    for module in (cuda, providers):
+        monkeypatch.setattr(module, "find_gpu", lambda: Gpu("Made-up", 89, "13.0"))
+    for name in (cuda.NAME, providers.TENSORRT):
         with pytest.raises(EngineError, match=r"has no .*ExecutionProvider; install onnxruntime-gpu in place of"):
             selection.load(loaded, EngineOptions(name, cache=tmp_path / "cache"))  # type: ignore[arg-type]
     assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".lock"]

@@ -23,7 +23,7 @@ from export.detectors.base import BASE, Energy
 from export.detectors.combined import merged
 from export.detectors.interface import Fitted, Observed, Training, negative_share
 from export.detectors.sign import is_meaningless
-from export.graph.last_layers import LastLayers
+from export.graph.last_layers import last_layers
 from export.images import leakage, outliers
 from runtime.engines.interface import Engine, Outputs
 from runtime.manifest import Choice, Manifest, MergeMethod
@@ -196,13 +196,13 @@ def _fitted(
     """Detectors fitted on training images, with settings chosen by the same outliers, and the outputs for them."""
     if training is None:
         return {}, None
-    layers = LastLayers(model)
+    layers = last_layers(model)
     engine = make(model)
     sets = {name: Observed(part.logits, np.asarray(part.penultimate)) for name, part in strange.items()}
     examples = dataclasses.replace(
         fitting.observe(engine, manifest, layers, training), settings=fitting.settings_for(manifest), outliers=sets
     )
-    names = fitted_names(manifest.task, linear=layers.is_linear)
+    names = fitted_names(manifest.task, linear=layers is not None and layers.is_linear)
     return fitting.fit(names, examples, skip=True)[0], examples
 
 

@@ -28,7 +28,7 @@ from export.checks.verification import ROUNDING
 from export.classifier import Activations, Answers, Classifier
 from export.exceptions import ExportError
 from export.graph.building import LOGITS, PENULTIMATE
-from export.graph.last_layers import LastLayers
+from export.graph.last_layers import LastLayers, last_layers
 from export.graph.logits import Step, activation, let_be_linear, redo, undo, widen
 from runtime.manifest import InputSpec
 
@@ -119,10 +119,7 @@ class Examined(Classifier):
 
     @cached_property
     def _last_layers(self) -> LastLayers | None:
-        try:
-            return LastLayers(self.model)
-        except ExportError:
-            return None
+        return last_layers(self.model)
 
     @cached_property
     def _session(self) -> ort.InferenceSession:
@@ -183,11 +180,9 @@ def run_graph(loaded: ort.InferenceSession, images: npt.NDArray[np.uint8]) -> Ac
 
 def _relate(model: onnx.ModelProto, found: Activations) -> None:
     """Let logits be one linear layer of the penultimate activations, where the graph's own weights do that."""
-    try:
-        if LastLayers(model).is_linear:
-            return
-    except ExportError:  # it computes them beside the activations
-        pass
+    layers = last_layers(model)  # None where it computes logits beside the activations
+    if layers is not None and layers.is_linear:
+        return
     if (layer := weights_between(model, found) or layer_of_heads(model, found)) is not None:
         let_be_linear(model, *layer)
 

@@ -56,7 +56,7 @@ def training_images(
     return images.with_classes(manifest.labels, source) if labelled else images
 
 
-def observe(engine: Engine, manifest: Manifest, layers: LastLayers, images: ImageSet | None) -> Training:
+def observe(engine: Engine, manifest: Manifest, layers: LastLayers | None, images: ImageSet | None) -> Training:
     """The graph's own outputs for training images; none for None.
 
     Raises:

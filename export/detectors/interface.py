@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal, TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 
+from export.exceptions import NotApplicable
 from export.graph.building import Graph
 from export.graph.last_layers import LastLayers
 from train.data import Labels
@@ -100,7 +101,7 @@ class Training:
     Attributes:
         logits, penultimate: float32 (n, K) and (n, D), finite; n = 0 where no detector needs them.
         labels: int64 (n,), classes of the model, where a detector needs them.
-        layers: from penultimate to logits.
+        last_layers: from penultimate to logits; None where the logits need more than them.
         seed: of everything random.
         settings: hyperparameters by detector, where they are not the defaults.
         outliers: sets that hyperparameters are chosen by, by name.
@@ -109,11 +110,25 @@ class Training:
     logits: npt.NDArray[np.float32]
     penultimate: npt.NDArray[np.float32]
     labels: Labels
-    layers: LastLayers
+    last_layers: LastLayers | None
     seed: int = 0
     settings: Mapping[type[Fitted], Any] = field(default_factory=dict)
     outliers: Mapping[str, Observed] = field(default_factory=dict)
     _fitted: dict[type[Fitted], Fitted] = field(default_factory=dict, init=False)
+
+    @property
+    def layers(self) -> LastLayers:
+        """Those between penultimate and logits.
+
+        Raises:
+            NotApplicable: the logits need more than the penultimate activations.
+        """
+        if self.last_layers is None:
+            raise NotApplicable(
+                "it needs the last layers, and the logits are no function of the penultimate activations alone: export the "
+                "model with what its last layer reads as its second output"
+            )
+        return self.last_layers
 
     @cached_property
     def negative_share(self) -> float:

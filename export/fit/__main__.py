@@ -16,7 +16,7 @@ from export.detectors import DETECTORS
 from export.detectors.fitting import fit, observe, strange, training_images, verify, with_provenance, with_scores
 from export.detectors.sign import objections
 from export.fit.options import check_used, chooses, default_settings, parse_names, parse_settings
-from export.graph.last_layers import LastLayers
+from export.graph.last_layers import last_layers
 from export.images.inference import make_engine
 from export.images.leakage import record
 from export.report.guarantee import gate_text
@@ -82,11 +82,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     engine = make_engine(loaded.model, precision, args.threads)
     model = onnx.load_from_string(loaded.model)
     manifest = without_gate(model, manifest)
-    layers = LastLayers(model)
-    names = names or [name for name, kind in DETECTORS.items() if layers.is_linear or not kind.linear]
+    names = names or list(DETECTORS)
     check_used(args.set, names)
     images = training_images(names, manifest, args.source, reading=Reading.of(args))
-    training = observe(engine, manifest, layers, images)
+    training = observe(engine, manifest, last_layers(model), images)
     training = dataclasses.replace(training, seed=args.seed, settings=settings)
     if images is not None and chooses(names, settings):
         manifest, sets = strange(engine, manifest, images.images, args.aux, Reading.of(args))

@@ -24,7 +24,7 @@ from export.from_onnx.surgery.assembly import Tensor
 from export.from_onnx.surgery.network import Network
 from export.from_onnx.surgery.pixels import IMAGES, PREFIX, Layout, Pixels
 from export.graph.building import LOGITS, OPSET, PENULTIMATE
-from export.graph.last_layers import LastLayers
+from export.graph.last_layers import last_layers
 from runtime.manifest import InputSpec, Task
 
 _NO_WEIGHTS = (TensorProto.INT64, TensorProto.INT32, TensorProto.STRING, TensorProto.BOOL)
@@ -238,7 +238,5 @@ def _images(spec: InputSpec) -> npt.NDArray[np.uint8]:
 
 
 def _is_linear(model: onnx.ModelProto) -> bool:
-    try:
-        return LastLayers(model).is_linear
-    except ExportError:
-        return False
+    layers = last_layers(model)
+    return layers is not None and layers.is_linear

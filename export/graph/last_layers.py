@@ -8,7 +8,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from export.exceptions import ExportError
+from export.exceptions import ExportError, NotApplicable
 from export.graph.building import LOGITS, PENULTIMATE, Graph
 
 Array = npt.NDArray[np.float64]
@@ -38,7 +38,7 @@ class LastLayers:
         """Weights (K, D) and bias (K,) of the last layer, where there is no other.
 
         Raises:
-            ExportError: there are others.
+            NotApplicable: there are others.
         """
         last = self._producers.get(self._behind(LOGITS))
         if last is not None and last.op_type == "Gemm" and self._behind(last.input[0]) == self._source:
@@ -55,14 +55,14 @@ class LastLayers:
         plain = last is not None and last.op_type == "MatMul" and self._behind(last.input[0]) == self._source
         if last is not None and plain and last.input[1] in self._constants:
             return _layer(self._constant(last.input[1]).T, bias)
-        raise ExportError("the logits are not a plain linear layer of the penultimate activations")
+        raise NotApplicable("the logits are not a plain linear layer of the penultimate activations")
 
     @property
     def is_linear(self) -> bool:
         """Whether :meth:`linear` has an answer."""
         try:
             self.linear()
-        except ExportError:
+        except NotApplicable:
             return False
         return True
 
@@ -137,6 +137,14 @@ class LastLayers:
         outputs = [helper.make_tensor_value_info(LOGITS, TensorProto.DOUBLE, None)]
         graph = helper.make_graph(nodes, "last_layers", inputs, outputs, constants)
         return ReferenceEvaluator(helper.make_model(graph, opset_imports=list(self._model.opset_import)))
+
+
+def last_layers(model: onnx.ModelProto) -> LastLayers | None:
+    """Those of a graph; None where its logits don't follow from the penultimate activations alone."""
+    try:
+        return LastLayers(model)
+    except ExportError:
+        return None
 
 
 def _layer(weights: Array, bias: Array | float) -> tuple[Array, Array]:

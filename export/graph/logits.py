@@ -16,9 +16,8 @@ import onnxruntime as ort
 from onnx import TensorProto, helper, shape_inference
 from scipy.special import log_expit, log_softmax, logsumexp
 
-from export.exceptions import ExportError
 from export.graph.building import LOGITS, PENULTIMATE, Graph, prune, remove_node
-from export.graph.last_layers import LastLayers
+from export.graph.last_layers import last_layers
 
 Array = npt.NDArray[np.float64]
 Activation = Literal["softmax", "log_softmax", "sigmoid"]
@@ -177,7 +176,5 @@ def _let_be_logits(model: onnx.ModelProto, name: str, kind: int) -> None:
 
 
 def _last_layer(model: onnx.ModelProto) -> tuple[Array, Array] | None:
-    try:
-        return LastLayers(model).linear()
-    except ExportError:
-        return None
+    layers = last_layers(model)
+    return layers.linear() if layers is not None and layers.is_linear else None

@@ -199,6 +199,39 @@ def test_a_projection_head(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert {name: found for name, found in differences.items() if not found < 1e-4} == {}
 
 
+class AnothersPair(nn.Module):
+    """Its second output is what another head reads: the logits are no function of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.trunk = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.logits, self.other = nn.Linear(8, len(LABELS)), nn.Linear(8, 6)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        h = self.trunk(x)
+        return self.logits(h), torch.relu(self.other(h))
+
+
+def test_another_heads_pair(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What needs the last layers is refused by name, and nothing else."""
+    pair = TorchClassifier("pair", "none", "multiclass", LABELS, SPEC, AnothersPair().eval())
+    model, manifest = assemble(pair, "pair", {})
+    path = bundle.write(tmp_path / "pair", manifest, {bundle.MODEL: seal(model, manifest)}, {}).path
+    np.savez(tmp_path / "train.npz", images=calibration_images(90), labels=np.array(LABELS)[np.arange(90) % 3])
+    source = tmp_path / "train.npz"
+    needing = {"react", "vra", "ash-b", "ash-s", "scale", "dice", "vim", "nci", "fdbd", "gradnorm", "hidden_confidence"}
+    for name in sorted(needing):
+        message = failure(capsys, main, path, source, "--detectors", name)
+        assert message.startswith(f"{name}: it needs the last layers, and the logits are no function of"), message
+    output = call(main, path, source, "--detectors", "all", "--set", "knn.k=2")
+    fitted = set(Bundle.load(path).manifest.scores) & set(DETECTORS)
+    assert {"mahalanobis", "mahalanobis++", "knn", "ssd", "kl_uniform", "gen", "klm", "she"} <= fitted
+    assert not needing & fitted
+    for name in DETECTORS.keys() - fitted:
+        assert f"left out: {name}: " in output
+
+
 def test_features_behind_a_layer_norm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """About half of their magnitude is negative."""
     torch.manual_seed(0)

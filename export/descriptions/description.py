@@ -18,6 +18,9 @@ _USUAL = {
     "std": "--std 0.229 0.224 0.225",
     "resize-to": "--resize-to 256",
 }
+GREY_FIRST = (
+    "its own transform makes images grey before it resizes them, the bundle after: pixels may differ by a level or two"
+)
 _RESIZING = ("resize", "resize_to", "crop_fraction", "fill")
 
 

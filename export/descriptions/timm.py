@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from export.descriptions.description import Description, distinct
+from export.descriptions.description import GREY_FIRST, Description, distinct
 from export.descriptions.interpolations import interpolation
 from export.exceptions import ExportError
 from runtime.manifest import Channels
@@ -27,22 +27,31 @@ def of_data_config(config: Json) -> Description:
         raise ExportError(f"timm's input_size has {count} channels; expected 1 or 3")
     scaled = math.floor(height / config["crop_pct"]), math.floor(width / config["crop_pct"])
     mode = config.get("crop_mode") or "center"
-    mean = tuple(map(float, config["mean"]))
+    mean, std = (_of_channels(config[name], count) for name in ("mean", "std"))
     resizing = Description(resize="shortest", resize_to=scaled[0] if scaled[0] == scaled[1] else scaled)
     if mode == "squash":
         resizing = Description(resize="squash", resize_to=scaled)
     elif mode == "border":
-        fill = [round(255 * value) for value in (mean if count == 3 else mean[:1] * 3)]
+        fill = [round(255 * value) for value in (mean if count == 3 else mean * 3)]
         resizing = Description(resize="border", resize_to=scaled, fill=(fill[0], fill[1], fill[2]))
     return Description(
         size=(height, width),
-        mean=mean[:count] if count == 1 else mean,
-        std=tuple(map(float, config["std"]))[: count if count == 1 else None],
+        mean=mean,
+        std=std,
         interpolation=interpolation(config["interpolation"]),
         colour="ignore",
         channels=_CHANNELS[count],
-        remarks=(f"input from timm: {height} x {width}, crop_pct {config['crop_pct']:g}, crop_mode {mode}",),
+        remarks=(
+            f"input from timm: {height} x {width}, crop_pct {config['crop_pct']:g}, crop_mode {mode}",
+            *([GREY_FIRST] if count == 1 else []),
+        ),
     ).over(resizing)
+
+
+def _of_channels(values: Sequence[float], count: int) -> tuple[float, ...]:
+    """The average of those of RGB for one channel, as timm's loader has it (``adapt_to_chs``)."""
+    found = tuple(map(float, values))
+    return (math.fsum(found) / len(found),) if count == 1 else found
 
 
 def of_hub_config(config: Json) -> Description:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from export.descriptions.description import Description
+from export.descriptions.description import GREY_FIRST, Description
 from export.descriptions.interpolations import interpolation
 from export.descriptions.torchvision import of_preset
 from export.exceptions import ExportError
@@ -85,7 +85,10 @@ def _whole(read: _Read) -> Description:
         found = replace(found, mean=(0.0,), std=(1.0 if read.form == "unit" else 1 / 255,))
     resized = found if found.resize else replace(found, resize="none")
     return replace(
-        resized, size=size, colour="ignore", remarks=("size, resizing and normalisation from the transform",)
+        resized,
+        size=size,
+        colour="ignore",
+        remarks=("size, resizing and normalisation from the transform", *found.remarks),
     )
 
 
@@ -120,6 +123,8 @@ def _resized(read: _Read, step: Any, rule: Description) -> _Read:
         raise ExportError(
             f"transform: {_name(step)} comes after a Resize or CenterCrop: a bundle resizes once, then cuts"
         )
+    if read.description.channels == "grey":
+        rule = replace(rule, remarks=(GREY_FIRST,))
     filter_ = interpolation(_of(step, "interpolation"))
     resampler: Resampler = "pillow" if read.form == "image" else "torch"
     return replace(read, description=replace(rule, interpolation=filter_, resampler=resampler).over(read.description))

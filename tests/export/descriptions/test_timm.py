@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from export.descriptions.description import GREY_FIRST
 from export.descriptions.timm import of_data_config, of_hub_config
 from export.exceptions import ExportError
 
@@ -52,6 +53,16 @@ def test_values() -> None:
 def test_one_channel() -> None:
     found = of_data_config(RESNET | {"input_size": (1, 28, 28), "mean": (0.13,), "std": (0.3,)})
     assert (found.channels, found.mean, found.std) == ("grey", (0.13,), (0.3,))
+
+
+def test_one_channel_of_a_network_for_colours() -> None:
+    """timm's loader reads mode L, and takes the average of three values; so does the colour of a border."""
+    found = of_data_config(RESNET | {"input_size": (1, 28, 28), "crop_mode": "border"})
+    assert found.mean == pytest.approx([0.449], abs=1e-12)
+    assert found.std == pytest.approx([0.226], abs=1e-12)
+    assert found.fill == (114, 114, 114)
+    assert GREY_FIRST in found.remarks
+    assert GREY_FIRST not in of_data_config(RESNET).remarks
 
 
 def test_other_numbers_of_channels() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from export.descriptions.description import GREY_FIRST
 from export.descriptions.transforms import of_transform
 from export.exceptions import ExportError
 from runtime.manifest import InputSpec
@@ -154,3 +155,20 @@ def test_torchvision_s_own() -> None:
     transforms = pytest.importorskip("torchvision.transforms")
     own = [transforms.Resize(256), transforms.CenterCrop(224), transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
     assert spec_of(transforms.Compose(own)) == dataclasses.replace(SPEC, colour="ignore")
+
+
+GREY = step("Grayscale", num_output_channels=1)
+ONE = step("Normalize", mean=[0.1], std=[0.3])
+
+
+@pytest.mark.parametrize(
+    ("steps", "first"),
+    [
+        ((GREY, resize((28, 28)), TENSOR, ONE), True),
+        ((resize((28, 28)), GREY, TENSOR, ONE), False),
+        ((GREY, ratio((28, 28), 1.0), cut(28, 28), TENSOR, ONE), True),
+        ((GREY, cut(28, 28), TENSOR, ONE), False),
+    ],
+)
+def test_grey_before_it_is_resized_is_said(steps: tuple[Any, ...], first: bool) -> None:
+    assert (GREY_FIRST in of_transform(compose(*steps)).remarks) == first

@@ -57,7 +57,7 @@ def from_directory(path: Path, choice: Choice) -> Built:
     name = str(config["architecture"])
     settings.pop("label_names", None)
     module = _created(timm, name, pretrained_cfg={**settings, "architecture": name}, **options)
-    found = fitting.load(module, _fitted(module, weights.read(path)), choice)
+    module, found = _loaded(timm, module, weights.read(path), choice)
     data = _data_config(timm, module, pretrained_cfg=settings)
     description = described.of_hub_config(config).over(described.of_data_config(data))
     labelled = _labelled(timm, module, description, whole=False)
@@ -81,11 +81,33 @@ def _with_weights(timm: ModuleType, name: str, file: Weights, choice: Choice, se
     options = _options(timm, name, file)
     if settings.get("img_size"):
         options["img_size"] = settings["img_size"]
-    module = _created(timm, name, **options)
-    found = fitting.load(module, _fitted(module, file), choice)
+    module, found = _loaded(timm, _created(timm, name, **options), file, choice)
     config = _data_config(timm, module, args=dict(settings))
     description = _labelled(timm, module, described.of_data_config(config), whole=False)
     return Built(module, f"timm {name}", description, found, _transform(timm, config))
+
+
+def _loaded(timm: ModuleType, module: nn.Module, file: Weights, choice: Choice) -> tuple[nn.Module, tuple[str, ...]]:
+    """The network with a file's weights, and remarks; with blocks fused for inference where the weights are of such.
+
+    Raises:
+        ExportError: they fit neither way.
+    """
+    try:
+        return module, fitting.load(module, _fitted(module, file), choice)
+    except ExportError as error:
+        fuse = getattr(getattr(timm, "utils", None), "reparameterize_model", None)
+        if fuse is None:
+            raise
+        fused = fuse(module)
+        try:
+            found = fitting.load(fused, _fitted(fused, file), choice)
+        except ExportError:
+            raise error from None
+    return fused, (
+        f"the weights are of {type(module).__name__} after timm's reparameterize_model: so is the network",
+        *found,
+    )
 
 
 def _options(timm: ModuleType, name: str, file: Weights) -> dict[str, Any]:
@@ -157,8 +179,16 @@ def _data_config(timm: ModuleType, module: nn.Module, **arguments: Any) -> dict[
 
 
 def _transform(timm: ModuleType, config: Mapping[str, Any]) -> Transform | None:
+    """timm's own, of what its loader gives it: for one channel images of mode L."""
     create = getattr(timm.data, "create_transform", None)
-    return create(**config, is_training=False) if create else None
+    if create is None:
+        return None
+    if config["input_size"][0] != 1:
+        own: Transform = create(**config, is_training=False)
+        return own
+    known = described.of_data_config(config)
+    grey: Transform = create(**{**config, "mean": known.mean, "std": known.std}, is_training=False)
+    return lambda image: grey(image.convert("L"))
 
 
 def _channels(module: nn.Module) -> int | None:

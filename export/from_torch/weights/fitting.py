@@ -27,6 +27,10 @@ _QUANTISED = (
     "they are quantised by torch; give those from before, of which --precision int8 makes whole numbers, or export the "
     "quantised model to ONNX"
 )
+_FUSED = (
+    "they are of blocks fused for inference: let the factory return timm.utils.reparameterize_model(model), or what its "
+    "package has for it, or give the weights from before"
+)
 
 
 @dataclass(frozen=True)
@@ -210,6 +214,8 @@ def _explain(fit: Fit, own: Mapping[str, Tensor]) -> str:
     if problems.unknown:
         parts.append(f"{len(problems.unknown)} of the file are not in the model: {_few(problems.unknown)}")
     place = f" ({fit.place})" if fit.place else ""
+    if any("reparam" in name for name in problems.unknown):
+        parts.append(_FUSED)
     return f"{fit.matching} of {len(own)} do{place}; " + "; ".join(parts)
 
 

@@ -137,7 +137,8 @@ def _of_pickle(head: bytes) -> str | None:
     """torch writes its own number first; what begins as a pickle otherwise is somebody else's."""
     if head.startswith(_ZLIB):
         return _SCIKIT
-    if head[:1] != b"\x80" or not 2 <= head[1] <= 5 or _OF_TORCH in head[:32]:
+    safetensors = head[8:9] == b"{"  # behind a length, whose bytes may be any
+    if head[:1] != b"\x80" or not 2 <= head[1] <= 5 or _OF_TORCH in head[:32] or safetensors:
         return None
     return _SCIKIT if any(word in head for word in _LIBRARIES) else _PLAIN_PICKLE
 

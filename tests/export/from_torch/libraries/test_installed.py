@@ -275,6 +275,61 @@ def test_a_hub_directory(tmp_path: Path) -> None:
         assert (classifier.labels, classifier.input.resize_to) == (("cat", "dog"), SIDE)
 
 
+class Branches(Network):
+    """Two convolutions whose outputs are added; what is fused of them has one."""
+
+    def __init__(self, num_classes: int = 3, seed: int = 0) -> None:
+        super().__init__(num_classes, seed)
+        self.second = nn.Conv2d(3, 6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.fc(torch.relu(self.conv(x) + self.second(x)).mean(dim=(2, 3)))
+        return logits
+
+
+def fused(module: nn.Module) -> nn.Module:
+    """What timm's reparameterize_model does to :class:`Branches`, and leaves of others."""
+    if not isinstance(module, Branches):
+        return module
+    found = Network(module.num_classes)
+    found.load_state_dict({name: value for name, value in module.state_dict().items() if "second" not in name})
+    with torch.no_grad():
+        found.conv.weight += module.second.weight
+        found.conv.bias += module.second.bias  # type: ignore[operator]
+    found.reparam_conv = found.conv
+    del found.conv
+    found.forward = lambda x: found.fc(torch.relu(found.reparam_conv(x)).mean(dim=(2, 3)))  # type: ignore[method-assign]
+    return found
+
+
+@pytest.mark.usefixtures("timm")
+def test_weights_of_blocks_fused_for_inference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = Branches(seed=6).eval()
+    path = file(tmp_path, {"state_dict": fused(trained).state_dict()})
+    monkeypatch.setattr(sys.modules["timm"], "create_model", lambda _, **options: Branches(options["num_classes"]))
+    with pytest.raises(ExportError, match=r"not in the file.*they are of blocks fused for inference: let the factory"):
+        read(Request(path, "timm:small"), LABELS)
+    monkeypatch.setattr(sys.modules["timm"], "utils", SimpleNamespace(reparameterize_model=fused), raising=False)
+    classifier = read(Request(path, "timm:small"), LABELS)
+    assert "the weights are of Branches after timm's reparameterize_model: so is the network" in classifier.remarks
+    images = calibration_images(3)
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
+    mean, std = (torch.tensor(value)[:, None, None] for value in (classifier.input.mean, classifier.input.std))
+    with torch.no_grad():
+        expected = trained((pixels - mean) / std)
+    np.testing.assert_allclose(classifier.run(images)[0], expected.numpy(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.usefixtures("timm")
+def test_weights_that_fit_neither_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["timm"], "utils", SimpleNamespace(reparameterize_model=fused), raising=False)
+    state = {name.replace("conv", "another"): value for name, value in Network().state_dict().items()}
+    with pytest.raises(
+        ExportError, match=r"the weights don't fit the model: 2 of 4 do; 2 of the model are not in the file"
+    ):
+        read(Request(file(tmp_path, state), "timm:small"), LABELS)
+
+
 @pytest.mark.usefixtures("timm")
 def test_a_network_that_timm_has_not() -> None:
     with pytest.raises(ExportError, match=r"timm can't build smal: Unknown model \(smal\)"):
@@ -475,3 +530,16 @@ def test_two_heads_of_transformers(tmp_path: Path) -> None:
 
 def _square(side: int) -> dict[str, int]:
     return {"height": side, "width": side}
+
+
+@pytest.mark.parametrize("name", ["repvgg_a0", "mobileone_s0", "fastvit_t8"])
+def test_timms_own_blocks_fused(tmp_path: Path, name: str) -> None:
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(0)
+    network = timm.create_model(name, num_classes=3).eval()
+    path = file(tmp_path, timm.utils.reparameterize_model(network).state_dict())
+    classifier = read(Request(path, f"timm:{name}"), Description(labels=("a", "b", "c")))
+    assert any("after timm's reparameterize_model" in remark for remark in classifier.remarks)
+    pixels = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(classifier.module.eval()(pixels), network(pixels), rtol=1e-3, atol=1e-3)

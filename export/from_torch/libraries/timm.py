@@ -48,7 +48,8 @@ def from_directory(path: Path, choice: Choice) -> Built:
     """
     timm = require("timm", f"{path}: a model of timm")
     config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    settings = dict(config.get("pretrained_cfg") or config)
+    wrapped = config.get("model_type") == "timm_wrapper"  # transformers', whose other keys are no settings of timm
+    settings = dict(config.get("pretrained_cfg") or ({} if wrapped else config))
     options = dict(config.get("model_args") or {})
     if (count := config.get("num_classes", settings.get("num_classes"))) is not None:
         options.setdefault("num_classes", count)
@@ -56,7 +57,9 @@ def from_directory(path: Path, choice: Choice) -> Built:
         raise ExportError(f"{path}: num_classes is 0: it has no head, so no classes")
     name = str(config["architecture"])
     settings.pop("label_names", None)
-    module = _created(timm, name, pretrained_cfg={**settings, "architecture": name}, **options)
+    if settings:
+        options["pretrained_cfg"] = {**settings, "architecture": name}
+    module = _created(timm, name, **options)
     module, found = _loaded(timm, module, weights.read(path), choice)
     data = _data_config(timm, module, pretrained_cfg=settings)
     description = described.of_hub_config(config).over(described.of_data_config(data))

@@ -275,6 +275,25 @@ def test_a_hub_directory(tmp_path: Path) -> None:
         assert (classifier.labels, classifier.input.resize_to) == (("cat", "dog"), SIDE)
 
 
+@pytest.mark.usefixtures("timm")
+def test_a_directory_of_transformers_wrapper_of_timm(tmp_path: Path) -> None:
+    config = {
+        "architecture": "small",
+        "architectures": ["TimmWrapperForImageClassification"],
+        "model_type": "timm_wrapper",
+        "crop_pct": 0.1,  # none of timm's settings, here
+        "num_classes": 2,
+        "label_names": ["cat", "dog"],
+    }
+    state = {f"timm_model.{name}": value for name, value in Network(2, seed=4).state_dict().items()}
+    torch.save(state, tmp_path / "pytorch_model.bin")
+    for settings, resized in ({}, 20), ({"pretrained_cfg": {"crop_pct": 1.0}}, SIDE):
+        (tmp_path / "config.json").write_text(json.dumps(config | settings))
+        classifier = read(Request(tmp_path), Description())
+        assert torch.equal(weights_of(classifier), Network(2, seed=4).fc.weight)
+        assert (classifier.labels, classifier.input.resize_to) == (("cat", "dog"), resized)
+
+
 class Branches(Network):
     """Two convolutions whose outputs are added; what is fused of them has one."""
 

@@ -19,7 +19,7 @@ from scipy.stats import betabinom
 from export import conformal
 from export.calibrate.calibration import calibrate
 from export.detectors.combined.merged import fit, merge
-from export.inference import collect
+from export.images.inference import collect
 from runtime import Bundle
 from runtime.command import run
 from runtime.engines.interface import Outputs

@@ -29,7 +29,7 @@ from export.calibrate import choice, selecting
 from export.detectors import fitting
 from export.detectors.choosing import auroc
 from export.detectors.interface import Observed, Training, negative_share
-from export.last_layers import LastLayers
+from export.graph.last_layers import LastLayers
 from export.metrics.detection import fpr_at_tpr
 from export.report.table import layout
 from runtime.command import run

@@ -26,7 +26,6 @@ from tqdm import tqdm
 
 from benchmarks.gate_overhead import SPEC, session
 from benchmarks.paths import MEASURED
-from export import head
 from export.detectors import DETECTORS
 from export.detectors.base import BASE, base_scores
 from export.detectors.columns import attach
@@ -37,9 +36,10 @@ from export.detectors.interface import Detector, Fitted, Observed, Training
 from export.detectors.logits.kl_uniform import KlUniform
 from export.detectors.weights.gradnorm import GradNorm
 from export.detectors.weights.hidden_confidence import HiddenConfidence
-from export.from_torch.backbone import Backbone, to_onnx
-from export.graph import LOGITS, PENULTIMATE, prune
-from export.last_layers import LastLayers
+from export.from_torch.network.backbone import Backbone, to_onnx
+from export.graph import head
+from export.graph.building import LOGITS, PENULTIMATE, prune
+from export.graph.last_layers import LastLayers
 from train import models
 
 ARCHITECTURE, CLASSES, FEATURES, BATCH = "resnet18", 10, 512, 32

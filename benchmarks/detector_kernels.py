@@ -17,15 +17,15 @@ from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.detector_cost import alone
 from benchmarks.paths import MEASURED
-from export import head
 from export.detectors import DETECTORS
 from export.detectors.base import BASE, base_scores
 from export.detectors.columns import attach
 from export.detectors.distances.knn import Knn, KnnSettings
 from export.detectors.distances.nnguide import Nnguide, NnguideSettings
 from export.detectors.interface import Observed, Training
-from export.graph import LOGITS, PENULTIMATE
-from export.last_layers import LastLayers
+from export.graph import head
+from export.graph.building import LOGITS, PENULTIMATE
+from export.graph.last_layers import LastLayers
 from export.tensorrt.log import recorder
 from export.tensorrt.report import read_report
 

@@ -28,7 +28,6 @@ from benchmarks.detector_cost import BATCH, alone, clock_for, contestant, in_tur
 from benchmarks.detectors_page import Auto, Column, Page, page
 from benchmarks.observed import Network, Sets, network, observed
 from benchmarks.paths import BUNDLE, MEASURED
-from export import head
 from export.calibrate import choice, selecting
 from export.detectors import DETECTORS, fitting
 from export.detectors.base import BASE
@@ -36,9 +35,10 @@ from export.detectors.interface import Fitted, Observed, Training, negative_shar
 from export.detectors.sign import objection
 from export.exceptions import ExportError
 from export.fit.options import check_used, parse_names, parse_settings
-from export.graph import LOGITS, PENULTIMATE
-from export.last_layers import LastLayers
-from export.leakage import overlap
+from export.graph import head
+from export.graph.building import LOGITS, PENULTIMATE
+from export.graph.last_layers import LastLayers
+from export.images.leakage import overlap
 from export.metrics.detection import detection, detection_intervals
 from runtime.command import run
 from runtime.engines.interface import Outputs, joined

@@ -18,10 +18,10 @@ import onnx
 import onnxruntime as ort
 from tqdm import tqdm
 
-from export import head
 from export.detectors.base import base_scores
 from export.detectors.columns import attach
-from export.from_torch.backbone import Backbone, to_onnx
+from export.from_torch.network.backbone import Backbone, to_onnx
+from export.graph import head
 from runtime.manifest import InputSpec
 from train import models
 

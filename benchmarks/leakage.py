@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from benchmarks.paths import BUNDLE, MEASURED
-from export.leakage import leaks
+from export.images.leakage import leaks
 from export.report.table import layout
 from runtime.bundle import Bundle
 from runtime.command import run

@@ -31,8 +31,8 @@ from export.checks.preprocessing import preprocessing_remarks
 from export.checks.sample import sample
 from export.classifier import Classifier, assemble
 from export.exceptions import ExportError
-from export.head import seal
-from export.inference import collect
+from export.graph.head import seal
+from export.images.inference import collect
 from export.report.table import layout
 from runtime.command import run
 from runtime.engines.ort.cpu import OnnxRuntimeCpu

@@ -13,8 +13,8 @@ import numpy as np
 import onnx
 
 from export.calibrate.gating import split, without_gate
-from export.inference import collect
-from export.outliers import synthetic
+from export.images.inference import collect
+from export.images.outliers import synthetic
 from runtime.bundle import Bundle
 from runtime.engines.interface import Engine, Outputs
 from runtime.engines.ort.cpu import OnnxRuntimeCpu

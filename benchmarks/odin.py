@@ -15,9 +15,9 @@ from tqdm import tqdm
 
 from export.arguments import parse_ood
 from export.exceptions import ExportError
-from export.from_torch.backbone import Backbone
 from export.from_torch.checkpoint import from_checkpoint
-from export.inference import BATCH
+from export.from_torch.network.backbone import Backbone
+from export.images.inference import BATCH
 from export.metrics.detection import detection
 from runtime.command import run
 from train.data import Images, batches, read

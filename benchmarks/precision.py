@@ -33,8 +33,8 @@ from export.classifier import assemble
 from export.convert.conversion import convert
 from export.convert.int8 import Int8Options
 from export.from_torch.checkpoint import from_checkpoint
-from export.head import seal
-from export.leakage import QUANTISATION
+from export.graph.head import seal
+from export.images.leakage import QUANTISATION
 from export.parity.comparison import Artifact, compare_artifacts
 from runtime import Bundle, bundle
 from runtime.command import run

@@ -14,7 +14,7 @@ import onnx
 
 from export.detectors.base import base_scores
 from export.detectors.columns import attach
-from export.graph import PENULTIMATE
+from export.graph.building import PENULTIMATE
 from runtime.manifest import DataSpec, InputSpec, Manifest, ModelSpec, Precision, Task
 
 Activations = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]

@@ -16,16 +16,16 @@ from export.calibrate.options import AUTO, GateOptions
 from export.checks.examination import EXAMINED, examine
 from export.checks.findings import findings
 from export.checks.sample import noise, sample
+from export.checks.verification import verify
 from export.classifier import Classifier, assemble
 from export.convert.conversion import convert
 from export.convert.int8 import Int8Options
 from export.detectors.base import BASE
 from export.exceptions import ExportError
-from export.head import seal
-from export.inference import check_precision
+from export.graph.head import seal
+from export.images.inference import check_precision
 from export.report.card import documents, precision_text
 from export.report.guarantee import gate_text
-from export.verification import verify
 from runtime import bundle
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.manifest import Manifest, Precision

@@ -43,7 +43,7 @@ def read(place: Place, given: Description) -> Classifier:
     if place.model is None and place.checkpoint is not None and is_onnx(place.checkpoint):
         return classifier_of(open_file(place.checkpoint, place.tensors.layout), given, place.tensors)
     from export.from_torch import origin  # which alone loads torch
-    from export.from_torch.fitting import Choice
+    from export.from_torch.weights.fitting import Choice
 
     request = origin.Request(place.checkpoint, place.model, Choice(place.ema, place.key), place.trust)
     return origin.read(request, given)

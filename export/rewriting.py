@@ -6,7 +6,7 @@ from pathlib import Path
 
 import onnx
 
-from export.head import seal
+from export.graph.head import seal
 from export.report.card import FIGURES, documents
 from runtime import bundle
 from runtime.manifest import Manifest

@@ -41,8 +41,8 @@ def write_bundle(path: Path, classifier: Any, count: int = 99) -> Bundle:
     """A bundle of a classifier, calibrated on `count` images and called by its directory's name."""
     from export.calibrate.calibration import calibrate
     from export.classifier import assemble
-    from export.head import seal
-    from export.inference import collect
+    from export.graph.head import seal
+    from export.images.inference import collect
     from export.report.card import documents
     from runtime.engines.ort.cpu import OnnxRuntimeCpu
 
@@ -74,7 +74,7 @@ def write_selective_bundle(path: Path, small: Bundle) -> Bundle:
 
     from export.calibrate.gating import fit_gate
     from export.calibrate.options import GateOptions
-    from export.head import seal
+    from export.graph.head import seal
     from export.report.card import documents
 
     source = write_labelled(path.with_suffix(".npz"), small)

@@ -14,9 +14,9 @@ from benchmarks.gpu.graphs import LARGE, SMALL, pictures
 from benchmarks.paths import BUNDLE
 from export.classifier import assemble
 from export.convert.int8 import Int8Options, quantise
-from export.from_torch.backbone import Backbone
 from export.from_torch.classifier import TorchClassifier
-from export.head import seal
+from export.from_torch.network.backbone import Backbone
+from export.graph.head import seal
 from runtime.bundle import Bundle
 from runtime.manifest import InputSpec, Manifest
 from train import models

@@ -37,7 +37,7 @@ from benchmarks.gpu.timing import measure
 from benchmarks.machine import processor
 from benchmarks.paths import MEASURED
 from export.exceptions import ExportError
-from export.from_torch.backbone import Backbone
+from export.from_torch.network.backbone import Backbone
 from runtime.bundle import Bundle
 from runtime.command import run
 from runtime.engines import selection
@@ -50,6 +50,7 @@ BATCHES = (1, 8, 64, 256)
 CPU_BATCHES = (1, 8)
 STEPS = ("engines", "torch", "service")
 _PRECISIONS = ("fp16", "fp32", "bf16")
+_BUNDLES: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 PRECISIONS = (*_PRECISIONS, "int8")
 _SECONDS = 1.0
 _PACKAGES = (
@@ -208,8 +209,8 @@ class _Run:
         self.findings.write()
 
     def _engines(self, fp32: Bundle, precision: str) -> None:
-        if precision == "bf16":
-            raise ExportError("only openvino computes in bf16")
+        if precision not in _BUNDLES:
+            raise ExportError(f"no bundle for a GPU is in {precision}: there are {', '.join(_BUNDLES)}")
         bundle = in_precision(fp32, cast(Precision, precision), "tensorrt" if self.gpu else "cpu")
         self._measure(bundle, without_scores(bundle, bundle.path.with_name(f"{bundle.path.name}-bare")))
 

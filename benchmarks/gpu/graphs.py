@@ -12,15 +12,15 @@ import onnx
 import torch
 from tqdm import tqdm
 
-from export import head
 from export.calibrate.calibration import calibrate
 from export.classifier import assemble
 from export.convert.half import to_half
 from export.convert.int8 import Int8Options, Target, quantise
-from export.from_torch.backbone import Backbone
 from export.from_torch.classifier import TorchClassifier
-from export.graph import LOGITS
-from export.head import seal
+from export.from_torch.network.backbone import Backbone
+from export.graph import head
+from export.graph.building import LOGITS
+from export.graph.head import seal
 from export.report.card import documents
 from runtime import bundle
 from runtime.bundle import MODEL, Bundle

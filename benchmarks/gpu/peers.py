@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.gpu.calls import Floats, Run
 from benchmarks.gpu.graphs import Images
-from export.from_torch.backbone import Backbone
+from export.from_torch.network.backbone import Backbone
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _WARM = 3

@@ -1,6 +1,6 @@
 """Choosing a gate's score and the energy's temperature: by AUROC between in-distribution images and outliers.
 
-The outliers are auxiliary ones or made from the in-distribution images (:mod:`export.outliers`), never those that
+The outliers are auxiliary ones or made from the in-distribution images (:mod:`export.images.outliers`), never those that
 the gate is evaluated on; the in-distribution images are not those that set its threshold
 (:mod:`export.calibrate.gating`).
 """

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from export import conformal, head, leakage
+from export import conformal
 from export.calibrate import confidence, labelled, selecting
 from export.calibrate.calibration import calibrate
 from export.calibrate.options import GateOptions
@@ -33,7 +33,9 @@ from export.detectors.confidence import CONFIDENCE
 from export.detectors.interface import negative_share
 from export.detectors.sign import objections
 from export.exceptions import ExportError
-from export.inference import collect, make_engine, numerics
+from export.graph import head
+from export.images import leakage
+from export.images.inference import collect, make_engine, numerics
 from runtime.engines.interface import Engine, Outputs
 from runtime.manifest import Choice, Confidence, Manifest, Precision
 from train.data import Images, ImageSet, Labels, SelectedImages, check, read, short_name

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from export import conformal, leakage, outliers
+from export import conformal
 from export.calibrate import choice
 from export.calibrate.options import GateOptions
 from export.detectors import DETECTORS, columns, fitting
@@ -23,7 +23,8 @@ from export.detectors.base import BASE, Energy
 from export.detectors.combined import merged
 from export.detectors.interface import Fitted, Observed, Training, negative_share
 from export.detectors.sign import is_meaningless
-from export.last_layers import LastLayers
+from export.graph.last_layers import LastLayers
+from export.images import leakage, outliers
 from runtime.engines.interface import Engine, Outputs
 from runtime.manifest import Choice, Manifest, MergeMethod
 from train.data import Images, ImageSet

@@ -24,12 +24,12 @@ from export.checks.outputs import (
     value_remarks,
     weights_between,
 )
+from export.checks.verification import ROUNDING
 from export.classifier import Activations, Answers, Classifier
 from export.exceptions import ExportError
-from export.graph import LOGITS, PENULTIMATE
-from export.last_layers import LastLayers
-from export.logits import Step, activation, let_be_linear, redo, undo, widen
-from export.verification import ROUNDING
+from export.graph.building import LOGITS, PENULTIMATE
+from export.graph.last_layers import LastLayers
+from export.graph.logits import Step, activation, let_be_linear, redo, undo, widen
 from runtime.manifest import InputSpec
 
 EXAMINED = 64  # images that are enough

@@ -10,7 +10,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from export.classifier import Activations
-from export.graph import PENULTIMATE
+from export.graph.building import PENULTIMATE
 
 Array = npt.NDArray[np.float64]
 

@@ -14,7 +14,7 @@ from onnx import numpy_helper
 from export.classifier import Activations
 from export.detectors import DETECTORS
 from export.exceptions import ExportError
-from export.last_layers import LastLayers
+from export.graph.last_layers import LastLayers
 from runtime.manifest import Task
 
 Array = npt.NDArray[np.float64]

@@ -13,7 +13,7 @@ from export.arguments import add_leakage_option, add_run_options, print_remarks
 from export.calibrate.options import GateOptions
 from export.convert.conversion import convert
 from export.convert.options import add_precision_options, int8_options
-from export.head import seal
+from export.graph.head import seal
 from export.report.card import documents, precision_text
 from export.report.guarantee import gate_text
 from runtime import bundle

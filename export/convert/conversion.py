@@ -8,14 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from export import head, leakage
 from export.calibrate.gating import fit_gate, split, without_gate
 from export.calibrate.options import GateOptions
 from export.checks.precision import precision_warning
 from export.convert.half import to_half
 from export.convert.int8 import Int8Options, quantise
 from export.exceptions import ExportError
-from export.inference import check_precision, collect, make_engine
+from export.graph import head
+from export.images import leakage
+from export.images.inference import check_precision, collect, make_engine
 from export.parity.difference import compare
 from runtime.manifest import Manifest, Precision
 from train.data import ImageSet, SelectedImages, load, short_name

@@ -6,7 +6,7 @@ import onnx
 from onnx import TensorProto
 
 from export.exceptions import ExportError
-from export.graph import PENULTIMATE, prune
+from export.graph.building import PENULTIMATE, prune
 
 LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 """Operators that multiply with weights."""

@@ -13,7 +13,7 @@ from typing import cast
 from onnx import TensorProto
 
 from export.detectors.interface import Detector, Features, Score
-from export.graph import Graph
+from export.graph.building import Graph
 from runtime import scores
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from export import head
 from export.detectors.interface import Array, Detector, Features
-from export.graph import LOGITS, PENULTIMATE, Graph
+from export.graph import head
+from export.graph.building import LOGITS, PENULTIMATE, Graph
 
 _ROUNDING = 1e-9  # of the largest score: below it is what rounding leaves of zero
 

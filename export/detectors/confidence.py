@@ -8,7 +8,7 @@ import numpy as np
 
 from export.detectors.base import Msp, build_max_probability
 from export.detectors.interface import Detector, Features, Score
-from export.graph import Graph
+from export.graph.building import Graph
 
 CONFIDENCE = "confidence"
 

@@ -11,14 +11,14 @@ import numpy.typing as npt
 import onnx
 from tqdm import tqdm
 
-from export import outliers
 from export.detectors import DETECTORS, columns
 from export.detectors.interface import Fitted, Observed, Training
 from export.detectors.sign import is_meaningless, objection
 from export.exceptions import ExportError, NotApplicable
-from export.inference import collect
-from export.last_layers import LastLayers
-from export.leakage import record
+from export.graph.last_layers import LastLayers
+from export.images import outliers
+from export.images.inference import collect
+from export.images.leakage import record
 from runtime.engines.interface import Engine, Outputs
 from runtime.manifest import Manifest
 from train.data import Images, ImageSet, Reading, SelectedImages, read, short_name

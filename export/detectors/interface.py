@@ -17,8 +17,8 @@ from typing import Any, ClassVar, Literal, TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 
-from export.graph import Graph
-from export.last_layers import LastLayers
+from export.graph.building import Graph
+from export.graph.last_layers import LastLayers
 from train.data import Labels
 
 Array = npt.NDArray[np.float64]

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from export import leakage
 from export.evaluate.protocols import Protocol, leaderboard
 from export.exceptions import ExportError
+from export.images import leakage
 from export.metrics.evaluation import Evaluation, evaluate
 from export.metrics.observation import Observed, observe, observe_known
 from export.report.card import documents

@@ -16,9 +16,9 @@ from export.detectors import DETECTORS
 from export.detectors.fitting import fit, observe, strange, training_images, verify, with_provenance, with_scores
 from export.detectors.sign import objections
 from export.fit.options import check_used, chooses, default_settings, parse_names, parse_settings
-from export.inference import make_engine
-from export.last_layers import LastLayers
-from export.leakage import record
+from export.graph.last_layers import LastLayers
+from export.images.inference import make_engine
+from export.images.leakage import record
 from export.report.guarantee import gate_text
 from export.rewriting import rewrite
 from runtime import bundle

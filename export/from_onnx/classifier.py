@@ -11,19 +11,20 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
+from export.checks.verification import ROUNDING
 from export.classifier import Activations, Answers, Classifier
 from export.detectors import DETECTORS
 from export.exceptions import ExportError
-from export.from_onnx import assembly, ending, face, file, network, reading, scikit
-from export.from_onnx.assembly import Tensor
+from export.from_onnx import ending, face, file, reading
 from export.from_onnx.face import Face
-from export.from_onnx.network import Network
 from export.from_onnx.original import Original, run, session
-from export.from_onnx.pixels import IMAGES, PREFIX, Layout, Pixels
 from export.from_onnx.reading import Reading, are_close
-from export.graph import LOGITS, OPSET, PENULTIMATE
-from export.last_layers import LastLayers
-from export.verification import ROUNDING
+from export.from_onnx.surgery import assembly, network, scikit
+from export.from_onnx.surgery.assembly import Tensor
+from export.from_onnx.surgery.network import Network
+from export.from_onnx.surgery.pixels import IMAGES, PREFIX, Layout, Pixels
+from export.graph.building import LOGITS, OPSET, PENULTIMATE
+from export.graph.last_layers import LastLayers
 from runtime.manifest import InputSpec, Task
 
 _NO_WEIGHTS = (TensorProto.INT64, TensorProto.INT32, TensorProto.STRING, TensorProto.BOOL)

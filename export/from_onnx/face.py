@@ -11,8 +11,8 @@ import onnx
 from onnx import TensorProto
 
 from export.exceptions import ExportError
-from export.from_onnx.network import Network, attributes
-from export.from_onnx.pixels import WHOLE_NUMBERS, Layout
+from export.from_onnx.surgery.network import Network, attributes
+from export.from_onnx.surgery.pixels import WHOLE_NUMBERS, Layout
 from runtime.manifest import Channels
 
 MAX_PIXELS = 2**24

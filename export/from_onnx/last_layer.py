@@ -9,7 +9,7 @@ import numpy.typing as npt
 import onnx
 
 from export.exceptions import ExportError
-from export.from_onnx.network import Network, attributes
+from export.from_onnx.surgery.network import Network, attributes
 
 Array = npt.NDArray[np.float64]
 

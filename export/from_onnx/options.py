@@ -11,7 +11,7 @@ from export.descriptions.description import Description, check_labels, distinct
 from export.exceptions import ExportError
 from export.from_onnx import beside, face
 from export.from_onnx.classifier import OnnxClassifier, Opened, from_onnx
-from export.from_onnx.pixels import Layout
+from export.from_onnx.surgery.pixels import Layout
 from runtime.exceptions import OodgateError
 from runtime.manifest import Channels
 

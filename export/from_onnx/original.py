@@ -15,7 +15,7 @@ import onnx
 import onnxruntime as ort
 
 from export.exceptions import ExportError
-from export.from_onnx.pixels import Pixels
+from export.from_onnx.surgery.pixels import Pixels
 from runtime.engines.ort.cpu import cpu_session
 from runtime.manifest import InputSpec
 

@@ -10,15 +10,16 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from export.checks.verification import ROUNDING
 from export.classifier import Activations
 from export.exceptions import ExportError
-from export.from_onnx import assembly, ending, last_layer
+from export.from_onnx import ending, last_layer
 from export.from_onnx.ending import Ending
 from export.from_onnx.last_layer import LastLayer, Source
-from export.from_onnx.network import Network
 from export.from_onnx.original import Original
-from export.graph import prune
-from export.verification import ROUNDING
+from export.from_onnx.surgery import assembly
+from export.from_onnx.surgery.network import Network
+from export.graph.building import prune
 from runtime.manifest import Precision
 
 Tensors = Mapping[str, npt.NDArray[Any]]

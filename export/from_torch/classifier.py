@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from export.classifier import Activations, Answers, Classifier
 from export.descriptions.description import Description, check_labels
 from export.exceptions import ExportError
-from export.from_torch.backbone import Backbone, Traced, graph_of, trace
+from export.from_torch.network.backbone import Backbone, Traced, graph_of, trace
 from runtime.manifest import Channels, InputSpec
 
 

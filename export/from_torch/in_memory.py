@@ -11,8 +11,8 @@ from torch import nn
 from export.descriptions import transformers as described
 from export.descriptions.description import Description
 from export.exceptions import ExportError
-from export.from_torch.built import said
 from export.from_torch.classifier import TorchClassifier, of_module
+from export.from_torch.libraries.built import said
 from export.from_torch.scripted import Scripted
 
 # What wraps a network, and the attribute in which it is.

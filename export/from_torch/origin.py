@@ -17,12 +17,15 @@ from torch import nn
 from export.checks.agreement import check_agreement
 from export.descriptions.description import Description, needs
 from export.exceptions import ExportError
-from export.from_torch import factory, fitting, scripted, strangers, timm, torchvision, transformers, weights
-from export.from_torch.built import Built, said
+from export.from_torch import factory, scripted
 from export.from_torch.checkpoint import from_checkpoint
 from export.from_torch.classifier import TorchClassifier, of_module
-from export.from_torch.fitting import PLAIN, Choice
-from export.from_torch.weights import Weights
+from export.from_torch.libraries import timm, torchvision, transformers
+from export.from_torch.libraries.built import Built, said
+from export.from_torch.weights import files as weights
+from export.from_torch.weights import fitting, strangers
+from export.from_torch.weights.files import Weights
+from export.from_torch.weights.fitting import PLAIN, Choice
 from train.checkpoint import KEY
 
 Kind = Literal["ours", "transformers", "timm", "script", "program", "weights"]

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from export.exceptions import ExportError
-from export.from_torch import failures
-from export.from_torch.backbone import quiet
+from export.from_torch.network import failures
+from export.from_torch.network.backbone import quiet
 
 
 class Scripted(nn.Module):

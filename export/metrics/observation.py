@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from export.detectors.base import Msp
 from export.exceptions import ExportError
-from export.inference import stream
+from export.images.inference import stream
 from runtime.engines.interface import Engine, Outputs
 from runtime.manifest import GateSpec, Manifest
 from runtime.rule import Rule

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from export import leakage
 from export.exceptions import ExportError
+from export.images import leakage
 from export.metrics.evaluation import Evaluation, evaluate
 from export.metrics.observation import Observed, observe, observe_known
 from export.parity.difference import Difference, compare

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 
 from export.classifier import Classifier
 from export.exceptions import ExportError
-from export.graph import LOGITS, PENULTIMATE, prune, remove_node
+from export.graph.building import LOGITS, PENULTIMATE, prune, remove_node
 from runtime.bundle import Signature
 from runtime.engines.interface import Outputs
 from runtime.manifest import Manifest

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from export.exceptions import ExportError
-from export.leakage import QUANTISATION
+from export.images.leakage import QUANTISATION
 from export.tensorrt.log import monitor, recorder
 from export.tensorrt.options import BuildOptions
 from export.tensorrt.report import Report, read_report

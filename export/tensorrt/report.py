@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from export.graph import PREFIX
+from export.graph.building import PREFIX
 from runtime.bundle import Signature, Tensor
 
 _LAYER = re.compile(r"^Name: (?P<name>.+?), LayerType: (?P<kind>\w+),.*Metadata: (?P<metadata>.*)$", re.MULTILINE)

@@ -7,9 +7,9 @@ import pytest
 
 from benchmarks import detector_cost
 from benchmarks.detector_cost import alone, banks, contestant, in_turns
-from export import head
 from export.detectors import DETECTORS
 from export.detectors.base import BASE
+from export.graph import head
 from tests.export.detectors.graphs import random
 
 

@@ -11,7 +11,7 @@ from scipy.special import softmax
 from torch import Tensor, nn
 
 from benchmarks.odin import main, odin
-from export.from_torch.backbone import Backbone
+from export.from_torch.network.backbone import Backbone
 from tests.export.conftest import Sources, call
 from tests.small import SPEC, calibration_images
 from tests.train.commands import failure

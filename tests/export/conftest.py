@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from export.__main__ import main as export
-from export.head import seal
+from export.graph.head import seal
 from runtime import bundle
 from tests.export import factories
 from tests.small import encode

@@ -15,7 +15,7 @@ from export.calibrate.__main__ import main as calibrate
 from export.convert.__main__ import main as convert
 from export.evaluate.__main__ import main as evaluate
 from export.fit.__main__ import main as fit
-from export.leakage import Fingerprints, leaks
+from export.images.leakage import Fingerprints, leaks
 from runtime import Gate
 from runtime.bundle import Bundle
 from runtime.manifest import Manifest

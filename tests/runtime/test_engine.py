@@ -12,9 +12,9 @@ import onnx
 import onnxruntime
 import pytest
 
-from export import head
 from export.detectors.base import base_scores
 from export.detectors.columns import verify
+from export.graph import head
 from runtime.bundle import Bundle, Tensor
 from runtime.engines.interface import Outputs, joined
 from runtime.engines.ort.cpu import OnnxRuntimeCpu

@@ -17,8 +17,8 @@ import pytest
 from scipy import special
 
 from export.calibrate.calibration import calibrate
-from export.graph import set_metadata
-from export.head import seal
+from export.graph.building import set_metadata
+from export.graph.head import seal
 from runtime import Bundle, Decision, Gate, Limits, bundle
 from runtime.bundle import MANIFEST, MODEL
 from runtime.engines.interface import Outputs, Signature

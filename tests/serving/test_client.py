@@ -16,7 +16,7 @@ import oodgate
 from export.calibrate.gating import fit_gate
 from export.calibrate.options import GateOptions
 from export.classifier import assemble
-from export.head import seal
+from export.graph.head import seal
 from export.report.card import documents
 from runtime import bundle
 from runtime.manifest import InputSpec

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from export import conformal
 from export.detectors.interface import Detector, Features, Score
 from export.exceptions import ExportError
-from export.graph import Graph
+from export.graph.building import Graph
 from runtime.exceptions import CalibrationError
 from runtime.manifest import Merged, MergeMethod, PValueCurve
 

@@ -15,7 +15,7 @@ from export.detectors.distances.knn import Knn
 from export.detectors.distances.ssd import Ssd
 from export.detectors.interface import Detector, Features, Fitted, Score, Training
 from export.detectors.shaping.react import React
-from export.graph import Graph
+from export.graph.building import Graph
 
 # Divides where no activation is positive, so that the score is low and not infinite.
 _SMALLEST = 1e-12

@@ -8,7 +8,7 @@ import numpy as np
 
 from export.detectors.interface import Array, Features
 from export.exceptions import ExportError
-from export.graph import Graph
+from export.graph.building import Graph
 
 # Directions whose variance is below this share of the largest, in units of the features' standard deviations, are left
 # out: float32 could not tell them from rounding.

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from export.detectors.distances.features import build_unit, unit
 from export.detectors.interface import Features, Fitted, Score, Training, float64_rows
 from export.exceptions import ExportError
-from export.graph import Graph
+from export.graph.building import Graph
 
 # TensorRT's TopK takes no larger one.
 LARGEST_K = 3840

@@ -10,7 +10,7 @@ import numpy as np
 from export.detectors.distances.features import build_unit, check_variance, scatter, unit, whitening
 from export.detectors.interface import Array, Features, Fitted, Score, Training, float64_rows
 from export.exceptions import NotApplicable
-from export.graph import Graph
+from export.graph.building import Graph
 from train.data import Labels
 
 

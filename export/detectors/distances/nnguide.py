@@ -11,7 +11,7 @@ from export.detectors.distances.features import build_unit, unit
 from export.detectors.distances.knn import bank_rows, check_bank, unit_rows
 from export.detectors.interface import Array, Features, Fitted, Score, Training
 from export.exceptions import NotApplicable
-from export.graph import Graph
+from export.graph.building import Graph
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from export.detectors.interface import Array, Features, Fitted, Score, Training, float64_rows
-from export.graph import Graph
+from export.graph.building import Graph
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from export.detectors.distances.features import build_unit, check_variance, deviations, scatter, unit, whitening
 from export.detectors.interface import Array, Features, Fitted, Score, Training, float64_rows
 from export.exceptions import ExportError
-from export.graph import Graph
+from export.graph.building import Graph
 
 
 @dataclass(frozen=True)

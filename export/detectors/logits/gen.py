@@ -8,7 +8,7 @@ import numpy as np
 
 from export.detectors.interface import Features, Fitted, Score, Training
 from export.exceptions import NotApplicable
-from export.graph import Graph
+from export.graph.building import Graph
 
 # TensorRT's TopK takes no more.
 _LARGEST = 3840

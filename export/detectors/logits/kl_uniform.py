@@ -9,7 +9,7 @@ import numpy as np
 
 from export.detectors.base import build_max_probability
 from export.detectors.interface import Features, Fitted, Score, Training
-from export.graph import Graph
+from export.graph.building import Graph
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 from onnx import TensorProto
 
 from export.detectors.interface import Array, Features, Fitted, Score, Training, float64_rows
-from export.graph import Graph
+from export.graph.building import Graph
 
 # A probability below it is 0 to float64 soon after; its logarithm is finite.
 _SMALLEST = 1e-300

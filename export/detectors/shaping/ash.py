@@ -14,8 +14,8 @@ from export.detectors.base import Energy
 from export.detectors.choosing import best
 from export.detectors.interface import Array, Features, Fitted, Score, Training, check_temperature
 from export.exceptions import ExportError
-from export.graph import Graph
-from export.last_layers import LastLayers
+from export.graph.building import Graph
+from export.graph.last_layers import LastLayers
 
 _PERCENTILES = (95.0, 90.0, 85.0, 80.0, 75.0, 70.0, 65.0, 50.0, 35.0, 20.0)
 _SMALLEST = 1e-12

@@ -10,8 +10,8 @@ import numpy.typing as npt
 from export.detectors.base import Energy
 from export.detectors.interface import Features, Fitted, Score, Training, check_temperature
 from export.exceptions import ExportError
-from export.graph import Graph
-from export.last_layers import LastLayers
+from export.graph.building import Graph
+from export.graph.last_layers import LastLayers
 
 
 @dataclass(frozen=True)

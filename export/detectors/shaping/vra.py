@@ -11,8 +11,8 @@ from onnx import TensorProto
 from export.detectors.base import Energy
 from export.detectors.choosing import best
 from export.detectors.interface import Features, Fitted, Score, Training, check_temperature
-from export.graph import Graph
-from export.last_layers import LastLayers
+from export.graph.building import Graph
+from export.graph.last_layers import LastLayers
 
 _LOW, _HIGH = (60.0, 50.0, 70.0, 30.0, 80.0), (90.0, 95.0, 85.0, 99.0)
 

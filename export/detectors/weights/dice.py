@@ -16,7 +16,7 @@ from export.detectors.interface import (
     check_temperature,
     float64_rows,
 )
-from export.graph import Graph
+from export.graph.building import Graph
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from scipy.spatial.distance import cdist
 
 from export.detectors.interface import Array, Features, Fitted, Score, Training
 from export.exceptions import NotApplicable
-from export.graph import Graph
+from export.graph.building import Graph
 
 _SMALLEST_NORM = 1e-12
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from export.detectors.base import FeatureNorm
 from export.detectors.interface import Features, Fitted, Score, Training
-from export.graph import Graph
+from export.graph.building import Graph
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 from export.detectors.base import FeatureNorm
 from export.detectors.choosing import best
 from export.detectors.interface import Array, Features, Fitted, Score, Training
-from export.graph import Graph
+from export.graph.building import Graph
 
 _ALPHAS = (0.0, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 _SMALLEST_NORM = 1e-12

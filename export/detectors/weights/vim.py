@@ -10,7 +10,7 @@ from export.detectors.base import Energy
 from export.detectors.distances.features import scatter
 from export.detectors.interface import Array, Features, Fitted, Score, Training, float64_rows
 from export.exceptions import ExportError
-from export.graph import Graph
+from export.graph.building import Graph
 
 # Variances below this share of the largest are rounding, so not part of the rank.
 _SMALLEST_VARIANCE = 1e-12

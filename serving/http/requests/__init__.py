@@ -1,0 +1,1 @@
+"""What requests carry: bodies, queries, and who asks."""

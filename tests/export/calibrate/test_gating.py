@@ -16,8 +16,8 @@ from export.calibrate.options import GateOptions
 from export.detectors.base import BASE, Energy
 from export.detectors.combined.merged import merge
 from export.exceptions import ExportError
-from export.head import seal
-from export.outliers import KINDS
+from export.graph.head import seal
+from export.images.outliers import KINDS
 from runtime.bundle import Bundle
 from runtime.engines.interface import Outputs
 from runtime.engines.ort.cpu import OnnxRuntimeCpu

@@ -17,7 +17,7 @@ from export.calibrate.gating import fit_gate
 from export.calibrate.labelled import halves, true_labels
 from export.calibrate.options import GateOptions
 from export.exceptions import ExportError
-from export.head import seal
+from export.graph.head import seal
 from runtime import Gate, UnknownOperatingPoint
 from runtime.bundle import Bundle
 from runtime.engines.ort.cpu import OnnxRuntimeCpu

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from export.calibrate.calibration import calibrate
 from export.classifier import assemble
 from export.from_torch.classifier import TorchClassifier
-from export.head import seal
-from export.inference import collect
+from export.graph.head import seal
+from export.images.inference import collect
 from runtime import bundle
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.manifest import Manifest

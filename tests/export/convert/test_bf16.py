@@ -16,7 +16,7 @@ from export.calibrate.__main__ import main as calibrate
 from export.convert.__main__ import main
 from export.convert.half import to_half
 from export.exceptions import ExportError
-from export.inference import make_engine
+from export.images.inference import make_engine
 from export.tensorrt.build import build
 from export.tensorrt.options import BuildOptions
 from runtime import Gate

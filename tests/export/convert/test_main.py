@@ -24,7 +24,7 @@ from export.convert.int8 import Int8Options, Quantised
 from export.convert.options import add_precision_options, int8_options
 from export.evaluate.__main__ import main as evaluate
 from export.exceptions import ExportError
-from export.leakage import hashes
+from export.images.leakage import hashes
 from export.tensorrt.__main__ import main as add_engine
 from export.tensorrt.attach import attach
 from export.tensorrt.build import Built

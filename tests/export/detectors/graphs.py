@@ -17,11 +17,11 @@ from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 
-from export import head
 from export.detectors.base import base_scores
 from export.detectors.columns import attach
 from export.detectors.interface import Detector, Fitted, Observed, Training
-from export.last_layers import LastLayers
+from export.graph import head
+from export.graph.last_layers import LastLayers
 
 Array = npt.NDArray[np.float32]
 

@@ -10,7 +10,7 @@ import pytest
 from export.detectors.choosing import best
 from export.detectors.interface import Array, Features, Fitted, Observed, Score, Training
 from export.exceptions import ExportError
-from export.graph import Graph
+from export.graph.building import Graph
 from tests.export.detectors.graphs import digits
 
 

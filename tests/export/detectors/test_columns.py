@@ -6,10 +6,10 @@ import numpy as np
 import onnx
 import pytest
 
-from export import head
 from export.detectors.base import Energy, FeatureNorm, MaxLogit
 from export.detectors.columns import attach, verify
-from tests.export.test_head import KEYS, attached, features, references, run
+from export.graph import head
+from tests.export.graph.test_head import KEYS, attached, features, references, run
 
 
 @pytest.mark.parametrize("temperature", [0.05, 1.0, 20.0])

@@ -14,10 +14,10 @@ from export.detectors.distances.knn import Knn, KnnSettings
 from export.detectors.distances.ssd import Ssd, SsdSettings
 from export.detectors.interface import Fitted, Observed, Training
 from export.from_torch.classifier import TorchClassifier
-from export.last_layers import LastLayers
+from export.graph.last_layers import LastLayers
 from tests.export.detectors.graphs import with_detectors
 from tests.export.detectors.test_all import ANY_LAYERS
-from tests.export.test_last_layers import Projection
+from tests.export.graph.test_last_layers import Projection
 from tests.small import LABELS, SPEC, classifier
 
 trt: Any = pytest.importorskip("tensorrt_rtx_bindings")

@@ -20,12 +20,12 @@ from export.classifier import assemble
 from export.detectors import DETECTORS
 from export.fit.__main__ import main
 from export.from_torch.classifier import TorchClassifier
-from export.head import seal
-from export.leakage import hashes, leaks
+from export.graph.head import seal
+from export.images.leakage import hashes, leaks
 from runtime import Gate, bundle
 from runtime.bundle import Bundle
 from tests.export.conftest import Sources, call
-from tests.export.test_last_layers import Projection
+from tests.export.graph.test_last_layers import Projection
 from tests.small import LABELS, SPEC, calibration_images, classifier
 from tests.train.commands import failure
 from tests.train.sets import colours, noise, write_folder

@@ -16,7 +16,7 @@ from onnx import TensorProto, numpy_helper
 
 from export.exceptions import ExportError
 from export.from_onnx.classifier import OnnxClassifier, from_onnx, open_file
-from export.last_layers import LastLayers
+from export.graph.last_layers import LastLayers
 from runtime.manifest import InputSpec
 from tests.export.from_onnx.graphs import NCHW, NHWC, SIDE, D, K, Writer, tensorflow_like, torch_like
 

@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from export.from_onnx import face
-from export.from_onnx.network import Network, plain
+from export.from_onnx.surgery.network import Network, plain
 from tests.export.from_onnx.graphs import NCHW, K, Writer, torch_like
 
 

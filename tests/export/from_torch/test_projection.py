@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from export.checks.verification import verify
 from export.classifier import assemble
 from export.detectors.base import Nan
 from export.from_torch.checkpoint import from_checkpoint
-from export.head import seal
-from export.verification import verify
+from export.graph.head import seal
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from tests.train.sets import SPEC, colours, noise
 from train.config import Config

@@ -17,7 +17,7 @@ from PIL import Image
 from export.convert.__main__ import main as convert
 from export.exceptions import ExportError
 from export.from_torch.checkpoint import from_checkpoint
-from export.head import seal
+from export.graph.head import seal
 from export.parity.__main__ import main
 from export.parity.reference import ReferenceEngine
 from runtime import Gate, bundle

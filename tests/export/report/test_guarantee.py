@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from export.leakage import record
+from export.images.leakage import record
 from export.report.guarantee import gate_text
 from runtime.manifest import (
     Calibration,

@@ -15,13 +15,13 @@ import numpy as np
 import onnx
 import pytest
 
-from export import head
 from export.classifier import assemble
 from export.detectors import DETECTORS
 from export.detectors.interface import Observed, Training
 from export.exceptions import ExportError
-from export.head import seal
-from export.last_layers import LastLayers
+from export.graph import head
+from export.graph.head import seal
+from export.graph.last_layers import LastLayers
 from export.tensorrt.__main__ import main
 from export.tensorrt.attach import add_engine, attach, describe
 from export.tensorrt.build import Built, build

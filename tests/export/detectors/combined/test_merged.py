@@ -10,16 +10,17 @@ import onnx
 import pytest
 from scipy.stats import combine_pvalues
 
-from export import conformal, head
+from export import conformal
 from export.detectors.base import BASE, base_scores
 from export.detectors.columns import attach
 from export.detectors.combined.merged import KNOTS, Column, MergedScore, fit, merge, p_values
 from export.detectors.interface import Detector
 from export.exceptions import ExportError
+from export.graph import head
 from runtime.exceptions import CalibrationError
 from runtime.manifest import Merged, MergeMethod, PValueCurve
 from runtime.rule import p_value
-from tests.export.test_head import KEYS, attached, features, run
+from tests.export.graph.test_head import KEYS, attached, features, run
 
 Array = npt.NDArray[np.float32]
 METHODS: list[MergeMethod] = ["min", "harmonic", "fisher"]

@@ -9,7 +9,7 @@ from scipy.stats import entropy
 from export.detectors.columns import verify
 from export.detectors.interface import Training
 from export.detectors.logits.klm import Klm
-from export.last_layers import LastLayers
+from export.graph.last_layers import LastLayers
 from tests.export.detectors.graphs import digits, in_graph, linear, relative_difference, run
 
 

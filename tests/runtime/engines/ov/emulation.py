@@ -38,7 +38,7 @@ def imported(core: Any, blob: bytes, _: engine.Hint, threads: int) -> Any:
 def emulate(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine on which OpenVINO computes in bf16."""
     monkeypatch.setattr(engine, "no_bf16", lambda _: None)
-    monkeypatch.setattr("export.inference.no_bf16", lambda _: None)
+    monkeypatch.setattr("export.images.inference.no_bf16", lambda _: None)
     monkeypatch.setattr(engine, "machine_flags", lambda: ("avx512f", "avx512_bf16"))
     monkeypatch.setattr(engine, "split", split)
     monkeypatch.setattr(engine, "_imported", imported)

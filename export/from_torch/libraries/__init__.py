@@ -1,0 +1,1 @@
+"""Models of transformers, timm and torchvision, by what these know of them."""

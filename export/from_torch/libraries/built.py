@@ -1,0 +1,50 @@
+"""A network as its library built it, with what is known of it; and what builders have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+from torch import nn
+
+from export.descriptions.description import Description
+from export.from_torch.weights.files import Weights
+from export.from_torch.weights.fitting import is_averaged
+
+Transform = Callable[[Image.Image], Any]
+
+
+@dataclass(frozen=True)
+class Built:
+    """A network with its weights.
+
+    Attributes:
+        arch: what it is called.
+        description: what its origin says of it.
+        remarks: what was found, taken or assumed while it was built.
+        transform: what its library makes of an RGB image, [C, H, W] normalised, where that can be run here.
+    """
+
+    module: nn.Module
+    arch: str
+    description: Description
+    remarks: tuple[str, ...] = ()
+    transform: Transform | None = None
+
+
+def classes_of(weights: Weights) -> int | None:
+    """The number of classes by a file's last matrix: what registers its head last, as nearly all networks do."""
+    plain = [state for name, state in weights.entries.items() if not is_averaged(name)] or list(
+        weights.entries.values()
+    )
+    state = max(plain, key=len, default={})
+    matrices = [value for name, value in state.items() if value.ndim in (2, 4) and name.endswith("weight")]
+    return int(matrices[-1].shape[0]) if matrices else None
+
+
+def said(error: BaseException) -> str:
+    """An exception's message as one line of moderate length."""
+    text: Any = " ".join(str(error).split()) or type(error).__name__
+    return str(text)[:300]

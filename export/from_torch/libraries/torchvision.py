@@ -1,0 +1,127 @@
+"""``--model torchvision:NAME[:WEIGHTS]``, and the checkpoints of torchvision's references."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from export.descriptions import torchvision as described
+from export.descriptions.description import Description
+from export.exceptions import ExportError
+from export.from_torch.libraries.built import Built, Transform, classes_of, said
+from export.from_torch.libraries.installed import announce_download, require
+from export.from_torch.weights import fitting
+from export.from_torch.weights.files import Weights
+from export.from_torch.weights.fitting import Choice
+
+
+def build(target: str, weights: Weights | None, choice: Choice) -> Built:
+    """A network of torchvision, with the weights of a file or its own.
+
+    Args:
+        target: ``NAME`` or ``NAME:WEIGHTS``, such as ``resnet50:IMAGENET1K_V2``. Their own weights come from torchvision's
+            cache, or the net.
+        weights: of a file, in place of its own.
+
+    Raises:
+        ExportError: torchvision is not installed, has no such network or weights, or those of the file don't fit.
+    """
+    name, _, released = target.partition(":")
+    models = require("torchvision", f"--model torchvision:{target}").models
+    try:
+        builder = models.get_model_builder(name)
+        chosen = models.get_model_weights(builder)[released] if released else None
+    except (ValueError, KeyError, AttributeError) as error:
+        raise ExportError(f"--model torchvision:{target}: {_unknown(models, name, released)}") from error
+    description = _of_release(chosen) if chosen is not None else Description(colour="ignore")
+    if weights is None:
+        if chosen is None:
+            raise ExportError(
+                f"--model torchvision:{name}: which weights? --checkpoint FILE, or torchvision:{name}:WEIGHTS, of "
+                f"{', '.join(_releases(models, name))}"
+            )
+        announce_download(f"torchvision's {name}:{chosen.name}")
+        module = _called(target, builder, weights=chosen)
+        return Built(module, f"torchvision {name}", description, transform=_transform(chosen))
+    options = _options(builder, weights, chosen is not None)
+    module = _called(target, builder, weights=None, **options)
+    found = [*fitting.load(module, weights, choice), *_input_transformed(name, options)]
+    if description.labels and options.get("num_classes") not in (None, len(description.labels)):
+        description = dataclasses.replace(description, labels=None)
+    return Built(module, f"torchvision {name}", description, tuple(found), _transform(chosen))
+
+
+def from_reference(weights: Weights, choice: Choice) -> Built | None:
+    """The network of a checkpoint that torchvision's references/classification/train.py wrote; None for another."""
+    name = weights.settings.get("model")
+    if (
+        not isinstance(name, str)
+        or "val_crop_size" not in weights.settings
+        or not {"model", "epoch"} <= set(weights.keys)
+    ):
+        return None
+    built = build(name, weights, choice)
+    description = described.of_reference_arguments(weights.settings)
+    remark = (
+        f"the file says that it is torchvision's {name}; normalised by ImageNet's mean and std, as its references do"
+    )
+    return Built(built.module, built.arch, description.over(built.description), (remark, *built.remarks))
+
+
+def _transform(release: Any) -> Transform | None:
+    transform = release.transforms() if release is not None else None
+    return transform if callable(transform) else None
+
+
+def _of_release(release: Any) -> Description:
+    preset = release.transforms()
+    return described.of_preset(vars(preset)).over(described.of_meta(release.meta))
+
+
+def _options(builder: Any, weights: Weights, released: bool) -> dict[str, Any]:
+    """What the builder has to know of the weights before they are loaded."""
+    options: dict[str, Any] = {}
+    if count := classes_of(weights):
+        options["num_classes"] = count
+    if builder.__name__ in ("inception_v3", "googlenet"):
+        names = [key for state in weights.entries.values() for key in state]
+        options["aux_logits"] = any("AuxLogits." in key or "aux1." in key for key in names)
+        options["transform_input"] = released
+        options["init_weights"] = False
+    elif "init_weights" in inspect.signature(builder).parameters:
+        options["init_weights"] = False
+    return options
+
+
+def _input_transformed(name: str, options: Mapping[str, Any]) -> tuple[str, ...]:
+    if "transform_input" not in options or options["transform_input"]:
+        return ()
+    return (
+        f"transform_input is off, as torchvision builds {name} without weights of its own; if these were tuned from them, "
+        f"say torchvision:{name}:IMAGENET1K_V1",
+    )
+
+
+def _called(target: str, builder: Any, **options: Any) -> nn.Module:
+    try:
+        module = builder(**options)
+    except Exception as error:  # a builder may raise anything, a download too
+        raise ExportError(f"--model torchvision:{target}: {said(error)}") from error
+    if not isinstance(module, nn.Module):
+        raise ExportError(f"--model torchvision:{target}: made {type(module).__name__}, no network")
+    return module
+
+
+def _releases(models: Any, name: str) -> list[str]:
+    return [release.name for release in models.get_model_weights(name)]
+
+
+def _unknown(models: Any, name: str, released: str) -> str:
+    if name not in models.list_models():
+        near = [other for other in models.list_models(module=models) if name[:6] in other][:6]
+        return f"torchvision has no model {name!r}" + (f"; there are {', '.join(near)}" if near else "")
+    return f"no weights {released!r}; there are {', '.join(_releases(models, name)) or 'none'}"

@@ -1,0 +1,1 @@
+"""A network of torch as an ONNX graph with its penultimate activations."""

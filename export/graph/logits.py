@@ -1,0 +1,183 @@
+"""Logits of a graph that ends in something else: in probabilities, their logarithms, or one output for two classes.
+
+What stands behind the last layer is recognised by its values, whatever operators compute it, and cut off where a tensor
+before it is found of which it is a function: exactly what the network computed, one step earlier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime as ort
+from onnx import TensorProto, helper, shape_inference
+from scipy.special import log_expit, log_softmax, logsumexp
+
+from export.exceptions import ExportError
+from export.graph.building import LOGITS, PENULTIMATE, Graph, prune, remove_node
+from export.graph.last_layers import LastLayers
+
+Array = npt.NDArray[np.float64]
+Activation = Literal["softmax", "log_softmax", "sigmoid"]
+Step = Literal["softmax", "log_softmax", "sigmoid", "one of two"]
+
+_DEPTH = 40  # nodes before the end of the graph among which the logits are looked for
+_ROUNDING = 5e-3  # of a sum of probabilities, in half precision
+_TOLERANCE = 1e-3  # of a logarithm of a probability
+_SMALLEST = 1e-7  # probabilities that differ by less are alike
+_ONE = "logit_of_the_second"
+_FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE}
+
+
+def _probabilities_logarithm(values: Array) -> Array:
+    return np.asarray(log_softmax(values, axis=1))
+
+
+def _sigmoids_logarithm(values: Array) -> Array:
+    return np.asarray(log_expit(values))
+
+
+_LOGARITHMS: dict[Activation, Callable[[Array], Array]] = {
+    "softmax": _probabilities_logarithm,
+    "log_softmax": _probabilities_logarithm,
+    "sigmoid": _sigmoids_logarithm,
+}
+
+
+def activation(outputs: npt.NDArray[np.floating]) -> Activation | None:
+    """What rows (N, K) look like that are no logits; None for what may be logits.
+
+    Rows that sum to one are a softmax, rows whose exponentials do a log_softmax, and values between 0 and 1 may be
+    sigmoids.
+    """
+    values = np.asarray(outputs, dtype=np.float64)
+    if values.shape[1] > 1 and values.max() <= _ROUNDING and np.abs(logsumexp(values, axis=1)).max() < _ROUNDING:
+        return "log_softmax"
+    if values.min() < 0 or values.max() > 1 + _ROUNDING:
+        return None
+    sums_to_one = bool(np.abs(values.sum(axis=1) - 1).max() < _ROUNDING)
+    return "softmax" if values.shape[1] > 1 and sums_to_one else "sigmoid"
+
+
+def undo(model: onnx.ModelProto, kind: Activation, images: npt.NDArray[np.uint8]) -> bool:
+    """Let the tensor whose `kind` the logits are be the logits, in place; whether there is one.
+
+    Args:
+        model: with the outputs ``logits`` [N, K] and ``penultimate`` [N, D].
+        kind: what the logits look like.
+        images: uint8 [N, H, W, 3], to recognise the tensor by its values.
+    """
+    candidates = _before_the_logits(model)
+    values = _values(model, candidates, images)
+    outputs = values.pop(LOGITS).reshape(len(images), -1)
+    for name, value in values.items():  # the earliest: a difference from its own largest has the same softmax
+        if (
+            value.size == outputs.size
+            and len(value) == len(images)
+            and _explains(kind, value.reshape(len(value), -1), outputs)
+        ):
+            _let_be_logits(model, name, candidates[name])
+            return True
+    return False
+
+
+def widen(model: onnx.ModelProto) -> None:
+    """Logits [0, z] of two classes, in place, from one output z [N, 1] or [N] that is the logit of the second.
+
+    softmax([0, z]) = (1 - sigmoid(z), sigmoid(z)).
+    """
+    (output,) = (output for output in model.graph.output if output.name == LOGITS)
+    shape = [dim.dim_param or "N" for dim in output.type.tensor_type.shape.dim[:1]]
+    last = _last_layer(model)
+    if last is not None:
+        let_be_linear(model, *(np.concatenate([np.zeros_like(values), values]) for values in last))
+    else:
+        for node in model.graph.node:
+            node.output[:] = [_ONE if name == LOGITS else name for name in node.output]
+            node.name = _ONE if node.name == LOGITS else node.name
+        g = Graph(model)
+        column = g.op("Reshape", _ONE, g.constant(np.array([-1, 1])))
+        g.op("MatMul", column, g.float32([[0.0, 1.0]]), output=LOGITS)
+    output.CopyFrom(helper.make_tensor_value_info(LOGITS, TensorProto.FLOAT, (*shape, 2)))
+
+
+def let_be_linear(model: onnx.ModelProto, weights: Array, bias: Array) -> None:
+    """Let the logits be one linear layer of ``penultimate``, in place: weights (K, D) and bias (K,)."""
+    remove_node(model, LOGITS)
+    g = Graph(model)
+    g.op("Gemm", PENULTIMATE, g.float32(weights), g.float32(bias), output=LOGITS, transB=1)
+    prune(model)
+
+
+def redo(steps: tuple[Step, ...], logits: Array) -> Array:
+    """What the network itself outputs (N, K), of the logits (N, K) from which `steps` were undone, in that order."""
+    for step in reversed(steps):
+        if step == "one of two":
+            logits = logits[:, 1:] - logits[:, :1]
+        else:
+            logits = _LOGARITHMS[step](logits)
+            logits = logits if step == "log_softmax" else np.exp(logits)
+    return logits
+
+
+def _explains(kind: Activation, value: Array, outputs: Array) -> bool:
+    """Whether `outputs` are the activations of `value`, compared as logarithms, which tell small ones apart."""
+    found = outputs if kind == "log_softmax" else np.log(np.maximum(outputs, np.finfo(np.float32).tiny))
+    expected = _LOGARITHMS[kind](value)
+    alike = np.abs(expected - found) <= _TOLERANCE * np.maximum(1, np.abs(found))
+    return bool((alike | (np.abs(np.exp(expected) - np.exp(found)) <= _SMALLEST)).all())
+
+
+def _before_the_logits(model: onnx.ModelProto) -> dict[str, int]:
+    """Floating-point tensors that the logits follow from, back to ``penultimate``, with their types; the earliest first."""
+    producers = {name: node for node in model.graph.node for name in node.output}
+    types = _types(model)
+    wanted, seen = [LOGITS], dict[str, None]()
+    while wanted and len(seen) < _DEPTH:
+        name = wanted.pop(0)
+        if name in seen or name not in producers:
+            continue
+        seen[name] = None
+        wanted += producers[name].input if name != PENULTIMATE else ()
+    order = [name for node in model.graph.node for name in node.output if name in seen and name != LOGITS]
+    return {name: types[name] for name in order if types.get(name) in _FLOATS}
+
+
+def _types(model: onnx.ModelProto) -> dict[str, int]:
+    inferred = shape_inference.infer_shapes(model)
+    known = (*inferred.graph.value_info, *inferred.graph.output)
+    return {item.name: item.type.tensor_type.elem_type for item in known}
+
+
+def _values(model: onnx.ModelProto, names: dict[str, int], images: npt.NDArray[np.uint8]) -> dict[str, Array]:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for name, kind in names.items():
+        if name != PENULTIMATE:
+            copy.graph.output.append(helper.make_tensor_value_info(name, kind, None))
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    session = ort.InferenceSession(copy.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    wanted = [*names, LOGITS]
+    outputs = session.run(wanted, {session.get_inputs()[0].name: images})
+    return {name: np.asarray(value, dtype=np.float64) for name, value in zip(wanted, outputs, strict=True)}
+
+
+def _let_be_logits(model: onnx.ModelProto, name: str, kind: int) -> None:
+    remove_node(model, LOGITS)
+    g = Graph(model)
+    if kind == TensorProto.FLOAT:
+        g.op("Identity", name, output=LOGITS)
+    else:
+        g.op("Cast", name, output=LOGITS, to=TensorProto.FLOAT)
+    prune(model)
+
+
+def _last_layer(model: onnx.ModelProto) -> tuple[Array, Array] | None:
+    try:
+        return LastLayers(model).linear()
+    except ExportError:
+        return None

@@ -51,7 +51,7 @@ def test_the_cpu_subset(shared_bundle: Bundle, tmp_path: Path) -> None:
     (skipped,) = report["skipped"]
     assert (skipped["engine"], skipped["reason"]) == (
         "every engine",
-        "no bundle is in bf16: there are fp32, fp16, int8",
+        "no bundle for a GPU is in bf16: there are fp32, fp16, int8",
     )
     assert [row["gate"] is None for row in rows] == [False, True, False, True, True]
     assert rows[0]["gate"] > 0.3

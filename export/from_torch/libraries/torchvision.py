@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 from collections.abc import Mapping
 from typing import Any
@@ -50,8 +49,8 @@ def build(target: str, weights: Weights | None, choice: Choice) -> Built:
     options = _options(builder, weights, chosen is not None)
     module = _called(target, builder, weights=None, **options)
     found = [*fitting.load(module, weights, choice), *_input_transformed(name, options)]
-    if description.labels and options.get("num_classes") not in (None, len(description.labels)):
-        description = dataclasses.replace(description, labels=None)
+    if chosen is not None and options.get("num_classes") not in (None, len(description.labels or ())):
+        description = _input_of(chosen)  # the labels are others
     return Built(module, f"torchvision {name}", description, tuple(found), _transform(chosen))
 
 
@@ -78,8 +77,11 @@ def _transform(release: Any) -> Transform | None:
 
 
 def _of_release(release: Any) -> Description:
-    preset = release.transforms()
-    return described.of_preset(vars(preset)).over(described.of_meta(release.meta))
+    return _input_of(release).over(described.of_meta(release.meta))
+
+
+def _input_of(release: Any) -> Description:
+    return described.of_preset(vars(release.transforms()))
 
 
 def _options(builder: Any, weights: Weights, released: bool) -> dict[str, Any]:
@@ -109,7 +111,12 @@ def _input_transformed(name: str, options: Mapping[str, Any]) -> tuple[str, ...]
 def _called(target: str, builder: Any, **options: Any) -> nn.Module:
     try:
         module = builder(**options)
-    except Exception as error:  # a builder may raise anything, a download too
+    except OSError as error:
+        raise ExportError(
+            f"--model torchvision:{target}: its weights can't be downloaded ({said(error)}); fetch them where there is a "
+            "net, and give --checkpoint FILE"
+        ) from error
+    except Exception as error:  # a builder may raise anything
         raise ExportError(f"--model torchvision:{target}: {said(error)}") from error
     if not isinstance(module, nn.Module):
         raise ExportError(f"--model torchvision:{target}: made {type(module).__name__}, no network")

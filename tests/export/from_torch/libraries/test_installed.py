@@ -160,6 +160,19 @@ def test_torchvisions_transforms_for_other_weights_of_other_classes(tmp_path: Pa
     classifier = read(Request(path, "torchvision:small:IMAGENET1K_V1"), Description(labels=tuple("abcde")))
     assert torch.equal(weights_of(classifier), Network(5, seed=3).fc.weight)
     assert classifier.input.resize_to == 18
+    assert not [remark for remark in classifier.remarks if "labels" in remark]  # those of the weights are none of it
+
+
+@pytest.mark.usefixtures("torchvision")
+def test_weights_that_cannot_be_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(**_: Any) -> nn.Module:
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr(sys.modules["torchvision"].models, "get_model_builder", lambda _: unreachable)
+    with pytest.raises(
+        ExportError, match=r"can't be downloaded \(Name or service not known\); .* give --checkpoint FILE"
+    ):
+        read(Request(None, "torchvision:small:IMAGENET1K_V1"), Description())
 
 
 @pytest.mark.usefixtures("torchvision")

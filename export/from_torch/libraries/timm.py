@@ -81,9 +81,7 @@ def from_training(file: Weights, choice: Choice) -> Built | None:
 
 
 def _with_weights(timm: ModuleType, name: str, file: Weights, choice: Choice, settings: Mapping[str, Any]) -> Built:
-    options = _options(timm, name, file)
-    if settings.get("img_size"):
-        options["img_size"] = settings["img_size"]
+    options = {**_options(timm, name, file), **_arguments(file)}
     module, found = _loaded(timm, _created(timm, name, **options), file, choice)
     config = _data_config(timm, module, args=dict(settings))
     description = _labelled(timm, module, described.of_data_config(config), whole=False)
@@ -111,6 +109,15 @@ def _loaded(timm: ModuleType, module: nn.Module, file: Weights, choice: Choice) 
         f"the weights are of {type(module).__name__} after timm's reparameterize_model: so is the network",
         *found,
     )
+
+
+def _arguments(file: Weights) -> dict[str, Any]:
+    """What train.py gave the network's builder: ``--model-kwargs``, and ``--gp``; ``--img-size`` is the loader's."""
+    given = file.settings.get("model_kwargs")
+    arguments = dict(given) if isinstance(given, Mapping) else {}
+    if isinstance(pooling := file.settings.get("gp"), str):
+        arguments["global_pool"] = pooling
+    return arguments
 
 
 def _options(timm: ModuleType, name: str, file: Weights) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from export.checks.agreement import check_agreement
+from export.checks.agreement import check_agreement, normalised
 from export.exceptions import ExportError
 from runtime.manifest import InputSpec
 
@@ -59,3 +59,14 @@ def test_another_shape_and_a_failure_are_refused() -> None:
         check_agreement(lambda image: theirs(image)[:, 1:], SPEC, "transform")
     with pytest.raises(ExportError, match="fails on an RGB image of PIL: division by zero"):
         check_agreement(lambda image: np.array(1 / 0), SPEC, "transform")  # noqa: ARG005
+
+
+@pytest.mark.parametrize(("levels", "agrees"), [(2.5, True), (3.5, False)])
+def test_grey_may_be_rounded_twice(levels: float, agrees: bool) -> None:
+    spec = dataclasses.replace(SPEC, mean=(0.5,) * 3, std=(0.25,) * 3, channels="grey")
+    more = levels / 255 / 0.25
+    if agrees:
+        assert levels == pytest.approx(check_agreement(lambda image: normalised(image, spec) + more, spec, "transform"))
+    else:
+        with pytest.raises(ExportError, match=r"by up to 3\.5 of 255 grey levels"):
+            check_agreement(lambda image: normalised(image, spec) + more, spec, "transform")

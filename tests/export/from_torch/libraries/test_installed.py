@@ -273,6 +273,21 @@ def test_a_checkpoint_of_timms_training(tmp_path: Path, averaged: bool, seed: in
 
 
 @pytest.mark.usefixtures("timm")
+def test_what_timms_training_gave_the_builder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {}
+    create = sys.modules["timm"].create_model
+    monkeypatch.setattr(
+        sys.modules["timm"],
+        "create_model",
+        lambda name, num_classes, **options: [given.update(options), create(name, num_classes=num_classes)][1],
+    )
+    args = Namespace(model="small", img_size=SIDE, gp="max", model_kwargs={"depth": 2})
+    content = {"arch": "small", "args": args, "state_dict": Network(seed=1).state_dict()}
+    read(Request(file(tmp_path, content)), LABELS)
+    assert given == {"depth": 2, "global_pool": "max"}
+
+
+@pytest.mark.usefixtures("timm")
 def test_a_hub_directory(tmp_path: Path) -> None:
     config = {
         "architecture": "small",

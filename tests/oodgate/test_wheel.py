@@ -106,7 +106,7 @@ def test_the_facade(command: Path, tmp_path: Path) -> None:
 
 
 def test_run(command: Path, folder: Path, shared_bundle: Bundle) -> None:
-    line = _run(command, "run", str(shared_bundle.path), "photo.jpg", cwd=folder)
+    line = _run(command, "run", str(shared_bundle.path), "photo.jpg", "--engine", "onnxruntime-cpu", cwd=folder)
     (decision,) = Gate.load(shared_bundle.path).decide([folder / "photo.jpg"])
     assert json.loads(line) == {"file": "photo.jpg", **json.loads(json.dumps(decision.to_dict()))}
 

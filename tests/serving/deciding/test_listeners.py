@@ -32,7 +32,7 @@ from runtime.bundle import Bundle
 from tests.serving.inside import application
 
 async def main():
-    async with application(Bundle.load(sys.argv[1]), monitor=True) as (client, _):
+    async with application(Bundle.load(sys.argv[1]), monitor=True, engine="onnxruntime-cpu") as (client, _):
         for name in sys.argv[2:]:
             data = open(name, "rb").read()
             answer = await client.post("/classify", content=data, headers={"x-request-id": name.rpartition("/")[2]})

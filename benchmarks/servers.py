@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -51,13 +52,17 @@ def running(*command: str, probe: str, **environment: str) -> Iterator[tuple[str
     with tempfile.TemporaryDirectory() as home:
         variables = {**os.environ, "BENTOML_DO_NOT_TRACK": "True", "BENTOML_HOME": home, **environment}
         quiet = subprocess.DEVNULL
-        process = subprocess.Popen(arguments, cwd=ROOT, env=variables, stdout=quiet, stderr=quiet)
+        process = subprocess.Popen(
+            arguments, cwd=ROOT, env=variables, stdout=quiet, stderr=quiet, start_new_session=True
+        )
         try:
             _wait(url + probe, process)
             yield url, process
         finally:
             process.terminate()
             process.wait(timeout=60)
+            with contextlib.suppress(ProcessLookupError):  # some leave their workers behind
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def product(bundle: Path, **settings: object) -> contextlib.AbstractContextManager[tuple[str, subprocess.Popen[bytes]]]:

@@ -19,6 +19,7 @@ import contextlib
 import http.client
 import io
 import json
+import math
 import os
 import platform
 import statistics
@@ -203,11 +204,16 @@ def summary(results: Rounds, memory: dict[str, float]) -> list[dict[str, Any]]:
             "p99 ms": statistics.median(load.p99 for load in loads),
             "RSS MB": memory[name],
             "refused": sum(load.refused + load.failed for load in loads),
-            "oodgate is": statistics.median(o.rate / load.rate for o, load in zip(ours, loads, strict=True)),
-            "p99 is": statistics.median(o.p99 / load.p99 for o, load in zip(ours, loads, strict=True)),
+            "oodgate is": statistics.median(_ratio(o.rate, load.rate) for o, load in zip(ours, loads, strict=True)),
+            "p99 is": statistics.median(_ratio(o.p99, load.p99) for o, load in zip(ours, loads, strict=True)),
         }
         rows.append(row)
     return sorted(rows, key=lambda row: (row["connections"], row["server"]))
+
+
+def _ratio(ours: float, other: float) -> float:
+    """Infinite where the other answered nothing in a round."""
+    return ours / other if other else math.inf
 
 
 def markdown(rows: list[dict[str, Any]], batch: dict[str, float], args: argparse.Namespace) -> str:

@@ -3,8 +3,6 @@
 BUNDLE=bundles/cifar10 python -m benchmarks.peers.litserve_api --port 8000
 """
 
-from __future__ import annotations
-
 import argparse
 import base64
 import os

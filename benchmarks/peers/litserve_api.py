@@ -8,7 +8,7 @@ import base64
 import os
 from typing import Any
 
-import litserve
+import litserve  # looks at annotations as they are: no `from __future__ import annotations` here
 
 from benchmarks.peers.work import Work
 

@@ -28,26 +28,11 @@ from runtime.exceptions import EngineError
 from runtime.gate import load_calibrated
 from runtime.manifest import Manifest
 from tests.export.conftest import call
-from tests.export.convert.graphs import write_bundle
+from tests.export.convert.conftest import IMAGES
 from tests.runtime.engines.ov.emulation import emulate
-from tests.small import LABELS, calibration_images
 from tests.train.commands import failure
 
 pytest.importorskip("openvino")
-COUNT = 400
-IMAGES = calibration_images(COUNT, seed=7)
-
-
-@pytest.fixture(scope="module")
-def fp32(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_bundle(tmp_path_factory.mktemp("fp32") / "small", IMAGES)
-
-
-@pytest.fixture(scope="module")
-def calibration(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("images") / "calibration.npz"
-    np.savez(path, images=IMAGES, labels=np.array(LABELS)[np.arange(COUNT) % 3])
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -32,24 +32,9 @@ from runtime import Gate, NotCalibrated
 from runtime.bundle import Bundle
 from runtime.manifest import EngineSpec
 from tests.export.conftest import call
-from tests.export.convert.graphs import write_bundle
-from tests.small import ALPHA, LABELS, calibration_images
+from tests.export.convert.conftest import COUNT, IMAGES
+from tests.small import ALPHA, calibration_images
 from tests.train.commands import failure
-
-COUNT = 400
-IMAGES = calibration_images(COUNT, seed=7)
-
-
-@pytest.fixture(scope="module")
-def fp32(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_bundle(tmp_path_factory.mktemp("fp32") / "small", IMAGES)
-
-
-@pytest.fixture(scope="module")
-def calibration(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("images") / "calibration.npz"
-    np.savez(path, images=IMAGES, labels=np.array(LABELS)[np.arange(COUNT) % 3])
-    return path
 
 
 @pytest.fixture(scope="module")

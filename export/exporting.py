@@ -29,7 +29,7 @@ from export.report.guarantee import gate_text
 from runtime import bundle
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.manifest import Manifest, Precision
-from train.data import Images, check, in_memory
+from train.data import Images, as_source, check
 
 
 def check_options(options: GateOptions, calibration: Any) -> None:
@@ -81,7 +81,7 @@ def export(
     check_precision(precision)
     for remark in classifier.remarks:
         print(f"note: {remark}")
-    source = _source(calibration, classifier, options)
+    source = None if calibration is None else as_source(calibration, classifier.input, reading=options.reading)
     temperature = options.temperature if isinstance(options.temperature, float) else 1.0
     seen = sample(source, classifier.input, classifier.labels, options.reading) if source is not None else None
     images: Images = seen.images if seen else noise(classifier.input)
@@ -113,13 +113,6 @@ def export(
     print_remarks(note=note, warning=warning)
     print(gate_text(manifest))
     return manifest
-
-
-def _source(calibration: Any, classifier: Classifier, options: GateOptions) -> Any:
-    """Calibration images as a source, or read from memory."""
-    if calibration is None or isinstance(calibration, str):
-        return calibration
-    return in_memory(calibration, classifier.input, reading=options.reading)
 
 
 def _versions(framework: str) -> dict[str, str]:

@@ -31,7 +31,7 @@ from export.report.evaluation import summary, tables
 from runtime.bundle import Bundle, write_documents
 from runtime.gate import load_calibrated
 from runtime.manifest import InputSpec, Precision, Task
-from train.data import ImageSet, Reading, in_memory
+from train.data import ImageSet, Reading, as_source
 
 _DEFAULT = Reading()
 
@@ -157,8 +157,7 @@ def evaluate(
         one = load_calibrated(path)
 
         def images(given: Any) -> str | ImageSet:
-            source = _source(given)
-            return source if isinstance(source, str) else in_memory(source, one.manifest.input, reading=reading)
+            return as_source(_source(given), one.manifest.input, reading=reading)
 
         (evaluated,) = evaluate_sources(
             [one],

@@ -18,7 +18,7 @@ from export.rewriting import rewrite
 from runtime.bundle import Bundle
 from runtime.gate import load_engine
 from runtime.manifest import Manifest
-from train.data import Reading, in_memory
+from train.data import Reading, as_source
 
 # Options that stay as they were where they are not given.
 AS_BEFORE = (
@@ -60,7 +60,7 @@ def recalibrate(
     else:
         kept = dataclasses.replace(GateOptions.of(loaded.manifest), reading=reading, allow_leakage=allow_leakage)
         options = dataclasses.replace(kept, **{**given, "aux": tuple(given.get("aux", ()))})
-        source = images if isinstance(images, str) else in_memory(images, loaded.manifest.input, reading=reading)
+        source = as_source(images, loaded.manifest.input, reading=reading)
         gated = fit_gate(model, loaded.manifest, source, options, threads=threads)
         manifest, warning, note = gated.manifest, gated.warning, gated.note
     dropped = rewrite(path, loaded.manifest, model, manifest)

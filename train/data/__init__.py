@@ -28,7 +28,7 @@ from train.data.image_set import ImageSet, concatenate
 from train.data.images import Images, LazyImages, SelectedImages, batches
 from train.data.index import Labels
 from train.data.loading import load, read
-from train.data.memory import in_memory
+from train.data.memory import as_source, in_memory
 from train.data.options import Reading, add_reading_options
 from train.data.parallel import prefetch
 from train.data.source import check, short_name
@@ -41,6 +41,7 @@ __all__ = [
     "Reading",
     "SelectedImages",
     "add_reading_options",
+    "as_source",
     "batches",
     "check",
     "concatenate",

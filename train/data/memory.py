@@ -42,6 +42,11 @@ class _Item(NamedTuple):
     size: tuple[int, int] | None
 
 
+def as_source(images: Any, spec: InputSpec, *, reading: Reading | None = None) -> str | ImageSet:
+    """A source's name as it is, to be read later and reported; anything else by :func:`in_memory`."""
+    return images if isinstance(images, str) else in_memory(images, spec, reading=reading)
+
+
 def in_memory(images: Any, spec: InputSpec, *, reading: Reading | None = None) -> ImageSet:
     """What a program holds, as a set of images.
 

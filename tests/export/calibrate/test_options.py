@@ -7,7 +7,8 @@ import argparse
 import pytest
 
 from export.arguments import add_leakage_option
-from export.calibrate.options import GateOptions, add_gate_options, coverages, max_error, temperature
+from export.calibrate.options import GateOptions, add_gate_options
+from export.calibrate.values import coverages, max_error, temperature
 from export.exceptions import ExportError
 from train.data import add_reading_options
 

@@ -152,7 +152,7 @@ def without_gate(model: onnx.ModelProto, manifest: Manifest) -> Manifest:
 def _ungated(model: onnx.ModelProto, manifest: Manifest, options: GateOptions) -> Manifest:
     """The manifest before any calibration, for options that fit it, with the temperature that they name."""
     manifest = without_gate(model, manifest)
-    options.check(manifest.scores)
+    options.check(manifest.scores, manifest.task)
     if isinstance(options.temperature, float):
         manifest = selecting.with_temperature(model, manifest, options.temperature)
     return manifest

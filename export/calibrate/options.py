@@ -140,8 +140,8 @@ class GateOptions:
         score = "energy" if task != "unlabelled" else AUTO if self.fit else "nan"
         return dataclasses.replace(self, score=score)
 
-    def check(self, scores: Sequence[str]) -> None:
-        """Raises ExportError for options that don't go with each other or with the `scores` that there are."""
+    def check(self, scores: Sequence[str], task: Task = "multiclass") -> None:
+        """Raises ExportError for options that don't go with each other or with the `scores` that a model of a task has."""
         for option, value, known in (
             ("--guarantee", self.guarantee, get_args(Guarantee)),
             ("--merge", self.merge, get_args(MergeMethod)),
@@ -153,7 +153,7 @@ class GateOptions:
                 raise ExportError(f"unknown score {part!r}; there are {', '.join(scores)}, and {AUTO}")
         if len(set(self.parts)) != len(self.parts):
             raise ExportError(f"--score {self.score}: merges a score with itself; name each once")
-        if self.temperature == AUTO and "energy" not in scores:
+        if self.chooses_temperature and "energy" not in scores and task != "unlabelled":
             raise ExportError("a temperature is chosen for the energy score, which this graph does not have")
         if self.fit and self.score not in (AUTO, DEFAULT):
             raise ExportError(f"--fit goes with --score {AUTO}; python -m export.fit adds detectors of your choice")

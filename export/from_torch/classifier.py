@@ -51,12 +51,9 @@ class TorchClassifier(Classifier):
         if isinstance(outputs, Tensor):
             outputs = outputs, self._operations(torch.from_numpy(images))[1]
         logits, penultimate = outputs
-        return logits[:, : self._classes].numpy(), penultimate.numpy()
-
-    @property
-    def _classes(self) -> int | None:
-        """How many logits count; None for all."""
-        return 0 if self.task == "unlabelled" else None
+        if self.task == "unlabelled":
+            logits = logits[:, :0]
+        return logits.numpy(), penultimate.numpy()
 
     def behind(self, spec: InputSpec) -> Answers:
         backbone = Backbone(self.module, spec, channels_last=self.channels_last).eval()

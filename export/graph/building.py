@@ -110,7 +110,7 @@ def prune(model: onnx.ModelProto) -> None:
         if needed.isdisjoint(graph.node[index].output):
             del graph.node[index]
         else:
-            needed.update(_reads(graph.node[index]))
+            needed.update(reads(graph.node[index]))
     constants = {tensor.name for tensor in graph.initializer}
     for items in (graph.initializer, graph.input):
         for index in reversed(range(len(items))):
@@ -118,14 +118,14 @@ def prune(model: onnx.ModelProto) -> None:
                 del items[index]
 
 
-def _reads(node: onnx.NodeProto) -> Iterator[str]:
+def reads(node: onnx.NodeProto) -> Iterator[str]:
     """The tensors that a node depends on, those in the bodies of branches and loops included."""
     yield from node.input
     for attribute in node.attribute:
         for body in (attribute.g, *attribute.graphs):
             yield from (output.name for output in body.output)
             for inner in body.node:
-                yield from _reads(inner)
+                yield from reads(inner)
 
 
 def set_metadata(model: onnx.ModelProto, manifest_json: str) -> None:

@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from export.graph.arithmetic import Value, constant
-from export.graph.building import Graph, remove_input
+from export.graph.arithmetic import Value, constant, joined
+from export.graph.building import Graph, reads, remove_input
 from export.pipeline.sampling import Axis, accumulated, axes, rounded
 from export.pipeline.weights import LOW_BITS, Weights, weights
 from runtime.manifest import InputSpec
@@ -35,7 +35,10 @@ def with_resize(sealed: bytes, spec: InputSpec) -> bytes:
     behind = list(model.graph.node)
     del model.graph.node[:]
     g = Graph(model, _PREFIX)
-    g.op("Unsqueeze", _resized(g, spec).name, constant(g, np.array([0])).name, output="images")
+    pixels = _resized(g, spec)
+    if any(node.op_type != "Cast" and "images" in reads(node) for node in behind):
+        pixels = pixels.cast(np.uint8)  # which TensorRT has as an input alone
+    g.op("Unsqueeze", pixels.name, constant(g, np.array([0])).name, output="images")
     model.graph.node.extend(behind)
     model.graph.input.insert(0, helper.make_tensor_value_info(IMAGE, TensorProto.UINT8, ("H", "W", 3)))
     for output in model.graph.output:
@@ -44,10 +47,11 @@ def with_resize(sealed: bytes, spec: InputSpec) -> bytes:
 
 
 def _resized(g: Graph, spec: InputSpec) -> Value:
-    """The image at the model's size, uint8 [height, width, 3]."""
+    """The image at the model's size: whole numbers of 0 to 255, float32 [height, width, 3]."""
     image = Value(g, IMAGE, np.dtype(np.uint8))
     shape = image.op("Shape", dtype=np.int64).cast(np.float64)
     height, width = (shape.op("Gather", constant(g, np.int64(axis))) for axis in (0, 1))
+    image = image.cast(np.float32)
     y, x = axes(height, width, spec)
     if spec.resize == "none" or spec.interpolation == "nearest":
         pixels = _picked(image, y, x, spec)
@@ -75,7 +79,7 @@ def _places(axis: Axis, spec: InputSpec) -> Value:
 def _resampled(image: Value, y: Axis, x: Axis, spec: InputSpec) -> Value:
     """Products with the weights of one axis, then of the other; what is between the two is rounded to grey levels."""
     down, across = weights(y, spec), weights(x, spec)
-    pixels = _cut(_cut(image, down, 0), across, 1)
+    pixels = _cut(image, down, across)
     rows_first, columns_first = (
         _branch(pixels, [down, across] if vertical else [across, down], spec, vertical=vertical)
         for vertical in (False, True)
@@ -100,23 +104,23 @@ def _branch(pixels: Value, passes: list[Weights], spec: InputSpec, *, vertical: 
     inside = replace(pixels, graph=g)
     # [H, W, 3] as [W or H, 3, H or W]: the product is over the last axis, and what follows it is then over the first
     wanted = (spec.height, spec.width) if vertical else (spec.width, spec.height)
-    first = inside.op("Transpose", perm=[1, 2, 0] if vertical else [0, 2, 1]).cast(np.float32)
+    first = inside.op("Transpose", perm=[1, 2, 0] if vertical else [0, 2, 1])
     weights_of_first = replace(passes[0].parts, graph=g).op("Transpose", perm=[1, 0])
-    first = _levels(first.op("MatMul", weights_of_first), passes[0], wanted[0], axis=2)
-    first = first.op("Reshape", constant(g, np.array([0, 3 * wanted[0]])))
+    first = first.op("Flatten", axis=2)  # one matrix: ONNX Runtime is slow at many of three rows
+    first = _levels(first.op("MatMul", weights_of_first), passes[0], wanted[0], axis=1)
+    first = first.op("Reshape", constant(g, np.array([-1, 3 * wanted[0]])))
     second = _levels(replace(passes[1].parts, graph=g).op("MatMul", first), passes[1], wanted[1], axis=0)
     second = second.op("Reshape", constant(g, np.array([wanted[1], 3, wanted[0]])))
-    g.op("Cast", second.op("Transpose", perm=[2, 0, 1] if vertical else [0, 2, 1]).name, output=name, to=TensorProto.UINT8)
-    g.declare_output(name, TensorProto.UINT8, (spec.height, spec.width, 3))
+    g.op("Transpose", second.name, output=name, perm=[2, 0, 1] if vertical else [0, 2, 1])
+    g.declare_output(name, TensorProto.FLOAT, (spec.height, spec.width, 3))
     body.graph.name = name
     return body.graph
 
 
-def _cut(image: Value, taken: Weights, axis: int) -> Value:
-    """The range of pixels that is taken."""
-    return image.op(
-        "Slice", taken.first.unsqueezed(0), taken.stop.unsqueezed(0), constant(image.graph, np.array([axis]))
-    )
+def _cut(image: Value, down: Weights, across: Weights) -> Value:
+    """The box of pixels that is taken."""
+    first, stop = (joined(y.unsqueezed(0), x.unsqueezed(0), axis=0) for y, x in zip(down.range, across.range, strict=True))
+    return image.op("Slice", first, stop, constant(image.graph, np.array([0, 1])))
 
 
 def _levels(sums: Value, taken: Weights, wanted: int, *, axis: int) -> Value:

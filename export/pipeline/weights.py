@@ -23,13 +23,12 @@ class Weights:
     """What each of the model's pixels takes of the image's.
 
     Attributes:
-        first, stop: the range of pixels that any takes, int64 scalars.
-        parts: float32 [2 * wanted, stop - first]: the weights' high parts, in units of ``2 ** LOW_BITS``, then their low ones.
+        range: of pixels that any takes: the first, and the one behind the last; int64 scalars.
+        parts: float32 [2 * wanted, pixels of `range`]: the weights' high parts, in units of ``2 ** LOW_BITS``, then their low ones.
         unit: what they are multiplied by, a power of two: int32 scalar.
     """
 
-    first: Value
-    stop: Value
+    range: tuple[Value, Value]
     parts: Value
     unit: Value
 
@@ -64,7 +63,7 @@ def weights(axis: Axis, spec: InputSpec) -> Weights:
     whole = values.op("Sign") * (abs(values) * unit + 0.5).floor()
     high = ((whole + (1 << (LOW_BITS - 1))) / (1 << LOW_BITS)).floor()
     parts = joined(high, whole - high * (1 << LOW_BITS), axis=0).cast(np.float32)
-    return Weights(first.cast(np.int64), stop.cast(np.int64), parts, unit.cast(np.int32))
+    return Weights((first.cast(np.int64), stop.cast(np.int64)), parts, unit.cast(np.int32))
 
 
 def _taps(axis: Axis, outputs: Value, reach: float) -> _Taps:

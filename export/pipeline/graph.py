@@ -119,7 +119,9 @@ def _branch(pixels: Value, passes: list[Weights], spec: InputSpec, *, vertical: 
 
 def _cut(image: Value, down: Weights, across: Weights) -> Value:
     """The box of pixels that is taken."""
-    first, stop = (joined(y.unsqueezed(0), x.unsqueezed(0), axis=0) for y, x in zip(down.range, across.range, strict=True))
+    first, stop = (
+        joined(y.unsqueezed(0), x.unsqueezed(0), axis=0) for y, x in zip(down.range, across.range, strict=True)
+    )
     return image.op("Slice", first, stop, constant(image.graph, np.array([0, 1])))
 
 

@@ -24,7 +24,7 @@ class Weights:
 
     Attributes:
         range: of pixels that any takes: the first, and the one behind the last; int64 scalars.
-        parts: float32 [2 * wanted, pixels of `range`]: the weights' high parts, in units of ``2 ** LOW_BITS``, then their low ones.
+        parts: float32 [2 * wanted, pixels of `range`]: high parts of weights, in units of ``2 ** LOW_BITS``, then low ones.
         unit: what they are multiplied by, a power of two: int32 scalar.
     """
 

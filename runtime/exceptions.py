@@ -15,8 +15,7 @@ OodgateError                    every error that is the user's to mend; its text
 │   └── NotCalibrated           no threshold yet
 ├── CalibrationError            calibration scores from which no threshold follows
 ├── UnknownOperatingPoint       an alpha, or a coverage of label sets, for which no threshold is stored
-├── EngineError                 the engine could not be made, or a batch failed in it
-└── ServiceError                a running service can't be asked, or serves something else
+└── EngineError                 the engine could not be made, or a batch failed in it
 """
 
 from __future__ import annotations
@@ -103,7 +102,3 @@ class UnknownOperatingPoint(OodgateError):
 
 class EngineError(OodgateError):
     """The inference engine could not be created, or a batch failed."""
-
-
-class ServiceError(OodgateError):
-    """A running service that does not answer as one, or serves another model."""

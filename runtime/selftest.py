@@ -27,7 +27,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Replay a bundle's golden images, and say which stage is the first that makes something else of one: "
         "decode, resize, network, scores or rule. A line for each image that fails, with figures, then one in all; exits "
         "with 1 when any fails.",
-        epilog="Examples: %(prog)s bundles/cifar10 --engine openvino; %(prog)s bundles/cifar10 --url http://localhost:3000",
+        epilog="Example: %(prog)s bundles/cifar10 --url http://localhost:3000",
     )
     parser.add_argument("bundle", metavar="BUNDLE", type=Path, help="directory that python -m export wrote")
     where = parser.add_mutually_exclusive_group()

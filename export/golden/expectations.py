@@ -14,7 +14,7 @@ from runtime.bundle import entry
 from runtime.engines.interface import Outputs
 from runtime.golden.document import FOLDER, GOLDEN, Golden, GoldenImage, digest
 from runtime.manifest import GateSpec, Manifest
-from runtime.preprocess import decode, preprocess
+from runtime.preprocess import decoded, preprocess
 from runtime.rule import Rule
 
 Pixels = npt.NDArray[np.uint8]
@@ -34,7 +34,7 @@ def golden(sealed: bytes, manifest: Manifest, gate: GateSpec, *, threads: int = 
     """
     spec = manifest.input
     files = draw(spec)
-    decoded = [decode(data, spec) for data in files.values()]
+    whole = [decoded(data, spec) for data in files.values()]
     pixels = [preprocess(data, spec) for data in files.values()]
     outputs = make_engine(sealed, manifest.model.precision, threads).run(np.stack(pixels))
     how = numerics(manifest.model.precision)
@@ -44,23 +44,23 @@ def golden(sealed: bytes, manifest: Manifest, gate: GateSpec, *, threads: int = 
         precision=how.precision,
         machine_flags=how.machine_flags,
         alpha=gate.alpha,
-        images=_images(list(files), decoded, pixels, outputs, manifest),
+        images=_images(list(files), whole, pixels, outputs, manifest),
     )
     named = {f"{FOLDER}/{name}": data for name, data in files.items()}
     return {**named, GOLDEN: document.to_json().encode()}
 
 
 def _images(
-    names: Sequence[str], decoded: Sequence[Pixels], pixels: Sequence[Pixels], outputs: Outputs, manifest: Manifest
+    names: Sequence[str], whole: Sequence[Pixels], pixels: Sequence[Pixels], outputs: Outputs, manifest: Manifest
 ) -> tuple[GoldenImage, ...]:
     accepts = Rule.of(manifest).verified(outputs).tolist()
     classes = outputs.logits.argmax(axis=1).tolist()
     return tuple(
         GoldenImage(
             file=name,
-            width=decoded[i].shape[1],
-            height=decoded[i].shape[0],
-            decoded=digest(decoded[i]),
+            width=whole[i].shape[1],
+            height=whole[i].shape[0],
+            decoded=digest(whole[i]),
             pixels=digest(pixels[i]),
             mean=_mean(pixels[i]),
             logits=_numbers(outputs.logits[i]),

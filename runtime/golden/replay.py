@@ -19,7 +19,7 @@ from runtime.exceptions import ImageError
 from runtime.gate import Gate
 from runtime.golden.document import FOLDER, Golden, GoldenImage, digest
 from runtime.manifest import Manifest
-from runtime.preprocess import decode, preprocess
+from runtime.preprocess import decoded, preprocess
 from runtime.rule import Rule
 
 Stage = Literal["decode", "resize", "network", "scores", "rule"]
@@ -200,14 +200,14 @@ def brought(bundle: Bundle, image: GoldenImage) -> Pixels | Fault:
     """A golden image at the model's size, decoded and resized here; or what went wrong."""
     data, spec = bundle.read(f"{FOLDER}/{image.file}"), bundle.manifest.input
     try:
-        decoded = decode(data, spec)
+        whole = decoded(data, spec)
     except ImageError as error:
         return Fault(image.file, "decode", str(error))
-    if digest(decoded) != image.decoded:
-        found, wanted = (decoded.shape[1], decoded.shape[0]), (image.width, image.height)
+    if digest(whole) != image.decoded:
+        found, wanted = (whole.shape[1], whole.shape[0]), (image.width, image.height)
         what = "of other colours" if found == wanted else f"expected {image.width} x {image.height}"
         size = f"{found[0]} x {found[1]} pixels"
-        return Fault(image.file, "decode", f"{size}, {what} (SHA-256 {digest(decoded)[:16]}..)")
+        return Fault(image.file, "decode", f"{size}, {what} (SHA-256 {digest(whole)[:16]}..)")
     pixels = preprocess(data, spec)
     if digest(pixels) != image.pixels:
         grey = f"grey levels {_levels(pixels.mean(axis=(0, 1)))} in the mean, expected {_levels(image.mean)}"

@@ -24,11 +24,11 @@ from runtime.bundle import MODEL, Bundle
 from runtime.engines.interface import EngineName
 from runtime.engines.selection import GPU_ENGINES
 from runtime.engines.tolerance import REPEATED, difference, tolerance
-from runtime.exceptions import OodgateError, ServiceError
+from runtime.exceptions import OodgateError
 from runtime.golden.document import FOLDER, Golden, GoldenImage
 from runtime.golden.replay import Expected, Fault, Report, Stage, brought
 from runtime.manifest import Precision
-from runtime.preprocess import decode
+from runtime.preprocess import decoded
 from runtime.rule import probabilities
 
 _LENGTH = "Inference-Header-Content-Length"
@@ -103,12 +103,12 @@ class Service:
                 found = json.load(answer)
         except urllib.error.HTTPError as error:
             text = error.read().decode(errors="replace")[:_SHOWN]
-            raise ServiceError(f"{self.url}{path.partition('?')[0]} answers {error.code}: {text}") from error
+            raise OodgateError(f"{self.url}{path.partition('?')[0]} answers {error.code}: {text}") from error
         except (OSError, ValueError) as error:
             reason = getattr(error, "reason", error)
-            raise ServiceError(f"{self.url} can't be asked: {reason}; is it an oodgate service?") from error
+            raise OodgateError(f"{self.url} can't be asked: {reason}; is it an oodgate service?") from error
         if not isinstance(found, dict):
-            raise ServiceError(f"{self.url}{path.partition('?')[0]} answers no object; is it an oodgate service?")
+            raise OodgateError(f"{self.url}{path.partition('?')[0]} answers no object; is it an oodgate service?")
         return found
 
 
@@ -122,8 +122,8 @@ def replay(bundle: Bundle, golden: Golden, url: str, key: str | None = None) -> 
         key: an API key.
 
     Raises:
-        ServiceError: it does not answer, or serves another model.onnx.
-        OodgateError: decode or resize are wrong on this machine, which then can't tell of another.
+        OodgateError: it does not answer, or serves another model.onnx; or decode or resize are wrong on this machine,
+            which then can't tell of another.
     """
     start = perf_counter()
     service = Service(url, key, golden.alpha)
@@ -149,13 +149,13 @@ def _served(model: Mapping[str, Any], bundle: Bundle, url: str) -> tuple[Precisi
     """In which precision it is served, and on which engine, where the service serves this bundle."""
     wanted, found = bundle.manifest.files[MODEL].sha256, model.get("sha256")
     if found != wanted:
-        raise ServiceError(
+        raise OodgateError(
             f"{url} serves another model.onnx: {str(found)[:16]}.., and {bundle.path} has {wanted[:16]}.."
         )
     told, engine = model.get("engine_precision"), model.get("engine")
     precision: Precision | None = next((known for known in get_args(Precision) if known == told), None)
     if precision is None or engine not in get_args(EngineName):
-        raise ServiceError(f"{url} runs {engine!r} in {told!r}, which this version does not know")
+        raise OodgateError(f"{url} runs {engine!r} in {told!r}, which this version does not know")
     return precision, str(engine)
 
 
@@ -186,7 +186,7 @@ def _file_fault(
     data = bundle.read(f"{FOLDER}/{image.file}")
     found = service.classify(data)
     if figures := _apart(expected, found, direct):
-        plain = service.classify(_plain(decode(data, bundle.manifest.input)))
+        plain = service.classify(_plain(decoded(data, bundle.manifest.input)))
         return ("decode" if _apart(expected, plain, direct) is None else "resize"), figures
     if (found.accepted, found.label) != (direct.accepted, direct.label):
         row = expected.images.index(image)

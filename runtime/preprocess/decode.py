@@ -66,10 +66,10 @@ def preprocess(data: bytes, spec: InputSpec, limits: Limits | None = None) -> np
     Raises:
         ImageError: one of its subclasses, for bytes that are no usable image.
     """
-    return _decoded(data, spec, limits or Limits(), partial(_brought, spec=spec))
+    return _guarded(data, spec, limits or Limits(), partial(_brought, spec=spec))
 
 
-def decode(data: bytes, spec: InputSpec, limits: Limits | None = None) -> npt.NDArray[np.uint8]:
+def decoded(data: bytes, spec: InputSpec, limits: Limits | None = None) -> npt.NDArray[np.uint8]:
     """The first half of :func:`preprocess`: the image as it is before it is resized, upright and opaque.
 
     Args, Raises: as of :func:`preprocess`; by ``center`` a large JPEG is decoded at a fraction of its size.
@@ -77,10 +77,10 @@ def decode(data: bytes, spec: InputSpec, limits: Limits | None = None) -> npt.ND
     Returns:
         uint8 array ``[H, W, 3]``, RGB in the numbers of the file: colour profiles are applied later.
     """
-    return _decoded(data, spec, limits or Limits(), lambda image, _: np.array(image.convert("RGB")))
+    return _guarded(data, spec, limits or Limits(), lambda image, _: np.array(image.convert("RGB")))
 
 
-def _decoded(data: bytes, spec: InputSpec, limits: Limits, use: _Use) -> npt.NDArray[np.uint8]:
+def _guarded(data: bytes, spec: InputSpec, limits: Limits, use: _Use) -> npt.NDArray[np.uint8]:
     try:
         return _pixels(data, spec, limits, use)
     except (ImageError, MemoryError) as error:

@@ -11,7 +11,7 @@ import pytest
 
 from runtime.bundle import Bundle
 from runtime.engines import selection
-from tests.small import classifier, extractor, write_bundle, write_selective_bundle
+from tests.small import classifier, extractor, write_bundle, write_golden, write_selective_bundle
 
 
 @pytest.fixture(scope="session")
@@ -30,6 +30,12 @@ def selective_bundle(shared_bundle: Bundle, tmp_path_factory: pytest.TempPathFac
 def unlabelled_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The same network without its last layer, and so without classes; read only."""
     return write_bundle(tmp_path_factory.mktemp("bundles") / "unlabelled", extractor(), score="nan")
+
+
+@pytest.fixture(scope="session")
+def golden_bundle(shared_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The shared bundle, with the same model.onnx, with pipeline.onnx and golden images; read only."""
+    return write_golden(tmp_path_factory.mktemp("bundles") / "small", shared_bundle)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -16,6 +16,7 @@ from runtime.engines.ort import cuda, providers
 from runtime.engines.ort import rtx as ort_rtx
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.engines.ov import engine as ov
+from runtime.engines.tolerance import Tolerance, difference, extent, tolerance
 from runtime.engines.trt import engine as trt
 from runtime.engines.trt import rtx as trt_rtx
 from runtime.exceptions import BundleError, EngineError, GraphMismatch
@@ -39,15 +40,6 @@ AUTO = (*GPU_ENGINES, *CPU_ENGINES)
 """What ``auto`` tries before ONNX Runtime on the CPU."""
 
 _PROBES = 8  # images that an engine must answer as the CPU does
-_TOLERANCE = 0.1  # largest difference, as a share of the logits' range: beyond it an engine computes something else
-# The same for OpenVINO, by what it computes in: between fp32 and bf16 lies what tells them apart.
-_BETWEEN = 5e-5
-_BOUNDS: dict[Precision, tuple[float, float]] = {
-    "fp32": (0.0, _BETWEEN),
-    "bf16": (_BETWEEN, _TOLERANCE),
-    "fp16": (0.0, 0.01),
-    "int8": (0.0, _TOLERANCE),
-}
 _HEAD = 1e-5  # largest error of a score that follows from the engine's own logits, relative beyond 1
 
 
@@ -128,12 +120,11 @@ def _check(engine: Engine, cpu: Engine, bundle: Bundle) -> None:
     what = "logits" if bundle.manifest.labels else "activations"
     found = engine.run(images, penultimate=True)
     expected = _answers(cpu.run(images, penultimate=True))
-    difference = float(np.abs(_answers(found) - expected).max() / max(float(np.ptp(expected)), 1e-6))
+    off = difference(_answers(found), expected, extent(expected))
     precision = computed_precision(bundle.manifest, engine)
-    least, most = _BOUNDS[precision] if isinstance(engine, ov.OpenVino) else (0.0, _TOLERANCE)
-    if not difference <= most:
-        raise EngineError(f"its {what} differ from the CPU's by {difference:.2%} of their range; it must not be used")
-    if difference < least:
+    if not off <= allowed(bundle.manifest, engine).logits:
+        raise EngineError(f"its {what} differ from the CPU's by {off:.2%} of their range; it must not be used")
+    if precision == "bf16" and isinstance(engine, ov.OpenVino) and off < tolerance("fp32", gpu=False).logits:
         raise EngineError(f"its {what} are those of fp32, and not of {precision} as it says; it must not be used")
     if isinstance(engine, ov.OpenVino):
         error = largest_error(bundle.manifest, found.logits, np.asarray(found.penultimate), found.scores)
@@ -151,6 +142,11 @@ def computed_precision(manifest: Manifest, engine: Engine) -> Precision:
     if manifest.model.precision != "bf16":
         return manifest.model.precision
     return "bf16" if isinstance(engine, ov.OpenVino) and engine.hint == "bf16" else "fp32"
+
+
+def allowed(manifest: Manifest, engine: Engine) -> Tolerance:
+    """How far an engine's outputs may be from those that a bundle was calibrated on."""
+    return tolerance(computed_precision(manifest, engine), gpu=engine.name in GPU_ENGINES)
 
 
 def _remark(manifest: Manifest, engine: Engine) -> str | None:

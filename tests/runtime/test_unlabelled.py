@@ -20,7 +20,8 @@ from runtime.engines.interface import EngineName, Outputs
 from runtime.exceptions import BundleError
 from runtime.manifest import Confidence, Manifest
 from runtime.rule import Rule, predicted, probabilities
-from tests.small import ALPHA, LABELS, calibration_images, encode, extractor
+from runtime.selftest import main as selftest
+from tests.small import ALPHA, LABELS, calibration_images, encode, extractor, reseal, write_golden
 
 IMAGES = calibration_images(40, seed=11)
 
@@ -129,3 +130,20 @@ def test_the_command(unlabelled_bundle: Bundle, tmp_path: Path, capsys: pytest.C
     answer = json.loads(capsys.readouterr().out)
     assert answer["decision"] in ("accept", "reject")
     assert (answer["label"], answer["class_index"], answer["confidence"]) == (None, None, None)
+
+
+def test_golden_images_and_the_pipeline(
+    unlabelled_bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Golden images have no logits; a score or a decision that was edited is found; pipeline.onnx has the same outputs."""
+    bundle = write_golden(tmp_path / "golden", unlabelled_bundle)
+    document = json.loads(bundle.read("golden/golden.json"))
+    assert {(image["logits"], image["class_index"], image["label"]) for image in document["images"]} == {(None,) * 3}
+    assert selftest([str(bundle.path), "--engine", "onnxruntime-cpu", "--threads", "1"]) == 0
+    assert "12 golden images as expected; scores " in capsys.readouterr().out
+    pipeline = onnxruntime.InferenceSession(bundle.read("pipeline.onnx"), providers=["CPUExecutionProvider"])
+    assert "logits" not in {output.name for output in pipeline.get_outputs()}
+    document["images"][0]["scores"]["nan"] *= 1.5
+    edited = reseal(bundle.path, "golden/golden.json", json.dumps(document).encode())
+    assert selftest([str(edited.path), "--engine", "onnxruntime-cpu", "--threads", "1"]) == 1
+    assert "same.png fails at scores: nan is " in capsys.readouterr().out

@@ -13,6 +13,7 @@ import pytest
 
 from runtime import Gate
 from runtime.bundle import Bundle
+from runtime.golden.service import Service
 from serving.deciding.shadow import compare
 from serving.http.openapi.schemas import SCHEMAS
 from serving.rejects.archive import export
@@ -167,6 +168,26 @@ def test_a_shadow_of_the_other_kind(unlabelled_bundle: Bundle, shared_bundle: Bu
         expected = "agree" if served.decision == shadow.decision else "verdict"
         assert compare(served, shadow) == compare(shadow, served) == expected
     assert compare(both[0][0], both[0][0]) == "agree"
+
+
+def test_a_service_is_replayed_against(unlabelled_bundle: Bundle, decisions: list[Any]) -> None:
+    """What `oodgate selftest --url` reads of both interfaces."""
+    name, alpha = unlabelled_bundle.manifest.model.name, unlabelled_bundle.manifest.gate
+    assert alpha is not None
+
+    class Here(Service):
+        def _ask(self, path: str, data: bytes | None = None, headers: Any = None) -> dict[str, Any]:
+            async def ask(client: Any) -> Any:
+                return (await client.post(path, content=data, headers=headers)).json()
+
+            found: dict[str, Any] = asked(unlabelled_bundle, ask)
+            return found
+
+    service = Here("http://oodgate", None, alpha.alpha)
+    for answer in (service.classify(encode(IMAGES[0])), service.infer(name, IMAGES[0])):
+        assert (answer.class_index, answer.confidence, answer.label) == (None, None, None)
+        assert answer.accepted is (decisions[0].decision == "accept")
+        np.testing.assert_allclose(answer.scores, list(decisions[0].scores.values()), rtol=1e-5)
 
 
 def counted(text: str, name: str) -> float:

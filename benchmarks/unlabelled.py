@@ -278,7 +278,7 @@ def frozen_section(found: Row) -> list[str]:
         "## Frozen features, no training",
         "EfficientNet-lite0 with its ImageNet weights, exported with `--task unlabelled`; known are COCO's photographs of "
         f"{KIND} and of nothing else: {found['fitted']} training images fit the distances, {found['calibrated']} others "
-        "calibrate at alpha = 0.1. `auto` chose its score by outliers made of calibration images; the sets below set nothing.",
+        "calibrate at alpha = 0.1. `auto` chose its score by outliers made of calibration images; what is below set nothing.",
         layout(rows, True),
     ]
 

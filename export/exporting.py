@@ -35,7 +35,6 @@ from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.manifest import Manifest, Precision
 from train.data import Images, as_source, check
 
-
 _UNTRAINED = (
     "the gate is nan, which assumes a network that was trained on images like these; of another one --fit SOURCE compares "
     "distances to known features with it"

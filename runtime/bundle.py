@@ -90,8 +90,9 @@ class Bundle:
                 inputs["class_thresholds"] = Tensor("float32", (len(manifest.labels),))
             if manifest.gate and manifest.gate.max_error:
                 inputs["selection_threshold"] = Tensor("float32", ())
+        logits = {"logits": Tensor("float32", (None, len(manifest.labels)))} if manifest.labels else {}
         outputs = {
-            "logits": Tensor("float32", (None, len(manifest.labels))),
+            **logits,
             "penultimate": Tensor("float32", (None, manifest.model.features)),
             "scores": Tensor("float32", (None, len(manifest.scores))),
             "accept": Tensor("bool", (None,)),

@@ -64,16 +64,22 @@ void classify(const std::string& model, const std::string& images, std::vector<f
         inputs.push_back(Ort::Value::CreateTensor<float>(memory, &thresholds[i], 1, nullptr, 0));
     }
 
-    const char* const wanted[] = {"logits", "scores", "accept"};
-    const auto outputs = session.Run(Ort::RunOptions{nullptr}, names.data(), inputs.data(), inputs.size(), wanted, 3);
-    const float* logits = outputs[0].GetTensorData<float>();  // [N, K]
-    const float* scores = outputs[1].GetTensorData<float>();  // [N, S]
-    const bool* accept = outputs[2].GetTensorData<bool>();   // [N]
-    const auto classes = outputs[0].GetTensorTypeAndShapeInfo().GetShape()[1];
-    const auto columns = outputs[1].GetTensorTypeAndShapeInfo().GetShape()[1];
+    // A model without classes (task unlabelled) has no logits: a dash stands for the class.
+    const std::vector<std::string> made = session.GetOutputNames();
+    const bool labelled = std::find(made.begin(), made.end(), "logits") != made.end();
+    std::vector<const char*> wanted{"scores", "accept"};
+    if (labelled) wanted.push_back("logits");
+    const auto outputs =
+        session.Run(Ort::RunOptions{nullptr}, names.data(), inputs.data(), inputs.size(), wanted.data(), wanted.size());
+    const float* scores = outputs[0].GetTensorData<float>();                        // [N, S]
+    const bool* accept = outputs[1].GetTensorData<bool>();                          // [N]
+    const float* logits = labelled ? outputs[2].GetTensorData<float>() : nullptr;  // [N, K]
+    const auto classes = labelled ? outputs[2].GetTensorTypeAndShapeInfo().GetShape()[1] : 0;
+    const auto columns = outputs[0].GetTensorTypeAndShapeInfo().GetShape()[1];
     for (std::size_t i = 0; i < count; ++i) {
         const float* first = logits + i * classes;
-        std::printf("%s %td", accept[i] ? "accept" : "reject", std::max_element(first, first + classes) - first);
+        const std::string label = labelled ? std::to_string(std::max_element(first, first + classes) - first) : "-";
+        std::printf("%s %s", accept[i] ? "accept" : "reject", label.c_str());
         for (std::int64_t s = 0; s < columns; ++s) std::printf(" %.9g", scores[i * columns + s]);
         std::printf("\n");
     }

@@ -15,7 +15,7 @@ from runtime.engines.interface import Outputs
 from runtime.golden.document import FOLDER, GOLDEN, Golden, GoldenImage, digest
 from runtime.manifest import GateSpec, Manifest
 from runtime.preprocess import decoded, preprocess
-from runtime.rule import Rule
+from runtime.rule import Rule, predicted
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -54,7 +54,7 @@ def _images(
     names: Sequence[str], whole: Sequence[Pixels], pixels: Sequence[Pixels], outputs: Outputs, manifest: Manifest
 ) -> tuple[GoldenImage, ...]:
     accepts = Rule.of(manifest).verified(outputs).tolist()
-    classes = outputs.logits.argmax(axis=1).tolist()
+    classes, names_of = predicted(outputs.logits).tolist(), manifest.labels
     return tuple(
         GoldenImage(
             file=name,
@@ -63,11 +63,11 @@ def _images(
             decoded=digest(whole[i]),
             pixels=digest(pixels[i]),
             mean=_mean(pixels[i]),
-            logits=_numbers(outputs.logits[i]),
+            logits=_numbers(outputs.logits[i]) if names_of else None,
             scores=dict(zip(manifest.scores, _numbers(outputs.scores[i]), strict=True)),
             decision="accept" if accepts[i] else "reject",
-            class_index=classes[i],
-            label=manifest.labels[classes[i]] if accepts[i] else None,
+            class_index=classes[i] if names_of else None,
+            label=names_of[classes[i]] if accepts[i] and names_of else None,
         )
         for i, name in enumerate(names)
     )

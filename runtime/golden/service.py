@@ -42,13 +42,13 @@ class Answer:
 
     Attributes:
         scores: float32 (S,), NaN where one is null.
-        class_index, confidence: of the most probable class.
+        class_index, confidence: of the most probable class; None of a model without classes.
         accepted, label: the decision.
     """
 
     scores: npt.NDArray[np.float32]
-    class_index: int
-    confidence: float
+    class_index: int | None
+    confidence: float | None
     accepted: bool
     label: str | None
 
@@ -75,7 +75,9 @@ class Service:
         """An image file's decision."""
         found = self._ask(f"/classify?alpha={self.alpha!r}", file, {"Content-Type": "application/octet-stream"})
         scores = np.array(list(found["scores"].values()), dtype=np.float32)  # null becomes NaN
-        confidence = float("nan") if found["confidence"] is None else found["confidence"]
+        confidence = found["confidence"]
+        if confidence is None and found["class_index"] is not None:
+            confidence = float("nan")
         return Answer(scores, found["class_index"], confidence, found["decision"] == "accept", found["label"])
 
     def infer(self, name: str, pixels: npt.NDArray[np.uint8]) -> Answer:
@@ -86,14 +88,11 @@ class Service:
         path = f"/v2/models/{quote(name, safe='')}/infer?alpha={self.alpha!r}"
         found = self._ask(path, header + pixels.tobytes(), {_LENGTH: str(len(header))})
         outputs = {output["name"]: output["data"] for output in found["outputs"]}
-        accepted = bool(outputs["accept"][0])
-        return Answer(
-            np.array(outputs["scores"], dtype=np.float32),
-            int(outputs["class_index"][0]),
-            float(outputs["confidence"][0]),
-            accepted,
-            outputs["label"][0] if accepted else None,
-        )
+        accepted, scores = bool(outputs["accept"][0]), np.array(outputs["scores"], dtype=np.float32)
+        if "class_index" not in outputs:
+            return Answer(scores, None, None, accepted, None)
+        label = outputs["label"][0] if accepted else None
+        return Answer(scores, int(outputs["class_index"][0]), float(outputs["confidence"][0]), accepted, label)
 
     def _ask(self, path: str, data: bytes | None = None, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
         keyed = {"X-API-Key": self.key} if self.key else {}
@@ -172,7 +171,7 @@ def _pixels_fault(expected: Expected, found: Answer, row: int) -> tuple[Stage, s
 def _other_class(expected: Expected, found: Answer, row: int) -> bool:
     """Whether the confidence is not that of the expected logits, by more than their tolerance explains."""
     manifest, confidence = expected.manifest, expected.manifest.confidence
-    if expected.logits is None:
+    if expected.logits is None or found.confidence is None:
         return False
     logits = expected.logits[row : row + 1].astype(np.float32)
     reported = probabilities(logits, confidence.temperature if confidence else 1.0, manifest.task == "multilabel")

@@ -98,6 +98,18 @@ def test_a_bound_on_the_error_is_in_the_graph(program: Path, raw: Path, selectiv
     assert reasons == {None, "ood", "uncertain"}
 
 
+def test_a_model_without_classes(program: Path, raw: Path, unlabelled_bundle: Bundle) -> None:
+    decisions = Gate.load(unlabelled_bundle.path, engine="onnxruntime-cpu").decide(IMAGES)
+    done = run(program, unlabelled_bundle.path / "model.onnx", raw)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert [row[0] for row in rows] == [decision.decision for decision in decisions]
+    assert len({row[0] for row in rows}) == 2
+    assert {row[1] for row in rows} == {"-"}
+    scores = np.array([row[2:] for row in rows], dtype=np.float32)
+    np.testing.assert_allclose(scores, [list(decision.scores.values()) for decision in decisions], rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [

@@ -1,7 +1,9 @@
 """The Open Inference Protocol, version 2: what KServe's and Triton's clients speak over HTTP.
 
 One model with one input, `images` UINT8 [N, height, width, 3], and one output for each thing that a decision says
-(:data:`OUTPUTS`). Tensors travel as JSON or, by the binary-data extension, as little-endian bytes behind the JSON.
+(:data:`OUTPUTS`); a model without classes has none that tell of them.
+
+Tensors travel as JSON or, by the binary-data extension, as little-endian bytes behind the JSON.
 Errors are ``{"error": "message"}``, as the protocol wants it.
 """
 
@@ -63,6 +65,13 @@ OUTPUTS = {
     "scores": Output("FP32", "<f4", lambda ds: [list(d.scores.values()) for d in ds]),
 }
 
+_OF_CLASSES = ("label", "class_index", "confidence")
+
+
+def outputs_of(gate: Gate) -> dict[str, Output]:
+    """Those that a model has."""
+    return {name: output for name, output in OUTPUTS.items() if gate.manifest.labels or name not in _OF_CLASSES}
+
 
 @dataclass(frozen=True)
 class InferRequest:
@@ -95,12 +104,18 @@ def model_metadata(gate: Gate) -> dict[str, Any]:
         "inputs": [{"name": INPUT, "datatype": "UINT8", "shape": [-1, spec.height, spec.width, 3]}],
         "outputs": [
             {"name": name, "datatype": output.datatype, "shape": shapes.get(name, [-1])}
-            for name, output in OUTPUTS.items()
+            for name, output in outputs_of(gate).items()
         ],
     }
 
 
-def read_request(body: bytes, header_length: str | None, shape: tuple[int, int, int], max_images: int) -> InferRequest:
+def read_request(
+    body: bytes,
+    header_length: str | None,
+    shape: tuple[int, int, int],
+    max_images: int,
+    outputs: Sequence[str] = tuple(OUTPUTS),
+) -> InferRequest:
     """Parse an inference request.
 
     Args:
@@ -108,6 +123,7 @@ def read_request(body: bytes, header_length: str | None, shape: tuple[int, int, 
         header_length: the header that says where the JSON ends; None when the body is JSON alone.
         shape: (height, width, 3) of the model's images.
         max_images: bound on their number.
+        outputs: that the model has.
 
     Raises:
         ProtocolError: saying what was expected and what was found.
@@ -123,7 +139,7 @@ def read_request(body: bytes, header_length: str | None, shape: tuple[int, int, 
     identifier = document.get("id")
     if not isinstance(identifier, str | None):
         raise ProtocolError("id: expected a string")
-    return InferRequest(_images(inputs[0], binary, shape, max_images), _outputs(document), identifier)
+    return InferRequest(_images(inputs[0], binary, shape, max_images), _outputs(document, outputs), identifier)
 
 
 def write_response(request: InferRequest, decisions: Sequence[Decision], name: str) -> tuple[bytes, int | None]:
@@ -186,17 +202,17 @@ def _images(
     return pixels.astype(np.uint8).reshape(-1, *shape)
 
 
-def _outputs(document: dict[str, Any]) -> dict[str, bool]:
+def _outputs(document: dict[str, Any], known: Sequence[str]) -> dict[str, bool]:
     """Which outputs are wanted, all where none is named, and which of them as bytes."""
     parameters = _object(document.get("parameters", {}), "parameters")
     default = parameters.get("binary_data_output") is True
     wanted = {}
     for item in _list(document.get("outputs", []), "outputs"):
         name = _name(item)
-        if name not in OUTPUTS:
-            raise ProtocolError(f"outputs: there is no {name!r}; the model has {', '.join(OUTPUTS)}")
+        if name not in known:
+            raise ProtocolError(f"outputs: there is no {name!r}; the model has {', '.join(known)}")
         wanted[name] = bool(_object(item.get("parameters", {}), "parameters").get("binary_data", default))
-    return wanted or dict.fromkeys(OUTPUTS, default)
+    return wanted or dict.fromkeys(known, default)
 
 
 def _to_bytes(tensor: npt.NDArray[Any]) -> bytes:
@@ -254,7 +270,7 @@ async def _infer(request: Request) -> Response:
         body = await read_body(request, limit, hold)
         header_length = request.headers.get(HEADER_LENGTH)
         metrics().stage("read", perf_counter() - start)
-        parse = partial(read_request, body, header_length, shape, settings.max_images)
+        parse = partial(read_request, body, header_length, shape, settings.max_images, tuple(outputs_of(use.gate)))
         asked = await to_thread.run_sync(parse, limiter=request.app.state.parsers)
         decisions = await decider.decide_array(asked.images, caller(request), use)
     content, json_length = write_response(asked, decisions, use.gate.manifest.model.name)

@@ -35,6 +35,11 @@ from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.manifest import Manifest, Precision
 from train.data import Images, as_source, check
 
+_UNTRAINED = (
+    "the gate is nan, which assumes a network that was trained on images like these; of another one --fit SOURCE compares "
+    "distances to known features with it"
+)
+
 
 def check_options(options: GateOptions, calibration: Any) -> None:
     """Make sure, before any work, that a gate can be made as it is wanted.
@@ -85,6 +90,12 @@ def export(
         DataError, CalibrationError: as :func:`export.calibrate.gating.fit_gate`.
     """
     check_precision(precision)
+    if (
+        classifier.task == "unlabelled"
+        and classifier.method == "unknown"
+        and options.for_task("unlabelled").score == "nan"
+    ):
+        print(f"note: {_UNTRAINED}")
     options = options.for_task(classifier.task)
     for remark in classifier.remarks:
         print(f"note: {remark}")

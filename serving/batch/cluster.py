@@ -124,11 +124,16 @@ class Cluster:
 def start(setup: Setup) -> Iterator[Cluster]:
     """Join the cluster that RAY_ADDRESS names or this machine is part of, or start one of this machine.
 
+    A process that is connected to one already stays so.
+
     Raises:
         WorkersFailed: it can't be reached, or can't do the work.
     """
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    if ray.is_initialized():
+        yield Cluster(setup)
+        return
     try:
         ray.init(log_to_driver=False, logging_level=logging.ERROR)
     except (RayError, OSError, RuntimeError, ValueError) as error:

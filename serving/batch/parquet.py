@@ -50,26 +50,45 @@ class Rows:
         split, first, final: of :class:`serving.batch.images.Piece`.
         name: its path or URL.
         columns: of the images and keys.
+        count: its rows.
     """
 
     split: int
     name: str
     columns: Columns
+    count: int
     first: int = 0
     final: bool = True
 
     def images(self, wanted: Wanted) -> Iterator[Image]:
-        """The images of its rows; of a damaged file those before the damage, and one more that fails for it."""
+        """The images of its rows; those of a damaged row group, or of all of a damaged file, fail."""
         row = 0
         try:
             with _parquet(self.name) as file:
-                read = [self.columns.image, *([self.columns.key] if self.columns.key else [])]
-                for batch in file.iter_batches(batch_size=BATCH, columns=read):
-                    for i in range(len(batch)):
-                        yield self._image(batch, i, row) if wanted(row) else Image("", b"")
-                        row += 1
+                for group in range(file.num_row_groups):
+                    rows = range(row, row + file.metadata.row_group(group).num_rows)
+                    yield from self._group(file, group, rows, wanted)
+                    row = rows.stop
         except Exception as error:  # pyarrow and the plugins of file systems raise many kinds of errors
-            yield Image(self.name, Failure("unreadable_shard", f"the file can't be read from row {row:,} on ({error})"))
+            yield from self._failed(range(row, self.count), error)
+
+    def _group(self, file: pq.ParquetFile, group: int, rows: range, wanted: Wanted) -> Iterator[Image]:
+        if not any(map(wanted, rows)):
+            yield from (Image("", b"") for _ in rows)
+            return
+        read = [self.columns.image, *([self.columns.key] if self.columns.key else [])]
+        row = rows.start
+        try:
+            for batch in file.iter_batches(batch_size=BATCH, row_groups=[group], columns=read):
+                for i in range(len(batch)):
+                    yield self._image(batch, i, row)
+                    row += 1
+        except Exception as error:  # as above
+            yield from self._failed(range(row, rows.stop), error)
+
+    def _failed(self, rows: range, error: Exception) -> Iterator[Image]:
+        for row in rows:
+            yield Image(f"{self.name}/{row}", Failure("unreadable_file", f"its row group can't be read ({error})"))
 
     def _image(self, batch: pa.RecordBatch, i: int, row: int) -> Image:
         content = self._content(batch.column(self.columns.image)[i].as_py())

@@ -109,7 +109,8 @@ def open_source(names: Sequence[str], *, image: str | None = None, key: str | No
         return Source(kind, len(found), digest, splits, (None,) * len(splits))
     columns = [parquet.columns_of(name, image, key) for name in listed]
     rows = tuple(
-        parquet.Rows(split, name, own) for split, (name, (own, _)) in enumerate(zip(listed, columns, strict=True))
+        parquet.Rows(split, name, own, count)
+        for split, (name, (own, count)) in enumerate(zip(listed, columns, strict=True))
     )
     return Source(kind, len(found), digest, rows, tuple(count for _, count in columns))
 

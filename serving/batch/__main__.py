@@ -23,8 +23,9 @@ from serving.batch.job import Done, Options
 from serving.batch.summary import discovery_text
 
 _EXAMPLES = """\
-Examples:
-  %(prog)s photos/ --bundle bundles/first --out scores/
+Example: %(prog)s photos/ --bundle bundles/first --out scores/
+
+Shards, and outliers among all of their images; a bucket, by a Ray cluster:
   %(prog)s 'shards/{000..119}.tar' --bundle bundles/first --out scores/ --fdr 0.1
   %(prog)s s3://bucket/images/ --bundle bundles/first --out s3://bucket/scores --engine ray
 

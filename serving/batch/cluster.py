@@ -25,7 +25,7 @@ from runtime.exceptions import OodgateError
 from runtime.gate import Gate
 from runtime.manifest import InputSpec
 from serving.batch.images import Part, Piece, chunks
-from serving.batch.scoring import Scored, decode, score
+from serving.batch.scoring import Decoded, Scored, decode, score
 from serving.batch.workers import Setup
 from serving.exceptions import WorkersFailed
 
@@ -96,9 +96,15 @@ class Cluster:
         context.target_max_block_size = _BLOCK
         try:
             for row in self._scored(pieces, finished).iter_rows():
-                yield pickle.loads(row["scored"])
+                scored = pickle.loads(row["scored"])
+                if isinstance(scored, str):
+                    raise WorkersFailed(f"a worker: {scored}")
+                yield scored
         except RayError as error:
-            raise _explained(error) from error
+            line = (str(error).strip().splitlines() or [""])[-1]
+            raise WorkersFailed(
+                f"Ray gave up ({type(error).__name__}: {line}); run the command again to go on"
+            ) from error
 
     def _scored(self, pieces: Sequence[Piece], finished: frozenset[Part]) -> ray.data.Dataset:
         items = [{"piece": pickle.dumps(piece)} for piece in pieces]
@@ -135,7 +141,7 @@ def start(setup: Setup) -> Iterator[Cluster]:
         yield Cluster(setup)
         return
     try:
-        ray.init(log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
     except (RayError, OSError, RuntimeError, ValueError) as error:
         raise WorkersFailed(f"no Ray cluster: {error}; see RAY_ADDRESS, or score with --engine local") from error
     try:
@@ -145,14 +151,24 @@ def start(setup: Setup) -> Iterator[Cluster]:
 
 
 class _Actor:
-    """Holds a gate."""
+    """Holds a gate, or the reason why it can't: what it raised Ray would try again and again, and tell at length."""
 
     def __init__(self, recipe: Recipe) -> None:
-        self._gate = recipe.make()
+        self._gate: Gate | str
+        try:
+            self._gate = recipe.make()
+        except OodgateError as error:
+            self._gate = str(error)
 
     def __call__(self, batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
         for data in batch["decoded"]:
-            yield {"scored": _boxed(score(self._gate, pickle.loads(data)))}
+            yield {"scored": _boxed(self._scored(pickle.loads(data)))}
+
+    def _scored(self, decoded: Decoded) -> Scored | str:
+        try:
+            return self._gate if isinstance(self._gate, str) else score(self._gate, decoded)
+        except OodgateError as error:
+            return str(error)
 
 
 def _decoded(batch: dict[str, Any], spec: InputSpec, rows: int, finished: frozenset[Part]) -> Iterator[dict[str, Any]]:
@@ -164,16 +180,3 @@ def _decoded(batch: dict[str, Any], spec: InputSpec, rows: int, finished: frozen
 def _boxed(value: object) -> Any:
     """A column of one row, of bytes."""
     return np.array([pickle.dumps(value, protocol=5)], dtype=object)
-
-
-def _explained(error: BaseException) -> OodgateError:
-    """What a worker raised, if that is for the user; else what Ray says, in a line."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, OodgateError):
-            return cause
-        cause = getattr(cause, "cause", None) or cause.__cause__
-    lines = str(error).strip().splitlines()
-    return WorkersFailed(
-        f"Ray gave up ({type(error).__name__}: {lines[-1] if lines else ''}); run the command again to go on"
-    )

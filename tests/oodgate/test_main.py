@@ -101,6 +101,7 @@ def test_an_unknown_command_is_answered_with_the_nearest(
         ("train", "torch", "train"),
         ("export", "torch", "export"),
         ("calibrate", "onnx", "calibrate"),
+        ("score", "pyarrow", "batch"),
         ("serve", "bentoml", "serving"),
     ],
 )

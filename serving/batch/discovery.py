@@ -23,7 +23,6 @@ import pyarrow.compute as pc
 
 from runtime.exceptions import CalibrationError
 from runtime.manifest import GateSpec
-from serving.batch.images import Part
 from serving.batch.parts import Parts, with_metadata
 from serving.exceptions import NoDiscoveryGuarantee
 
@@ -87,19 +86,20 @@ def discover(counts: Mapping[float, int], q: float, smallest: float) -> Discover
     return Discovery(q, threshold, tested, found, max(1, math.ceil(_exact(smallest) * tested / rate)))
 
 
-def mark(parts: Parts, discovery: Discovery) -> None:
-    """Write into every part which of its rows are outliers, and by what."""
-    said = {"fdr": asdict(discovery)}
+def mark(parts: Parts, discovery: Discovery | None) -> None:
+    """Write into every part which of its rows are outliers, and by what; None takes back what is written there."""
+    said = {"fdr": None if discovery is None else asdict(discovery)}
     for part, rows in parts.tables():
-        _mark(parts, part, rows, discovery.threshold, said)
+        at = rows.schema.get_field_index("outlier")
+        marked = with_metadata(rows.set_column(at, rows.schema.field(at), _outliers(rows, discovery)), said)
+        if not marked.equals(rows, check_metadata=True):
+            parts.replace(part, marked)
 
 
-def _mark(parts: Parts, part: Part, rows: pa.Table, threshold: float | None, said: Mapping[str, object]) -> None:
-    outlier = pc.less_equal(rows["p_value"], 0.0 if threshold is None else threshold)
-    at = rows.schema.get_field_index("outlier")
-    marked = with_metadata(rows.set_column(at, rows.schema.field(at), outlier), said)
-    if not marked.equals(rows, check_metadata=True):
-        parts.replace(part, marked)
+def _outliers(rows: pa.Table, discovery: Discovery | None) -> pa.Array | pa.ChunkedArray:
+    if discovery is None:
+        return pa.nulls(len(rows), pa.bool_())
+    return pc.less_equal(rows["p_value"], 0.0 if discovery.threshold is None else discovery.threshold)
 
 
 def counted(p_values: pa.ChunkedArray) -> dict[float, int]:

@@ -98,9 +98,25 @@ def run(options: Options) -> Done:
     found = summary.survey(parts)
     if not found.images:
         raise SourceUnusable(f"{', '.join(options.sources)}: no images in these {source.files:,} {source.kind}")
-    outliers = None if options.fdr is None else _discover(parts, found, gate, options.fdr)
-    folder.write(summary.FILE, summary.as_json(found.document(outliers)))
+    outliers = (
+        None if options.fdr is None else discovery.discover(found.p_values, options.fdr, discovery.smallest(gate))
+    )
+    _finish(folder, parts, found, outliers)
     return Done(found, outliers, scored, seconds)
+
+
+def _finish(folder: Folder, parts: Parts, found: Summary, outliers: Discovery | None) -> None:
+    """Mark the outliers, and say that the output is whole.
+
+    Without outliers asked for, what parts say of them stays, but for what is of other rows than those that are there, or of a
+    job that was stopped at it.
+    """
+    marks = found.marks
+    if outliers is not None or len(marks) > 1:
+        folder.delete(summary.FILE)
+        discovery.mark(parts, outliers)
+        marks = frozenset({outliers})
+    folder.write(summary.FILE, summary.as_json(found.document(next(iter(marks)))))
 
 
 def _gate_of(bundle: Bundle, alpha: float | None) -> GateSpec:
@@ -142,9 +158,3 @@ def _score(source: Source, workers: Workers, parts: Parts, folder: Folder, rows:
             scored += new
             bar.update(new)
     return scored
-
-
-def _discover(parts: Parts, found: Summary, gate: GateSpec, q: float) -> Discovery:
-    outliers = discovery.discover(found.p_values, q, discovery.smallest(gate))
-    discovery.mark(parts, outliers)
-    return outliers

@@ -111,8 +111,12 @@ class Parts:
 
 def with_metadata(rows: pa.Table, added: Mapping[str, Any]) -> pa.Table:
     """A table whose metadata says this too."""
-    there = json.loads((rows.schema.metadata or {}).get(METADATA, b"{}"))
-    return rows.replace_schema_metadata({METADATA: json.dumps({**there, **added})})
+    return rows.replace_schema_metadata({METADATA: json.dumps({**said_by(rows), **added})})
+
+
+def said_by(rows: pa.Table) -> dict[str, Any]:
+    """What a table's metadata says."""
+    return dict(json.loads((rows.schema.metadata or {}).get(METADATA, b"{}")))
 
 
 def _parquet(rows: pa.Table) -> bytes:

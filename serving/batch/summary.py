@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from serving.batch.discovery import Discovery, counted
-from serving.batch.parts import Parts
+from serving.batch.parts import Parts, said_by
 
 FILE = "_summary.json"  # there when the output is whole
 
@@ -24,12 +24,14 @@ class Summary:
         rejected: images by the reason.
         errors: images without a decision by the error's code.
         p_values: how often each occurs.
+        marks: how parts say that their outliers were found; one where the output is of a piece.
     """
 
     accepted: int
     rejected: Counter[str]
     errors: Counter[str]
     p_values: Counter[float] = field(repr=False)
+    marks: frozenset[Discovery | None] = frozenset()
 
     @property
     def decided(self) -> int:
@@ -58,12 +60,15 @@ def survey(parts: Parts) -> Summary:
     """Count an output's rows, one part in memory at a time."""
     found = Summary(0, Counter(), Counter(), Counter())
     accepted = 0
+    marks: set[Discovery | None] = set()
     for _, rows in parts.tables(["decision", "reason", "error", "p_value"]):
         accepted += _counts(rows["decision"])["accept"]
         found.rejected.update(_counts(rows["reason"]))
         found.errors.update(_counts(rows["error"]))
         found.p_values.update(counted(rows["p_value"]))
-    return Summary(accepted, found.rejected, found.errors, found.p_values)
+        said = said_by(rows).get("fdr")
+        marks.add(Discovery(**said) if said else None)
+    return Summary(accepted, found.rejected, found.errors, found.p_values, frozenset(marks))
 
 
 def discovery_text(discovery: Discovery) -> str:

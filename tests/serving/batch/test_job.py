@@ -192,6 +192,28 @@ def test_outliers_are_marked_in_the_parts_and_can_be_asked_for_later(
         assert json.loads((out / "_summary.json").read_text())["fdr"] == vars(done.discovery)
 
 
+def test_outliers_of_other_rows_than_those_that_are_there_are_taken_back(
+    shared_bundle: Bundle, folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    said = options(shared_bundle, out, folder, rows=64)
+    job.run(replace(said, fdr=0.9))
+    job.run(said)  # nothing is scored, so that they stay
+    assert any(row["outlier"] for row in rows(out))
+    assert json.loads((out / "_summary.json").read_text())["fdr"]["q"] == 0.9
+    (out / "part-00000-00001.parquet").unlink()
+    job.run(said)
+    assert {row["outlier"] for row in rows(out)} == {None}
+    assert "fdr" not in json.loads((out / "_summary.json").read_text())
+    job.run(replace(said, fdr=0.9))
+    file = out / "part-00000-00000.parquet"
+    before = file.read_bytes()
+    job.run(replace(said, fdr=0.8))
+    file.write_bytes(before)  # as if it had been stopped when it began to mark
+    job.run(said)
+    assert {row["outlier"] for row in rows(out)} == {None}
+
+
 def test_what_fails_early_leaves_nothing(shared_bundle: Bundle, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with pytest.raises(UnknownOperatingPoint):

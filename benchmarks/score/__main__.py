@@ -157,9 +157,10 @@ def page(source: Path, folder: Path, rounds: int) -> Iterator[str]:
         yield layout(_speeds(runs), markdown=True)
         yield (
             "\nThe plain loop takes a quarter of the images. Images/s are from the first image to be read on, with the start "
-            "of Ray's workers; under way is from the first part that was written to the last. Starting the cluster is in the "
-            "seconds in all and in the core-seconds, which the load of others changes least. Both cores are the workers', so "
-            "that Ray's own processes take theirs from them.\n"
+            "of Ray's workers; under way is from the first part that was written to the last; the seconds in all have the "
+            "start of the cluster too. Both cores are the workers', so that Ray's own processes take theirs from them. What "
+            "others do on the machine changes the seconds, and hardly the core-seconds: two idle cores do at most 2,000 "
+            "divided by these a second.\n"
         )
         yield "## Workers that die\n"
         yield from kills(shards, Path(place))

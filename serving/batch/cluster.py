@@ -71,7 +71,7 @@ class Cluster:
         engine: what runs the graph in each of them.
 
     Raises:
-        WorkersFailed: the cluster has no GPU for the engine, or has some and no engine was named.
+        WorkersFailed: the cluster has no GPU for the engine, or has some and no engine was named, or has less than was asked for.
     """
 
     def __init__(self, setup: Setup) -> None:
@@ -85,7 +85,11 @@ class Cluster:
             raise WorkersFailed(f"--backend {setup.backend} needs a GPU, of which the cluster has none")
         self._setup = setup
         self._on_gpu = setup.backend in GPU_ENGINES
-        self._count = setup.count or (gpus if self._on_gpu else max(1, int(there.get("CPU", 1))))
+        most = gpus if self._on_gpu else max(1, int(there.get("CPU", 1)))
+        if setup.count > most:
+            what = "GPUs" if self._on_gpu else "cores"
+            raise WorkersFailed(f"--workers {setup.count}: the cluster has {most} {what}, and each takes one")
+        self._count = setup.count or most
         options = EngineOptions(setup.backend, threads=1)
         self.engine = selection.load(setup.bundle, options).name if setup.backend == "auto" else setup.backend
 

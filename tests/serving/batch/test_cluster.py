@@ -99,6 +99,12 @@ def test_an_engine_for_a_gpu_needs_one(shared_bundle: Bundle, tmp_path: Path) ->
         job.run(options(shared_bundle, tmp_path / "out", folder, engine="ray", backend="tensorrt"))
 
 
+def test_more_workers_than_there_are_cores_are_refused(shared_bundle: Bundle, tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "photos", photos(3))
+    with pytest.raises(WorkersFailed, match="--workers 3: the cluster has 2 cores, and each takes one"):
+        job.run(options(shared_bundle, tmp_path / "out", folder, engine="ray", workers=3))
+
+
 def test_what_goes_wrong_in_a_worker_is_said_in_a_line(
     shared_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -71,7 +71,7 @@ class Cluster:
         engine: what runs the graph in each of them.
 
     Raises:
-        WorkersFailed: the cluster has no GPU for the engine, or has some and no engine was named, or has less than was asked for.
+        WorkersFailed: the cluster has no GPU for the engine, or some and no engine was named, or less than was asked for.
     """
 
     def __init__(self, setup: Setup) -> None:

@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 
 from runtime.engines.selection import GPU_ENGINES
-from serving.batch.__main__ import _options, _parser
 from tests.deploy.test_image import DEPLOY, DOCKERFILE, ROOT, pins
 from tests.deploy.test_kubernetes import rendered
 
 yaml = pytest.importorskip("yaml")
+pytest.importorskip("pyarrow")
+score = pytest.importorskip("serving.batch.__main__")
 
 # Of ray.io/v1, as written down in KubeRay's rayjob_types.go and raycluster_types.go; those that are used.
 JOB = {"entrypoint", "backoffLimit", "shutdownAfterJobFinishes", "ttlSecondsAfterFinished", "rayClusterSpec"}
@@ -69,7 +70,7 @@ def test_the_image_of_every_pod_is_the_kustomization_s() -> None:
 def test_the_command_is_one(job: dict[str, Any]) -> None:
     python, option, module, command, *arguments = shlex.split(job["spec"]["entrypoint"])
     assert (python, option, module, command) == ("python", "-m", "oodgate", "score")
-    options = _options(_parser().parse_args(arguments))
+    options = score._options(score._parser().parse_args(arguments))
     assert (options.engine, str(options.bundle)) == ("ray", "/app/bundle")
     assert options.backend != "auto"
     head, *workers = groups(job)

@@ -150,11 +150,17 @@ class Folder:
         """
         with self._writable():
             if self._fs is not None:
-                self._fs.makedirs(self._root, exist_ok=True)
-                self._fs.pipe_file(f"{self._root}/{name}", data)
+                self._write_remote(f"{self._root}/{name}", data)
                 return
             Path(self._root).mkdir(parents=True, exist_ok=True)
             atomic.replace(Path(self._root) / name, data)
+
+    def _write_remote(self, path: str, data: bytes) -> None:
+        try:
+            self._fs.pipe_file(path, data)
+        except FileNotFoundError:  # not an object store, whose folders are but names
+            self._fs.makedirs(self._root, exist_ok=True)
+            self._fs.pipe_file(path, data)
 
     def delete(self, name: str) -> None:
         """Remove a file, if it is there."""

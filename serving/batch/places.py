@@ -122,7 +122,7 @@ class Folder:
     """
 
     def __init__(self, name: str) -> None:
-        self.name = name.rstrip("/")
+        self.name = name.removeprefix("file://").rstrip("/")
         self._fs: Any
         self._fs, self._root = _opened(self.name, OutputUnusable) if is_url(name) else (None, self.name)
 

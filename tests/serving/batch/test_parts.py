@@ -77,13 +77,18 @@ def test_a_damaged_part_is_named(tmp_path: Path) -> None:
         list(Parts(Folder(str(tmp_path)), {}).tables())
 
 
-def test_an_output_may_be_a_url(tmp_path: Path) -> None:
-    for chunk in CHUNKS:
-        Parts(Folder(f"file://{tmp_path}/deep/down/"), {}).add(chunk) if chunk is CHUNKS[0] else None
-    parts = Parts(Folder(f"file://{tmp_path}/deep/down/"), {})
+@pytest.mark.parametrize("scheme", ["file", "local"])  # fsspec's name of the same, which it writes to as to any other
+def test_an_output_may_be_a_url(scheme: str, tmp_path: Path) -> None:
+    parts = Parts(Folder(f"{scheme}://{tmp_path}/deep/down/"), {})
     for chunk in CHUNKS:
         parts.add(chunk)
-    assert [len(rows) for _, rows in Parts(Folder(f"file://{tmp_path}/deep/down"), {}).tables()] == [6]
+    assert [len(rows) for _, rows in Parts(Folder(f"{tmp_path}/deep/down"), {}).tables()] == [6]
+    folder = Folder(f"{scheme}://{tmp_path}/deep/down")
+    assert folder.names() == ["part-00000-00000.parquet"]
+    folder.delete("part-00000-00000.parquet")
+    folder.delete("part-00000-00000.parquet")
+    assert not folder.names()
+    assert not Folder(f"{scheme}://{tmp_path}/none").names()
 
 
 def test_what_can_t_be_written_is_said(tmp_path: Path) -> None:

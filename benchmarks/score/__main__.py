@@ -64,8 +64,9 @@ Measured = dict[str, list[tuple[Run, float]]]
 JOBS = {"local, 1 worker": ("local", 1), "local, 2 workers": ("local", WORKERS), "Ray, 2 workers": ("ray", WORKERS)}
 
 
-def speed(shards: list[Path], place: Path, rounds: int) -> Measured:
-    """The runs of all rounds, and their images a second under way; each round runs all kinds in turn."""
+def speed(shards: list[Path], place: Path, rounds: int) -> tuple[Measured, list[float]]:
+    """The runs of all rounds, and their images a second under way; each round runs all kinds in turn. The load after each."""
+    loads: list[float] = []
     runs: Measured = {"a plain loop": [], **{name: [] for name in JOBS}}
     for number in range(rounds):
         plain = loop(shards[: len(shards) // 4])
@@ -73,8 +74,9 @@ def speed(shards: list[Path], place: Path, rounds: int) -> Measured:
         for name, (engine, workers) in JOBS.items():
             out = place / f"{engine}-{workers}-{number}"
             runs[name].append((score(shards, out, engine, workers), steady(out)))
-        print({name: found[-1] for name, found in runs.items()}, os.getloadavg(), file=sys.stderr)
-    return runs
+        loads.append(os.getloadavg()[0])
+        print({name: found[-1] for name, found in runs.items()}, loads[-1], file=sys.stderr)
+    return runs, loads
 
 
 def _speeds(runs: Measured) -> list[list[str]]:
@@ -143,24 +145,23 @@ def memory(shards: list[Path], place: Path, runs: Measured) -> list[list[str]]:
 def page(source: Path, folder: Path, rounds: int) -> Iterator[str]:
     """The page."""
     shards = make(source, folder)
-    load = os.getloadavg()[0]
     yield "# Whole sources, scored\n"
     yield f"<!-- python -m benchmarks.score {source.name} --rounds {rounds} --write -->\n"
     yield (
-        f"{processor()}; {os.cpu_count()} cores, on which others had a load of {load:.1f} when it began. {IMAGES:,} JPEGs of "
-        f"{SIDE} to {SIDE + 3} pixels in {len(shards)} tars, the shipped bundle on ONNX Runtime. How to do it: "
-        "[batch.md](../batch.md).\n"
+        f"{processor()}; {os.cpu_count()} cores. {IMAGES:,} JPEGs of {SIDE} to {SIDE + 3} pixels in {len(shards)} tars, the "
+        "shipped bundle on ONNX Runtime. How to do it: [batch.md](../batch.md).\n"
     )
     with tempfile.TemporaryDirectory(dir=folder) as place:
         yield "## Speed\n"
-        runs = speed(shards, Path(place), rounds)
+        runs, loads = speed(shards, Path(place), rounds)
         yield layout(_speeds(runs), markdown=True)
         yield (
-            "\nThe plain loop takes a quarter of the images. Images/s are from the first image to be read on, with the start "
-            "of Ray's workers; under way is from the first part that was written to the last; the seconds in all have the "
-            "start of the cluster too. Both cores are the workers', so that Ray's own processes take theirs from them. What "
-            "others do on the machine changes the seconds, and hardly the core-seconds: two idle cores do at most 2,000 "
-            "divided by these a second.\n"
+            f"\nMedians of {rounds} rounds, of which each runs all in turn; the load average was {min(loads):.0f} to "
+            f"{max(loads):.0f} at their ends, and is 2 where nobody else is at work. The plain loop takes a quarter of the "
+            "images. Images/s are from the first image to be read on, with the start of Ray's workers; under way is from the "
+            "first part that was written to the last; the seconds in all have the start of the cluster too. Both cores are "
+            "the workers', so that Ray's own processes take theirs from them. What others do on the machine changes the seconds, "
+            "and the core-seconds little: two idle cores do at most 2,000 divided by these a second.\n"
         )
         yield "## Workers that die\n"
         yield from kills(shards, Path(place))

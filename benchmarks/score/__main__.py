@@ -160,8 +160,8 @@ def page(source: Path, folder: Path, rounds: int) -> Iterator[str]:
             f"{max(loads):.0f} at their ends, and is 2 where nobody else is at work. The plain loop takes a quarter of the "
             "images. Images/s are from the first image to be read on, with the start of Ray's workers; under way is from the "
             "first part that was written to the last; the seconds in all have the start of the cluster too. Both cores are "
-            "the workers', so that Ray's own processes take theirs from them. What others do on the machine changes the seconds, "
-            "and the core-seconds little: two idle cores do at most 2,000 divided by these a second.\n"
+            "the workers', so that Ray's own processes take theirs from them. What others do on the machine changes the "
+            "seconds, and the core-seconds little: two idle cores do at most 2,000 divided by these a second.\n"
         )
         yield "## Workers that die\n"
         yield from kills(shards, Path(place))

@@ -43,6 +43,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         ),
         "tensorrt": Command("export.tensorrt.__main__", "calibrate", "an engine for GPUs, into the bundle"),
         "run": Command("runtime.__main__", "", "on image files: one JSON decision a line"),
+        "score": Command("serving.batch.__main__", "batch", "on a directory, a bucket, tars or Parquet of any size"),
         "selftest": Command("runtime.selftest", "", "golden images, on an engine or against a service"),
         "serve": Command("oodgate.serve", "serving", "over HTTP, with a page to try it"),
     },

@@ -40,6 +40,7 @@ GROUPS: dict[str, dict[str, Command]] = {
     "Run it": {
         "tensorrt": Command("export.tensorrt.__main__", "calibrate", "an engine for GPUs, into the bundle"),
         "run": Command("runtime.__main__", "", "on image files: one JSON decision a line"),
+        "export-triton": Command("export.triton.__main__", "calibrate", "as models of Triton Inference Server"),
         "serve": Command("oodgate.serve", "serving", "over HTTP, with a page to try it"),
     },
 }
@@ -65,7 +66,7 @@ From images to a service:
 def overview() -> str:
     """The map of the work, one screen."""
     groups = [
-        f"\n{title}\n" + "".join(f"  {name:<11}{command.summary}\n" for name, command in group.items())
+        f"\n{title}\n" + "".join(f"  {name:<15}{command.summary}\n" for name, command in group.items())
         for title, group in GROUPS.items()
     ]
     return _HEAD + "".join(groups) + _EXAMPLE

@@ -16,7 +16,19 @@ from tests import images
 from tests.oodgate.folders import hostile
 
 ROOT = Path(__file__).resolve().parents[2]
-ORDER = ["train", "export", "calibrate", "fit", "convert", "evaluate", "parity", "tensorrt", "run", "serve"]
+ORDER = [
+    "train",
+    "export",
+    "calibrate",
+    "fit",
+    "convert",
+    "evaluate",
+    "parity",
+    "tensorrt",
+    "run",
+    "export-triton",
+    "serve",
+]
 
 
 @pytest.fixture(autouse=True)

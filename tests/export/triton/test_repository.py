@@ -21,7 +21,7 @@ from runtime import Gate, bundle
 from runtime.bundle import MODEL, Bundle
 from runtime.manifest import EngineSpec
 from serving.http.routes.open_inference import model_metadata
-from tests.export.triton.bundles import KINDS, gated
+from tests.gates import KINDS, gated
 from tests.small import LABELS
 
 with warnings.catch_warnings():

@@ -14,12 +14,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from runtime.golden.document import GOLDEN
+from runtime.golden.document import GOLDEN, read
 
 from runtime import Gate, bundle
 from runtime.bundle import MANIFEST, Bundle
 from runtime.preprocess import decode
-from tests.examples.ports import golden, portable
 from tests.gates import MADE, edges
 from tests.small import encode
 
@@ -53,9 +52,8 @@ class Handler(SimpleHTTPRequestHandler):
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The shipped bundle, as it is and damaged in three ways."""
     folder = tmp_path_factory.mktemp("bundles")
-    portable(folder / "shipped")
-    for name in ("graph", "golden", "absent"):
-        shutil.copytree(folder / "shipped", folder / name)
+    for name in ("shipped", "graph", "golden", "absent"):
+        shutil.copytree(PAGE.parents[1] / "bundles" / "cifar10", folder / name)
     (folder / "graph" / "pipeline.onnx").write_bytes(b"another graph")
     document = json.loads((folder / "golden" / GOLDEN).read_text())
     document["images"][3]["scores"]["energy"] *= 1.05
@@ -125,7 +123,9 @@ def test_golden_images(page: Any, bundles: Path) -> None:
             return (await Gate.load(new URL('bundles/shipped/', location.href))).golden
         }"""
     )
-    expected = golden(bundles / "shipped").images
+    golden = read(Bundle.load(bundles / "shipped"))
+    assert golden is not None
+    expected = golden.images
     assert [one["file"] for one in found] == [one.file for one in expected]
     assert {one.decision for one in expected} == {"accept", "reject"}
     for here, there in zip(found, expected, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import subprocess
 import sys
@@ -13,9 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 import pytest
+from runtime.golden.document import read
 
 from export.triton.__main__ import main
 from runtime.bundle import Bundle
+from runtime.preprocess import preprocess
 from tests.serving.conftest import ROOT
 from tests.small import calibration_images
 
@@ -56,6 +59,29 @@ def test_one_client_for_both(server: tuple[str, object], exported: Path) -> None
             assert [text.decode() for text in found[name]] == expected.tolist()
         else:
             np.testing.assert_allclose(found[name], expected, rtol=1e-5, err_msg=name)
+
+
+def test_golden_images_on_both(server: tuple[str, object], exported: Path, golden_bundle: Bundle) -> None:
+    """The golden images of the same model.onnx: through /v2 and through the exported graph, what they are to give."""
+    golden = read(golden_bundle)
+    assert golden is not None
+    files = [(golden_bundle.path / "golden" / image.file).read_bytes() for image in golden.images]
+    images = np.stack([preprocess(data, golden_bundle.manifest.input) for data in files])
+    assert [hashlib.sha256(image).hexdigest() for image in images] == [image.pixels for image in golden.images]
+    outputs = ["accept", "label", "class_index", "scores"]
+    session = onnxruntime.InferenceSession(exported / "1" / "model.onnx", providers=["CPUExecutionProvider"])
+    half = len(images) // 2  # the service takes eight at once
+    parts = [
+        asked(server[0].removeprefix("http://"), "small", outputs, part) for part in (images[:half], images[half:])
+    ]
+    through_v2 = [np.concatenate([part[name] for part in parts]) for name in outputs]
+    through_v2[1] = np.array([label.decode() for label in through_v2[1]], dtype=object)
+    for accept, label, index, scores in (through_v2, session.run(outputs, {"images": images})):
+        assert accept.tolist() == [image.decision == "accept" for image in golden.images]
+        assert label.tolist() == [image.label or "" for image in golden.images]
+        assert index.tolist() == [image.class_index for image in golden.images]
+        wanted = [[image.scores[name] for name in golden_bundle.manifest.scores] for image in golden.images]
+        np.testing.assert_allclose(scores, wanted, rtol=1e-5)
 
 
 def test_the_client_of_the_docs(server: tuple[str, object]) -> None:

@@ -15,11 +15,11 @@ import numpy.typing as npt
 import onnxruntime
 import pytest
 from PIL import Image
-from runtime.golden.document import Golden, read
 
 from runtime import Gate
 from runtime.bundle import Bundle
-from runtime.preprocess import decode
+from runtime.golden.document import Golden, read
+from runtime.preprocess import decoded
 from tests.small import calibration_images, encode
 
 SOURCE = Path(__file__).resolve().parents[2] / "examples" / "cpp"
@@ -178,7 +178,7 @@ def test_pixels_of_every_png_are_pillow_s(program: Path, tmp_path: Path, rng: np
     (tmp_path / "grey_alpha.png").write_bytes(encode(colours[..., 2:]))
     spec = Bundle.load(SHIPPED).manifest.input
     for file in sorted(tmp_path.glob("*.png")):
-        pixels = decode(file.read_bytes(), spec)
+        pixels = decoded(file.read_bytes(), spec)
         Image.fromarray(pixels).save(tmp_path / "same.ppm")
         same = run(program, SHIPPED / "pipeline.onnx", tmp_path / "same.ppm").stdout
         assert run(program, SHIPPED / "pipeline.onnx", file).stdout == same, file.name

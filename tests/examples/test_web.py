@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from runtime.golden.document import GOLDEN, read
 
 from runtime import Gate, bundle
 from runtime.bundle import MANIFEST, Bundle
-from runtime.preprocess import decode
+from runtime.golden.document import GOLDEN, read
+from runtime.preprocess import decoded
 from tests.gates import MADE, edges
 from tests.small import encode
 
@@ -190,7 +190,7 @@ def test_half_transparent_pixels_are_within_one_grey_level(page: Any, bundles: P
         }""",
         list(encode(image)),
     )
-    there = decode(encode(image), spec).astype(int)
+    there = decoded(encode(image), spec).astype(int)
     assert np.abs(np.array(pixels).reshape(there.shape) - there).max() <= 1
 
 

@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 import pytest
-from runtime.golden.document import read
 
 from export.triton.__main__ import main
 from runtime.bundle import Bundle
+from runtime.golden.document import read
 from runtime.preprocess import preprocess
 from tests.serving.conftest import ROOT
 from tests.small import calibration_images

@@ -19,7 +19,7 @@ from runtime.engines.interface import Outputs
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.manifest import Confidence, Manifest
 from runtime.rule import Rule
-from tests.small import ALPHA, classifier, write_bundle, write_labelled
+from tests.small import ALPHA, write_labelled
 
 
 def gated(path: Path, small: Bundle, options: GateOptions) -> Bundle:
@@ -37,9 +37,9 @@ def tempered(path: Path, small: Bundle, temperature: float) -> Bundle:
     )
 
 
-def multilabel(path: Path) -> Bundle:
+def multilabel(path: Path, small: Bundle) -> Bundle:
     """A bundle with a sigmoid a label."""
-    return write_bundle(path, dataclasses.replace(classifier(), task="multilabel"))
+    return rewritten(path, onnx.load_from_string(small.model), dataclasses.replace(small.manifest, task="multilabel"))
 
 
 def rewritten(path: Path, model: onnx.ModelProto, manifest: Manifest) -> Bundle:
@@ -53,7 +53,7 @@ KINDS = {
 }
 MADE: dict[str, Callable[[Path, Bundle], Bundle]] = {
     "plain": lambda _, small: small,
-    "multilabel": lambda path, _: multilabel(path),
+    "multilabel": multilabel,
     "tempered": lambda path, small: tempered(path, small, 2.5),
     **{kind: lambda path, small, options=options: gated(path, small, options) for kind, options in KINDS.items()},
 }

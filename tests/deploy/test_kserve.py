@@ -27,7 +27,7 @@ def many(items: dict[str, Any]) -> dict[str, Any]:
     return {"type": "array", "items": items}
 
 
-# serving.kserve.io of KServe 0.15 and later, as far as it is used here.
+# What KServe's CRDs of August 2026 say of the fields that are used here; any other field is refused.
 FORMAT = of(["name"], name=TEXT, version=TEXT)
 SUPPORTED = of(
     ["name"], name=TEXT, version=TEXT, autoSelect={"type": "boolean"}, priority={"type": "integer", "minimum": 1}

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
-import threading
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,39 +29,29 @@ playwright = pytest.importorskip("playwright.sync_api", reason="pip install play
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
 if CHROMIUM is None:
     pytest.skip("no chromium on the PATH, nor in the variable CHROMIUM", allow_module_level=True)
-PAGE = Path(__file__).resolve().parents[2] / "examples" / "web"
+ROOT = Path(__file__).resolve().parents[2]
+PAGE, SHIPPED = ROOT / "examples" / "web", ROOT / "bundles" / "cifar10"
 if not (PAGE / "node_modules" / "onnxruntime-web").is_dir():
     pytest.skip("no onnxruntime-web; npm install --prefix examples/web fetches it", allow_module_level=True)
 
+DOCS = (ROOT / "docs" / "edge.md").read_text()
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
-class Handler(SimpleHTTPRequestHandler):
-    """The page at the root, and bundles below /bundles/."""
-
-    def __init__(self, *arguments: Any, bundles: Path) -> None:
-        self.bundles = bundles
-        super().__init__(*arguments, directory=str(PAGE))
-
-    def translate_path(self, path: str) -> str:
-        place = Path(super().translate_path(path)).relative_to(PAGE)
-        return str(self.bundles / Path(*place.parts[1:]) if place.parts[:1] == ("bundles",) else PAGE / place)
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
 @pytest.fixture(scope="module")
-def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The shipped bundle, as it is and damaged in three ways."""
-    folder = tmp_path_factory.mktemp("bundles")
-    for name in ("shipped", "graph", "golden", "absent"):
-        shutil.copytree(PAGE.parents[1] / "bundles" / "cifar10", folder / name)
-    (folder / "graph" / "pipeline.onnx").write_bytes(b"another graph")
-    document = json.loads((folder / "golden" / GOLDEN).read_text())
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The repository as the page sees it, with the shipped bundle as it is and damaged in three ways."""
+    folder = tmp_path_factory.mktemp("repository")
+    (folder / "examples").mkdir()
+    (folder / "examples" / "web").symlink_to(PAGE)
+    bundles = folder / "bundles"
+    for name in ("cifar10", "graph", "golden", "absent"):
+        shutil.copytree(ROOT / "bundles" / "cifar10", bundles / name)
+    (bundles / "graph" / "pipeline.onnx").write_bytes(b"another graph")
+    document = json.loads((bundles / "golden" / GOLDEN).read_text())
     document["images"][3]["scores"]["energy"] *= 1.05
-    replace(folder / "golden", GOLDEN, json.dumps(document).encode())
-    (folder / "absent" / "pipeline.onnx").unlink()
+    replace(bundles / "golden", GOLDEN, json.dumps(document).encode())
+    (bundles / "absent" / "pipeline.onnx").unlink()
     return folder
 
 
@@ -72,13 +65,24 @@ def replace(path: Path, name: str, data: bytes) -> None:
 
 
 @pytest.fixture(scope="module")
-def url(bundles: Path) -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, bundles=bundles)) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+def url(root: Path) -> Iterator[str]:
+    """Of the page, by the command in docs/edge.md, but for the port and the bundle."""
+    (command,) = re.findall(r"^ +python (-m http\.server) 8000$", DOCS, re.MULTILINE)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    arguments = [sys.executable, *command.split(), str(port), "--bind", "127.0.0.1"]
+    process = subprocess.Popen(arguments, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    (path,) = re.findall(r"http://localhost:8000(/\S+/)cifar10$", DOCS, re.MULTILINE)
+    try:
+        for _ in range(300):  # until it listens
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}{path}"
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +96,7 @@ def browser() -> Iterator[Any]:
 def opened(browser: Any, url: str, name: str) -> Any:
     page = browser.new_page()
     page.set_default_timeout(60_000)  # a browser on a busy machine
-    page.goto(f"{url}/?bundle=bundles/{name}")
+    page.goto(url + name)
     page.wait_for_selector("#state.failed, #drop:not([aria-disabled])")
     return page
 
@@ -105,8 +109,9 @@ def page(browser: Any, url: str) -> Iterator[Any]:
     context.on("request", lambda request: asked.append(request.url))
     context.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
     context.on("weberror", lambda error: faults.append(str(error.error)))
-    yield opened(context, url, "shipped")
-    assert [address for address in asked if not address.startswith((f"{url}/", "data:", f"blob:{url}/"))] == []
+    yield opened(context, url, "cifar10")
+    own = url.partition("/examples/")[0]
+    assert [address for address in asked if not address.startswith((f"{own}/", "data:", f"blob:{own}/"))] == []
     assert faults == []
 
 
@@ -115,15 +120,15 @@ def test_it_says_what_it_runs_and_that_the_golden_images_agree(page: Any) -> Non
     assert page.inner_text("#state") == f"cifar10 · WebAssembly, onnxruntime-web {version} · 12 golden images agree"
 
 
-def test_golden_images(page: Any, bundles: Path) -> None:
+def test_golden_images(page: Any) -> None:
     """Pixels of PNGs are exact; every score is within 1 %, those of PNGs within 1e-4, and every decision the same."""
     found = page.evaluate(
         """async () => {
             const { Gate } = await import('./gate.js')
-            return (await Gate.load(new URL('bundles/shipped/', location.href))).golden
+            return (await Gate.load(new URL('/bundles/cifar10/', location.href))).golden
         }"""
     )
-    golden = read(Bundle.load(bundles / "shipped"))
+    golden = read(Bundle.load(SHIPPED))
     assert golden is not None
     expected = golden.images
     assert [one["file"] for one in found] == [one.file for one in expected]
@@ -142,9 +147,9 @@ def test_golden_images(page: Any, bundles: Path) -> None:
 
 
 @pytest.mark.parametrize("file", ["wide.png", "alpha.png", "rotated.jpg"])
-def test_a_chosen_image_gets_the_library_s_decision(page: Any, bundles: Path, file: str) -> None:
-    path = bundles / "shipped" / "golden" / file
-    gate = Gate.load(bundles / "shipped", engine="onnxruntime-cpu", threads=1)
+def test_a_chosen_image_gets_the_library_s_decision(page: Any, file: str) -> None:
+    path = SHIPPED / "golden" / file
+    gate = Gate.load(SHIPPED, engine="onnxruntime-cpu", threads=1)
     (expected,) = gate.decide([path])
     page.set_input_files("#files", str(path))
     card = page.locator(f"article[aria-label='{file}'][data-state={expected.decision}]")
@@ -180,18 +185,18 @@ def test_a_bundle_that_is_not_whole_is_refused(browser: Any, url: str, name: str
     page.close()
 
 
-def test_half_transparent_pixels_are_within_one_grey_level(page: Any, bundles: Path, rng: np.random.Generator) -> None:
+def test_half_transparent_pixels_are_within_one_grey_level(page: Any, rng: np.random.Generator) -> None:
     image = rng.integers(0, 256, (40, 50, 4), dtype=np.uint8)
-    spec = Bundle.load(bundles / "shipped").manifest.input
+    spec = Bundle.load(SHIPPED).manifest.input
     pixels = page.evaluate(
         """async bytes => {
             const { decode } = await import('./decoding.js')
-            return Array.from((await decode(new Blob([new Uint8Array(bytes)]), 'ignore')).data)
+            return (await decode(new Blob([new Uint8Array(bytes)]), 'ignore')).data.join()
         }""",
         list(encode(image)),
     )
     there = decoded(encode(image), spec).astype(int)
-    assert np.abs(np.array(pixels).reshape(there.shape) - there).max() <= 1
+    assert np.abs(np.array(pixels.split(","), int).reshape(there.shape) - there).max() <= 1
 
 
 @pytest.mark.parametrize("kind", ["plain", "multilabel", "of classes", "selective"])
@@ -201,14 +206,16 @@ def test_the_rule(page: Any, kind: str, shared_bundle: Bundle, tmp_path: Path) -
     logits, scores, decisions = edges(made)
     accepts = [decision.decision == "accept" for decision in decisions]
     found = page.evaluate(
-        """async ([manifest, logits, scores, accepts]) => {
+        """async ([json, logits, scores, accepts]) => {
             const { decision } = await import('./rule.js')
+            const manifest = JSON.parse(json)
             const rows = (values, width) => accepts.map((_, i) => new Float32Array(values.slice(i * width, (i + 1) * width)))
             const [f, s] = [rows(logits, manifest.labels.length), rows(scores, manifest.scores.length)]
-            return accepts.map((accept, i) => decision(manifest, { logits: f[i], scores: s[i], accept }))
+            return JSON.stringify(accepts.map((accept, i) => decision(manifest, { logits: f[i], scores: s[i], accept })))
         }""",
-        [made.manifest.to_dict(), logits.ravel().tolist(), scores.ravel().tolist(), accepts],
+        [made.manifest.to_json(), logits.ravel().tolist(), scores.ravel().tolist(), accepts],
     )
+    found = json.loads(found)
     for here, there in zip(found, decisions, strict=True):
         assert (here["decision"], here["reason"], here["label"]) == (there.decision, there.reason, there.label)
         assert here["score"]["p_value"] == there.score.p_value

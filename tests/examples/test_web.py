@@ -95,7 +95,7 @@ def browser() -> Iterator[Any]:
 
 def opened(browser: Any, url: str, name: str) -> Any:
     page = browser.new_page()
-    page.set_default_timeout(60_000)  # a browser on a busy machine
+    page.set_default_timeout(120_000)  # a browser on a busy machine
     page.goto(url + name)
     page.wait_for_selector("#state.failed, #drop:not([aria-disabled])")
     return page

@@ -16,7 +16,7 @@ from tests import images
 from tests.oodgate.folders import hostile
 
 ROOT = Path(__file__).resolve().parents[2]
-_LATER = ["pipeline", "tensorrt", "run", "score", "selftest", "serve"]
+_LATER = ["pipeline", "tensorrt", "run", "score", "selftest", "export-triton", "serve"]
 ORDER = ["train", "export", "calibrate", "fit", "convert", "evaluate", "parity", *_LATER]
 
 

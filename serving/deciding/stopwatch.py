@@ -1,0 +1,111 @@
+"""How long images take: one alone, one of a crowd, and a call of the engine by the images in it."""
+
+from __future__ import annotations
+
+import io
+import math
+import threading
+from collections.abc import Sequence
+from time import monotonic, process_time, sleep
+
+import numpy as np
+from PIL import Image
+
+from runtime import Gate
+from runtime.engines.selection import CPU, CPU_ENGINES
+from serving.deciding.pipeline import Images, Job, Pipeline, Ticket, infer, suitable_batch
+from serving.settings import Settings
+
+_ROUNDS = 4
+_SECONDS = 0.8  # for all of the ways
+_CALLS = 0.2  # for all sizes of a batch
+_LONGEST = 0.5  # of a call, beyond which larger ones are not tried
+_SIZE = (640, 480)
+
+ON_CPU = frozenset({CPU, *CPU_ENGINES})
+
+Source = bytes | Images
+
+
+def photograph(gate: Gate) -> Source:
+    """A JPEG of 640 x 480 pixels; where the gate's limits refuse it, an image at the model's size."""
+    coarse = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(coarse).resize(_SIZE, Image.Resampling.BICUBIC).save(file, "JPEG", quality=85)
+    data = file.getvalue()
+    if isinstance(gate.try_preprocess(data), Exception):
+        return _black(gate, 1)
+    return data
+
+
+def timings_of(ways: Sequence[tuple[Settings, Gate]], source: Source) -> list[tuple[float, float]]:
+    """Seconds of an image alone and of one in a crowd, for each way; the least of some rounds in turns."""
+    slice_, end = _SECONDS / _ROUNDS / len(ways), monotonic() + _SECONDS
+    found = [(math.inf, math.inf)] * len(ways)
+    for number in range(_ROUNDS):
+        if number and monotonic() > end:  # an image takes long, and the longer the less there is that disturbs
+            break
+        for i, (settings, gate) in list(enumerate(ways))[:: -1 if number % 2 else 1]:
+            now = alone(gate, source, slice_ / 3), crowd(gate, source, settings, 2 * slice_ / 3)
+            found[i] = min(found[i][0], now[0]), min(found[i][1], now[1])
+    return found
+
+
+def alone(gate: Gate, source: Source, seconds: float) -> float:
+    """The least seconds for an image, decoded and decided on by this thread; at least one is tried."""
+    least, end = math.inf, monotonic() + seconds
+    while least == math.inf or monotonic() < end:
+        start = monotonic()
+        job = Job(Ticket(math.inf), gate, source)
+        job.images = job.decoded()
+        infer([job])
+        least = min(least, monotonic() - start)
+    return least
+
+
+def crowd(gate: Gate, source: Source, settings: Settings, seconds: float) -> float:
+    """Seconds an image in a pipeline that always has some waiting."""
+    end, lock, last, done = monotonic() + seconds, threading.Lock(), 0.0, 0
+
+    def deliver(jobs: Sequence[Job]) -> None:
+        nonlocal last, done
+        with lock:
+            done, last = done + len(jobs), monotonic()
+        if last < end:
+            pipeline.submit([Job(Ticket(math.inf), gate, source) for _ in jobs])
+
+    pipeline = Pipeline(
+        deliver,
+        threads=settings.decode_threads,
+        engine_calls=settings.engine_calls,
+        max_batch=suitable_batch(gate.engine, settings.max_batch),
+    )
+    start = monotonic()
+    pipeline.submit([Job(Ticket(math.inf), gate, source) for _ in range(4 * settings.decode_threads)])
+    sleep(seconds)
+    pipeline.close()
+    return (last - start) / done
+
+
+def batch_seconds(gate: Gate, sizes: Sequence[int]) -> dict[int, float]:
+    """The least seconds of a call and its decisions, by the images in it; ascending, up to what takes long.
+
+    On the CPU it is the processor's seconds that count, which no other process adds to.
+    """
+    clock = process_time if gate.engine.name in ON_CPU else monotonic
+    found: dict[int, float] = {}
+    for size in sizes:
+        images, end, least = _black(gate, size), monotonic() + _CALLS / len(sizes), math.inf
+        while least == math.inf or monotonic() < end:
+            start = clock()
+            gate.decisions(gate.run(images))
+            least = min(least, clock() - start)
+        found[size] = least
+        if least > _LONGEST:
+            break
+    return found
+
+
+def _black(gate: Gate, count: int) -> Images:
+    spec = gate.manifest.input
+    return np.zeros((count, spec.height, spec.width, 3), np.uint8)

@@ -12,8 +12,9 @@ import numpy as np
 from PIL import Image
 
 from runtime import Gate
-from runtime.engines.selection import CPU, CPU_ENGINES
-from serving.deciding.pipeline import Images, Job, Pipeline, Ticket, infer, suitable_batch
+from runtime.engines.selection import ON_CPU
+from serving.deciding.job import Images, Job, Ticket, infer
+from serving.deciding.pipeline import suited
 from serving.settings import Settings
 
 _ROUNDS = 4
@@ -21,8 +22,6 @@ _SECONDS = 0.8  # for all of the ways
 _CALLS = 0.2  # for all sizes of a batch
 _LONGEST = 0.5  # of a call, beyond which larger ones are not tried
 _SIZE = (640, 480)
-
-ON_CPU = frozenset({CPU, *CPU_ENGINES})
 
 Source = bytes | Images
 
@@ -74,12 +73,7 @@ def crowd(gate: Gate, source: Source, settings: Settings, seconds: float) -> flo
         if last < end:
             pipeline.submit([Job(Ticket(math.inf), gate, source) for _ in jobs])
 
-    pipeline = Pipeline(
-        deliver,
-        threads=settings.decode_threads,
-        engine_calls=settings.engine_calls,
-        max_batch=suitable_batch(gate.engine, settings.max_batch),
-    )
+    pipeline = suited(gate.engine, settings, deliver)
     start = monotonic()
     pipeline.submit([Job(Ticket(math.inf), gate, source) for _ in range(4 * settings.decode_threads)])
     sleep(seconds)

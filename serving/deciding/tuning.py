@@ -21,9 +21,10 @@ from runtime.bundle import MODEL, Bundle
 from runtime.engines import cache
 from runtime.engines.interface import EngineName, EngineOptions
 from runtime.engines.processor import machine_flags
+from runtime.engines.selection import ON_CPU
 from runtime.exceptions import EngineError
 from serving.deciding.pipeline import suitable_batch
-from serving.deciding.stopwatch import ON_CPU, batch_seconds, photograph, timings_of
+from serving.deciding.stopwatch import batch_seconds, photograph, timings_of
 from serving.settings import TUNED, Settings
 
 logger = logging.getLogger("oodgate")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic, process_time, sleep
 
 import numpy as np
@@ -17,7 +17,7 @@ from serving.deciding.job import Images, Job, Ticket, infer
 from serving.deciding.pipeline import suited
 from serving.settings import Settings
 
-_ROUNDS = 4
+_ROUNDS, _LEAST = 4, 2
 _SECONDS = 0.8  # for all of the ways
 _CALLS = 0.2  # for all sizes of a batch
 _LONGEST = 0.5  # of a call, beyond which larger ones are not tried
@@ -42,7 +42,9 @@ def timings_of(ways: Sequence[tuple[Settings, Gate]], source: Source) -> list[tu
     slice_, end = _SECONDS / _ROUNDS / len(ways), monotonic() + _SECONDS
     found = [(math.inf, math.inf)] * len(ways)
     for number in range(_ROUNDS):
-        if number and monotonic() > end:  # an image takes long, and the longer the less there is that disturbs
+        if (
+            number >= _LEAST and monotonic() > end
+        ):  # an image takes long, and the longer the less there is that disturbs
             break
         for i, (settings, gate) in list(enumerate(ways))[:: -1 if number % 2 else 1]:
             now = alone(gate, source, slice_ / 3), crowd(gate, source, settings, 2 * slice_ / 3)
@@ -51,15 +53,25 @@ def timings_of(ways: Sequence[tuple[Settings, Gate]], source: Source) -> list[tu
 
 
 def alone(gate: Gate, source: Source, seconds: float) -> float:
-    """The least seconds for an image, decoded and decided on by this thread; at least one is tried."""
-    least, end = math.inf, monotonic() + seconds
-    while least == math.inf or monotonic() < end:
-        start = monotonic()
+    """The least seconds for an image, decoded and decided on by this thread."""
+
+    def once() -> None:
         job = Job(Ticket(math.inf), gate, source)
         job.images = job.decoded()
         infer([job])
-        least = min(least, monotonic() - start)
-    return least
+
+    return _least(once, seconds, monotonic)
+
+
+def _least(work: Callable[[], object], seconds: float, clock: Callable[[], float]) -> float:
+    """The least of what `clock` says that some work takes, tried for so many seconds and twice at least."""
+    times: list[float] = []
+    end = monotonic() + seconds
+    while len(times) < 2 or monotonic() < end:
+        start = clock()
+        work()
+        times.append(clock() - start)
+    return min(times)
 
 
 def crowd(gate: Gate, source: Source, settings: Settings, seconds: float) -> float:
@@ -89,13 +101,9 @@ def batch_seconds(gate: Gate, sizes: Sequence[int]) -> dict[int, float]:
     clock = process_time if gate.engine.name in ON_CPU else monotonic
     found: dict[int, float] = {}
     for size in sizes:
-        images, end, least = _black(gate, size), monotonic() + _CALLS / len(sizes), math.inf
-        while least == math.inf or monotonic() < end:
-            start = clock()
-            gate.decisions(gate.run(images))
-            least = min(least, clock() - start)
-        found[size] = least
-        if least > _LONGEST:
+        images = _black(gate, size)
+        found[size] = _least(lambda: gate.decisions(gate.run(images)), _CALLS / len(sizes), clock)  # noqa: B023
+        if found[size] > _LONGEST:
             break
     return found
 

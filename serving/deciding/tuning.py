@@ -33,6 +33,7 @@ _FILE = "tuning.json"
 _VERSION = "1"  # of what is measured, and how
 # Times as long that count as no longer: a second of measuring does not tell less apart, on a machine that does other things.
 _AS_ABLE, _AS_SOON, _AS_CHEAP = 1.15, 1.25, 1.05
+_SOON = 0.01  # seconds for an image alone, below which nobody gains by less
 _MOMENT = 0.05  # seconds for a call
 _MOST_WAIT = 0.005  # seconds
 
@@ -99,11 +100,12 @@ def candidates(cores: int, settings: Settings) -> list[tuple[int, int]]:
 def quickest(timings: Sequence[Timing]) -> Timing:
     """Of those that carry a crowd about as well as the best, the one that answers an image alone soonest.
 
-    Where several are about as soon, the first of them: what is known to do well comes first, and must be beaten clearly.
+    Where several are about as soon, or soon enough, the first of them: what is known to do well comes first, and must be
+    beaten clearly. Threads of one call wait for each other, and so for whatever else a core does.
     """
     least = min(timing.crowd for timing in timings)
     able = [timing for timing in timings if timing.crowd <= _AS_ABLE * least]
-    soonest = min(timing.alone for timing in able)
+    soonest = max(_SOON, min(timing.alone for timing in able))
     return next(timing for timing in able if timing.alone <= _AS_SOON * soonest)
 
 

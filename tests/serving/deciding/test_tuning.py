@@ -46,7 +46,7 @@ LARGE_THREADS = Timing(2, 1, 0.041, 1 / 26)
         ([LARGE, LARGE_LANES, LARGE_THREADS], LARGE_THREADS),
         ([LARGE, LARGE_LANES], LARGE_LANES),
         ([SMALL, dataclasses.replace(SMALL_LANES, crowd=1 / 230)], dataclasses.replace(SMALL_LANES, crowd=1 / 230)),
-        ([SMALL, dataclasses.replace(SMALL_THREADS, crowd=1 / 190)], dataclasses.replace(SMALL_THREADS, crowd=1 / 190)),
+        ([SMALL, dataclasses.replace(SMALL_THREADS, crowd=1 / 210)], SMALL),  # 3.5 ms are soon enough
     ],
 )
 def test_the_soonest_of_those_that_carry_a_crowd(timings: list[Timing], expected: Timing) -> None:

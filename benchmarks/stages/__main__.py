@@ -13,6 +13,8 @@ the engine used of all cores, of which 100 % is the most that can be answered. W
 from __future__ import annotations
 
 import argparse
+import contextlib
+import itertools
 import json
 import os
 import platform
@@ -35,20 +37,33 @@ _STAGES = ("HTTP: parse", "decode", "resize", "engine", "rule", "listeners, metr
 _REST, _WAITS = "everything else", "waits"
 
 
-def measure(bundle: Path, image: Path, engine: str, rounds: int, seconds: int) -> list[dict[str, Any]]:
-    """A row for each number of connections; medians of the rounds."""
+Variables = dict[str, str]
+
+
+def measure(bundle: Path, image: Path, ways: list[Variables], rounds: int, seconds: int) -> list[list[dict[str, Any]]]:
+    """For each way to run it a row for each number of connections; medians of the rounds, in which the ways take turns."""
     command = ("python", "-m", "benchmarks.stages.server", "{port}")
-    variables = {"OODGATE_BUNDLE": str(bundle), "OODGATE_ENGINE": engine}
-    found: dict[int, list[dict[str, Any]]] = {count: [] for count in CONNECTIONS}
-    with running(*command, probe="/v2/health/ready", **variables) as (url, _), httpx.Client(base_url=url) as client:
-        tuning, name = (client.get("/model").json()[field] for field in ("tuning", "engine"))
-        wrk(f"{url}/classify", image, 4, 1)
-        for _ in range(rounds):
-            for count in CONNECTIONS:
+    found: list[dict[int, list[dict[str, Any]]]] = [{count: [] for count in CONNECTIONS} for _ in ways]
+    with contextlib.ExitStack() as stack:
+        clients = []
+        for variables in ways:
+            up = running(*command, probe="/v2/health/ready", OODGATE_BUNDLE=str(bundle), **variables)
+            clients.append(stack.enter_context(httpx.Client(base_url=stack.enter_context(up)[0], timeout=60)))
+        models = [client.get("/model").json() for client in clients]
+        for client in clients:
+            wrk(str(client.base_url.join("/classify")), image, 4, 1)
+        for _, count in itertools.product(range(rounds), CONNECTIONS):
+            for client, rows in zip(clients, found, strict=True):
                 client.get("/stages").raise_for_status()
-                load = wrk(f"{url}/classify", image, count, seconds)
-                found[count].append(figures(load, client.get("/stages").raise_for_status().json(), seconds))
-    return [{"connections": count, "ran on": name, "tuning": tuning, **_medians(each)} for count, each in found.items()]
+                load = wrk(str(client.base_url.join("/classify")), image, count, seconds)
+                rows[count].append(figures(load, client.get("/stages").raise_for_status().json(), seconds))
+    return [
+        [
+            {"connections": count, "ran on": model["engine"], "tuning": model["tuning"], **_medians(each)}
+            for count, each in rows.items()
+        ]
+        for model, rows in zip(models, found, strict=True)
+    ]
 
 
 def figures(load: Load, taken: dict[str, Any], seconds: int) -> dict[str, Any]:
@@ -98,7 +113,8 @@ def report(cases: dict[str, list[dict[str, Any]]], args: argparse.Namespace) -> 
         f"{processor()}, Python {platform.python_version()}, wrk on the same cores; load average {os.getloadavg()[0]:.1f}. "
         "`processor` is its time, `clock` what passed meanwhile, in which the interpreter was another thread's and the core "
         "another process's. `waits` are between stages. `share of the limit` is what decoding, resizing and the engine used "
-        "of all cores.",
+        "of all cores. Where OODGATE_ENGINE_CALLS is below the cores, images are decoded by some threads and handed to "
+        "another for the engine, as all were before each core had an engine call and its thread decoded for itself.",
     ]
     for name, rows in cases.items():
         tuning = ", ".join(f"{key} {value}" for key, value in rows[0]["tuning"].items())
@@ -109,17 +125,22 @@ def report(cases: dict[str, list[dict[str, Any]]], args: argparse.Namespace) -> 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.stages", description=__doc__.partition("\n")[0])
     parser.add_argument("cases", nargs="+", metavar="NAME=BUNDLE,IMAGE")
-    parser.add_argument("--engine", nargs="+", default=["onnxruntime-cpu"])
+    parser.add_argument("--engine", default="onnxruntime-cpu")
+    parser.add_argument("--beside", nargs="+", metavar="OODGATE_X=VALUE", help="once more, with these variables")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--write", action="store_true", help=f"write {REPORT.relative_to(ROOT)} and its .json")
     args = parser.parse_args()
-    found = {}
+    ways = {"": {"OODGATE_ENGINE": args.engine}}
+    if args.beside:
+        others = dict(variable.split("=", 1) for variable in args.beside)
+        ways[f", {' '.join(args.beside)}"] = {**ways[""], **others}
+    found: dict[str, list[dict[str, Any]]] = {}
     for case in args.cases:
         name, _, rest = case.partition("=")
         bundle, image = (Path(part).resolve() for part in rest.split(","))
-        for engine in args.engine:
-            found[f"{name}, {engine}"] = measure(bundle, image, engine, args.rounds, args.seconds)
+        measured = measure(bundle, image, list(ways.values()), args.rounds, args.seconds)
+        found |= {name + way: rows for way, rows in zip(ways, measured, strict=True)}
     text = report(found, args)
     print(text)
     if args.write:

@@ -45,7 +45,7 @@ def suited(engine: Engine, settings: Settings, deliver: Callable[[Sequence[Job]]
     own = (
         engine.name in ON_CPU
         and settings.engine_threads == 1
-        and settings.engine_calls >= settings.decode_threads
+        and settings.engine_calls == settings.decode_threads
         and settings.batch_wait_ms == 0
     )
     return Pipeline(

@@ -42,7 +42,7 @@ from benchmarks.machine import processor
 from benchmarks.paths import BUNDLE, IMAGE, MEASURED, ROOT
 from benchmarks.servers import Load, product, running, wrk
 from runtime import Gate
-from serving.settings import cores
+from serving.settings import Settings, cores
 
 REPORT = MEASURED / "serving_performance.md"
 CONNECTIONS = (1, 16, 64, 256)
@@ -125,7 +125,9 @@ def bodies(image: Path, folder: Path) -> dict[str, tuple[Path, str]]:
 
 
 @contextlib.contextmanager
-def servers(bundle: Path, image: Path, engine: str, environments: list[Path]) -> Iterator[dict[str, Server]]:
+def servers(
+    bundle: Path, image: Path, engine: str, environments: list[Path], products: dict[str, dict[str, object]]
+) -> Iterator[dict[str, Server]]:
     """All servers, up."""
     uvicorn = ("python", "-m", "uvicorn", "benchmarks.peers.bare:app", "--port", "{port}", "--no-access-log")
     bentoml = ("bentoml", "serve", "benchmarks.peers.plain_bentoml:Plain", "--port", "{port}")
@@ -137,7 +139,7 @@ def servers(bundle: Path, image: Path, engine: str, environments: list[Path]) ->
             url, process = stack.enter_context(running(*command, probe=probe, BUNDLE=str(bundle), **variables))
             found[name] = Server(url + route, *forms[form], process.pid)
 
-        for name, settings in PRODUCTS.items():
+        for name, settings in products.items():
             url, process = stack.enter_context(product(bundle, engine=engine, **settings))
             found[name] = Server(f"{url}/classify", *forms["raw"], process.pid)
         up("bare", uvicorn, "/", "/classify", "raw")
@@ -296,7 +298,9 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help=f"write {REPORT.relative_to(ROOT)} and its .json")
     args = parser.parse_args()
     args.bundle, args.image = args.bundle.resolve(), args.image.resolve()
-    with servers(args.bundle, args.image, args.engine, args.environment) as up:
+    few = max(args.connections) <= Settings().max_queue  # who are let in anyway
+    products = {name: settings for name, settings in PRODUCTS.items() if "max_queue" not in settings or not few}
+    with servers(args.bundle, args.image, args.engine, args.environment, products) as up:
         results = over_http(up, args.connections, args.rounds, args.seconds)
         workload: dict[str, Any] = {
             **{"bundle": args.bundle.name, "engine": args.engine, "sent": sent(args.image), "load": os.getloadavg()[0]},

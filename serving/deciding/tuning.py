@@ -87,9 +87,8 @@ class Tuning:
 
 
 def candidates(cores: int, settings: Settings) -> list[tuple[int, int]]:
-    """(threads, calls) that are worth a look, the rule of thumb first: no more than the cores, and what was set as it is."""
-    threads = [1 << n for n in range(cores.bit_length())]  # up to the cores
-    pairs = [(1, max(1, cores // 2)), *((count, cores // count) for count in threads)]
+    """(threads, calls) that are worth a look, all of which fill the cores, a call for each first; what was set is as it is."""
+    pairs = [(1 << n, cores >> n) for n in range(cores.bit_length())]
     if "engine_threads" in settings.given:
         pairs = [(settings.engine_threads, calls) for _, calls in pairs]
     if "engine_calls" in settings.given:

@@ -37,6 +37,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_model_options(parser)
     parser.add_argument("--out", required=True, type=Path, metavar="BUNDLE", help="directory to write")
+    parser.add_argument(
+        "--with-resize",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="write pipeline.onnx too: the same behind the bundle's own resize, for images of any size in any language "
+        "(default: yes; the weights are in both files)",
+    )
     parser.add_argument("--name", help="what decisions call the model (default: the directory's name)")
 
     add_gate_options(parser, as_before=False)
@@ -83,6 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         name=args.name,
         precision=args.precision,
         int8=int8,
+        resize=args.with_resize,
     )
     if ood:
         (evaluated,) = evaluate_sources(

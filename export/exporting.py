@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import runtime
+from export import making
 from export.arguments import print_remarks
 from export.calibrate.gating import fit_gate
 from export.calibrate.options import AUTO, GateOptions
@@ -61,6 +62,7 @@ def export(
     name: str | None = None,
     precision: Precision = "fp32",
     int8: Int8Options = Int8Options(),  # noqa: B008  frozen
+    resize: bool = True,
 ) -> Manifest:
     """Write a bundle, and print what was found.
 
@@ -73,6 +75,7 @@ def export(
         name: what decisions call the model; None for the directory's name.
         precision: of the layers before the penultimate activations.
         int8: how int8 is made.
+        resize: whether to write pipeline.onnx too.
 
     Raises:
         ExportError: the classifier or the options don't give a bundle.
@@ -105,7 +108,7 @@ def export(
     if precision != "fp32":
         converted = convert(model, manifest, precision, source, options, int8)
         model, manifest, warning = converted.model, converted.manifest, converted.warning
-    bundle.write(out, manifest, {bundle.MODEL: seal(model, manifest)}, documents(manifest))
+    bundle.write(out, manifest, making.files(model, manifest, resize=resize), documents(manifest))
     print(f"{out}: verified against {classifier.framework} on {verification}")
     if precision != "fp32":
         print(precision_text(manifest))

@@ -48,6 +48,7 @@ def export(
     calibration: Any = None,
     name: str | None = None,
     precision: Precision = "fp32",
+    with_resize: bool = True,
     trust: bool = False,
     reading: Reading = _DEFAULT,
     verbose: bool = True,
@@ -69,6 +70,7 @@ def export(
             images, a Dataset or a DataLoader, with labels or without. None leaves the bundle uncalibrated.
         name: what decisions call the model; by default the directory's name.
         precision: ``fp16`` or ``int8`` for a smaller file.
+        with_resize: whether to write ``pipeline.onnx`` too, which takes images of any size.
         trust: whether code that is in a checkpoint may run.
         reading: how sources are to be read.
         verbose: whether to print what the command prints.
@@ -91,7 +93,15 @@ def export(
             print(
                 f"note: {what}: run on drawn images, it and the bundle differ by {worst:.2g} of 255 grey levels at most"
             )
-        exporting.export(classifier, Path(out), options, calibration=source, name=name, precision=precision)
+        exporting.export(
+            classifier,
+            Path(out),
+            options,
+            calibration=source,
+            name=name,
+            precision=precision,
+            resize=with_resize,
+        )
     return Bundle.load(out)
 
 

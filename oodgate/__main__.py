@@ -38,8 +38,12 @@ GROUPS: dict[str, dict[str, Command]] = {
         "parity": Command("export.parity.__main__", "calibrate", "two artifacts of one classifier, image by image"),
     },
     "Run it": {
+        "pipeline": Command(
+            "export.pipeline.__main__", "calibrate", "pipeline.onnx and golden images for a bundle made before"
+        ),
         "tensorrt": Command("export.tensorrt.__main__", "calibrate", "an engine for GPUs, into the bundle"),
         "run": Command("runtime.__main__", "", "on image files: one JSON decision a line"),
+        "selftest": Command("runtime.selftest", "", "golden images, on an engine or against a service"),
         "serve": Command("oodgate.serve", "serving", "over HTTP, with a page to try it"),
     },
 }

@@ -1,4 +1,4 @@
-"""A bundle on disk: a directory with manifest.json, model.onnx and card.md; data only."""
+"""A bundle on disk: a directory with manifest.json, model.onnx, pipeline.onnx, golden/ and card.md; data only."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from runtime.manifest import FileEntry, Manifest
 
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
+PIPELINE = "pipeline.onnx"
 CARD = "card.md"
 
 

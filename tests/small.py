@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,25 @@ def write_bundle(path: Path, classifier: Any, count: int = 99) -> Bundle:
     scores = collect(OnnxRuntimeCpu(model.SerializeToString(), threads=1), images).scores
     manifest = calibrate(manifest, scores, "energy", ALPHA)
     return bundle.write(path, manifest, {bundle.MODEL: seal(model, manifest)}, documents(manifest))
+
+
+def write_golden(path: Path, small: Bundle) -> Bundle:
+    """A copy of a bundle with pipeline.onnx and golden images."""
+    from export import making
+    from export.rewriting import renew
+
+    shutil.copytree(small.path, path)
+    made = making.made_of(small.model, small.manifest, resize=True, threads=1)
+    return renew(Bundle.load(path), {name: data for name, data in made.items() if name != bundle.MODEL})
+
+
+def reseal(path: Path, name: str, data: bytes) -> Bundle:
+    """Give a bundle other bytes of one of its files, with their hash in the manifest."""
+    manifest = bundle.read_manifest(path)
+    (path / name).write_bytes(data)
+    files = {**manifest.files, name: bundle.entry(data)}
+    (path / bundle.MANIFEST).write_text(dataclasses.replace(manifest, files=files).to_json())
+    return Bundle.load(path)
 
 
 def write_labelled(path: Path, bundle: Bundle, count: int = 1200, seed: int = 3) -> str:

@@ -63,7 +63,7 @@ def recalibrate(
         source = as_source(images, loaded.manifest.input, reading=reading)
         gated = fit_gate(model, loaded.manifest, source, options, threads=threads)
         manifest, warning, note = gated.manifest, gated.warning, gated.note
-    dropped = rewrite(path, loaded.manifest, model, manifest)
+    dropped = rewrite(path, loaded.manifest, model, manifest, threads=threads)
     print(f"{path}: {gate_text(manifest)}")
     if dropped:
         print(f"dropped, as made for the gate before: {', '.join(dropped)}")

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import onnx
 
+from export import making
 from export.arguments import add_leakage_option, add_run_options, print_remarks
 from export.calibrate.options import GateOptions
 from export.convert.conversion import convert
 from export.convert.options import add_precision_options, int8_options
-from export.graph.head import seal
 from export.report.card import documents, precision_text
 from export.report.guarantee import gate_text
 from runtime import bundle
@@ -52,8 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = replace(GateOptions.of(loaded.manifest), reading=Reading.of(args), allow_leakage=args.allow_leakage)
     model = onnx.load_from_string(loaded.model)
     converted = convert(model, loaded.manifest, args.precision, args.calibration, options, int8, threads=args.threads)
-    sealed = seal(converted.model, converted.manifest)
-    written = bundle.write(args.out, converted.manifest, {bundle.MODEL: sealed}, documents(converted.manifest))
+    resize = bundle.PIPELINE in loaded.manifest.files
+    files = making.files(converted.model, converted.manifest, resize=resize, threads=args.threads)
+    written = bundle.write(args.out, converted.manifest, files, documents(converted.manifest))
     print(f"{args.out}: {args.precision}, {len(written.model):,} bytes instead of {len(loaded.model):,}")
     print(precision_text(written.manifest))
     print(gate_text(written.manifest))

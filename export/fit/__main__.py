@@ -105,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         gated = fit_gate(model, manifest, args.calibration, options, threads=args.threads)
         manifest, warning, note = gated.manifest, gated.warning, gated.note
     out = args.out or args.bundle
-    dropped = rewrite(args.bundle, loaded.manifest, model, manifest, out)
+    dropped = rewrite(args.bundle, loaded.manifest, model, manifest, out, threads=args.threads)
     print(
         f"{out}: {', '.join(fitted)} added; the graph's scores differ from the float64 references by at most "
         f"{max(found.values()):.2g} (relative)"

@@ -19,27 +19,27 @@ LOGITS, PENULTIMATE = "logits", "penultimate"
 
 # What is appended is called so; a constant of another name may be given another value later.
 PREFIX = "head/"
-_CONSTANT = f"{PREFIX}constant_"
 _OUTPUTS = {"TopK": 2}
 
 
 class Graph:
     """Appends nodes to a model; the same operation on the same inputs is added once and shared.
 
-    What an earlier Graph appended to the model is shared too.
+    What an earlier Graph of the same prefix appended to the model is shared too.
     """
 
-    def __init__(self, model: onnx.ModelProto) -> None:
+    def __init__(self, model: onnx.ModelProto, prefix: str = PREFIX) -> None:
         self.model = model
+        self._prefix = prefix
         self._known: dict[Any, str] = {}
         self._numbers = count()
         self._taken = {name for node in model.graph.node for name in node.output}
         self._taken |= {tensor.name for tensor in model.graph.initializer}
         for tensor in model.graph.initializer:
-            if tensor.name.startswith(_CONSTANT):
+            if tensor.name.startswith(f"{prefix}constant_"):
                 self._known[_constant_key(numpy_helper.to_array(tensor), None)] = tensor.name
         for node in model.graph.node:
-            if node.name.startswith(PREFIX):
+            if node.name.startswith(prefix):
                 attributes = {item.name: helper.get_attribute_value(item) for item in node.attribute}
                 self._known[_node_key(node.op_type, node.input, None, attributes)] = node.output[0]
 
@@ -80,11 +80,17 @@ class Graph:
         return self.op(kind, tensor, self.constant(np.array([1])), keepdims=int(keepdims))
 
     def _unused(self, kind: str) -> str:
-        return next(name for number in self._numbers if (name := f"{PREFIX}{kind}_{number}") not in self._taken)
+        return next(name for number in self._numbers if (name := f"{self._prefix}{kind}_{number}") not in self._taken)
 
     def declare_output(self, name: str, dtype: int, shape: tuple[str | int, ...]) -> None:
         """Make a tensor an output of the graph."""
         self.model.graph.output.append(helper.make_tensor_value_info(name, dtype, shape))
+
+
+def remove_input(model: onnx.ModelProto, name: str) -> None:
+    """Remove an input of the graph; what reads it has to get it from elsewhere."""
+    index = next(i for i, item in enumerate(model.graph.input) if item.name == name)
+    del model.graph.input[index]
 
 
 def remove_node(model: onnx.ModelProto, output: str) -> onnx.NodeProto:
@@ -104,7 +110,7 @@ def prune(model: onnx.ModelProto) -> None:
         if needed.isdisjoint(graph.node[index].output):
             del graph.node[index]
         else:
-            needed.update(_reads(graph.node[index]))
+            needed.update(reads(graph.node[index]))
     constants = {tensor.name for tensor in graph.initializer}
     for items in (graph.initializer, graph.input):
         for index in reversed(range(len(items))):
@@ -112,14 +118,14 @@ def prune(model: onnx.ModelProto) -> None:
                 del items[index]
 
 
-def _reads(node: onnx.NodeProto) -> Iterator[str]:
+def reads(node: onnx.NodeProto) -> Iterator[str]:
     """The tensors that a node depends on, those in the bodies of branches and loops included."""
     yield from node.input
     for attribute in node.attribute:
         for body in (attribute.g, *attribute.graphs):
             yield from (output.name for output in body.output)
             for inner in body.node:
-                yield from _reads(inner)
+                yield from reads(inner)
 
 
 def set_metadata(model: onnx.ModelProto, manifest_json: str) -> None:

@@ -15,6 +15,7 @@ from runtime.engines.ort import cuda, providers
 from runtime.engines.ort import rtx as ort_rtx
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.engines.ov import engine as ov
+from runtime.engines.tolerance import Tolerance, difference, extent, tolerance
 from runtime.engines.trt import engine as trt
 from runtime.engines.trt import rtx as trt_rtx
 from runtime.exceptions import BundleError, EngineError, GraphMismatch
@@ -39,15 +40,6 @@ AUTO = (*GPU_ENGINES, *CPU_ENGINES)
 """What ``auto`` tries before ONNX Runtime on the CPU."""
 
 _PROBES = 8  # images that an engine must answer as the CPU does
-_TOLERANCE = 0.1  # largest difference, as a share of the logits' range: beyond it an engine computes something else
-# The same for OpenVINO, by what it computes in: between fp32 and bf16 lies what tells them apart.
-_BETWEEN = 5e-5
-_BOUNDS: dict[Precision, tuple[float, float]] = {
-    "fp32": (0.0, _BETWEEN),
-    "bf16": (_BETWEEN, _TOLERANCE),
-    "fp16": (0.0, 0.01),
-    "int8": (0.0, _TOLERANCE),
-}
 _HEAD = 1e-5  # largest error of a score that follows from the engine's own logits, relative beyond 1
 
 
@@ -126,12 +118,11 @@ def _check(engine: Engine, cpu: Engine, bundle: Bundle) -> None:
     coarse = rng.integers(0, 256, (_PROBES, -(-spec.height // 4), -(-spec.width // 4), 3), dtype=np.uint8)
     images = coarse.repeat(4, axis=1).repeat(4, axis=2)[:, : spec.height, : spec.width]
     expected, found = cpu.run(images).logits, engine.run(images, penultimate=True)
-    difference = float(np.abs(found.logits - expected).max() / max(float(np.ptp(expected)), 1e-6))
+    off = difference(found.logits, expected, extent(expected))
     precision = computed_precision(bundle.manifest, engine)
-    least, most = _BOUNDS[precision] if isinstance(engine, ov.OpenVino) else (0.0, _TOLERANCE)
-    if not difference <= most:
-        raise EngineError(f"its logits differ from the CPU's by {difference:.2%} of their range; it must not be used")
-    if difference < least:
+    if not off <= allowed(bundle.manifest, engine).logits:
+        raise EngineError(f"its logits differ from the CPU's by {off:.2%} of their range; it must not be used")
+    if precision == "bf16" and isinstance(engine, ov.OpenVino) and off < tolerance("fp32", gpu=False).logits:
         raise EngineError(f"its logits are those of fp32, and not of {precision} as it says; it must not be used")
     if isinstance(engine, ov.OpenVino):
         error = largest_error(bundle.manifest, found.logits, np.asarray(found.penultimate), found.scores)
@@ -144,6 +135,11 @@ def computed_precision(manifest: Manifest, engine: Engine) -> Precision:
     if manifest.model.precision != "bf16":
         return manifest.model.precision
     return "bf16" if isinstance(engine, ov.OpenVino) and engine.hint == "bf16" else "fp32"
+
+
+def allowed(manifest: Manifest, engine: Engine) -> Tolerance:
+    """How far an engine's outputs may be from those that a bundle was calibrated on."""
+    return tolerance(computed_precision(manifest, engine), gpu=engine.name in GPU_ENGINES)
 
 
 def _remark(manifest: Manifest, engine: Engine) -> str | None:

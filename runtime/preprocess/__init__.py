@@ -3,9 +3,9 @@
 Training, calibration and serving all decode here, so that a photograph means the same pixels to each of them.
 """
 
-from runtime.preprocess.decode import preprocess
+from runtime.preprocess.decode import decoded, preprocess
 from runtime.preprocess.formats import FORMATS, SUFFIXES
 from runtime.preprocess.limits import Limits
 from runtime.preprocess.resize import fit
 
-__all__ = ["FORMATS", "SUFFIXES", "Limits", "fit", "preprocess"]
+__all__ = ["FORMATS", "SUFFIXES", "Limits", "decoded", "fit", "preprocess"]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import math
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +27,8 @@ _GZIP = b"\x1f\x8b"
 # filter, not the decoder's box filter, decides what the small image looks like. It is some grey levels from decoding whole,
 # by any multiple (docs/measured/pixels.md), and not what another library's network was trained on.
 _DRAFT_MARGIN = 2
+
+_Use = Callable[[Image.Image, bytes | None], npt.NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
@@ -62,8 +66,23 @@ def preprocess(data: bytes, spec: InputSpec, limits: Limits | None = None) -> np
     Raises:
         ImageError: one of its subclasses, for bytes that are no usable image.
     """
+    return _guarded(data, spec, limits or Limits(), partial(_brought, spec=spec))
+
+
+def decoded(data: bytes, spec: InputSpec, limits: Limits | None = None) -> npt.NDArray[np.uint8]:
+    """The first half of :func:`preprocess`: the image as it is before it is resized, upright and opaque.
+
+    Args, Raises: as of :func:`preprocess`; by ``center`` a large JPEG is decoded at a fraction of its size.
+
+    Returns:
+        uint8 array ``[H, W, 3]``, RGB in the numbers of the file: colour profiles are applied later.
+    """
+    return _guarded(data, spec, limits or Limits(), lambda image, _: np.array(image.convert("RGB")))
+
+
+def _guarded(data: bytes, spec: InputSpec, limits: Limits, use: _Use) -> npt.NDArray[np.uint8]:
     try:
-        return _pixels(data, spec, limits or Limits())
+        return _pixels(data, spec, limits, use)
     except (ImageError, MemoryError) as error:
         _let_go(error)
         raise
@@ -77,14 +96,19 @@ def _let_go(error: BaseException | None) -> None:
         error = error.__cause__ or error.__context__
 
 
-def _pixels(data: bytes, spec: InputSpec, limits: Limits) -> npt.NDArray[np.uint8]:
+def _brought(image: Image.Image, profile: bytes | None, spec: InputSpec) -> npt.NDArray[np.uint8]:
+    """An image of mode L, RGB or CMYK at the model's size."""
+    if spec.colour == "srgb" and profile:
+        return padded(colour.to_srgb(resized(image, spec), profile), spec)
+    return fit(image if image.mode == "RGB" else image.convert("RGB"), spec)
+
+
+def _pixels(data: bytes, spec: InputSpec, limits: Limits, use: _Use) -> npt.NDArray[np.uint8]:
+    """What `use` makes of the flattened image and its colour profile."""
     limits.check_bytes(data)
     opened = _open(data, limits)
     try:
-        image = _flattened(opened, _load(opened, spec))
-        if spec.colour == "srgb" and opened.profile:
-            return padded(colour.to_srgb(resized(image, spec), opened.profile), spec)
-        return fit(image if image.mode == "RGB" else image.convert("RGB"), spec)
+        return use(_flattened(opened, _load(opened, spec)), opened.profile)
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # a decoder fed hostile bytes may raise anything

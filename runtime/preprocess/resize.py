@@ -22,7 +22,7 @@ _BLACK, _WHITE = (0, 0, 0), (255, 255, 255)
 
 # Of an image that is this many times as long as wide the input's box alone is resampled, and by Pillow, so that none makes a
 # huge one: Pillow takes the box's corners in single precision, which moves a few pixels by a few grey levels.
-_ENDLESS = 64
+ENDLESS = 64
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def resized(image: Image.Image, spec: InputSpec) -> Image.Image:
     size = (at.width, at.height)
     if size == image.size:
         return image.crop(part)
-    endless = max(image.size) > _ENDLESS * min(image.size)
+    endless = max(image.size) > ENDLESS * min(image.size)
     if spec.resampler == "torch" and not endless:
         pixels = kernel.resample(np.asarray(image), size, part, spec.interpolation)
         return Image.frombytes(image.mode, (part[2] - part[0], part[3] - part[1]), pixels.tobytes())
@@ -103,10 +103,15 @@ def padded(image: Image.Image, spec: InputSpec) -> npt.NDArray[np.uint8]:
     """The pixels of a :func:`resized` RGB image, with `fill` around one that is smaller than the input."""
     if image.size == (spec.width, spec.height):
         return np.array(image)
-    canvas = Image.new("RGB", (spec.width, spec.height), spec.fill or (_WHITE if spec.resize == "border" else _BLACK))
+    canvas = Image.new("RGB", (spec.width, spec.height), border(spec))
     left, top = _start(image.width, spec.width, spec.corner), _start(image.height, spec.height, spec.corner)
     canvas.paste(image, (-left, -top))
     return np.array(canvas)
+
+
+def border(spec: InputSpec) -> tuple[int, int, int]:
+    """The colour around an image that is smaller than the input."""
+    return spec.fill or (_WHITE if spec.resize == "border" else _BLACK)
 
 
 def _center(image: Image.Image, spec: InputSpec) -> Image.Image:

@@ -12,7 +12,9 @@ from runtime import Gate
 from runtime.bundle import MANIFEST, MODEL, Bundle
 from runtime.engines import selection
 from runtime.engines.interface import EngineOptions
-from runtime.exceptions import OodgateError
+from runtime.exceptions import EngineError, OodgateError
+from runtime.golden.document import read
+from runtime.golden.replay import replay
 from serving.deciding.decider import Decider
 from serving.deciding.listeners import Listeners
 from serving.deciding.served import Served
@@ -135,7 +137,23 @@ def _gate(bundle: Bundle, settings: Settings, alpha: float | None) -> Gate:
     options = EngineOptions(settings.engine, settings.engine_threads, contexts=settings.engine_calls)
     gate = Gate(bundle, selection.load(bundle, options), settings.limits, alpha=alpha)
     gate.warm_up()
+    _check(gate)
     return gate
+
+
+def _check(gate: Gate) -> None:
+    """Replay the bundle's golden images, if it has any.
+
+    Raises:
+        EngineError: one fails, and at which stage.
+    """
+    if (golden := read(gate.bundle)) is None:
+        logger.info("%s has no golden images to check the engine by", gate.bundle.path)
+        return
+    report = replay(gate, golden)
+    if report.faults:
+        raise EngineError(f"{report}; {report.faults[0]}")
+    logger.info("%s", report)
 
 
 def _count(gate: Gate, workers: int) -> None:

@@ -105,6 +105,11 @@ def labels(tmp_path: Path) -> Path:
     return path
 
 
+def contents(path: Path) -> dict[str, bytes]:
+    """Every file below a folder."""
+    return {file.relative_to(path).as_posix(): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+
+
 def call(main: Callable[[Sequence[str]], int], *argv: object) -> str:
     """Run a command that succeeds; what it printed."""
     output = io.StringIO()

@@ -47,6 +47,8 @@ def test_the_bundle_holds_model_manifest_card_and_figures(exported: Exported) ->
     assert names == {
         "manifest.json",
         "model.onnx",
+        "pipeline.onnx",
+        "golden",
         "card.md",
         "evaluation.json",
         "histogram.png",
@@ -109,7 +111,8 @@ def test_the_manifest_is_in_the_graph(exported: Exported) -> None:
     document = json.loads(text)
     assert document.pop("files") == {}
     found = json.loads((exported.path / "manifest.json").read_text())
-    assert found.pop("files").keys() == {"model.onnx"}
+    files = {name for name in found.pop("files") if not name.startswith("golden/")}
+    assert files == {"model.onnx", "pipeline.onnx"}
     assert document == found
 
 

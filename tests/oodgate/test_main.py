@@ -16,7 +16,8 @@ from tests import images
 from tests.oodgate.folders import hostile
 
 ROOT = Path(__file__).resolve().parents[2]
-ORDER = ["train", "export", "calibrate", "fit", "convert", "evaluate", "parity", "tensorrt", "run", "serve"]
+_LATER = ["pipeline", "tensorrt", "run", "selftest", "serve"]
+ORDER = ["train", "export", "calibrate", "fit", "convert", "evaluate", "parity", *_LATER]
 
 
 @pytest.fixture(autouse=True)

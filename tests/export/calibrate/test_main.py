@@ -17,7 +17,7 @@ from export.calibrate.selecting import FITTED
 from export.detectors.combined.merged import parts
 from runtime import Gate
 from runtime.bundle import Bundle
-from tests.export.conftest import Sources, call
+from tests.export.conftest import Sources, call, contents
 from tests.small import encode
 from tests.train.commands import failure
 from train import data
@@ -126,7 +126,8 @@ def test_a_bundle_that_was_not_calibrated(uncalibrated: Path, sources: Sources) 
 
 def test_figures_of_the_old_gate_are_dropped(exported_copy: Path, sources: Sources) -> None:
     call(main, exported_copy, sources.val)
-    assert {file.name for file in exported_copy.iterdir()} == {"manifest.json", "model.onnx", "card.md"}
+    kept = {"manifest.json", "model.onnx", "pipeline.onnx", "golden", "card.md"}
+    assert {file.name for file in exported_copy.iterdir()} == kept
     text = (exported_copy / "card.md").read_text()
     assert "## Evaluation" not in text
     assert "calibrated on 120 in-distribution images" in text
@@ -152,9 +153,9 @@ def test_figures_of_the_old_gate_are_dropped(exported_copy: Path, sources: Sourc
 def test_wrong_options_leave_the_bundle_as_it_was(
     exported_copy: Path, sources: Sources, capsys: pytest.CaptureFixture[str], options: str, message: str
 ) -> None:
-    before = {file.name: file.read_bytes() for file in exported_copy.iterdir()}
+    before = contents(exported_copy)
     assert message in failure(capsys, main, exported_copy, sources.val, *options.split())
-    assert {file.name: file.read_bytes() for file in exported_copy.iterdir()} == before
+    assert contents(exported_copy) == before
 
 
 def test_missing_source(exported_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -223,9 +224,9 @@ def test_the_threshold_moves_to_a_stored_operating_point(exported_copy: Path, so
     ],
 )
 def test_what_needs_images(exported_copy: Path, capsys: pytest.CaptureFixture[str], options: str, message: str) -> None:
-    before = {file.name: file.read_bytes() for file in exported_copy.iterdir()}
+    before = contents(exported_copy)
     assert message in failure(capsys, main, exported_copy, *options.split())
-    assert {file.name: file.read_bytes() for file in exported_copy.iterdir()} == before
+    assert contents(exported_copy) == before
 
 
 def test_a_bundle_that_was_not_calibrated_has_no_operating_points(

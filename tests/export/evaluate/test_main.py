@@ -20,7 +20,7 @@ from export.evaluate.__main__ import main
 from runtime import Gate
 from runtime.bundle import Bundle
 from runtime.manifest import InputSpec, Manifest
-from tests.export.conftest import Exported, Sources, call
+from tests.export.conftest import Exported, Sources, call, contents
 from tests.train.commands import failure
 from tests.train.sets import noise
 from train import data
@@ -89,9 +89,9 @@ def test_the_same_figures_are_printed(figures: tuple[str, Any]) -> None:
 
 def test_the_bundle_stays_as_it_was_without_card(exported_copy: Path, sources: Sources) -> None:
     (exported_copy / "evaluation.json").unlink()
-    before = {file.name: file.read_bytes() for file in exported_copy.iterdir()}
+    before = contents(exported_copy)
     call(main, exported_copy, *options(sources))
-    assert {file.name: file.read_bytes() for file in exported_copy.iterdir()} == before
+    assert contents(exported_copy) == before
 
 
 def test_card(exported_copy: Path, sources: Sources) -> None:

@@ -24,7 +24,7 @@ from export.graph.head import seal
 from export.images.leakage import hashes, leaks
 from runtime import Gate, bundle
 from runtime.bundle import Bundle
-from tests.export.conftest import Sources, call
+from tests.export.conftest import Sources, call, contents
 from tests.export.graph.test_last_layers import Projection
 from tests.small import LABELS, SPEC, calibration_images, classifier
 from tests.train.commands import failure
@@ -102,7 +102,8 @@ def test_without_calibration_it_rejects_everything_and_says_so(exported_copy: Pa
     assert not after["accept"].any()
     for name in ("msp", "energy", "nan", "penultimate"):
         np.testing.assert_array_equal(after[name], before[name])
-    assert {file.name for file in exported_copy.iterdir()} == {"manifest.json", "model.onnx", "card.md"}
+    kept = {"manifest.json", "model.onnx", "pipeline.onnx", "card.md"}
+    assert {file.name for file in exported_copy.iterdir()} == kept
 
 
 def test_closed_forms_need_no_images(exported_copy: Path, sources: Sources) -> None:
@@ -166,9 +167,9 @@ def test_the_same_fit_twice_is_the_same_file(exported_copy: Path, sources: Sourc
 
 
 def test_out_leaves_the_bundle_as_it_was(exported_copy: Path, tmp_path: Path) -> None:
-    before = {file.name: file.read_bytes() for file in exported_copy.iterdir()}
+    before = contents(exported_copy)
     call(main, exported_copy, "--detectors", "kl_uniform", "--out", tmp_path / "other")
-    assert {file.name: file.read_bytes() for file in exported_copy.iterdir()} == before
+    assert contents(exported_copy) == before
     assert Bundle.load(tmp_path / "other").manifest.scores[-1] == "kl_uniform"
 
 
@@ -286,10 +287,10 @@ def test_features_behind_a_layer_norm(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_wrong_options_leave_the_bundle_as_it_was(
     exported_copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: str, message: str
 ) -> None:
-    before = {file.name: file.read_bytes() for file in exported_copy.iterdir()}
+    before = contents(exported_copy)
     np.savez(tmp_path / "train.npz", images=noise(20), labels=["pink"] * 20)
     assert message in failure(capsys, main, exported_copy, tmp_path / "train.npz", *options.split())
-    assert {file.name: file.read_bytes() for file in exported_copy.iterdir()} == before
+    assert contents(exported_copy) == before
 
 
 def test_no_source_where_one_is_needed(exported_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,45 @@
+"""The files that a graph and its manifest make: every command that writes a bundle takes them from here."""
+
+from __future__ import annotations
+
+import onnx
+
+from export.exceptions import ExportError
+from export.golden.expectations import golden
+from export.graph.head import seal
+from export.images.inference import check_precision
+from export.pipeline.graph import with_resize
+from runtime.bundle import MODEL, PIPELINE
+from runtime.manifest import Manifest
+
+
+def files(model: onnx.ModelProto, manifest: Manifest, *, resize: bool, threads: int = 0) -> dict[str, bytes]:
+    """What the runtime reads of a bundle, by name: model.onnx, pipeline.onnx made of the very same bytes, and golden/.
+
+    Args:
+        model, manifest: sealed into each other here.
+        resize: whether there is to be a pipeline.onnx.
+        threads: of the engine that computes what is right for the golden images.
+
+    Returns:
+        no golden images where there is no gate to decide, or this machine can't compute the manifest's precision.
+    """
+    return made_of(seal(model, manifest), manifest, resize=resize, threads=threads)
+
+
+def made_of(sealed: bytes, manifest: Manifest, *, resize: bool, threads: int = 0) -> dict[str, bytes]:
+    """:func:`files` of a model.onnx that is there."""
+    made = {MODEL: sealed}
+    if resize:
+        made[PIPELINE] = with_resize(sealed, manifest.input)
+    if manifest.gate and _computable(manifest):
+        made |= golden(sealed, manifest, manifest.gate, threads=threads)
+    return made
+
+
+def _computable(manifest: Manifest) -> bool:
+    try:
+        check_precision(manifest.model.precision)
+    except ExportError:
+        return False
+    return True

@@ -49,6 +49,7 @@ class Deployment:
         self._seen = fingerprint(settings.bundle)
         bundle = Bundle.load(settings.bundle)
         gate, settings, self.tuning = tuned(bundle, settings, lambda chosen: _gate(bundle, chosen, chosen.alpha))
+        _check(gate)
         self._settings = settings
         self._shadow = Shadow(_load(Path(settings.shadow), settings, alpha=None), settings) if settings.shadow else None
         self.listeners = Listeners.start(gate, settings)
@@ -130,14 +131,15 @@ def fingerprint(bundle: Path) -> Fingerprint | None:
 
 
 def _load(bundle: Path, settings: Settings, alpha: float | None) -> Gate:
-    return _gate(Bundle.load(bundle), settings, alpha)
+    gate = _gate(Bundle.load(bundle), settings, alpha)
+    _check(gate)
+    return gate
 
 
 def _gate(bundle: Bundle, settings: Settings, alpha: float | None) -> Gate:
     options = EngineOptions(settings.engine, settings.engine_threads, contexts=settings.engine_calls)
     gate = Gate(bundle, selection.load(bundle, options), settings.limits, alpha=alpha)
     gate.warm_up()
-    _check(gate)
     return gate
 
 

@@ -117,6 +117,8 @@ class Bundle:
             embedded = Manifest.from_json(signature.manifest)
         except ValueError as error:
             raise self._mismatch(f"the manifest in the graph's metadata is invalid: {error}") from error
+        if embedded == manifest.embedded:
+            return
         theirs = embedded.to_dict()
         for name, value in manifest.embedded.to_dict().items():
             if theirs[name] != value:

@@ -7,16 +7,14 @@ import contextlib
 import dataclasses
 import logging
 import shutil
-import socket
 import subprocess
-import threading
-import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
+from anyio.from_thread import start_blocking_portal
 from starlette.applications import Starlette
 
 from runtime import Gate
@@ -24,32 +22,28 @@ from runtime.bundle import Bundle
 from runtime.engines.interface import Outputs
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.exceptions import EngineError, OodgateError
+from runtime.golden.service import Service
 from runtime.preprocess import preprocess
 from runtime.selftest import main
 from serving.deciding import decider
-from serving.http.app import create_app
-from serving.settings import Settings
 from tests.runtime.golden.test_replay import edit
 from tests.serving.inside import application
 from tests.small import write_golden
 
 
 @contextlib.contextmanager
-def running(bundle: Bundle) -> Iterator[str]:
-    """The application in a thread, behind a socket; its address."""
-    app = create_app(Settings(bundle=bundle.path, engine="onnxruntime-cpu", reload=0))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [free]})
-        thread.start()
-        try:
-            while not server.started and thread.is_alive():
-                time.sleep(0.01)
-            yield f"http://127.0.0.1:{free.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join()
+def running(bundle: Bundle, patch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The application in this process, which the selftest asks without a socket; its address."""
+    inside = application(bundle, engine="onnxruntime-cpu", reload=0)
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(inside) as (client, _):
+
+        def ask(_: Service, path: str, data: bytes | None = None, headers: Any = None) -> Any:
+            method = "GET" if data is None else "POST"
+            answer = portal.call(partial(client.request, method, path, content=data, headers=headers))
+            return answer.raise_for_status().json()
+
+        patch.setattr(Service, "_ask", ask)
+        yield "http://oodgate"
 
 
 def selftest(capsys: pytest.CaptureFixture[str], bundle: Bundle, url: str) -> tuple[int, list[str]]:
@@ -85,7 +79,7 @@ def test_stages_of_a_service_that_is_broken(
 ) -> None:
     """Another resize, decode, network, graph's head and rule patched in, one after the other."""
     broken = Broken()
-    with running(golden_bundle) as url:
+    with running(golden_bundle, monkeypatch) as url:
         assert selftest(capsys, golden_bundle, url)[0] == 0
         for stage, breaking in broken.ways.items():
             with monkeypatch.context() as patch:

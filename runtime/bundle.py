@@ -93,8 +93,9 @@ class Bundle:
                 inputs["class_thresholds"] = Tensor("float32", (len(manifest.labels),))
             if manifest.gate and manifest.gate.max_error:
                 inputs["selection_threshold"] = Tensor("float32", ())
+        logits = {"logits": Tensor("float32", (None, len(manifest.labels)))} if manifest.labels else {}
         outputs = {
-            "logits": Tensor("float32", (None, len(manifest.labels))),
+            **logits,
             "penultimate": Tensor("float32", (None, manifest.model.features)),
             "scores": Tensor("float32", (None, len(manifest.scores))),
             "accept": Tensor("bool", (None,)),
@@ -116,6 +117,8 @@ class Bundle:
             embedded = Manifest.from_json(signature.manifest)
         except ValueError as error:
             raise self._mismatch(f"the manifest in the graph's metadata is invalid: {error}") from error
+        if embedded == manifest.embedded:
+            return
         theirs = embedded.to_dict()
         for name, value in manifest.embedded.to_dict().items():
             if theirs[name] != value:

@@ -10,7 +10,8 @@ import numpy as np
 
 from runtime import Decision, Gate
 from runtime.bundle import MODEL
-from serving.deciding.pipeline import Job, Pipeline, Ticket, suitable_batch
+from serving.deciding.job import Job, Ticket
+from serving.deciding.pipeline import Pipeline, suitable_batch
 from serving.deciding.served import Decided
 from serving.exceptions import Expired
 from serving.metrics import metrics
@@ -77,6 +78,8 @@ def compare(served: Decision, shadow: Decision) -> Comparison:
     """In what a shadow's decision differs first: the verdict, or what an accepted image is said to be."""
     if served.decision != shadow.decision:
         return "verdict"
+    if None in (served.class_index, shadow.class_index):  # a model without classes says no more
+        return "agree"
     if (served.label, served.labels) != (shadow.label, shadow.labels):
         return "label"
     return "agree"

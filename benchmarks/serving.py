@@ -1,11 +1,13 @@
 """How fast is the service, beside the same work done by other servers and in process?
 
     python -m benchmarks.serving --write
+    python -m benchmarks.serving --write --name "224 pixels" --bundle LITE0 --image 640x480.jpg --connections 1 16 64
 
 All servers run at once on this machine with the same bundle and the same image, with as many workers or replicas as there
 are cores where they are made to have several; short rounds of wrk go from one to the next in turns, so that whatever else
 the machine does meets all of them. What is printed are medians of the rounds, and medians of the rounds' ratios. `--write`
-puts them into docs/measured/serving_performance.md and .json.
+puts them into docs/measured/serving_performance.md and .json, beside the workloads of other names that are there;
+benchmarks.photographs makes JPEGs of 640 x 480 and of 12 million pixels.
 
 LitServe, MLServer, Ray Serve and KServe want environments of their own: `--environment DIR`, repeatable, names one that has
 such a server, onnxruntime, pillow and orjson.
@@ -25,7 +27,7 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,10 +42,20 @@ from benchmarks.machine import processor
 from benchmarks.paths import BUNDLE, IMAGE, MEASURED, ROOT
 from benchmarks.servers import Load, product, running, wrk
 from runtime import Gate
+from runtime.engines.processor import BF16, machine_flags
+from serving.settings import Settings, cores
 
 REPORT = MEASURED / "serving_performance.md"
 CONNECTIONS = (1, 16, 64, 256)
 BATCH = 64
+OURS = "oodgate"
+
+# The service by its defaults, with a worker a core, and letting all connections in.
+PRODUCTS: dict[str, dict[str, object]] = {
+    OURS: {},
+    f"{OURS}, a worker a core": {"workers": cores()},
+    f"{OURS}, all let in": {"max_queue": 512, "max_concurrency": 512},
+}
 
 
 @dataclass(frozen=True)
@@ -110,11 +122,13 @@ def bodies(image: Path, folder: Path) -> dict[str, tuple[Path, str]]:
     instance = {"image": {"b64": base64.b64encode(image.read_bytes()).decode()}}
     encoded = folder / "instances.json"
     encoded.write_text(json.dumps({"instances": [instance]}))
-    return {"raw": (image, "image/png"), "base64": (encoded, "application/json")}
+    return {"raw": (image, f"image/{image.suffix[1:]}"), "base64": (encoded, "application/json")}
 
 
 @contextlib.contextmanager
-def servers(bundle: Path, image: Path, engine: str, environments: list[Path]) -> Iterator[dict[str, Server]]:
+def servers(
+    bundle: Path, image: Path, engine: str, environments: list[Path], products: dict[str, dict[str, object]]
+) -> Iterator[dict[str, Server]]:
     """All servers, up."""
     uvicorn = ("python", "-m", "uvicorn", "benchmarks.peers.bare:app", "--port", "{port}", "--no-access-log")
     bentoml = ("bentoml", "serve", "benchmarks.peers.plain_bentoml:Plain", "--port", "{port}")
@@ -126,8 +140,9 @@ def servers(bundle: Path, image: Path, engine: str, environments: list[Path]) ->
             url, process = stack.enter_context(running(*command, probe=probe, BUNDLE=str(bundle), **variables))
             found[name] = Server(url + route, *forms[form], process.pid)
 
-        url, process = stack.enter_context(product(bundle, workers=1, engine=engine))
-        found["oodgate"] = Server(f"{url}/classify", *forms["raw"], process.pid)
+        for name, settings in products.items():
+            url, process = stack.enter_context(product(bundle, engine=engine, **settings))
+            found[name] = Server(f"{url}/classify", *forms["raw"], process.pid)
         up("bare", uvicorn, "/", "/classify", "raw")
         up("bare, threads", uvicorn, "/", "/classify", "raw", THREADS="1")
         up("BentoML", bentoml, "/readyz", "/classify", "raw")
@@ -139,14 +154,14 @@ def servers(bundle: Path, image: Path, engine: str, environments: list[Path]) ->
         yield found
 
 
-def over_http(up: dict[str, Server], rounds: int, seconds: int) -> Rounds:
+def over_http(up: dict[str, Server], connections: Sequence[int], rounds: int, seconds: int) -> Rounds:
     """Every server at every number of connections, `rounds` times, in turns."""
-    results: Rounds = {(name, count): [] for name in up for count in CONNECTIONS}
+    results: Rounds = {(name, count): [] for name in up for count in connections}
     for server in up.values():
         server.load(4, 1)
     for index in tqdm(range(rounds), desc="wrk", disable=None):
         names = list(up)
-        for count in CONNECTIONS:
+        for count in connections:
             for name in names[index % len(names) :] + names[: index % len(names)]:
                 results[name, count].append(up[name].load(count, seconds))
     return results
@@ -195,7 +210,7 @@ def summary(results: Rounds, memory: dict[str, float]) -> list[dict[str, Any]]:
     """Medians of the rounds, and of their ratios to the product's."""
     rows = []
     for (name, count), loads in results.items():
-        ours = results["oodgate", count]
+        ours = results[OURS, count]
         row = {
             "server": name,
             "connections": count,
@@ -216,20 +231,13 @@ def _ratio(ours: float, other: float) -> float:
     return ours / other if other else math.inf
 
 
-def markdown(rows: list[dict[str, Any]], batch: dict[str, float], args: argparse.Namespace) -> str:
-    """The report."""
-    cores = len(os.sched_getaffinity(0))
-    with Image.open(args.image) as image:
-        sent = f"{image.format} of {image.width} x {image.height} pixels, {args.image.stat().st_size / 1024:.0f} kB"
+def section(name: str, workload: dict[str, Any]) -> list[str]:
+    """One workload's part of the report."""
     lines = [
-        "# How fast the service is",
+        f"## {name}",
         "",
-        f"Measured by `python -m benchmarks.serving --write`: medians of {args.rounds} rounds of {args.seconds} s, taken in "
-        f"turns on one machine ({cores} cores, {processor()}, Python {platform.python_version()}), wrk on the same cores.",
-        f"The same image ({sent}) and the same graph ({args.bundle.name}) everywhere; oodgate's engine is {args.engine}.",
-        "`bare` is Starlette, uvicorn and ONNX Runtime on the event loop, `bare, threads` the same in its thread pool,",
-        "`BentoML` a plain endpoint with an image argument; the others are as their documentation shows them"
-        " (`benchmarks/peers/`). RSS counts what a server's processes share in each of them.",
+        f"{workload['sent']}; the graph of {workload['bundle']}; oodgate's engine is {workload['engine']}. Medians of "
+        f"{workload['rounds']} rounds of {workload['seconds']} s in turns; load average {workload['load']:.1f}.",
         "",
         "| connections | server | requests/s | p50, ms | p99, ms | refused | RSS, MB | oodgate's rate / this "
         "| oodgate's p99 / this |",
@@ -238,14 +246,46 @@ def markdown(rows: list[dict[str, Any]], batch: dict[str, float], args: argparse
     lines += [
         f"| {row['connections']} | {row['server']} | {row['requests/s']:.0f} | {row['p50 ms']:.2f} | {row['p99 ms']:.2f} "
         f"| {row['refused']} | {row['RSS MB']:.0f} | {row['oodgate is']:.2f} | {row['p99 is']:.2f} |"
-        for row in rows
+        for row in workload["classify"]
     ]
-    lines += ["", f"A request of {BATCH} images, one at a time:", "", "| | over HTTP, ms | in process, ms | speed |"]
-    lines += ["|---|---|---|---|"]
-    for kind, name in (("files", "image files"), ("array", ".npy array")):
-        outside, inside = 1e3 * batch[f"{kind} over HTTP"], 1e3 * batch[f"{kind} in process"]
-        lines.append(f"| {name} | {outside:.1f} | {inside:.1f} | {batch[f'{kind} ratio']:.2f} |")
-    return "\n".join(lines) + "\n"
+    if batch := workload.get("batch"):
+        lines += [
+            "",
+            f"A request of {BATCH} images, one at a time:",
+            "",
+            "| | over HTTP, ms | in process, ms | speed |",
+        ]
+        lines += ["|---|---|---|---|"]
+        for kind, text in (("files", "image files"), ("array", ".npy array")):
+            outside, inside = 1e3 * batch[f"{kind} over HTTP"], 1e3 * batch[f"{kind} in process"]
+            lines.append(f"| {text} | {outside:.1f} | {inside:.1f} | {batch[f'{kind} ratio']:.2f} |")
+    return [*lines, ""]
+
+
+def markdown(workloads: dict[str, dict[str, Any]]) -> str:
+    """The report."""
+    lines = [
+        "# How fast the service is",
+        "",
+        f"Measured by `python -m benchmarks.serving --write` on one machine ({cores()} cores, {processor()}, Python "
+        f"{platform.python_version()}), wrk on the same cores. The same image and the same graph in fp32 everywhere.",
+        "`bare` is Starlette, uvicorn and ONNX Runtime on the event loop, `bare, threads` the same in its thread pool,",
+        "`BentoML` a plain endpoint with an image argument; the others are as their documentation shows them"
+        " (`benchmarks/peers/`). RSS counts what a server's processes share in each of them. A rate is of "
+        "decisions; `refused` are answers of other kinds, and requests without an answer, of all rounds. What is not "
+        "answered when a round ends does not count, nor its time, which flatters the p99 of 64 connections at 224 pixels.",
+        "" if BF16 & {*machine_flags()} else "This CPU has no instructions for bf16, so no bundle in bf16 was served.",
+        "",
+    ]
+    for name, workload in workloads.items():
+        lines += section(name, workload)
+    return "\n".join(lines)
+
+
+def sent(file: Path) -> str:
+    """An image in words."""
+    with Image.open(file) as image:
+        return f"{image.format} of {image.width} x {image.height} pixels, {file.stat().st_size / 1024:.0f} kB"
 
 
 def main() -> None:
@@ -254,21 +294,32 @@ def main() -> None:
     parser.add_argument("--image", type=Path, default=IMAGE)
     parser.add_argument("--engine", default="auto", help="oodgate's; the others have ONNX Runtime")
     parser.add_argument("--environment", type=Path, action="append", default=[], metavar="DIR", help="has a peer")
+    parser.add_argument("--connections", type=int, nargs="+", default=CONNECTIONS)
+    parser.add_argument("--name", default="32 pixels", help="of the workload on the page (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--write", action="store_true", help=f"write {REPORT.relative_to(ROOT)} and its .json")
-    parser.add_argument("--out", type=Path, default=REPORT, help="write it elsewhere")
     args = parser.parse_args()
     args.bundle, args.image = args.bundle.resolve(), args.image.resolve()
-    with servers(args.bundle, args.image, args.engine, args.environment) as up:
-        results = over_http(up, args.rounds, args.seconds)
-        rows = summary(results, {name: server.megabytes for name, server in up.items()})
-        batch = batches(up["oodgate"].url.removesuffix("/classify"), args.bundle, args.image, args.rounds)
-    text = markdown(rows, batch, args)
-    print(text)
-    if args.write or args.out != REPORT:
-        args.out.write_text(text)
-        args.out.with_suffix(".json").write_text(json.dumps({"classify": rows, "batch": batch}, indent=1) + "\n")
+    few = max(args.connections) <= Settings().max_queue  # who are let in anyway
+    products = {name: settings for name, settings in PRODUCTS.items() if "max_queue" not in settings or not few}
+    with servers(args.bundle, args.image, args.engine, args.environment, products) as up:
+        results = over_http(up, args.connections, args.rounds, args.seconds)
+        workload: dict[str, Any] = {
+            **{"bundle": args.bundle.name, "engine": args.engine, "sent": sent(args.image), "load": os.getloadavg()[0]},
+            **{"rounds": args.rounds, "seconds": args.seconds},
+            "classify": summary(results, {name: server.megabytes for name, server in up.items()}),
+        }
+        if args.bundle == BUNDLE:
+            url = up[OURS].url.removesuffix("/classify")
+            workload["batch"] = batches(url, args.bundle, args.image, args.rounds)
+    print("\n".join(section(args.name, workload)))
+    if args.write:
+        file = REPORT.with_suffix(".json")
+        known = json.loads(file.read_text()) if file.exists() else {}
+        known[args.name] = workload
+        file.write_text(json.dumps(known, indent=1) + "\n")
+        REPORT.write_text(markdown(known))
 
 
 if __name__ == "__main__":

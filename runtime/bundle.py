@@ -71,8 +71,11 @@ class Bundle:
         manifest = read_manifest(path)
         if MODEL not in manifest.files:
             raise ManifestInvalid(path / MANIFEST, f"files: expected an entry for {MODEL}, found none")
-        contents = {name: _read_verified(path / name, entry) for name, entry in manifest.files.items()}
-        return cls(path, manifest, contents[MODEL])
+        model = _read_verified(path / MODEL, manifest.files[MODEL])
+        for name, entry in manifest.files.items():
+            if name != MODEL:
+                _read_verified(path / name, entry)
+        return cls(path, manifest, model)
 
     def check_graph(self, signature: Signature) -> None:
         """Check that the graph's inputs, outputs and embedded manifest are those of manifest.json.
@@ -114,6 +117,8 @@ class Bundle:
             embedded = Manifest.from_json(signature.manifest)
         except ValueError as error:
             raise self._mismatch(f"the manifest in the graph's metadata is invalid: {error}") from error
+        if embedded == manifest.embedded:
+            return
         theirs = embedded.to_dict()
         for name, value in manifest.embedded.to_dict().items():
             if theirs[name] != value:

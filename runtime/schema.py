@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 _FLOAT_MAX = int(sys.float_info.max)
+_PLAIN = (float, int, str)
 
 
 class OtherFields(ValueError):
@@ -50,6 +51,8 @@ def _value(kind: Any, value: Any, where: str) -> Any:
         return _expect(value in args, value, f"one of {list(args)}", where)
     if origin is tuple:
         _expect(isinstance(value, list), value, "a list", where)
+        if args[0] in _PLAIN and args[-1] is Ellipsis and set(map(type, value)) <= {args[0]}:
+            return tuple(value)  # thousands of order statistics, one look for all
         kinds = [args[0]] * len(value) if args[-1] is Ellipsis else list(args)
         _expect(len(value) == len(kinds), value, f"{len(kinds)} values", where)
         return tuple(_value(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True)))

@@ -6,6 +6,7 @@ tests/serving/test_internals.py tells by name what is gone when a library has mo
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,11 @@ def switch_tracking_off() -> None:
 
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
     usage_stats.do_not_track.cache_clear()
+
+
+def is_worker() -> bool:
+    """Whether this process is one of BentoML's workers, by the option that circus starts them with."""
+    return "--worker-id" in sys.argv
 
 
 def hear_of_ended_workers(heard: Callable[[int, int], None]) -> None:

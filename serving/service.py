@@ -26,7 +26,7 @@ from serving.http.app import create_app, is_full
 from serving.http.connections import BoundedProtocol
 from serving.http.errors import image_error
 from serving.http.middleware import guarded
-from serving.internals import hear_of_ended_workers, switch_tracking_off
+from serving.internals import hear_of_ended_workers, is_worker, switch_tracking_off
 from serving.process.home import check_home
 from serving.process.open_files import fitted
 from serving.process.workers import log_end
@@ -57,7 +57,8 @@ def _checked_settings() -> Settings:
 for name in ("oodgate", "runtime"):  # whose lines are few: what is served, on which engine and why
     logging.getLogger(name).setLevel(logging.INFO)
 switch_tracking_off()
-hear_of_ended_workers(log_end)
+if not is_worker():  # which would import circus for nothing
+    hear_of_ended_workers(log_end)
 logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of what a client got wrong
 
 settings = _checked_settings()

@@ -36,6 +36,9 @@ def cores(quota: Path = _QUOTA) -> int:
 # Boundaries and part headers of a multipart body, beside the image itself.
 OVERHEAD = 64 * 1024
 
+TUNED = frozenset({"engine_threads", "engine_calls", "max_batch", "batch_wait_ms"})
+"""What is chosen by measurement where it is not set."""
+
 _CORES = cores()
 _WORKERS = max(1, _CORES // 4)
 
@@ -64,6 +67,7 @@ class Settings:
         reload: seconds between looks at the bundle's files, which are loaded when they were replaced; 0 never looks.
         shadow: directory of a bundle that decides on the same images, unheard; empty for none.
         workers: processes, each with a model of its own.
+        tune: whether what suits the engine here is measured at the start (:mod:`serving.deciding.tuning`).
         engine_threads: threads of one engine call; 0 takes one for each physical core.
         engine_calls: batches that the engine runs at the same time.
         decode_threads: images decoded at the same time.
@@ -92,6 +96,7 @@ class Settings:
         rejects: directory or URL where rejected images are kept; empty keeps none.
         rejects_percent: the share of them that is kept, by chance.
         rejects_bytes, rejects_days: bounds on what is kept.
+        given: names of the fields that the environment set; no variable itself.
     """
 
     bundle: Path = _ROOT / "bundles" / "cifar10"
@@ -100,6 +105,7 @@ class Settings:
     reload: int = _at_least_zero(1)
     shadow: str = ""
     workers: int = _WORKERS
+    tune: bool = True
     engine_threads: int = _at_least_zero(1)
     engine_calls: int = max(1, _CORES // _WORKERS // 2)
     decode_threads: int = _CORES // _WORKERS
@@ -132,6 +138,7 @@ class Settings:
     rejects_percent: int = 100
     rejects_bytes: int = 1 << 30
     rejects_days: int = 30
+    given: frozenset[str] = frozenset()
 
     @property
     def limits(self) -> Limits:
@@ -145,7 +152,7 @@ class Settings:
         Raises:
             SettingsError: a value of another kind than the field's, or an unknown ``OODGATE_`` variable.
         """
-        fields = {f"OODGATE_{field.name.upper()}": field for field in dataclasses.fields(cls)}
+        fields = {f"OODGATE_{one.name.upper()}": one for one in variables()}
         kinds = typing.get_type_hints(cls)
         values: dict[str, Any] = {}
         for variable, text in environment.items():
@@ -160,7 +167,7 @@ class Settings:
             raise SettingsError("OODGATE_API_KEYS must be SHA-256 digests in hexadecimal: python -m serving.keys")
         if values.get("rejects_percent", 0) > 100:
             raise SettingsError(f"OODGATE_REJECTS_PERCENT must be from 1 to 100, found {values['rejects_percent']}")
-        settings = cls(**values)
+        settings = cls(**values, given=frozenset(values))
         largest = max(settings.max_body, settings.max_bytes + OVERHEAD)
         if settings.body_memory < 2 * largest:
             raise SettingsError(
@@ -168,6 +175,11 @@ class Settings:
                 f"OODGATE_MAX_BYTES allow, as a client may hold half of it; found {settings.body_memory}"
             )
         return settings
+
+
+def variables() -> list[dataclasses.Field[Any]]:
+    """The fields that are settings."""
+    return [one for one in dataclasses.fields(Settings) if one.name != "given"]
 
 
 def _parse(variable: str, text: str, kind: Any, smallest: int) -> Any:

@@ -15,7 +15,7 @@ from runtime.engines.interface import Outputs
 from runtime.golden.document import FOLDER, GOLDEN, Golden, GoldenImage, digest
 from runtime.manifest import GateSpec, Manifest
 from runtime.preprocess import decoded, preprocess
-from runtime.rule import Rule, predicted
+from runtime.rule import Rule
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -54,7 +54,8 @@ def _images(
     names: Sequence[str], whole: Sequence[Pixels], pixels: Sequence[Pixels], outputs: Outputs, manifest: Manifest
 ) -> tuple[GoldenImage, ...]:
     accepts = Rule.of(manifest).verified(outputs).tolist()
-    classes, names_of = predicted(outputs.logits).tolist(), manifest.labels
+    labels = manifest.labels
+    classes: list[int | None] = outputs.logits.argmax(axis=1).tolist() if labels else [None] * len(names)
     return tuple(
         GoldenImage(
             file=name,
@@ -63,13 +64,13 @@ def _images(
             decoded=digest(whole[i]),
             pixels=digest(pixels[i]),
             mean=_mean(pixels[i]),
-            logits=_numbers(outputs.logits[i]) if names_of else None,
+            logits=_numbers(outputs.logits[i]) or None,
             scores=dict(zip(manifest.scores, _numbers(outputs.scores[i]), strict=True)),
             decision="accept" if accepts[i] else "reject",
-            class_index=classes[i] if names_of else None,
-            label=names_of[classes[i]] if accepts[i] and names_of else None,
+            class_index=index,
+            label=labels[index] if accepts[i] and index is not None else None,
         )
-        for i, name in enumerate(names)
+        for i, (name, index) in enumerate(zip(names, classes, strict=True))
     )
 
 

@@ -36,6 +36,7 @@ GPU_ENGINES: dict[EngineName, Callable[[Bundle, EngineOptions], Engine]] = {
     "onnxruntime-cuda": cuda.load,
 }
 CPU_ENGINES: dict[EngineName, Callable[[Bundle, EngineOptions], Engine]] = {ov.NAME: ov.load}
+ON_CPU = frozenset({CPU, *CPU_ENGINES})
 AUTO = (*GPU_ENGINES, *CPU_ENGINES)
 """What ``auto`` tries before ONNX Runtime on the CPU."""
 

@@ -15,7 +15,8 @@ import numpy as np
 
 from runtime import Decision, Gate, ImageError
 from runtime.preprocess import preprocess
-from serving.deciding.pipeline import Images, Job, Pipeline, Ticket, infer, suitable_batch
+from serving.deciding.job import Images, Job, Ticket, infer
+from serving.deciding.pipeline import suited
 from serving.deciding.served import Decided, Served, Use
 from serving.exceptions import OVERLOADED, ClientGone, Expired, RequestError
 from serving.metrics import metrics
@@ -23,8 +24,9 @@ from serving.settings import Settings
 
 logger = logging.getLogger("oodgate")
 
-# A request that waits for longer than this is looked after, in case its client has gone.
-_PATIENCE = 0.05
+# A request that waits for longer than this is looked after, in case its client has gone; so few are, as it costs as much as
+# an answer's JSON several times over.
+_PATIENCE = 0.25
 
 # An image that comes alone is decided on by the event loop itself, if it is small and the engine takes but a moment: no
 # longer than the interpreter lets any thread keep the others waiting.
@@ -65,13 +67,7 @@ class Decider:
         self._worked = False
         self._in_hand = {False: 0, True: 0}  # images of requests of one, and of several
         self._of_client: Counter[str] = Counter()  # all of them
-        self._pipeline = Pipeline(
-            self._hand_over,
-            threads=settings.decode_threads,
-            engine_calls=settings.engine_calls,
-            max_batch=suitable_batch(served.gate.engine, settings.max_batch),
-            batch_wait=settings.batch_wait_ms / 1e3,
-        )
+        self._pipeline = suited(served.gate.engine, settings, self._hand_over)
 
     @property
     def gate(self) -> Gate:

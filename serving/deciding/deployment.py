@@ -19,6 +19,7 @@ from serving.deciding.decider import Decider
 from serving.deciding.listeners import Listeners
 from serving.deciding.served import Served
 from serving.deciding.shadow import Shadow
+from serving.deciding.tuning import tuned
 from serving.metrics import metrics
 from serving.settings import Settings
 
@@ -38,16 +39,19 @@ class Deployment:
     Attributes:
         decider: decides with the bundle in service.
         listeners: hear of its decisions.
+        tuning: how the engine is run, which a bundle that is swapped in keeps to.
 
     Raises:
         OodgateError: the bundle must not be served, or the settings ask for what can't be had.
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
         self._seen = fingerprint(settings.bundle)
+        bundle = Bundle.load(settings.bundle)
+        gate, settings, self.tuning = tuned(bundle, settings, lambda chosen: _gate(bundle, chosen, chosen.alpha))
+        _check(gate)
+        self._settings = settings
         self._shadow = Shadow(_load(Path(settings.shadow), settings, alpha=None), settings) if settings.shadow else None
-        gate = _load(settings.bundle, settings, settings.alpha)
         self.listeners = Listeners.start(gate, settings)
         self.decider = Decider(self._served(gate, self.listeners), settings)
         self._retiring: set[asyncio.Task[None]] = set()
@@ -127,11 +131,15 @@ def fingerprint(bundle: Path) -> Fingerprint | None:
 
 
 def _load(bundle: Path, settings: Settings, alpha: float | None) -> Gate:
-    loaded = Bundle.load(bundle)
-    options = EngineOptions(settings.engine, settings.engine_threads, contexts=settings.engine_calls)
-    gate = Gate(loaded, selection.load(loaded, options), settings.limits, alpha=alpha)
-    gate.warm_up()
+    gate = _gate(Bundle.load(bundle), settings, alpha)
     _check(gate)
+    return gate
+
+
+def _gate(bundle: Bundle, settings: Settings, alpha: float | None) -> Gate:
+    options = EngineOptions(settings.engine, settings.engine_threads, contexts=settings.engine_calls)
+    gate = Gate(bundle, selection.load(bundle, options), settings.limits, alpha=alpha)
+    gate.warm_up()
     return gate
 
 

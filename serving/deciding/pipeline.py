@@ -2,124 +2,31 @@
 
 Every thread does what is most urgent: it runs the engine on all images that are ready when a call is free, and decodes
 the next image otherwise. So an idle service answers an image on one thread without waiting for company, and a busy one
-fills its batches while the engine works. An image that can't be decoded never reaches a batch.
+fills its batches while the engine works. Where each core has an engine call of its own, a thread takes its share of what is
+waiting, decodes it and runs the engine on it, and no image is handed over. An image that can't be decoded never reaches a
+batch.
 """
 
 from __future__ import annotations
 
-import logging
+import math
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from time import monotonic
 
-import numpy as np
-import numpy.typing as npt
-
-from runtime import Decision, Gate
 from runtime.engines.interface import Engine
+from runtime.engines.selection import CPU, ON_CPU
 from runtime.gate import MAX_BATCH
+from serving.deciding.job import Job, infer
 from serving.deciding.turns import Turns
 from serving.exceptions import Expired
+from serving.settings import Settings
 
-logger = logging.getLogger("oodgate")
-
-Images = npt.NDArray[np.uint8]
-
-_ON_CPU = 16
+_FEW = 16
 
 _AHEAD = 2  # batches that are decoded before the engine can take them
-
-
-class Ticket:
-    """What the jobs of one request share.
-
-    Args:
-        deadline: on the monotonic clock; a job is dropped when it has passed before inference.
-        bulk: whether the request has several images; the others get every second turn.
-        client: whose it is; clients take turns.
-    """
-
-    __slots__ = ("abandoned", "bulk", "client", "deadline")
-
-    def __init__(self, deadline: float, bulk: bool = False, client: str = "") -> None:
-        self.deadline = deadline
-        self.bulk = bulk
-        self.client = client
-        self.abandoned = False  # nobody waits for the answer any more
-
-
-@dataclass(eq=False)
-class Job:
-    """One image file, or one array of images, on its way to its decisions.
-
-    Attributes:
-        ticket: the request's.
-        gate: decodes and decides; a batch is of one gate's jobs.
-        source: the bytes of one image file, or uint8 [n, H, W, 3] at the model's size.
-        alpha: the operating point to decide at; None for the gate's default one.
-        first: the place of its first image among the request's.
-        images: `source`, decoded.
-        outcome: one decision an image, or what went wrong; None when the request was abandoned.
-        standard: one decision an image at the gate's default operating point, once the engine ran.
-        submitted, decoding, ready, started, finished: on the monotonic clock; 0 until then.
-    """
-
-    ticket: Ticket
-    gate: Gate
-    source: bytes | Images
-    alpha: float | None = None
-    first: int = 0
-    images: Images | None = None
-    outcome: list[Decision] | Exception | None = None
-    standard: Sequence[Decision] = ()
-    submitted: float = 0.0
-    decoding: float = 0.0
-    ready: float = 0.0
-    started: float = 0.0
-    finished: float = 0.0
-
-    @property
-    def size(self) -> int:
-        """How many images it has."""
-        return 1 if isinstance(self.source, bytes) else len(self.source)
-
-    def decoded(self) -> Images:
-        """`source` as uint8 [n, H, W, 3].
-
-        Raises:
-            ImageError: no usable image.
-        """
-        return self.gate.preprocess(self.source)[np.newaxis] if isinstance(self.source, bytes) else self.source
-
-    @property
-    def is_late(self) -> bool:
-        """Whether its answer would be of no use."""
-        return self.ticket.abandoned or monotonic() > self.ticket.deadline
-
-
-def infer(jobs: Sequence[Job]) -> None:
-    """Run the engine once on decoded jobs of one gate, and give each its outcome, at its own alpha; never raises."""
-    images = [job.images for job in jobs if job.images is not None]
-    started = monotonic()
-    for job in jobs:
-        job.started = started
-    try:
-        gate = jobs[0].gate
-        outputs = gate.run(images[0] if len(images) == 1 else np.concatenate(images))
-        asked = standard = gate.decisions(outputs)
-        if any(job.alpha is not None for job in jobs):
-            asked = gate.decisions(outputs, alpha=[job.alpha for job in jobs for _ in range(job.size)])
-        start = 0
-        for job in jobs:
-            rows = slice(start, start := start + job.size)
-            job.standard = standard[rows]
-            job.outcome = standard[rows] if job.alpha is None else asked[rows]
-    except Exception as error:  # the batch has no decisions, and nothing was accepted
-        logger.exception("a batch of %d failed", sum(job.size for job in jobs))
-        for job in jobs:
-            job.outcome = error.with_traceback(None)
+_MOMENT = 0.02  # seconds after which what a thread has decoded for itself is decided on, though more is waiting
 
 
 def suitable_batch(engine: Engine, asked: int) -> int:
@@ -130,7 +37,25 @@ def suitable_batch(engine: Engine, asked: int) -> int:
     """
     if asked:
         return asked
-    return max(engine.batches, default=_ON_CPU if engine.name == "onnxruntime-cpu" else MAX_BATCH)
+    return max(engine.batches, default=_FEW if engine.name == CPU else MAX_BATCH)
+
+
+def suited(engine: Engine, settings: Settings, deliver: Callable[[Sequence[Job]], None]) -> Pipeline:
+    """The pipeline of a service: where the cores are the engine's, one call for each, threads decode for themselves."""
+    own = (
+        engine.name in ON_CPU
+        and settings.engine_threads == 1
+        and settings.engine_calls == settings.decode_threads
+        and settings.batch_wait_ms == 0
+    )
+    return Pipeline(
+        deliver,
+        threads=0 if own else settings.decode_threads,
+        engine_calls=settings.engine_calls,
+        max_batch=suitable_batch(engine, settings.max_batch),
+        batch_wait=settings.batch_wait_ms / 1e3,
+        own=own,
+    )
 
 
 class Pipeline:
@@ -142,6 +67,7 @@ class Pipeline:
         engine_calls: how many batches the engine runs at the same time.
         max_batch: most images of one engine call.
         batch_wait: seconds that an image may wait for others to fill its batch.
+        own: whether the thread of an engine call decodes its images itself; `threads` are none then.
     """
 
     def __init__(
@@ -152,8 +78,10 @@ class Pipeline:
         engine_calls: int = 1,
         max_batch: int = MAX_BATCH,
         batch_wait: float = 0.0,
+        own: bool = False,
     ) -> None:
         self.max_batch = max_batch
+        self._own = own
         self._deliver = deliver
         self._free_calls = engine_calls
         self._batch_wait = batch_wait
@@ -196,10 +124,12 @@ class Pipeline:
         alarm = threading.Lock()
         alarm.acquire()
         while (work := self._next(alarm)) is not None:
-            if isinstance(work, Job):
-                self._decode(work)
-            else:
+            if not isinstance(work, Job):
                 self._infer(work)
+            elif self._own:
+                self._infer(self._share(work))
+            else:
+                self._decode(work)
             del work  # it holds a gate, which may be replaced while this thread sleeps
 
     def _next(self, alarm: threading.Lock) -> Job | list[Job] | None:
@@ -213,7 +143,8 @@ class Pipeline:
                     if any(self._files.values()):
                         self._wake(len(self._idle))  # there is room for what they decode
                     return batch
-                if (job := self._file()) is not None:
+                if (job := self._taken()) is not None:
+                    self._free_calls -= self._own
                     return job
                 if self._closed and not self._ready:
                     return None
@@ -265,14 +196,34 @@ class Pipeline:
             batch.append(job)
         return batch
 
+    def _taken(self) -> Job | None:
+        """The next job to decode, which waits no longer where its thread has the engine call for it."""
+        job = self._file()
+        if job is not None and self._own:
+            self._waiting[job.ticket.bulk] -= job.size
+        return job
+
+    def _share(self, first: Job) -> list[Job]:
+        """The share of what is waiting of the thread that took a job: decoded, as far as that takes but a moment."""
+        start, batch, size = monotonic(), [], 0
+        with self._lock:
+            share = math.ceil((first.size + sum(self._waiting.values())) / (self._free_calls + 1))
+        job: Job | None = first
+        while job is not None:
+            self._try_to_decode(job)
+            if job.images is None:
+                self._finish([job])
+            else:
+                batch.append(job)
+                size += job.size
+            if size >= min(share, self.max_batch) or monotonic() - start > _MOMENT:
+                break
+            with self._lock:
+                job = self._taken()
+        return batch
+
     def _decode(self, job: Job) -> None:
-        job.decoding = monotonic()
-        if not job.is_late:
-            try:
-                job.images = job.decoded()
-            except Exception as error:  # the image's own fault, or memory; either way this image's alone
-                job.outcome = error.with_traceback(None)  # its frames hold the job, and the job the error
-        job.ready = monotonic()
+        self._try_to_decode(job)
         if job.images is not None:
             with self._lock:
                 self._ready.append(job)
@@ -281,15 +232,38 @@ class Pipeline:
             self._waiting[job.ticket.bulk] -= 1
         self._finish([job])
 
+    @staticmethod
+    def _try_to_decode(job: Job) -> None:
+        job.decoding = monotonic()
+        if not job.is_late:
+            try:
+                job.images = job.decoded()
+            except Exception as error:  # the image's own fault, or memory; either way this image's alone
+                job.outcome = error.with_traceback(None)  # its frames hold the job, and the job the error
+        job.ready = monotonic()
+
     def _infer(self, batch: list[Job]) -> None:
-        useful = [job for job in batch if not job.is_late]
-        if useful:
-            infer(useful)
+        calls = list(self._calls([job for job in batch if not job.is_late]))
+        for call in calls:
+            infer(call)
         with self._lock:
             self._free_calls += 1
             if self._ready or self._closed:
                 self._wake(len(self._idle))
-        self._finish(batch)
+        for finished in (*calls, [job for job in batch if not job.started]):
+            if finished:
+                self._finish(finished)
+
+    def _calls(self, jobs: Sequence[Job]) -> Iterator[list[Job]]:
+        """Jobs as engine calls, of one gate and at most `max_batch` images each, in their order."""
+        call: list[Job] = []
+        for job in jobs:
+            if call and (job.gate is not call[0].gate or sum(each.size for each in call) + job.size > self.max_batch):
+                yield call
+                call = []
+            call.append(job)
+        if call:
+            yield call
 
     def _finish(self, jobs: Sequence[Job]) -> None:
         now = monotonic()

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from runtime import Decision, Gate
 from runtime.manifest import GateSpec
 from runtime.preprocess import Limits
-from serving.deciding.pipeline import Images
+from serving.deciding.job import Images
 from serving.exceptions import RequestError
 
 # Bounds on an image that is decoded in a moment.

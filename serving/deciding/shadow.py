@@ -10,7 +10,8 @@ import numpy as np
 
 from runtime import Decision, Gate
 from runtime.bundle import MODEL
-from serving.deciding.pipeline import Job, Pipeline, Ticket, suitable_batch
+from serving.deciding.job import Job, Ticket
+from serving.deciding.pipeline import Pipeline, suitable_batch
 from serving.deciding.served import Decided
 from serving.exceptions import Expired
 from serving.metrics import metrics

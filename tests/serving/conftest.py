@@ -43,7 +43,7 @@ def serve(
     url = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryDirectory() as home, ExitStack() as stack:
         quiet = {} if tracked else {"BENTOML_DO_NOT_TRACK": "True"}
-        engine = {"OODGATE_ENGINE": "onnxruntime-cpu"}  # whatever else is installed
+        engine = {"OODGATE_ENGINE": "onnxruntime-cpu", "OODGATE_TUNE": "0"}  # whatever else is installed, or measured
         variables = {**os.environ, **engine, **quiet, "BENTOML_HOME": home, **environment}
         output = stack.enter_context(log.open("wb")) if log else subprocess.PIPE
         process = subprocess.Popen(arguments, cwd=cwd, env=variables, stdout=output, stderr=subprocess.STDOUT)

@@ -20,7 +20,7 @@ from serving.settings import Settings
 @asynccontextmanager
 async def application(bundle: Bundle, **settings: Any) -> AsyncIterator[tuple[httpx.AsyncClient, Starlette]]:
     """A client of the application with `settings`, and the application behind its guards."""
-    chosen = dataclasses.replace(Settings(bundle=bundle.path, max_images=8), **settings)
+    chosen = dataclasses.replace(Settings(bundle=bundle.path, max_images=8, tune=False), **settings)
     app = create_app(chosen)
     transport = httpx.ASGITransport(guarded(app, chosen, partial(is_full, app)))
     async with (

@@ -69,7 +69,7 @@ def ask(bundle: Path, images: Sequence[bytes]) -> tuple[Any, list[Any]]:
     """What /model and /classify answer, of the application called without a socket."""
 
     async def requests() -> tuple[Any, list[Any]]:
-        app = create_app(Settings(bundle=bundle))
+        app = create_app(Settings(bundle=bundle, tune=False))
         transport = httpx.ASGITransport(app)
         async with (
             app.router.lifespan_context(app),

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import os
 import re
@@ -13,7 +12,7 @@ import pytest
 
 from runtime.bundle import Bundle
 from serving.exceptions import SettingsError
-from serving.settings import Settings, cores
+from serving.settings import Settings, cores, variables
 from tests.serving.conftest import ROOT
 
 ALLOWED = len(os.sched_getaffinity(0))
@@ -107,7 +106,7 @@ def test_the_operator_s_table_is_the_dataclass() -> None:
     """docs/operations.md lists every setting, in its order, with its default."""
     text = (ROOT / "docs" / "operations.md").read_text()
     rows = re.findall(r"^\| `OODGATE_(\w+)` \| (.*?) \| .+ \|$", text, re.MULTILINE)
-    fields = dataclasses.fields(Settings)
+    fields = variables()
     assert [name.lower() for name, _ in rows] == [field.name for field in fields]
     for field, (_, default) in zip(fields, rows, strict=True):
         if not default.startswith("from the cores") and field.name not in ("bundle", "alpha"):

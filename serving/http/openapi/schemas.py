@@ -50,7 +50,21 @@ SCHEMAS: Json = {
         "classes, and `?set=` `set`, the label set, null where the image is out of distribution.",
     },
     "Results": an_object(results=a_list({"oneOf": [ref("schemas", "Decision"), ref("schemas", "Error")]})),
-    "Model": {"type": "object", "description": "The public part of the bundle's manifest."},
+    "Model": {
+        **an_object(
+            required=False,
+            engine=STRING,
+            engine_precision=STRING,
+            tuning=an_object(
+                engine_threads={"type": "integer", "minimum": 0},
+                engine_calls={"type": "integer", "minimum": 1},
+                max_batch={"type": "integer", "minimum": 1},
+                batch_wait_ms={"type": "integer", "minimum": 0},
+                chosen_by={"enum": ["settings", "measured", "cache"]},
+            ),
+        ),
+        "description": "The public part of the bundle's manifest, and how it is run.",
+    },
     "Tensor": {
         "type": "object",
         "required": ["name"],

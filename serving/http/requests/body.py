@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive
 
 from serving.deciding.decider import Caller
-from serving.deciding.pipeline import Images
+from serving.deciding.job import Images
 from serving.exceptions import RequestError
 from serving.http.requests.client import client_of
 from serving.http.requests.memory import Budget, Hold

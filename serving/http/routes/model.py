@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,6 +45,7 @@ async def _model(request: Request) -> Response:
             "sha256": gate.manifest.files[MODEL].sha256,
             "engine": gate.engine.name,
             "engine_precision": computed_precision(gate.manifest, gate.engine),
+            "tuning": dataclasses.asdict(request.app.state.deployment.tuning),
             "version": runtime.__version__,
             "calibration_histogram": calibration_histogram(gate.spec),
             "drift": listeners.drift.report().to_dict(),

@@ -16,8 +16,10 @@ import pytest
 from runtime import Gate
 from runtime.bundle import Bundle
 from runtime.exceptions import EngineError, NotAnImage
-from serving.deciding.pipeline import Job, Pipeline, Ticket, infer, suitable_batch
+from serving.deciding.job import Job, Ticket, infer
+from serving.deciding.pipeline import Pipeline, suitable_batch, suited
 from serving.exceptions import Expired
+from serving.settings import Settings
 from tests.serving.decisions import assert_same
 from tests.small import calibration_images, encode
 
@@ -232,6 +234,98 @@ def test_closing_finishes_what_is_queued(make: Callable[..., Run]) -> None:
     jobs = run.submit(*[bytes([value]) for value in range(50)], bulk=True)
     run.pipeline.close()
     assert outcomes(jobs) == [[value] for value in range(50)]
+
+
+def test_a_thread_of_its_own_decodes_its_share_of_what_waits(make: Callable[..., Run]) -> None:
+    run = make(threads=0, engine_calls=2, max_batch=8, own=True)
+    for value in (1, 2):
+        run.submit(bytes([value]))
+        run.until(lambda value=value: len(run.gate.batches) == value)
+    assert run.pipeline.waiting(False) == 0  # both calls are taken
+    jobs = [job for value in range(3, 15) for job in run.submit(bytes([value]))]
+    sleep(0.02)
+    assert run.pipeline.waiting(False) == 12
+    assert not any(job.decoding for job in jobs)
+    run.gate.go.set()
+    run.until(lambda: len(run.done) == 14)
+    assert outcomes(jobs) == [[value] for value in range(3, 15)]
+    assert sorted(chain(*run.gate.batches)) == list(range(1, 15))
+    assert max(map(len, run.gate.batches)) <= 8
+    assert run.pipeline.waiting(False) == 0
+
+
+def test_the_last_free_thread_takes_all_that_waits(make: Callable[..., Run]) -> None:
+    run = make(threads=0, engine_calls=1, max_batch=8, own=True)
+    blocked(run)
+    jobs = [job for value in range(1, 13) for job in run.submit(bytes([value]))]
+    run.gate.go.set()
+    run.until(lambda: len(run.done) == 13)
+    assert [len(batch) for batch in run.gate.batches] == [1, 8, 4]
+    assert outcomes(jobs) == [[value] for value in range(1, 13)]
+
+
+def test_what_takes_long_to_decode_is_decided_on_meanwhile(make: Callable[..., Run]) -> None:
+    run = make(threads=0, engine_calls=1, max_batch=8, own=True)
+    blocked(run)
+    decode = run.gate.preprocess
+    run.gate.preprocess = lambda data: [sleep(0.03), decode(data)][1]  # type: ignore[method-assign, return-value]
+    jobs = run.submit(b"\1", b"\2", b"\3", bulk=True)
+    run.gate.go.set()
+    run.until(lambda: len(run.done) == 4)
+    assert run.gate.batches == [[0], [1], [2], [3]]
+    assert outcomes(jobs) == [[1], [2], [3]]
+
+
+def test_a_thread_of_its_own_mixes_no_gates_and_infers_nothing_bad_or_late(make: Callable[..., Run]) -> None:
+    run = make(threads=0, engine_calls=1, max_batch=8, own=True)
+    blocked(run)
+    other = SlowGate()
+    other.go.set()
+    array = np.full((8, 2, 2, 3), 9, np.uint8)
+    (late,) = run.submit(b"\7", deadline=0.01)
+    jobs = [
+        *run.submit(b"\1"),
+        *run.submit(b"\2", gate=other),
+        *run.submit(b"bad"),
+        *run.submit(b"\3"),
+        *run.submit(array),
+    ]
+    sleep(0.02)
+    run.gate.go.set()
+    run.until(lambda: len(run.done) == 7)
+    assert run.gate.batches == [[0], [1], [3], [9] * 8]
+    assert other.batches == [[2]]
+    assert isinstance(late.outcome, Expired)
+    assert isinstance(jobs[2].outcome, NotAnImage)
+    assert outcomes([*jobs[:2], *jobs[3:]]) == [[1], [2], [3], [9] * 8]
+    assert run.pipeline.waiting(False) == 0
+
+
+def test_threads_of_their_own_finish_what_is_queued(make: Callable[..., Run]) -> None:
+    run = make(threads=0, engine_calls=2, max_batch=4, own=True)
+    run.gate.go.set()
+    jobs = run.submit(*[bytes([value]) for value in range(50)], bulk=True)
+    run.pipeline.close()
+    assert outcomes(jobs) == [[value] for value in range(50)]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "threads"),
+    [
+        ("openvino", {"engine_calls": 2, "decode_threads": 2}, 2),
+        ("onnxruntime-cpu", {"engine_calls": 1, "decode_threads": 2}, 3),
+        ("onnxruntime-cpu", {"engine_calls": 2, "decode_threads": 2, "engine_threads": 2}, 4),
+        ("onnxruntime-cpu", {"engine_calls": 2, "decode_threads": 2, "batch_wait_ms": 5}, 4),
+        ("onnxruntime-cuda", {"engine_calls": 2, "decode_threads": 2}, 4),
+    ],
+)
+def test_threads_decode_for_themselves_where_each_core_has_a_call(
+    name: str, settings: dict[str, int], threads: int
+) -> None:
+    engine = SimpleNamespace(name=name, batches=())
+    pipeline = suited(cast("Any", engine), Settings(**settings), lambda _: None)
+    assert len(pipeline._threads) == threads
+    pipeline.close()
 
 
 def test_jobs_of_any_alpha_share_an_engine_call(shared_bundle: Bundle) -> None:

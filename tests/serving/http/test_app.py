@@ -14,6 +14,7 @@ import pytest
 from runtime import Gate
 from runtime.bundle import MODEL, Bundle
 from serving.http.app import PAGE
+from serving.settings import Settings
 from tests import images
 from tests.serving.decisions import assert_same
 from tests.small import LABELS, calibration_images, encode
@@ -78,6 +79,13 @@ def test_model_is_the_manifest_s_public_part(client: httpx.Client, shared_bundle
     assert body["gate"]["threshold"] == manifest.gate.threshold
     assert body["sha256"] == manifest.files[MODEL].sha256
     assert (body["engine"], body["engine_precision"]) == ("onnxruntime-cpu", "fp32")
+    assert body["tuning"] == {
+        "engine_threads": 1,
+        "engine_calls": max(1, Settings().decode_threads // 2),
+        "max_batch": 16,
+        "batch_wait_ms": 0,
+        "chosen_by": "settings",
+    }
     assert "calibration" not in body
     assert "provenance" not in body
 

@@ -224,7 +224,7 @@ def page(work: Path, args: argparse.Namespace) -> str:
     parts = [
         "# Gates without labels, measured",
         f"By `python -m benchmarks.unlabelled DATA --work DIR` on {processor()}. AUROC and FPR95 (ID-positive) in percent, "
-        "with 95 % intervals; every score is the mean over nine translations of an image.",
+        "with 95 % intervals; of MoCo every score is the mean over nine translations of an image.",
         "**Budget.** The paper (NAN, sections 6.3 and 6.4) trains a ResNet-18 for 800 epochs of all images, in batches of "
         "512. "
         f"Here: {budget} The paper's figures stand beside ours for the distance, and are not reached with such a budget.",

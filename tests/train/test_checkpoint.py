@@ -131,7 +131,10 @@ def test_safetensors_of_another_program(tmp_path: Path, metadata: dict[str, str]
         ({"labels": "cat"}, "labels: expected a list, found 'cat'"),
         ({"labels": [1, 2]}, r"labels\[0\]: expected a value of type str, found 1"),
         ({"step": "12"}, "step: expected a value of type int, found '12'"),
-        ({"task": "regression"}, r"task: expected one of \['multiclass', 'multilabel'\], found 'regression'"),
+        (
+            {"task": "regression"},
+            r"task: expected one of \['multiclass', 'multilabel', 'unlabelled'\], found 'regression'",
+        ),
         ({"colour": "red"}, "colour: unknown field"),
         ({"metrics": {"val_accuracy": "good"}}, "metrics.val_accuracy: expected a number, found 'good'"),
         ({"input": {"height": 8}}, r"input\.width: missing"),

@@ -304,6 +304,20 @@ def test_a_hub_directory(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("timm")
+def test_a_classifier_of_a_library_as_an_extractor(tmp_path: Path) -> None:
+    """Without classes the features are what its last layer reads; of a network without a head they are wanted so."""
+    config = {"architecture": "small", "num_classes": 2, "label_names": ["cat", "dog"]}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    torch.save(Network(2, seed=4).state_dict(), tmp_path / "pytorch_model.bin")
+    whole, extractor = (read(Request(tmp_path), given) for given in (Description(), Description(task="unlabelled")))
+    logits, features = extractor.run(calibration_images(2))
+    assert (logits.shape, extractor.labels, extractor.task) == ((2, 0), (), "unlabelled")
+    np.testing.assert_array_equal(features, whole.run(calibration_images(2))[1])
+    assert [output.name for output in extractor.graph().graph.output] == ["penultimate"]
+    assert any("features: what its last layer reads" in remark for remark in extractor.remarks)
+
+
+@pytest.mark.usefixtures("timm")
 def test_a_directory_of_transformers_wrapper_of_timm(tmp_path: Path) -> None:
     config = {
         "architecture": "small",

@@ -21,10 +21,16 @@ HEADERS := $(VENV)/include/onnxruntime
 $(HEADERS): | $(BIN)/python
 	bash examples/cpp/headers.sh $@ || echo "no ONNX Runtime headers: examples/cpp is not tested"
 
+# For the test of examples/web, likewise.
+WEB := examples/web/node_modules/onnxruntime-web
+$(WEB): examples/web/package.json
+	npm install --prefix examples/web --silent --no-audit --no-fund --no-package-lock && touch $@ \
+		|| echo "no onnxruntime-web: examples/web is not tested"
+
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
-check: $(VENV)/.dev $(if $(shell command -v npm),$(HEADERS))
+check: $(VENV)/.dev $(if $(shell command -v npm),$(HEADERS) $(WEB))
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

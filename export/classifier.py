@@ -1,4 +1,7 @@
-"""A classifier to export, whatever it was made with: what is known of it, its graph, and itself to compare with."""
+"""A classifier to export, whatever it was made with: what is known of it, its graph, and itself to compare with.
+
+One of the task ``unlabelled`` is an extractor of features: it has no labels and K = 0 logits.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from export.detectors.columns import attach
 from export.graph.building import PENULTIMATE
 from runtime.manifest import DataSpec, InputSpec, Manifest, ModelSpec, Precision, Task
 
-Activations = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
+Activations = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]  # logits (N, K), penultimate (N, D)
 Answers = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]  # images [N, H, W, 3] -> logits (N, K)
 
 
@@ -57,6 +60,8 @@ class Classifier(ABC):
     def graph(self) -> onnx.ModelProto:
         """``images`` uint8 [N, H, W, 3] -> ``logits`` float32 [N, K], ``penultimate`` float32 [N, D], N dynamic.
 
+        Without labels there are no ``logits``.
+
         Raises:
             ExportError: it can't be expressed.
         """
@@ -86,7 +91,8 @@ def assemble(
     """
     model = classifier.graph()
     shapes = {output.name: output.type.tensor_type.shape for output in model.graph.output}
-    names = attach(model, base_scores(score_parameters))
+    base = base_scores(score_parameters, logits=bool(classifier.labels))
+    names = attach(model, base)
     manifest = Manifest(
         model=ModelSpec(
             name=name,
@@ -100,7 +106,7 @@ def assemble(
         labels=classifier.labels,
         input=classifier.input,
         scores=names,
-        score_parameters={key: dict(value) for key, value in score_parameters.items()},
+        score_parameters={key: dict(value) for key, value in score_parameters.items() if key in base},
         data=dict(classifier.data),
     )
     return model, manifest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import platform
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,7 +14,8 @@ import runtime
 from export import making
 from export.arguments import print_remarks
 from export.calibrate.gating import fit_gate
-from export.calibrate.options import AUTO, GateOptions
+from export.calibrate.options import GateOptions
+from export.calibrate.values import AUTO
 from export.checks.examination import EXAMINED, examine
 from export.checks.findings import findings
 from export.checks.sample import noise, sample
@@ -22,6 +24,7 @@ from export.classifier import Classifier, assemble
 from export.convert.conversion import convert
 from export.convert.int8 import Int8Options
 from export.detectors.base import BASE
+from export.detectors.interface import Detector
 from export.exceptions import ExportError
 from export.graph.head import seal
 from export.images.inference import check_precision
@@ -31,6 +34,11 @@ from runtime import bundle
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.manifest import Manifest, Precision
 from train.data import Images, as_source, check
+
+_UNTRAINED = (
+    "the gate is nan, which assumes a network that was trained on images like these; of another one --fit SOURCE compares "
+    "distances to known features with it"
+)
 
 
 def check_options(options: GateOptions, calibration: Any) -> None:
@@ -47,7 +55,7 @@ def check_options(options: GateOptions, calibration: Any) -> None:
     options.check(tuple(BASE))
     if options.promises_labels and calibration is None:
         raise ExportError("--max-error and --prediction-sets need --calibration: labelled images test them")
-    if options.chooses and calibration is None:
+    if (options.chooses or options.fit) and calibration is None:
         raise ExportError(f"{AUTO} needs --calibration: it chooses by in-distribution images")
     if isinstance(calibration, str):
         check(calibration)
@@ -82,6 +90,13 @@ def export(
         DataError, CalibrationError: as :func:`export.calibrate.gating.fit_gate`.
     """
     check_precision(precision)
+    if (
+        classifier.task == "unlabelled"
+        and classifier.method == "unknown"
+        and options.for_task("unlabelled").score == "nan"
+    ):
+        print(f"note: {_UNTRAINED}")
+    options = options.for_task(classifier.task)
     for remark in classifier.remarks:
         print(f"note: {remark}")
     source = None if calibration is None else as_source(calibration, classifier.input, reading=options.reading)
@@ -92,12 +107,14 @@ def export(
     examined.check_scores(options.parts)
     model, manifest = assemble(examined, name or out.resolve().name, {"energy": {"temperature": temperature}})
     gated = warning = note = None
+    fitted: Mapping[str, Detector] = {}
     if source is not None:
         gated = fit_gate(model, manifest, source, options)
         manifest, images, warning, note = gated.manifest, gated.images, gated.warning, gated.note
+        fitted = gated.fitted
     sealed = OnnxRuntimeCpu(seal(model, manifest))
     found = findings(examined, seen, gated)
-    verification = verify(examined, sealed, manifest, images)
+    verification = verify(examined, sealed, manifest, images, fitted)
     provenance = {
         "versions": _versions(classifier.framework),
         "training": classifier.training,

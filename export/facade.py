@@ -17,8 +17,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from export import exporting, origin
-from export.calibrate.options import GateOptions, coverages, max_error, temperature
+from export.calibrate.options import DEFAULT, GateOptions
 from export.calibrate.recalibration import recalibrate
+from export.calibrate.values import coverages, max_error, temperature
 from export.checks.agreement import check_agreement
 from export.classifier import Classifier
 from export.descriptions import transformers as processors
@@ -65,7 +66,8 @@ def export(
             refused where the bundle would see other pixels.
         transform: that of the evaluation: torchvision's Compose, v1 or v2, a preset of weights, or timm's create_transform.
         processor: an image processor of transformers.
-        task: ``multilabel`` where an image has any number of labels; by default what the model says, else ``multiclass``.
+        task: ``multilabel`` where an image has any number of labels, ``unlabelled`` for a model of features, without classes;
+            by default what the model says, else ``multiclass``.
         calibration: in-distribution images that were not trained on: a source as the command takes it, or paths, arrays, PIL
             images, a Dataset or a DataLoader, with labels or without. None leaves the bundle uncalibrated.
         name: what decisions call the model; by default the directory's name.
@@ -81,7 +83,7 @@ def export(
         OodgateError: the model, what is known of it, the images or the options don't give a bundle; the message says why.
     """
     source = _source(calibration)
-    options = GateOptions(**{"score": "energy", **_gate(gate)}, reading=reading)
+    options = GateOptions(**{"score": DEFAULT, **_gate(gate)}, reading=reading)
     exporting.check_options(options, source)
     with _printing(verbose):
         described, run = _description(input, transform, processor)

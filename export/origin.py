@@ -11,6 +11,7 @@ import onnx
 
 from export.classifier import Classifier
 from export.descriptions.description import Description
+from export.exceptions import ExportError
 from export.from_onnx.classifier import open_file, open_model
 from export.from_onnx.file import is_onnx
 from export.from_onnx.options import Tensors, classifier_of
@@ -37,9 +38,10 @@ def read(place: Place, given: Description) -> Classifier:
     """The classifier that is there.
 
     Raises:
-        ExportError: there is none, or something about it is missing.
+        ExportError: there is none, or something about it is missing, or said that it can't have.
         ModuleNotFoundError: torch is not installed.
     """
+    _check_given(given)
     if place.model is None and place.checkpoint is not None and is_onnx(place.checkpoint):
         return classifier_of(open_file(place.checkpoint, place.tensors.layout), given, place.tensors)
     from export.from_torch import origin  # which alone loads torch
@@ -55,8 +57,14 @@ def in_memory(model: Any, given: Description) -> Classifier:
     Raises:
         ExportError: neither, or something about it is missing.
     """
+    _check_given(given)
     if isinstance(model, onnx.ModelProto):
         return classifier_of(open_model(model, Path(model.graph.name or "model")), given, Tensors())
     from export.from_torch import in_memory as torch_in_memory  # which alone loads torch
 
     return torch_in_memory.read(model, given)
+
+
+def _check_given(given: Description) -> None:
+    if given.task == "unlabelled" and given.labels is not None:
+        raise ExportError("labels and the task unlabelled don't go together: a model of features has no classes")

@@ -43,7 +43,9 @@ GROUPS: dict[str, dict[str, Command]] = {
         ),
         "tensorrt": Command("export.tensorrt.__main__", "calibrate", "an engine for GPUs, into the bundle"),
         "run": Command("runtime.__main__", "", "on image files: one JSON decision a line"),
+        "score": Command("serving.batch.__main__", "batch", "on a directory, a bucket, tars or Parquet of any size"),
         "selftest": Command("runtime.selftest", "", "golden images, on an engine or against a service"),
+        "export-triton": Command("export.triton.__main__", "calibrate", "as models of Triton Inference Server"),
         "serve": Command("oodgate.serve", "serving", "over HTTP, with a page to try it"),
     },
 }
@@ -69,7 +71,7 @@ From images to a service:
 def overview() -> str:
     """The map of the work, one screen."""
     groups = [
-        f"\n{title}\n" + "".join(f"  {name:<11}{command.summary}\n" for name, command in group.items())
+        f"\n{title}\n" + "".join(f"  {name:<15}{command.summary}\n" for name, command in group.items())
         for title, group in GROUPS.items()
     ]
     return _HEAD + "".join(groups) + _EXAMPLE

@@ -15,7 +15,7 @@ from runtime.command import prog, run
 from runtime.decision import Decision
 from runtime.engines.interface import EngineName
 from runtime.exceptions import ImageError, OodgateError
-from runtime.folder import Folder, walk
+from runtime.folder import images
 from runtime.gate import MAX_BATCH, Gate
 from runtime.preprocess import SUFFIXES
 
@@ -46,22 +46,9 @@ def _parser() -> argparse.ArgumentParser:
 def _files(paths: list[Path]) -> Iterator[Path]:
     for path in paths:
         if path.is_dir():
-            yield from sorted(
-                path / folder.name / name for folder in _walked(path) for name in folder.files if _is_image(name)
-            )
+            yield from map(Path, images(path))
         else:
             yield path
-
-
-def _walked(path: Path) -> Iterator[Folder]:
-    try:
-        yield from walk(path)
-    except OSError as error:
-        raise OodgateError(f"{error.filename}: not a readable directory ({error.strerror})") from error
-
-
-def _is_image(name: str) -> bool:
-    return Path(name).suffix.lower() in SUFFIXES
 
 
 def _answer(gate: Gate, files: list[Path]) -> list[dict[str, Any]]:

@@ -71,8 +71,11 @@ class Bundle:
         manifest = read_manifest(path)
         if MODEL not in manifest.files:
             raise ManifestInvalid(path / MANIFEST, f"files: expected an entry for {MODEL}, found none")
-        contents = {name: _read_verified(path / name, entry) for name, entry in manifest.files.items()}
-        return cls(path, manifest, contents[MODEL])
+        model = _read_verified(path / MODEL, manifest.files[MODEL])
+        for name, entry in manifest.files.items():
+            if name != MODEL:
+                _read_verified(path / name, entry)
+        return cls(path, manifest, model)
 
     def check_graph(self, signature: Signature) -> None:
         """Check that the graph's inputs, outputs and embedded manifest are those of manifest.json.
@@ -90,8 +93,9 @@ class Bundle:
                 inputs["class_thresholds"] = Tensor("float32", (len(manifest.labels),))
             if manifest.gate and manifest.gate.max_error:
                 inputs["selection_threshold"] = Tensor("float32", ())
+        logits = {"logits": Tensor("float32", (None, len(manifest.labels)))} if manifest.labels else {}
         outputs = {
-            "logits": Tensor("float32", (None, len(manifest.labels))),
+            **logits,
             "penultimate": Tensor("float32", (None, manifest.model.features)),
             "scores": Tensor("float32", (None, len(manifest.scores))),
             "accept": Tensor("bool", (None,)),

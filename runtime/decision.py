@@ -60,14 +60,14 @@ class ModelRef:
 
 @dataclass(frozen=True)
 class Decision:
-    """Accept with a label, or reject.
+    """Accept, with a label where the model has classes, or reject.
 
     Attributes:
         decision: ``accept`` or ``reject``.
-        label: the predicted class name; None on reject.
-        class_index: the most probable class, whatever the decision.
+        label: the predicted class name; None on reject, and of a model without classes.
+        class_index: the most probable class, whatever the decision; None of a model without classes.
         confidence: its probability, in [0, 1]: softmax(f / T), or sigmoid(f / T) for multi-label models, with the
-            manifest's temperature T.
+            manifest's temperature T; None of a model without classes.
         score: the gate's score against its threshold.
         selection: the second score against its threshold; None where the gate bounds no error.
         uncertain: whether the image is rejected for `selection` alone, as the gate takes it for known.
@@ -81,8 +81,8 @@ class Decision:
 
     decision: Literal["accept", "reject"]
     label: str | None
-    class_index: int
-    confidence: float
+    class_index: int | None
+    confidence: float | None
     score: GateScore
     scores: dict[str, float]
     model: ModelRef
@@ -137,7 +137,7 @@ class Decision:
             "is_ood": self.is_ood,
             "label": self.label,
             "class_index": self.class_index,
-            "confidence": _finite(self.confidence),
+            "confidence": None if self.confidence is None else _finite(self.confidence),
             "score": {
                 "name": self.score.name,
                 "value": _finite(self.score.value),

@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from runtime.exceptions import OodgateError
+from runtime.preprocess.formats import SUFFIXES
+
 # Of macOS in zips, of Windows, of Synology's stations.
 _LEFT_BEHIND = {"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "system volume information", "@eadir"}
 
@@ -40,6 +43,30 @@ def walk(path: Path) -> Iterator[Folder]:
         OSError: a folder that may not be read, by its `filename`.
     """
     yield from _below(str(path), "", (os.path.realpath(path),))
+
+
+def images(path: Path) -> list[str]:
+    """The paths of all images below a folder, by their endings; sorted folder by folder, as paths are.
+
+    Raises:
+        OodgateError: a folder that may not be read.
+    """
+    root = "" if path == Path() else str(path)
+    try:
+        found = [
+            os.path.join(root, folder.name, name)  # noqa: PTH118  many
+            for folder in walk(path)
+            for name in folder.files
+            if is_image(name)
+        ]
+    except OSError as error:
+        raise OodgateError(f"{error.filename}: not a readable directory ({error.strerror})") from error
+    return sorted(found, key=lambda name: name.split(os.sep))  # noqa: PTH206  many
+
+
+def is_image(name: str) -> bool:
+    """Whether a name has an image's ending."""
+    return os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122  many
 
 
 def _leads(check: Callable[[], bool]) -> bool:

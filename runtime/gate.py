@@ -16,7 +16,7 @@ from runtime.engines.interface import Engine, EngineName, EngineOptions, Outputs
 from runtime.exceptions import ImageError, NotCalibrated
 from runtime.manifest import GateSpec, Manifest
 from runtime.preprocess import Limits, preprocess
-from runtime.rule import Rule, probabilities
+from runtime.rule import Rule, predicted, probabilities
 
 MAX_BATCH = 64
 
@@ -158,7 +158,7 @@ class Gate:
 
     def decisions(self, outputs: Outputs, *, alpha: Alphas = None) -> list[Decision]:
         """The decisions that follow from the outputs of :meth:`run`; `alpha` and errors as of :meth:`decide`."""
-        return self._decide(outputs, self._asked(alpha, len(outputs.logits)))
+        return self._decide(outputs, self._asked(alpha, len(outputs.scores)))
 
     def decide_each(self, images: Sequence[bytes], *, alpha: float | None = None) -> list[Decision | ImageError]:
         """Decide on image files; one that is no usable image gets its error and spoils no other.
@@ -225,7 +225,7 @@ class Gate:
 
     def _decide(self, outputs: Outputs, rules: Sequence[Rule]) -> list[Decision]:
         reported = probabilities(outputs.logits, self._temperature, self._manifest.task == "multilabel")
-        classes = outputs.logits.argmax(axis=1)
+        classes = predicted(outputs.logits)
         accepts = {rule: self._accepts(rule, outputs).tolist() for rule in set(rules)}
         known = {rule: self._known(rule, outputs, accepted) for rule, accepted in accepts.items()}
         limits = {rule: rule.thresholds(classes).tolist() for rule in accepts}
@@ -267,9 +267,9 @@ class Gate:
             selection = SelectionScore(self._manifest.scores[rule.selects], scores[rule.selects], float(rule.least))
         return Decision(
             decision="accept" if accept else "reject",
-            label=names[top] if accept else None,
-            class_index=top,
-            confidence=float(probabilities[top]),
+            label=names[top] if accept and names else None,
+            class_index=top if names else None,
+            confidence=float(probabilities[top]) if names else None,
             score=score,
             scores=dict(zip(self._manifest.scores, scores, strict=True)),
             model=self._model,

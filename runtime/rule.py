@@ -30,7 +30,7 @@ class Rule:
             of accepted images.
 
     Args:
-        labels: class names, in the order of the logits.
+        labels: class names, in the order of the logits; none of a model without classes.
         scores: names of the scores, in the order of their columns.
         gate: at the operating point; its score, and that of its bound on the error, are among `scores`.
     """
@@ -62,7 +62,7 @@ class Rule:
         """Whether each image is accepted, bool (N,): it is :meth:`known`, and :meth:`certain`.
 
         Args:
-            logits: (N, K).
+            logits: (N, K); (N, 0) of a model without classes.
             scores: (N, S), higher is more in-distribution.
         """
         return np.asarray(self.known(logits, scores) & self.certain(scores))
@@ -73,8 +73,9 @@ class Rule:
         It does when the gate's score reaches the threshold of the predicted class, every score is finite, and so is the
         largest logit. (Then no logit is NaN.) Arguments as of :meth:`accepts`.
         """
-        meets = scores[:, self.column] >= self.thresholds(logits.argmax(axis=1))
-        return np.asarray(meets & np.isfinite(scores).all(axis=1) & np.isfinite(logits.max(axis=1)))
+        meets = scores[:, self.column] >= self.thresholds(predicted(logits))
+        finite = np.isfinite(scores).all(axis=1)
+        return np.asarray(meets & finite & np.isfinite(logits.max(axis=1)) if logits.shape[1] else meets & finite)
 
     def certain(self, scores: npt.NDArray[np.floating]) -> Flags:
         """Whether each image reaches the threshold that bounds the error of accepted ones, bool (N,); all where none does."""
@@ -112,6 +113,11 @@ class Rule:
         return p_value(score, *self._all)
 
 
+def predicted(logits: npt.NDArray[np.floating]) -> Classes:
+    """The class of the largest logit, (N,); 0 for all images of a model without classes, which share one threshold."""
+    return np.asarray(logits.argmax(axis=1) if logits.shape[1] else np.zeros(len(logits), np.int64))
+
+
 def probabilities(
     logits: npt.NDArray[np.float32], temperature: float, multilabel: bool = False
 ) -> npt.NDArray[np.float64]:
@@ -120,7 +126,7 @@ def probabilities(
     with np.errstate(invalid="ignore"):  # infinite logits become NaN here, and their image is rejected
         if multilabel:
             return np.asarray(np.exp(-np.logaddexp(0, -f)))
-        exponentials = np.exp(f - f.max(axis=1, keepdims=True))
+        exponentials = np.exp(f - f.max(axis=1, keepdims=True, initial=-np.inf))
         return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))
 
 
@@ -137,10 +143,9 @@ def label_set(probabilities: npt.NDArray[np.float64], least: float) -> list[int]
 
 
 def thresholds(labels: tuple[str, ...], gate: GateSpec) -> npt.NDArray[np.float32]:
-    """The threshold of each predicted class, float32 (K,)."""
-    return np.array(
-        [gate.classes[label].threshold if label in gate.classes else gate.threshold for label in labels], np.float32
-    )
+    """The threshold of each predicted class, float32 (K,); without classes that of all images, (1,)."""
+    own = [gate.classes[label].threshold if label in gate.classes else gate.threshold for label in labels]
+    return np.array(own or [gate.threshold], np.float32)
 
 
 def p_value(score: float, ranks: Sequence[int], quantiles: Sequence[float]) -> float:

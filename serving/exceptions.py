@@ -2,6 +2,11 @@
 
 OodgateError                    the runtime's: an operator can mend it, and commands end with its one line
 ├── SettingsError               an environment variable that can't be used
+├── BatchError                  scoring a whole source
+│   ├── SourceUnusable          no such source, nothing in it, or it can't be listed
+│   ├── OutputUnusable          the place can't be written, or holds what is not of this job
+│   ├── WorkersFailed           what scores can't be started, or has failed
+│   └── NoDiscoveryGuarantee    p-values from which no false discovery rate follows
 └── RejectsError                a store of rejected images
     ├── StoreUnusable           no such place, or one that can't be read or written
     └── RejectNotFound          no such id
@@ -18,6 +23,26 @@ from runtime.exceptions import OodgateError
 
 class SettingsError(OodgateError):
     """An environment variable that can't be used."""
+
+
+class BatchError(OodgateError):
+    """Base of what can go wrong when a whole source is scored."""
+
+
+class SourceUnusable(BatchError):
+    """There is no such source, nothing in it, or it can't be listed."""
+
+
+class OutputUnusable(BatchError):
+    """The place can't be written, or holds what is not of this job."""
+
+
+class WorkersFailed(BatchError):
+    """What scores can't be started, or has failed."""
+
+
+class NoDiscoveryGuarantee(BatchError):
+    """The p-values are not all valid, so that no false discovery rate can be promised."""
 
 
 class RejectsError(OodgateError):

@@ -11,7 +11,7 @@ import pytest
 
 from runtime.bundle import Bundle
 from runtime.engines import selection
-from tests.small import classifier, write_bundle, write_golden, write_selective_bundle
+from tests.small import classifier, extractor, write_bundle, write_golden, write_selective_bundle
 
 
 @pytest.fixture(scope="session")
@@ -24,6 +24,12 @@ def shared_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def selective_bundle(shared_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The same network with a bound on the error of accepted images, and with label sets; read only."""
     return write_selective_bundle(tmp_path_factory.mktemp("bundles") / "selective", shared_bundle)
+
+
+@pytest.fixture(scope="session")
+def unlabelled_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The same network without its last layer, and so without classes; read only."""
+    return write_bundle(tmp_path_factory.mktemp("bundles") / "unlabelled", extractor(), score="nan")
 
 
 @pytest.fixture(scope="session")

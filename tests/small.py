@@ -39,7 +39,16 @@ def classifier(labels: tuple[str, ...] = LABELS, spec: InputSpec = SPEC, seed: i
     return TorchClassifier("small", "none", "multiclass", labels, spec, network(labels, seed))
 
 
-def write_bundle(path: Path, classifier: Any, count: int = 99) -> Bundle:
+def extractor(spec: InputSpec = SPEC) -> Any:
+    """The same network without its last layer, as a model of features without classes."""
+    from export.descriptions.description import Description
+    from export.from_torch.classifier import of_module
+
+    description = dataclasses.replace(Description.of_input(spec), task="unlabelled")
+    return of_module(network()[:-1], "small", description)
+
+
+def write_bundle(path: Path, classifier: Any, count: int = 99, score: str = "energy") -> Bundle:
     """A bundle of a classifier, calibrated on `count` images and called by its directory's name."""
     from export.calibrate.calibration import calibrate
     from export.classifier import assemble
@@ -52,7 +61,7 @@ def write_bundle(path: Path, classifier: Any, count: int = 99) -> Bundle:
     step = SPEC.height // classifier.input.height
     images = calibration_images(count)[:, ::step, ::step]
     scores = collect(OnnxRuntimeCpu(model.SerializeToString(), threads=1), images).scores
-    manifest = calibrate(manifest, scores, "energy", ALPHA)
+    manifest = calibrate(manifest, scores, score, ALPHA)
     return bundle.write(path, manifest, {bundle.MODEL: seal(model, manifest)}, documents(manifest))
 
 

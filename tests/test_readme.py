@@ -120,6 +120,7 @@ def test_the_commands_that_matter_are_there() -> None:
         "oodgate fit",
         "oodgate evaluate",
         "oodgate run",
+        "oodgate score",
         "oodgate serve",
     ):
         assert command in text

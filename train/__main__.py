@@ -25,9 +25,9 @@ def _parser() -> argparse.ArgumentParser:
     defaults = Config(method="", arch="", epochs=1)
     parser = argparse.ArgumentParser(
         prog=prog(__package__),
-        description="Train an image classifier. SOURCE is labelled images: one folder a class, a labels.csv where images "
-        "have several labels, and all that is said below. SOURCE@1/2 is a random half of each class, always the same, "
-        "SOURCE@2/2 the rest.",
+        description="Train an image classifier, or with --method moco an extractor of features that needs no labels. "
+        "SOURCE is labelled images, for moco any: one folder a class, a labels.csv where images have several labels, and all "
+        "that is said below. SOURCE@1/2 is a random half of each class, always the same, SOURCE@2/2 the rest.",
         epilog="Example: %(prog)s --method logitnorm --arch resnet20 --data train.tar --val val.tar@1/2 "
         "--epochs 30 --out runs/first    Curves: tensorboard --logdir runs",
     )
@@ -43,7 +43,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--arch", help=f"one of: {models.CHOICES}")
     parser.add_argument("--data", required=True, metavar="SOURCE", help="training images")
     parser.add_argument(
-        "--val", required=True, metavar="SOURCE", help="images for the accuracy, or mAP, reported each epoch"
+        "--val",
+        required=True,
+        metavar="SOURCE",
+        help="images for the figure of each epoch: accuracy, mAP, or of moco how often views of an image find each other",
     )
     parser.add_argument("--aux", metavar="SOURCE", action="append", default=[], help="auxiliary outliers; repeatable")
     parser.add_argument("--init", type=Path, metavar="CKPT", help="start from the weights of another run (fine-tuning)")
@@ -129,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise TrainingError(f"method {args.method!r} learns from auxiliary outliers; give them by --aux SOURCE")
     if args.aux and not method.needs_outliers:
         raise TrainingError(f"method {args.method!r} makes no use of --aux")
-    models.make(config.arch, num_classes=2)
+    models.make(config.arch, num_classes=0 if method.task == "unlabelled" else 2)
     path = args.out / CHECKPOINT
     resume = checkpoint.load(path) if args.resume and path.exists() else None
     init = checkpoint.load(args.init) if args.init else None
@@ -160,8 +163,11 @@ def _train(
         check(source)
     reading, own = Reading.of(args), read if world.rank == 0 else load  # one process says what was read
     data = own(args.data, size, reading=reading)
-    data.check_trainable(args.data)
-    val = own(args.val, size, reading=reading, labels=data.classes).with_classes(data.classes, args.val)
+    if methods.METHODS[config.method].task == "unlabelled":
+        val = own(args.val, size, reading=reading)
+    else:
+        data.check_trainable(args.data)
+        val = own(args.val, size, reading=reading, labels=data.classes).with_classes(data.classes, args.val)
     outliers = concatenate([own(source, size, reading=reading) for source in args.aux]) if args.aux else None
     header = train(
         config,

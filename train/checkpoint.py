@@ -31,7 +31,7 @@ class Header:
 
     Attributes:
         arch: what :func:`train.models.make` takes, such as ``resnet20`` or ``resnet20+nan``.
-        labels: K class names.
+        labels: K class names; none for the task ``unlabelled``.
         input: the image size and normalisation the model was trained with.
         method: a key of :data:`train.methods.METHODS`.
         hyperparameters: the whole training configuration.
@@ -71,8 +71,10 @@ class Checkpoint:
         """
         model = models.make(self.header.arch, len(self.header.labels))
         options = self.header.hyperparameters.get("method_options", {})
-        methods.make(self.header.method, options).prepare(model)
+        method = methods.make(self.header.method, options)
+        method.prepare(model)
         self.load_into(model)
+        method.release(model)
         return spectral.fold(model)
 
     def load_into(self, model: nn.Module) -> None:

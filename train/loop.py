@@ -67,11 +67,13 @@ def train(
     """
     world = world or World.alone()
     trainer = Trainer(config, spec, data, outliers, init, world)
-    _check_validation(val, data)
+    unlabelled = trainer.method.task == "unlabelled"
+    if not unlabelled:
+        _check_validation(val, data)
     header = Header(
         arch=config.arch,
         task=trainer.method.task,
-        labels=data.classes,
+        labels=() if unlabelled else data.classes,
         input=spec,
         method=config.method,
         hyperparameters={**dataclasses.asdict(config), "processes": world.size},

@@ -89,6 +89,30 @@ _RECIPES: dict[str, dict[str, Any]] = {
         "schedule": "cosine",
         "warmup": 0.0,
     },
+    # NAN, appendix C, and the notebook it refers to: MoCo-v2 without labels, 800 epochs, batches of 512, cosine from 0.06.
+    "nan-moco-cifar": {
+        "method": "moco",
+        "set": {"temperature": 0.1, "momentum": 0.99, "queue": 4096, "splits": 8},
+        "arch": "resnet18+nan",
+        "epochs": 800,
+        "batch_size": 512,
+        "learning_rate": 0.06,
+        "weight_decay": 5e-4,
+        "schedule": "cosine",
+        "warmup": 0.0,
+    },
+    # The same for images of one class, turned by multiples of 90 degrees (NAN, appendix C).
+    "nan-one-class-cifar": {
+        "method": "moco",
+        "set": {"temperature": 0.1, "momentum": 0.99, "queue": 4096, "splits": 8, "rotations": 1},
+        "arch": "resnet18+nan",
+        "epochs": 800,
+        "batch_size": 512,
+        "learning_rate": 0.06,
+        "weight_decay": 5e-4,
+        "schedule": "cosine",
+        "warmup": 0.0,
+    },
 }
 
 RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(_RECIPES)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from runtime.manifest import InputSpec
 from train import methods, models
+from train.augment import views
 from train.checkpoint import Checkpoint
 from train.config import Config, learning_rate
 from train.data import ImageSet
@@ -49,16 +50,16 @@ class Trainer:
     ) -> None:
         self.config, self._world = config, world
         self.method = methods.make(config.method, config.method_options)
-        if data.task != self.method.task:
+        if self.method.task != "unlabelled" and data.task != self.method.task:
             raise TrainingError(
                 f"method {config.method!r} is for {self.method.task} images, found {data.task} ones; "
                 "several labels an image come from a labels.csv, one from a folder for each class"
             )
         self.feed = Feed(config, self.method, data, outliers, world.rank, world.size)
         torch.manual_seed(config.seed)
-        self.model = models.make(config.arch, len(data.classes))
+        self.model = models.make(config.arch, 0 if self.method.task == "unlabelled" else len(data.classes))
         if init:
-            _start_from(init, self.model, config.arch, data.classes)
+            _start_from(init, self.model, config.arch, () if self.method.task == "unlabelled" else data.classes)
         self.method.prepare(self.model)
         self.model.to(world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in the stubs
         self._normalize = Normalize(spec).to(world.device)
@@ -106,12 +107,17 @@ class Trainer:
     @property
     def figure(self) -> str:
         """What :meth:`evaluate` measures."""
-        return "accuracy" if self.method.task == "multiclass" else "map"
+        return {"multiclass": "accuracy", "multilabel": "map", "unlabelled": "match"}[self.method.task]
 
     @torch.inference_mode()
     def evaluate(self, data: ImageSet, batch_size: int = 512) -> float:
-        """Accuracy, or for several labels an image mean average precision, in evaluation mode without augmentation."""
+        """Accuracy, or for several labels an image mean average precision, in evaluation mode without augmentation.
+
+        Without labels the share of images of which, among the second views of up to `batch_size` images, its own is nearest.
+        """
         self.model.eval()
+        if self.method.task == "unlabelled":
+            return self._match(data, batch_size)
         logits = [
             self.model(self._normalize(torch.from_numpy(images).to(self._world.device)))[0].float().cpu()
             for images, _ in data.batches(batch_size)
@@ -120,6 +126,14 @@ class Trainer:
         if self.method.task == "multiclass":
             return float((found.argmax(axis=1) == data.labels).mean())
         return mean_average_precision(found, data.labels)
+
+    def _match(self, data: ImageSet, batch_size: int) -> float:
+        right = 0
+        for number, (images, _) in enumerate(data.batches(batch_size)):
+            batch = self._views(torch.from_numpy(images), seed_of(self.config.seed, number))
+            first, second = (self.model(view)[0].float() for view in (batch.images, batch.views))
+            right += int(((first @ second.T).argmax(dim=1).cpu() == torch.arange(len(images))).sum())
+        return right / len(data)
 
     def optimizer_state(self) -> dict[str, Tensor]:
         """The optimizer's tensors, named ``PARAMETER.KEY``."""
@@ -142,9 +156,19 @@ class Trainer:
             state[key] = value.to(parameters[parameter]) if value.ndim else value
 
     def _batch(self, fed: Fed, seed: int) -> Batch:
+        if self.method.task == "unlabelled":
+            return self._views(fed.known.images, seed)
         images = self._images(fed.known)
         outliers = self._images(fed.outliers) if fed.outliers else images[:0]
         return Batch(images, fed.known.labels.to(self._world.device), outliers, seed)
+
+    def _views(self, images: Tensor, seed: int) -> Batch:
+        """Two views of each image, of which the second is the first one's label: it stands first among the logits."""
+        generator, images = torch.Generator().manual_seed(seed), images.to(self._world.device, non_blocking=True)
+        turned = bool(self.config.method_options.get("rotations", 0))
+        first, second = (self._normalize(view) for view in views(images, generator, rotations=turned))
+        labels = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+        return Batch(first, labels, first[:0], seed, second)
 
     def _images(self, part: Part) -> Tensor:
         normalized: Tensor = self._normalize(part.crops.apply(part.images.to(self._world.device, non_blocking=True)))
@@ -152,7 +176,7 @@ class Trainer:
 
     def _share_correct(self, logits: Tensor, labels: Tensor) -> float:
         """Of the images, or for several labels an image of all labels, those predicted right."""
-        right = logits.argmax(1) == labels if self.method.task == "multiclass" else (logits > 0) == (labels > 0)
+        right = (logits > 0) == (labels > 0) if self.method.task == "multilabel" else logits.argmax(1) == labels
         return right.float().mean().item()
 
 

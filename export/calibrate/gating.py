@@ -14,7 +14,8 @@ with new images.
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -30,7 +31,7 @@ from export.detectors import DETECTORS, columns
 from export.detectors.base import BASE
 from export.detectors.combined import merged
 from export.detectors.confidence import CONFIDENCE
-from export.detectors.interface import negative_share
+from export.detectors.interface import Fitted, negative_share
 from export.detectors.sign import objections
 from export.exceptions import ExportError
 from export.graph import head
@@ -57,6 +58,7 @@ class Gated:
         logits: float32 (n, K), of them.
         labels: of the model's classes, or None where they have none.
         note: which of the scores is none of its own for this model, if one is.
+        fitted: the detectors that were fitted for the gate, by the names of their columns.
     """
 
     manifest: Manifest
@@ -65,6 +67,7 @@ class Gated:
     logits: npt.NDArray[np.float32]
     labels: Labels | None
     note: str | None = None
+    fitted: Mapping[str, Fitted] = field(default_factory=dict)
 
 
 def fit_gate(
@@ -84,18 +87,20 @@ def fit_gate(
         DataError: a source that can't be read.
         CalibrationError: too few images for alpha, or scores that are not finite.
     """
+    options = options.for_task(manifest.task)
     manifest = _ungated(model, manifest, options)
     make = partial(_make, precision=manifest.model.precision, threads=threads)
     images, title = _read(manifest, source, options)
     labels = labelled.true_labels(manifest, images, title) if options.promises_labels else None
     training = selecting.training_images(manifest, options)
     manifest, leaking = _recorded(manifest, images, title, training, options)
+    fitted: Mapping[str, Fitted] = {}
     rest, chosen = np.arange(len(images)), None
     if options.merges or options.chooses:
         held, rest = split(len(images))
         conformal.rank(len(rest), options.alpha, options.pac)  # refuses too few before the work of choosing
         part = SelectedImages(images.images, held)
-        manifest, chosen, options = _chosen(model, manifest, part, training, options, make)
+        manifest, chosen, options, fitted = _chosen(model, manifest, part, training, options, make)
     rest = _unseen(manifest, images.images, rest)
     rest, test = (rest, rest[:0]) if labels is None else labelled.halves(rest)
     calibrating = SelectedImages(images.images, rest)
@@ -104,9 +109,9 @@ def fit_gate(
     manifest = calibrate(
         manifest, outputs.scores, options.score, options.alpha, pac=options.pac, classes=classes, choice=chosen
     )
-    fitted, warning = _confidence(manifest, outputs, images, rest, title)
+    calibrated, warning = _confidence(manifest, outputs, images, rest, title)
     computed = dataclasses.replace(manifest.model, numerics=numerics(manifest.model.precision))
-    manifest = dataclasses.replace(manifest, confidence=fitted, model=computed)
+    manifest = dataclasses.replace(manifest, confidence=calibrated, model=computed)
     if labels is not None:
         tuning = labelled.Labelled(outputs, labels[rest])
 
@@ -117,7 +122,7 @@ def fit_gate(
         manifest = labelled.with_promises(model, manifest, options, tuning, testing, run)
     warned = "; ".join([*leaking, *filter(None, [_signed(model, calibrating, options, make), warning])])
     known = _labels(manifest, images, rest, title)
-    return Gated(manifest, calibrating, warned or None, outputs.logits, known, _note(manifest, outputs))
+    return Gated(manifest, calibrating, warned or None, outputs.logits, known, _note(manifest, outputs), fitted)
 
 
 def split(n: int, seed: int = 0) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -147,7 +152,7 @@ def without_gate(model: onnx.ModelProto, manifest: Manifest) -> Manifest:
 def _ungated(model: onnx.ModelProto, manifest: Manifest, options: GateOptions) -> Manifest:
     """The manifest before any calibration, for options that fit it, with the temperature that they name."""
     manifest = without_gate(model, manifest)
-    options.check(manifest.scores)
+    options.check(manifest.scores, manifest.task)
     if isinstance(options.temperature, float):
         manifest = selecting.with_temperature(model, manifest, options.temperature)
     return manifest
@@ -180,18 +185,19 @@ def _chosen(
     training: ImageSet | None,
     options: GateOptions,
     make: MakeEngine,
-) -> tuple[Manifest, Choice | None, GateOptions]:
+) -> tuple[Manifest, Choice | None, GateOptions, Mapping[str, Fitted]]:
     """The score chosen and the p-values fitted, as the options ask, by images that set no threshold."""
     chosen = None
+    fitted: Mapping[str, Fitted] = {}
     if options.chooses:
 
         def run(images: Images, title: str) -> Outputs:
             return _run(model, images, make, title, penultimate=True)
 
-        manifest, chosen, options = selecting.choose(model, manifest, images, training, options, run, make)
+        manifest, chosen, options, fitted = selecting.choose(model, manifest, images, training, options, run, make)
     if options.merges:
         manifest = _with_merged(model, manifest, images, options, make)
-    return manifest, chosen, options
+    return manifest, chosen, options, fitted
 
 
 def _leaking(manifest: Manifest, source: str, found: leakage.Fingerprints, allow: bool) -> list[str]:
@@ -229,6 +235,8 @@ def _confidence(
     manifest: Manifest, outputs: Outputs, images: ImageSet, rest: npt.NDArray[np.int64], source: str
 ) -> tuple[Confidence | None, str | None]:
     """How the reported confidence is calibrated, or why it is not."""
+    if manifest.task == "unlabelled":
+        return None, None
     own = "the reported confidence is the model's own"
     wanting = f"{own}, for want of labelled images: "
     if not images.labelled:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from export.calibrate.values import AUTO, NONE, coverages, max_error, temperature
 from export.detectors.combined.merged import parts
 from export.detectors.confidence import CONFIDENCE
 from export.exceptions import ExportError
-from runtime.manifest import Guarantee, Manifest, MergeMethod
+from runtime.manifest import Guarantee, Manifest, MergeMethod, Task
 from train.data import Reading
 
-AUTO: Literal["auto"] = "auto"
-NONE: Literal["none"] = "none"
+DEFAULT: Literal["default"] = "default"
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,8 @@ class GateOptions:
     """What gate is wanted.
 
     Attributes:
-        score: key of the gate's score; several joined by ``+`` are merged; ``auto`` chooses.
+        score: key of the gate's score; several joined by ``+`` are merged; ``auto`` chooses; ``default`` is what
+            :meth:`for_task` says.
         alpha: bound on the probability of rejecting an in-distribution image.
         temperature: T of the energy score; ``auto`` chooses; None chooses with the score ``auto``, and else leaves it.
         merge: how p-values are merged.
@@ -68,7 +68,7 @@ class GateOptions:
         """Those of the gate that a bundle has, else the defaults."""
         gate = manifest.gate
         if gate is None:
-            return cls("energy")
+            return cls(DEFAULT)
         merge = manifest.merged[gate.score].method if gate.score in manifest.merged else cls.merge
         return cls(
             gate.score,
@@ -118,8 +118,30 @@ class GateOptions:
     def chooses(self) -> bool:
         return self.chooses_score or self.chooses_temperature
 
-    def check(self, scores: Sequence[str]) -> None:
-        """Raises ExportError for options that don't go with each other or with the `scores` that there are."""
+    def for_task(self, task: Task) -> GateOptions:
+        """These, with the default score of a model: `energy`, or without classes `nan`, or what is best of what is fitted.
+
+        Raises:
+            ExportError: options of classes, for a model without.
+        """
+        if task == "unlabelled":
+            wanted = {
+                "--class-conditional": self.class_conditional,
+                "--max-error": self.bounds_error,
+                "--prediction-sets": bool(self.prediction_sets),
+                "--temperature": self.temperature is not None,
+            }
+            if given := [option for option, value in wanted.items() if value]:
+                raise ExportError(
+                    f"{given[0]} is for models with classes; this one is unlabelled, a gate and nothing else"
+                )
+        if self.score != DEFAULT:
+            return self
+        score = "energy" if task != "unlabelled" else AUTO if self.fit else "nan"
+        return dataclasses.replace(self, score=score)
+
+    def check(self, scores: Sequence[str], task: Task = "multiclass") -> None:
+        """Raises ExportError for options that don't go with each other or with the `scores` that a model of a task has."""
         for option, value, known in (
             ("--guarantee", self.guarantee, get_args(Guarantee)),
             ("--merge", self.merge, get_args(MergeMethod)),
@@ -127,13 +149,13 @@ class GateOptions:
             if value not in known:
                 raise ExportError(f"{option} must be one of {', '.join(known)}, found {value}")
         for part in self.parts:
-            if part not in scores and not self.chooses_score:
+            if part not in (*scores, DEFAULT) and not self.chooses_score:
                 raise ExportError(f"unknown score {part!r}; there are {', '.join(scores)}, and {AUTO}")
         if len(set(self.parts)) != len(self.parts):
             raise ExportError(f"--score {self.score}: merges a score with itself; name each once")
-        if self.chooses_temperature and "energy" not in scores:
+        if self.chooses_temperature and "energy" not in scores and task != "unlabelled":
             raise ExportError("a temperature is chosen for the energy score, which this graph does not have")
-        if self.fit and not self.chooses_score:
+        if self.fit and self.score not in (AUTO, DEFAULT):
             raise ExportError(f"--fit goes with --score {AUTO}; python -m export.fit adds detectors of your choice")
         if self.aux and not self.chooses:
             raise ExportError(f"--aux goes with --score {AUTO} or --temperature {AUTO}: there is nothing to choose")
@@ -159,10 +181,11 @@ def add_gate_options(parser: argparse.ArgumentParser, *, as_before: bool) -> Non
 
     group.add_argument(
         "--score",
-        default=None if as_before else "energy",
+        default=None if as_before else DEFAULT,
         metavar="KEY|A+B|auto",
         help="the gate's score; A+B merges the p-values of several; auto takes the one with the largest AUROC between "
-        f"a quarter of the calibration images and outliers, fusions of two among them ({default('energy')})",
+        f"a quarter of the calibration images and outliers, fusions of two among them "
+        f"({default('energy; of a model without classes nan, or auto with --fit')})",
     )
     group.add_argument(
         "--alpha",
@@ -236,48 +259,3 @@ def add_gate_options(parser: argparse.ArgumentParser, *, as_before: bool) -> Non
         metavar="C,..|none",
         help=f"coverages of label sets for known images, such as 0.9,0.95; takes labelled images ({default('none')})",
     )
-
-
-def temperature(text: str) -> float | Literal["auto"]:
-    """``auto`` or a positive number.
-
-    Raises:
-        ExportError: neither.
-    """
-    if text == AUTO:
-        return AUTO
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise ExportError(f"--temperature must be positive or {AUTO}, found {text}")
-    return value
-
-
-def max_error(text: str) -> float | Literal["none"]:
-    """``none`` or a share.
-
-    Raises:
-        ExportError: neither.
-    """
-    return NONE if text == NONE else _share("--max-error", text)
-
-
-def coverages(text: str) -> tuple[float, ...]:
-    """``none`` or shares, separated by commas, ascending.
-
-    Raises:
-        ExportError: neither.
-    """
-    return () if text == NONE else tuple(sorted({_share("--prediction-sets", part) for part in text.split(",")}))
-
-
-def _share(option: str, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < 1:
-        raise ExportError(f"{option} must be between 0 and 1, or {NONE}, found {text}")
-    return value

@@ -41,6 +41,8 @@ FITTED = (
     *("react", "vra", "ash-b", "ash-s", "scale"),
     *("mahalanobis++", "rmds++", "ssd"),
 )
+# The same for a model without classes, whose images are one cluster: `mahalanobis++` is `ssd` there.
+FITTED_UNLABELLED = ("ssd", "nan_ssd")
 # The parts that are merged, each of the first with each of the second.
 OF_LOGITS, OF_FEATURES = ("energy", "gen"), ("mahalanobis++", "ssd", "vim", "nci", "nan")
 
@@ -69,6 +71,8 @@ def candidates(names: Sequence[str], negative_share: float) -> list[Candidate]:
 
 def fitted_names(task: str, *, linear: bool) -> list[str]:
     """Those of :data:`FITTED` that a model of this task and with these last layers can have."""
+    if task == "unlabelled":
+        return [*FITTED_UNLABELLED]
     kinds = {name: DETECTORS[name] for name in FITTED}
     return [
         name
@@ -139,7 +143,7 @@ def choose(
     options: GateOptions,
     run: Run,
     make: MakeEngine,
-) -> tuple[Manifest, Choice, GateOptions]:
+) -> tuple[Manifest, Choice, GateOptions, dict[str, Fitted]]:
     """Compare the scores, with the best temperature of the energy score if it is to be chosen.
 
     Args:
@@ -152,14 +156,14 @@ def choose(
         make: further engines, for a graph.
 
     Returns:
-        the manifest, with the detectors that the best score is made of; the table; options with this score.
+        the manifest, with the detectors that the best score is made of; the table; options with this score; those detectors.
     """
     manifest, sets = _outliers(manifest, images, options)
     strange = {name: run(part, name) for name, part in sets.items()}
     known = run(images, "choose")
     conformal.check_finite(known.scores)
     temperatures: dict[float, float] = {}
-    if options.chooses_temperature:
+    if options.chooses_temperature and "energy" in manifest.scores:
         temperatures = choice.compare_temperatures(known, strange)
         best = choice.best_temperature(temperatures)
         manifest = with_temperature(model, manifest, best)
@@ -167,7 +171,7 @@ def choose(
         known = choice.with_energy(known, column, best)
         strange = {name: choice.with_energy(part, column, best) for name, part in strange.items()}
     if not options.chooses_score:
-        return manifest, choice.compare(manifest.scores, known, strange, temperatures), options
+        return manifest, choice.compare(manifest.scores, known, strange, temperatures), options, {}
     detectors, examples = _fitted(model, manifest, training, strange, make)
     names = (*manifest.scores, *(name for name in detectors if name not in manifest.scores))
     known, strange = (
@@ -183,7 +187,7 @@ def choose(
     if kept and examples:
         manifest = fitting.with_scores(model, manifest, kept, examples)
         manifest = _verified(model, manifest, kept, training, options, make)
-    return manifest, table, options
+    return manifest, table, options, kept
 
 
 def _fitted(

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +19,10 @@ from export.checks.outputs import (
     RELATIONS,
     UNUSABLE,
     Relation,
+    check_features,
     check_values,
     check_width,
+    feature_remarks,
     relation,
     value_remarks,
     weights_between,
@@ -138,12 +141,11 @@ def examine(classifier: Classifier, images: npt.NDArray[np.uint8]) -> Examined:
     """
     model = classifier.graph()
     outputs, penultimate = classifier.run(images)
+    if classifier.task == "unlabelled":
+        return _examine_features(classifier, model, penultimate, images)
     check_width(outputs, len(classifier.labels), classifier.task)
     check_values(outputs, penultimate)
-    own = session(model)
-    share = ROUNDING[classifier.precision]
-    check_batches(classifier.run, images, f"the model in {classifier.framework}", model, share)
-    check_batches(lambda batch: run_graph(own, batch), images, "the exported graph", model, share)
+    _check_batches(classifier, model, images)
     steps = _logits_of(model, classifier, images)
     found = run_graph(session(model), images)
     _relate(model, found)
@@ -151,11 +153,41 @@ def examine(classifier: Classifier, images: npt.NDArray[np.uint8]) -> Examined:
     notes, warnings = [_UNDONE[step] for step in steps], [*value_remarks(found[0])]
     if how in RELATIONS:
         (warnings if how in UNUSABLE else notes).append(RELATIONS[how])
-    known = {item.name: getattr(classifier, item.name) for item in dataclasses.fields(Classifier)}
-    known["remarks"] = (*classifier.remarks, *notes)
-    examined = Examined(**known, origin=classifier, model=model, steps=steps, relation=how, warnings=tuple(warnings))
+    examined = Examined(
+        **_known(classifier, notes),
+        origin=classifier,
+        model=model,
+        steps=steps,
+        relation=how,
+        warnings=tuple(warnings),
+    )
     examined.run(images)
     return examined
+
+
+def _examine_features(
+    classifier: Classifier, model: onnx.ModelProto, features: npt.NDArray[np.float32], images: npt.NDArray[np.uint8]
+) -> Examined:
+    """An extractor of features, which has no logits to look at."""
+    check_features(features)
+    _check_batches(classifier, model, images)
+    warnings = tuple(feature_remarks(features))
+    return Examined(
+        **_known(classifier), origin=classifier, model=model, steps=(), relation="features", warnings=warnings
+    )
+
+
+def _known(classifier: Classifier, notes: Sequence[str] = ()) -> dict[str, Any]:
+    """The fields of a classifier, with further remarks."""
+    known = {item.name: getattr(classifier, item.name) for item in dataclasses.fields(Classifier)}
+    return known | {"remarks": (*classifier.remarks, *notes)}
+
+
+def _check_batches(classifier: Classifier, model: onnx.ModelProto, images: npt.NDArray[np.uint8]) -> None:
+    """Raises ExportError where an image's answer is not its own, in the classifier or in its graph."""
+    own, share = session(model), ROUNDING[classifier.precision]
+    check_batches(classifier.run, images, f"the model in {classifier.framework}", model, share)
+    check_batches(lambda batch: run_graph(own, batch), images, "the exported graph", model, share)
 
 
 def session(model: onnx.ModelProto) -> ort.InferenceSession:
@@ -173,9 +205,10 @@ def session(model: onnx.ModelProto) -> ort.InferenceSession:
 
 
 def run_graph(loaded: ort.InferenceSession, images: npt.NDArray[np.uint8]) -> Activations:
-    """Logits and penultimate activations of images uint8 [N, H, W, 3]."""
-    logits, penultimate = loaded.run([LOGITS, PENULTIMATE], {loaded.get_inputs()[0].name: images})
-    return logits, penultimate
+    """Logits and penultimate activations of images uint8 [N, H, W, 3]; logits (N, 0) of a graph without."""
+    names = [output.name for output in loaded.get_outputs() if output.name in (LOGITS, PENULTIMATE)]
+    found = dict(zip(names, loaded.run(names, {loaded.get_inputs()[0].name: images}), strict=True))
+    return found.get(LOGITS, np.empty((len(images), 0), np.float32)), found[PENULTIMATE]
 
 
 def _relate(model: onnx.ModelProto, found: Activations) -> None:

@@ -26,7 +26,7 @@ _CLIPPED = 0.1  # share of exact zeros among outputs of which none is negative
 _FEW = 8  # images too few to say that something is so in all of them
 
 
-Relation = Literal["linear", "layers", "same", "affine", "unrelated", "unknown"]
+Relation = Literal["linear", "layers", "same", "affine", "unrelated", "unknown", "features"]
 
 _LINEAR = ", ".join(name for name, kind in DETECTORS.items() if kind.linear)
 _TAKEN = "the model's second output, or what its last layers read, taken as penultimate activations"
@@ -88,6 +88,34 @@ def check_values(outputs: npt.NDArray[np.float32], penultimate: npt.NDArray[np.f
         raise ExportError(
             "the logits of every image have the length 1: an embedding, normalised, is no logits; let the model return "
             "what its last layer makes of it"
+        )
+
+
+def check_features(features: npt.NDArray[np.float32]) -> None:
+    """Raises ExportError for values that no features can be: of another shape, not finite, or the same for every image."""
+    if features.ndim != 2:
+        raise ExportError(
+            f"expected features [N, D], found {list(features.shape)}; let the model return one row an image"
+        )
+    broken = int((~np.isfinite(features).all(axis=1)).sum())
+    if broken:
+        raise ExportError(
+            f"{broken} of {len(features)} images have features that are not finite; the model is unusable"
+        )
+    if len(features) > 1 and np.ptp(features, axis=0).max() <= _CONSTANT * float(np.abs(features).max()):
+        raise ExportError(
+            f"the features of {len(features)} images are all the same: the weights are missing, or the input is normalised "
+            "away"
+        )
+
+
+def feature_remarks(features: npt.NDArray[np.float32]) -> Iterator[str]:
+    """What is unusual in features (N, D) and may be a mistake, a line each."""
+    lengths = np.linalg.norm(features.astype(np.float64), axis=1)
+    if len(features) >= _FEW and np.ptp(lengths) <= _SMALL * lengths.max():
+        yield (
+            "the features of every image have the same length: they are normalised, and nan and feature_norm see little of "
+            "them; let the model return what is normalised, or fit ssd or knn"
         )
 
 

@@ -8,8 +8,14 @@ _AGREEMENT = 0.9  # share of images of the same predicted class, below which it 
 
 
 def precision_warning(precision: Precision, parity: Parity | None) -> str | None:
-    """That too many images change their class, and what to do; None where they don't."""
-    if parity is None or parity.label_agreement >= _AGREEMENT:
+    """That too many images change their class, or without classes their decision, and what to do; None where they don't."""
+    if parity is None:
+        return None
+    agreement, what = parity.label_agreement, "predicts another class than fp32 for"
+    if agreement is None:
+        flips = parity.newly_rejected + parity.newly_accepted
+        agreement, what = 1 - flips / parity.images, "decides otherwise than fp32 on"
+    if agreement >= _AGREEMENT:
         return None
     other = (
         "other --int8-method, --int8-keep first,last, more images, or --precision fp16"
@@ -17,6 +23,6 @@ def precision_warning(precision: Precision, parity: Parity | None) -> str | None
         else "fp32"
     )
     return (
-        f"NOT FIT FOR USE: {precision} predicts another class than fp32 for {100 * (1 - parity.label_agreement):.0f} % of "
+        f"NOT FIT FOR USE: {precision} {what} {100 * (1 - agreement):.0f} % of "
         f"{parity.images} images of {parity.source}; take {other}"
     )

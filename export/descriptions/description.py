@@ -29,7 +29,7 @@ class Description:
     """Labels, task and input of a classifier; None where nothing is said of it.
 
     Attributes:
-        labels: class names, in the order of the logits.
+        labels: class names, in the order of the logits; what they are does not matter for the task ``unlabelled``.
         size: height and width.
         mean, std: of one, three or four channels: R, G, B and alpha.
         remarks: what was found, taken or assumed, a line each.
@@ -87,7 +87,7 @@ class Description:
     def missing(self) -> tuple[str, ...]:
         """The options that would have to say what nothing else says."""
         needed = {
-            "labels": self.labels,
+            "labels": () if self.task == "unlabelled" else self.labels,
             "size": self.size,
             "mean": self.mean,
             "std": self.std,

@@ -1,4 +1,4 @@
-"""The six base scores, which every exported file has.
+"""The six base scores, which every exported file has; one without logits has the two of them that look at features.
 
 All are finite for finite input of any magnitude. In the graph, what two scores have in common, such as the softmax, is
 computed once.
@@ -85,6 +85,7 @@ class JointEnergy(Detector):
 class FeatureNorm(Detector):
     """Feature norm, ||a||_1 (NAN section 3)."""
 
+    of_features = True
     use = "To see what the count of active features adds to it in `nan`; rarely the best gate."
 
     def reference(self, logits: Features, penultimate: Features) -> Score:
@@ -98,6 +99,7 @@ class FeatureNorm(Detector):
 class Nan(Detector):
     """Negative-aware norm, ||a||_1 / ||a||_0 with ||a||_0 = #{i: a_i > 0} (NAN eq. 9-10); 0 where no a_i > 0."""
 
+    of_features = True
     use = "For networks with a projection head, or whose known images switch many activations off."
     negative = ("weaker", "how many are positive hardly differs among images")
 
@@ -121,10 +123,17 @@ BASE: dict[str, type[Detector]] = {
 }
 
 
-def base_scores(parameters: Mapping[str, Mapping[str, float]] | None = None) -> dict[str, Detector]:
-    """All of :data:`BASE`, with the parameters of a manifest, such as ``{"energy": {"temperature": 0.1}}``."""
+def base_scores(
+    parameters: Mapping[str, Mapping[str, float]] | None = None, *, logits: bool = True
+) -> dict[str, Detector]:
+    """:data:`BASE`, with the parameters of a manifest, such as ``{"energy": {"temperature": 0.1}}``.
+
+    Without `logits` those that need none.
+    """
     return {
-        name: cast(Callable[..., Detector], kind)(**(parameters or {}).get(name, {})) for name, kind in BASE.items()
+        name: cast(Callable[..., Detector], kind)(**(parameters or {}).get(name, {}))
+        for name, kind in BASE.items()
+        if logits or kind.of_features
     }
 
 

@@ -39,11 +39,18 @@ def training_images(
     """The images that the detectors `names` are fitted on, labelled if one of them needs labels; None if none needs any.
 
     Raises:
-        ExportError: no source though a detector needs one, or labels needed for a multi-label model.
+        ExportError: no source though a detector needs one, labels needed for a multi-label model, or for a model without
+            classes a detector that looks at logits.
         DataError: images that can't be read, or, where labels are needed, of a class that the model does not have.
     """
     needing = [name for name in names if DETECTORS[name].needs != "nothing"]
-    labelled = [name for name in names if DETECTORS[name].needs == "labels"]
+    unlabelled = manifest.task == "unlabelled"
+    labelled = [name for name in names if DETECTORS[name].needs == "labels" and not unlabelled]
+    if impossible := [name for name in names if unlabelled and not DETECTORS[name].of_features]:
+        raise ExportError(
+            f"{impossible[0]} looks at logits or their layer, which {manifest.model.name} lacks, as it is unlabelled; fit "
+            f"{', '.join(of_features())}"
+        )
     if not needing:
         return None
     if source is None:
@@ -54,6 +61,11 @@ def training_images(
     if labelled and images.task != "multiclass":
         raise ExportError(f"{labelled[0]} needs one label an image, and those of {source} have any number")
     return images.with_classes(manifest.labels, source) if labelled else images
+
+
+def of_features() -> list[str]:
+    """The detectors that a model without classes can have."""
+    return [name for name, kind in DETECTORS.items() if kind.of_features]
 
 
 def observe(engine: Engine, manifest: Manifest, layers: LastLayers | None, images: ImageSet | None) -> Training:
@@ -75,7 +87,8 @@ def observe(engine: Engine, manifest: Manifest, layers: LastLayers | None, image
             f"{len(unusable)} of {len(images)} training images have features that are not finite, such as "
             f"{images.names[unusable[0]]}; the model is unusable"
         )
-    return Training(outputs.logits, penultimate, images.labels, layers)
+    labels = images.labels if manifest.labels else np.zeros(len(images), np.int64)  # without classes all are of one
+    return Training(outputs.logits, penultimate, labels, layers)
 
 
 def settings_for(manifest: Manifest) -> dict[type[Fitted], Any]:

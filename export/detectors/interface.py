@@ -34,15 +34,20 @@ class Detector(ABC):
 
     Attributes:
         use: a sentence on when to use it.
+        of_features: whether it looks at the penultimate activations alone, and so needs no logits.
         negative: for one that takes features to be at least 0, what it is where they are not, and why.
     """
 
     use: ClassVar[str]
+    of_features: ClassVar[bool] = False
     negative: ClassVar[tuple[Literal["weaker", "meaningless"], str] | None] = None
 
     @abstractmethod
     def reference(self, logits: Features, penultimate: Features) -> Score:
-        """The score in float64, (N,), of logits f (N, K) and penultimate activations a (N, D)."""
+        """The score in float64, (N,), of logits f (N, K) and penultimate activations a (N, D).
+
+        Of a model without classes K is 0.
+        """
 
     @abstractmethod
     def build(self, g: Graph, logits: str, penultimate: str) -> str:

@@ -13,7 +13,16 @@ from export.arguments import add_leakage_option, add_run_options, print_remarks
 from export.calibrate.gating import fit_gate, without_gate
 from export.calibrate.options import GateOptions
 from export.detectors import DETECTORS
-from export.detectors.fitting import fit, observe, strange, training_images, verify, with_provenance, with_scores
+from export.detectors.fitting import (
+    fit,
+    observe,
+    of_features,
+    strange,
+    training_images,
+    verify,
+    with_provenance,
+    with_scores,
+)
 from export.detectors.sign import objections
 from export.fit.options import check_used, chooses, default_settings, parse_names, parse_settings
 from export.graph.last_layers import last_layers
@@ -82,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     engine = make_engine(loaded.model, precision, args.threads)
     model = onnx.load_from_string(loaded.model)
     manifest = without_gate(model, manifest)
-    names = names or list(DETECTORS)
+    names = names or (of_features() if manifest.task == "unlabelled" else list(DETECTORS))
     check_used(args.set, names)
     images = training_images(names, manifest, args.source, reading=Reading.of(args))
     training = observe(engine, manifest, last_layers(model), images)

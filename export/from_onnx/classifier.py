@@ -23,7 +23,7 @@ from export.from_onnx.surgery import assembly, network, scikit
 from export.from_onnx.surgery.assembly import Tensor
 from export.from_onnx.surgery.network import Network
 from export.from_onnx.surgery.pixels import IMAGES, PREFIX, Layout, Pixels
-from export.graph.building import LOGITS, OPSET, PENULTIMATE
+from export.graph.building import OPSET
 from export.graph.last_layers import last_layers
 from runtime.manifest import InputSpec, Task
 
@@ -127,8 +127,9 @@ def from_onnx(
         opened: the file.
         labels: class names, in the order of its output.
         spec: size, normalisation and channels of its input.
-        task: what it was trained for.
-        output: the output, or the tensor inside, that has the logits; None where there is no choice.
+        task: what it was trained for; of ``unlabelled`` there are no logits.
+        output: the output, or the tensor inside, that has the logits, or without classes the features; None where there is no
+            choice.
         penultimate: the tensor of penultimate activations; None for what the last layer reads.
         remarks: what was found before.
 
@@ -139,7 +140,10 @@ def from_onnx(
     one = opened.face
     pixels = Pixels(spec, one.tensor, one.dtype, one.layout or "nhwc", one.layout is None)
     try:
-        found, batch = _read(opened, pixels, len(labels), output, penultimate)
+        if task == "unlabelled":
+            found, batch = _read_features(opened, pixels, output or penultimate)
+        else:
+            found, batch = _read(opened, pixels, len(labels), output, penultimate)
         classifier = _assembled(opened, pixels, found, batch, labels, task)
         _check_batches(classifier, _images(spec))
     except ExportError as error:
@@ -153,15 +157,31 @@ def _read(
     """Where logits and penultimate activations are, and how many images the file takes at once; None for any number."""
     chosen = ending.choose(opened.network, output, labels)
     found = reading.find(opened.network, opened.model, chosen, penultimate)
-    images, tensors, batch = _images(pixels.spec), (*found.tensors, chosen), opened.face.batch
+    original, batch = _running(opened, pixels, (*found.tensors, chosen))
+    return reading.tried(found, original, _images(pixels.spec), labels), batch
+
+
+def _read_features(opened: Opened, pixels: Pixels, wanted: str | None) -> tuple[Reading, int | None]:
+    """The same of a file without classes."""
+    found = reading.features(opened.network, wanted)
+    original, batch = _running(opened, pixels, found.tensors)
+    (values,) = (original(_images(pixels.spec))[name] for name in found.tensors)
+    if values.ndim == 3:  # tokens, of which the mean is taken
+        found = replace(found, layer=replace(found.layer, sources=(replace(found.layer.sources[0], last=True),)))
+    return found, batch
+
+
+def _running(opened: Opened, pixels: Pixels, tensors: tuple[str, ...]) -> tuple[Original, int | None]:
+    """The file, and how many images it takes at once; None for any number."""
+    batch = opened.face.batch
     original = Original(opened.model, pixels, tensors, batch)
     if batch is None:
         try:
-            original(images)
+            original(_images(pixels.spec))
         except ExportError:  # it says that it takes any number, and doesn't
             batch = 1
             original = Original(opened.model, pixels, tensors, batch)
-    return reading.tried(found, original, images, labels), batch
+    return original, batch
 
 
 def _assembled(
@@ -174,7 +194,13 @@ def _assembled(
     if found.own is not None and found.own.scale is not None:
         tensors[found.ending.logits] = Tensor(TensorProto.FLOAT, tensors[found.own.tensor].shape)
     model = assembly.assemble(
-        found.network, pixels, batch or 1, found.layer, found.ending.logits, found.column, tensors
+        found.network,
+        pixels,
+        batch or 1,
+        found.layer,
+        found.ending.logits if found.classes else None,
+        found.column,
+        tensors,
     )
     return OnnxClassifier(
         opened.path.name,
@@ -196,10 +222,11 @@ def _check_batches(classifier: OnnxClassifier, images: npt.NDArray[np.uint8]) ->
     alone = [np.concatenate(values) for values in zip(*parts, strict=True)]
     if not all(are_close(a, b, share) for a, b in zip(alone, classifier.run(images), strict=True)):
         raise ExportError("it answers the same image differently each time, or as the others in its batch are")
-    gated = session(classifier.model)
+    gated, names = session(classifier.model), [output.name for output in classifier.model.graph.output]
+    alone = alone[-len(names) :]
     for count in range(1, len(images) + 1):
         try:
-            values = run(gated, (LOGITS, PENULTIMATE), {IMAGES: images[:count]})
+            values = run(gated, names, {IMAGES: images[:count]})
         except ExportError as error:
             raise ExportError(f"it does not take batches of {count}: {error}") from error
         if not all(are_close(value, a[:count], share) for value, a in zip(values, alone, strict=True)):
@@ -209,6 +236,9 @@ def _check_batches(classifier: OnnxClassifier, images: npt.NDArray[np.uint8]) ->
 def _remarks(opened: Opened, classifier: OnnxClassifier, output: str | None) -> list[str]:
     """What was found and done, a line each."""
     found, lines = classifier.reading, list[str]()
+    if not found.classes:
+        width = classifier.model.graph.output[0].type.tensor_type.shape.dim[1].dim_value
+        return [f"features: {found.ending.output}, {width} an image", *_operators(opened, classifier)]
     end, sources = found.ending, found.layer.sources
     if len(opened.model.graph.output) > 1 and output is None:
         lines.append(f"of its outputs, {end.output} is taken for the classes'")
@@ -218,13 +248,19 @@ def _remarks(opened: Opened, classifier: OnnxClassifier, output: str | None) -> 
         lines.append(f"one logit z for two classes: the logits are [0, z], {classifier.labels[1]} where z is positive")
     elif end.steps[:1] == ("sigmoid",) and classifier.task == "multiclass":
         lines.append("a sigmoid for each class: --task multilabel, if an image can be of several")
-    if opened.network.opset < OPSET:
-        lines.append(f"operators of version {opened.network.opset} brought to {OPSET}")
     features = classifier.model.graph.output[1].type.tensor_type.shape.dim[1].dim_value
     lines.append(f"penultimate activations: {', '.join(source.tensor for source in sources)}, {features} an image")
     if not _is_linear(classifier.model):
         off = ", ".join(name for name, kind in DETECTORS.items() if kind.linear)
         lines.append(f"the logits are no plain linear layer of them: {off} can't be fitted")
+    return [*lines, *_operators(opened, classifier)]
+
+
+def _operators(opened: Opened, classifier: OnnxClassifier) -> list[str]:
+    """What was done to the file's operators, and what is to be said of them."""
+    lines = []
+    if opened.network.opset < OPSET:
+        lines.append(f"operators of version {opened.network.opset} brought to {OPSET}")
     if own := sorted({node.op_type for node in classifier.model.graph.node if node.domain == "com.microsoft"}):
         lines.append(f"{', '.join(own)}: ONNX Runtime's own, which TensorRT and OpenVINO don't take")
     return lines

@@ -23,7 +23,7 @@ class Tensors:
     """Which of a file's tensors are what; None where there is no choice.
 
     Attributes:
-        output: the output, or the tensor inside, that has the logits.
+        output: the output, or the tensor inside, that has the logits; of a file without classes the features.
         penultimate: the activations; None for what the last layer reads.
         layout: of the input.
     """
@@ -43,7 +43,11 @@ def add_onnx_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "any ONNX classifier (--checkpoint model.onnx)", "Beside what it was trained with:"
     )
-    group.add_argument("--output", metavar="TENSOR", help="that has the logits, where there are several outputs")
+    group.add_argument(
+        "--output",
+        metavar="TENSOR",
+        help="that has the logits, or with --task unlabelled the features, where there are several outputs",
+    )
     group.add_argument("--penultimate", metavar="TENSOR", help="of activations; default: what the last layer reads")
     group.add_argument("--layout", choices=get_args(Layout), help="of the input, where its shape leaves it open")
 
@@ -66,9 +70,13 @@ def classifier_of(opened: Opened, given: Description, tensors: Tensors) -> OnnxC
         spec = description.input("it")
     except (OodgateError, ValueError) as error:
         raise ExportError(f"{opened.path}: {error}") from error
+    if description.task == "unlabelled" and tensors.output and tensors.penultimate:
+        raise ExportError(
+            f"{opened.path}: --output and --penultimate: without classes there are features alone; give one"
+        )
     return from_onnx(
         opened,
-        description.labels or (),
+        () if description.task == "unlabelled" else description.labels or (),
         spec,
         description.task or "multiclass",
         output=tensors.output,

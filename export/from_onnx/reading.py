@@ -37,6 +37,7 @@ class Reading:
         network: what they are made of.
         own: the tensor of logits, or of their 8 bits, if the file has one; otherwise the last layer's weights make them.
         column: that of the only logit of a binary classifier; None for any other.
+        classes: whether there are logits; without, the activations are the file's features.
     """
 
     ending: Ending
@@ -44,6 +45,7 @@ class Reading:
     network: Network
     own: Source | None
     column: int | None = None
+    classes: bool = True
 
     @property
     def tensors(self) -> tuple[str, ...]:
@@ -64,6 +66,8 @@ class Reading:
         penultimate = np.concatenate(
             [self._pooled(source, found[source.tensor]) for source in self.layer.sources], axis=1
         )
+        if not self.classes:
+            return np.empty((len(penultimate), 0), np.float32), penultimate
         if self.own is None:
             return self.affine(penultimate), penultimate
         logits = self._numbers(self.own, found[self.own.tensor])
@@ -124,6 +128,26 @@ def find(network: Network, model: onnx.ModelProto, output: str, penultimate: str
     end = ending.find(part, output)
     layer = _named(part, end.logits, penultimate) if penultimate else last_layer.find(part, end.logits)
     return Reading(end, layer, part, _own(part, model, end.logits))
+
+
+def features(network: Network, wanted: str | None) -> Reading:
+    """Where the features of a file without classes are.
+
+    Args:
+        network: plain, with all its outputs.
+        wanted: an output, or a tensor inside; None for the only output.
+
+    Raises:
+        ExportError: no such tensor, or several outputs and none named.
+    """
+    outputs = [output.name for output in network.model.graph.output]
+    if wanted is None and len(outputs) > 1:
+        raise ExportError(f"it has several outputs; say with --output which are the features: {', '.join(outputs)}")
+    name = outputs[0] if wanted is None else wanted
+    if name not in outputs and name not in network.producers:
+        raise ExportError(f"--output {name}: there is no such tensor; the outputs are {', '.join(outputs)}")
+    layer = LastLayer((Source(name),), exact=False)
+    return Reading(Ending(name, name), layer, _part(network.model, name), None, classes=False)
 
 
 def tried(reading: Reading, original: Original, images: npt.NDArray[np.uint8], labels: int) -> Reading:

@@ -18,6 +18,7 @@ from export.classifier import Activations, Answers, Classifier
 from export.descriptions.description import Description, check_labels
 from export.exceptions import ExportError
 from export.from_torch.network.backbone import Backbone, Traced, graph_of, trace
+from export.from_torch.network.features import Features, remark
 from runtime.manifest import Channels, InputSpec
 
 
@@ -42,7 +43,7 @@ class TorchClassifier(Classifier):
         return sum(parameter.numel() for parameter in self.module.parameters())
 
     def graph(self) -> onnx.ModelProto:
-        return graph_of(self._traced.program)
+        return graph_of(self._traced.program, logits=self.task != "unlabelled")
 
     @torch.inference_mode()
     def run(self, images: npt.NDArray[np.uint8]) -> Activations:
@@ -50,6 +51,8 @@ class TorchClassifier(Classifier):
         if isinstance(outputs, Tensor):
             outputs = outputs, self._operations(torch.from_numpy(images))[1]
         logits, penultimate = outputs
+        if self.task == "unlabelled":
+            logits = logits[:, :0]
         return logits.numpy(), penultimate.numpy()
 
     def behind(self, spec: InputSpec) -> Answers:
@@ -109,31 +112,40 @@ class Column(nn.Module):
         return cast(Tensor, self.network(x)).reshape(-1, 1)
 
 
-def of_module(module: nn.Module, arch: str, description: Description, **fields: Any) -> TorchClassifier:
+def of_module(
+    module: nn.Module, arch: str, description: Description, *, headed: bool | None = None, **fields: Any
+) -> TorchClassifier:
     """The classifier of a module with its weights, once all is known of it.
 
     Args:
-        module: returns logits, or (logits, penultimate), of normalised images.
+        module: returns logits, or (logits, penultimate), of normalised images; for the task ``unlabelled`` features.
         arch: what messages and the manifest call it.
         description: labels, input and task; what it does not say of channels is found out.
+        headed: whether it is known to return logits: for the task ``unlabelled`` its penultimate activations count.
         fields: further fields of the classifier.
 
     Raises:
         ExportError: something is missing, the module fails, or there is no penultimate.
     """
     spec = description.input()
-    labels = description.labels or ()
+    unlabelled = description.task == "unlabelled"
+    labels = () if unlabelled else description.labels or ()
     check_labels(labels)
     module = module.float().eval()
     module, spec, channels_last, found = _facing(module, arch, spec, description.channels)
     output = _call(module, spec, channels_last)
     if not isinstance(output, Tensor) and _has_logits(output):
-        module = Logits(module)
+        module, headed = Logits(module), headed or not isinstance(output, tuple | list)
         output = _call(module, spec, channels_last)
     if isinstance(output, Tensor) and output.ndim == 1:
         module = Column(module)
         output = _call(module, spec, channels_last)
-    _check_outputs(arch, output, len(labels))
+    if unlabelled and not (headed and isinstance(output, Tensor)):
+        module, found = _extractor(module, arch, output, found)
+    elif unlabelled:
+        found = (*found, "features: what its last layer reads; its classes are left out")
+    else:
+        _check_outputs(arch, output, len(labels))
     traced = trace(Backbone(module, spec, channels_last=channels_last), spec)
     return TorchClassifier(
         arch,
@@ -147,6 +159,16 @@ def of_module(module: nn.Module, arch: str, description: Description, **fields: 
         remarks=(*description.remarks, *found, *traced.remarks),
         **fields,
     )
+
+
+def _extractor(
+    module: nn.Module, arch: str, output: Any, remarks: tuple[str, ...]
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """The module as an extractor of features, and what is said of it."""
+    try:
+        return Features(module), (*remarks, remark(output))
+    except ExportError as error:
+        raise ExportError(f"{arch}: {error}") from error
 
 
 def _facing(

@@ -78,10 +78,15 @@ def read(request: Request, given: Description) -> TorchClassifier:
     built = _with_model(request) if request.model is not None else _without_model(request)
     description = given.over(built.description)
     remarks = (*built.remarks, *description.remarks)
+    if built.headed is False and description.task != "unlabelled":
+        raise ExportError(
+            f"{built.arch}: num_classes is 0: it has no head, so no classes; --task unlabelled makes a gate of its features"
+        )
     if missing := description.missing():
         who = "--model" if request.model is not None else str(request.checkpoint)
         raise ExportError("; ".join((needs(missing, who), *remarks)))
-    classifier = of_module(built.module, built.arch, Description(**{**vars(description), "remarks": remarks}))
+    described = Description(**{**vars(description), "remarks": remarks})
+    classifier = of_module(built.module, built.arch, described, headed=built.headed)
     if built.transform is None or any(getattr(given, name) for name in _OF_INPUT):
         return classifier
     worst = check_agreement(built.transform, classifier.input, f"{built.arch}'s own transform", _ADVICE)

@@ -54,7 +54,8 @@ def _images(
     names: Sequence[str], whole: Sequence[Pixels], pixels: Sequence[Pixels], outputs: Outputs, manifest: Manifest
 ) -> tuple[GoldenImage, ...]:
     accepts = Rule.of(manifest).verified(outputs).tolist()
-    classes = outputs.logits.argmax(axis=1).tolist()
+    labels = manifest.labels
+    classes: list[int | None] = outputs.logits.argmax(axis=1).tolist() if labels else [None] * len(names)
     return tuple(
         GoldenImage(
             file=name,
@@ -63,13 +64,13 @@ def _images(
             decoded=digest(whole[i]),
             pixels=digest(pixels[i]),
             mean=_mean(pixels[i]),
-            logits=_numbers(outputs.logits[i]),
+            logits=_numbers(outputs.logits[i]) or None,
             scores=dict(zip(manifest.scores, _numbers(outputs.scores[i]), strict=True)),
             decision="accept" if accepts[i] else "reject",
-            class_index=classes[i],
-            label=manifest.labels[classes[i]] if accepts[i] else None,
+            class_index=index,
+            label=labels[index] if accepts[i] and index is not None else None,
         )
-        for i, name in enumerate(names)
+        for i, (name, index) in enumerate(zip(names, classes, strict=True))
     )
 
 

@@ -12,7 +12,7 @@ from export.exceptions import ExportError
 from export.images.inference import stream
 from runtime.engines.interface import Engine, Outputs
 from runtime.manifest import GateSpec, Manifest
-from runtime.rule import Rule
+from runtime.rule import Rule, predicted
 from train.data import ImageSet, Labels, short_name
 from train.data.sketches import hashes, looks
 
@@ -27,8 +27,9 @@ class Observed:
         source: where they come from, without its directories.
         scores: float32 (N, S); one that is not finite, and so rejects, is below every finite score.
         accept: bool (N,), at the thresholds in the file.
-        predicted: int64 (N,), the class of the largest logit.
-        confidence: float64 (N,), the largest softmax probability at the calibrated temperature; 0 where it is not finite.
+        predicted: int64 (N,), the class of the largest logit; 0 of a model without classes.
+        confidence: float64 (N,), the largest softmax probability at the calibrated temperature; 0 where it is not finite, and
+            of a model without classes.
         hashes: uint64 (N,), of the pixels (:func:`train.data.sketches.hashes`).
         labels: the ID set's: int64 (N,), or bool (N, K) where an image has several or none.
         logits: float32 (N, K), kept where average precision needs them, and on request.
@@ -105,7 +106,7 @@ def _observe(
         kept: dict[str, npt.NDArray[np.generic]] = {
             "scores": np.where(np.isfinite(outputs.scores), outputs.scores, LOWEST),
             "accept": rule.verified(outputs),
-            "predicted": outputs.logits.argmax(axis=1),
+            "predicted": predicted(outputs.logits),
             "confidence": _confidence(outputs, temperature),
             "hashes": (hashed := hashes(batch)),
             "looks": looks(batch, hashed),
@@ -121,6 +122,8 @@ def _observe(
 
 
 def _confidence(outputs: Outputs, temperature: float) -> npt.NDArray[np.float64]:
+    if not outputs.logits.shape[1]:
+        return np.zeros(len(outputs.logits))
     with np.errstate(invalid="ignore"):
         largest = Msp().reference(outputs.logits / temperature, outputs.scores)
     return np.where(np.isfinite(largest), largest, 0.0)

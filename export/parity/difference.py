@@ -1,4 +1,4 @@
-"""How two artifacts of one classifier differ on the same images: logits, scores, labels and decisions."""
+"""How two artifacts of one classifier differ on the same images: logits and labels, if any, scores and decisions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from export.exceptions import ExportError
 from export.metrics.observation import LOWEST, gate_of
 from runtime.engines.interface import Outputs
 from runtime.manifest import GateSpec, Manifest, Parity
-from runtime.rule import Rule
+from runtime.rule import Rule, predicted
 
 QUANTILES = (0.5, 0.9, 0.99)
 
@@ -55,9 +55,9 @@ class Difference:
 
     Attributes:
         source, images: which, and how many.
-        logits: over all logits.
+        logits: over all logits; None of models without classes.
         scores: for each score that both have.
-        label_agreement: share of images that both predict as the same class.
+        label_agreement: share of images that both predict as the same class; None of models without classes.
         flips: each at its own threshold.
         flips_with_a_threshold: both at A's; what calibrating B anew avoids, or costs.
         flips_with_b_threshold: both at B's. Both are None where the gates have different scores.
@@ -65,9 +65,9 @@ class Difference:
 
     source: str
     images: int
-    logits: Spread
+    logits: Spread | None
     scores: dict[str, Spread]
-    label_agreement: float
+    label_agreement: float | None
     flips: Flips
     flips_with_a_threshold: Flips | None
     flips_with_b_threshold: Flips | None
@@ -79,8 +79,8 @@ class Difference:
             source=self.source,
             images=self.images,
             label_agreement=self.label_agreement,
-            mean_logit_difference=self.logits.mean,
-            max_logit_difference=self.logits.max,
+            mean_logit_difference=None if self.logits is None else self.logits.mean,
+            max_logit_difference=None if self.logits is None else self.logits.max,
             newly_rejected=self.flips.newly_rejected,
             newly_accepted=self.flips.newly_accepted,
             flips_with_fp32_threshold=None if kept is None else kept.total,
@@ -106,10 +106,10 @@ def compare(source: str, a: Manifest, mine: Outputs, b: Manifest, others: Output
     own = _accept(a, mine, gates[0]), _accept(b, others, gates[1])
     return Difference(
         source=source,
-        images=len(mine.logits),
-        logits=_spread(mine.logits, others.logits),
+        images=len(mine.scores),
+        logits=_spread(mine.logits, others.logits) if a.labels else None,
         scores={name: _spread(*pair) for name, pair in columns.items()},
-        label_agreement=float((mine.logits.argmax(axis=1) == others.logits.argmax(axis=1)).mean()),
+        label_agreement=float((predicted(mine.logits) == predicted(others.logits)).mean()) if a.labels else None,
         flips=_flips(*own),
         flips_with_a_threshold=_flips(own[0], _accept(b, others, gates[0])) if same else None,
         flips_with_b_threshold=_flips(_accept(a, mine, gates[1]), own[1]) if same else None,

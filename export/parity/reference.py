@@ -52,17 +52,16 @@ class ReferenceEngine:
     def run(self, images: npt.NDArray[np.uint8], *, penultimate: bool = False) -> Outputs:
         """See :class:`runtime.engines.interface.Engine`."""
         logits, activations = self._classifier.run(images)
-        scores, accept = self._head.run(
-            ["scores", "accept"], {"images": images, LOGITS: logits, PENULTIMATE: activations}
-        )
+        feeds = {LOGITS: logits, PENULTIMATE: activations} if logits.shape[1] else {PENULTIMATE: activations}
+        scores, accept = self._head.run(["scores", "accept"], {"images": images, **feeds})
         return Outputs(logits, scores, accept, activations if penultimate else None)
 
 
 def _head(model: onnx.ModelProto, labels: int, features: int) -> onnx.ModelProto:
-    """A graph of what is behind ``logits`` and ``penultimate``, which become its inputs."""
+    """A graph of what is behind ``logits``, if there are labels, and ``penultimate``, which become its inputs."""
     head = onnx.ModelProto()
     head.CopyFrom(model)
-    for name, size in ((LOGITS, labels), (PENULTIMATE, features)):
+    for name, size in ((LOGITS, labels), (PENULTIMATE, features)) if labels else ((PENULTIMATE, features),):
         remove_node(head, name)
         head.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ("N", size)))
     kept = [output for output in head.graph.output if output.name not in (LOGITS, PENULTIMATE)]

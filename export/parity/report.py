@@ -81,7 +81,7 @@ def _decisions(sets: dict[str, Difference]) -> list[list[str]]:
             [
                 f"{name} {found.source}",
                 f"{found.images}",
-                _percent(found.label_agreement),
+                "-" if found.label_agreement is None else _percent(found.label_agreement),
                 _flips(found.flips, found),
                 f"{found.flips.newly_rejected}",
                 f"{found.flips.newly_accepted}",
@@ -95,7 +95,8 @@ def _decisions(sets: dict[str, Difference]) -> list[list[str]]:
 def _differences(sets: dict[str, Difference]) -> list[list[str]]:
     rows = [["set", "of", "mean", *(f"{100 * level:g} %" for level in QUANTILES), "max"]]
     for name, found in sets.items():
-        rows += [[name, of, *_spread(spread)] for of, spread in {"logits": found.logits, **found.scores}.items()]
+        spreads = {**({} if found.logits is None else {"logits": found.logits}), **found.scores}
+        rows += [[name, of, *_spread(spread)] for of, spread in spreads.items()]
     return rows
 
 

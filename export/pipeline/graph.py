@@ -93,7 +93,9 @@ def _columns_first(y: Axis, x: Axis, spec: InputSpec) -> Value:
     """Whether the vertical pass is the first: Pillow's choice where height shrinks by more than twice what width does."""
     lost = y.size - y.count
     found = (lost > 0) & (lost > (x.size - x.count) * 2)
-    return found & y.endless if spec.resampler == "torch" and y.endless else found
+    if spec.resampler == "pillow" or y.endless is None:
+        return found
+    return found & y.endless
 
 
 def _branch(pixels: Value, passes: list[Weights], spec: InputSpec, *, vertical: bool) -> onnx.GraphProto:

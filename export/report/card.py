@@ -41,7 +41,7 @@ def card(manifest: Manifest, evaluation: Evaluation | None = None, pictures: Seq
     model, spec = manifest.model, manifest.input
     parts = [
         f"# {model.name}",
-        f"A {manifest.task} image classifier that rejects what it does not know.",
+        _what(manifest),
         layout(
             [
                 ["", ""],
@@ -52,7 +52,7 @@ def card(manifest: Manifest, evaluation: Evaluation | None = None, pictures: Seq
                 ["training method", model.method],
                 *_trained_on(manifest),
                 ["precision", model.precision],
-                ["labels", ", ".join(manifest.labels) if len(manifest.labels) <= 20 else f"{len(manifest.labels)}"],
+                *_labels(manifest),
                 ["input", f"{spec.height} x {spec.width} RGB, {spec.resize}, {spec.interpolation}"],
                 ["embedded colour profiles", "converted to sRGB" if spec.colour == "srgb" else "ignored"],
                 ["scores", ", ".join(manifest.scores)],
@@ -71,6 +71,18 @@ def card(manifest: Manifest, evaluation: Evaluation | None = None, pictures: Seq
     if manifest.provenance:
         parts += ["## Provenance", "```json\n" + json.dumps(manifest.provenance, indent=1) + "\n```"]
     return "\n\n".join(parts) + "\n"
+
+
+def _what(manifest: Manifest) -> str:
+    if manifest.task == "unlabelled":
+        return "A gate without classes: it accepts images like those that calibrated it, and rejects others."
+    return f"A {manifest.task} image classifier that rejects what it does not know."
+
+
+def _labels(manifest: Manifest) -> list[list[str]]:
+    """The row of its labels, if it has any."""
+    names, count = ", ".join(manifest.labels), len(manifest.labels)
+    return [["labels", names if count <= 20 else f"{count}"]] if count else []
 
 
 def _trained_on(manifest: Manifest) -> list[list[str]]:
@@ -97,7 +109,7 @@ def _found(manifest: Manifest) -> list[str]:
 
 
 def precision_text(manifest: Manifest) -> str:
-    """What is computed in which precision, and what became of logits and decisions."""
+    """What is computed in which precision, and what became of logits, if any, and decisions."""
     text = (
         f"The layers before the penultimate activations are {manifest.model.precision}; the normalisation of images, scores "
         "and gate are fp32."
@@ -114,10 +126,15 @@ def precision_text(manifest: Manifest) -> str:
 
 def _parity_text(parity: Parity) -> str:
     flips = parity.newly_rejected + parity.newly_accepted
+    of_classes = ""
+    if parity.label_agreement is not None:
+        of_classes = (
+            f"the predicted class is the same for {100 * parity.label_agreement:.2f} %; logits differ by "
+            f"{parity.mean_logit_difference:.3g} on average and {parity.max_logit_difference:.3g} at most; "
+        )
     text = (
-        f"Against the fp32 bundle, on {parity.images} images of {parity.source}: the predicted class is the same for "
-        f"{100 * parity.label_agreement:.2f} %; logits differ by {parity.mean_logit_difference:.3g} on average and "
-        f"{parity.max_logit_difference:.3g} at most; with the threshold calibrated for this file, {_images(flips, parity)} "
+        f"Against the fp32 bundle, on {parity.images} images of {parity.source}: {of_classes}with the threshold "
+        f"calibrated for this file, {_images(flips, parity)} "
         f"decided otherwise ({parity.newly_rejected} newly rejected, {parity.newly_accepted} newly accepted)"
     )
     if parity.flips_with_fp32_threshold is not None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -55,7 +55,7 @@ class Outputs:
     """One batch's results.
 
     Attributes:
-        logits: float32 [N, K].
+        logits: float32 [N, K]; [N, 0] of a graph without logits.
         scores: float32 [N, S].
         accept: bool [N], what the graph itself says at its default operating point; None from an engine that does not
             output it. :meth:`runtime.rule.Rule.accepts` decides.
@@ -66,6 +66,14 @@ class Outputs:
     scores: npt.NDArray[np.float32]
     accept: npt.NDArray[np.bool_] | None = None
     penultimate: npt.NDArray[np.float32] | None = None
+
+    @classmethod
+    def of(cls, found: Mapping[str, npt.NDArray[Any]]) -> Outputs:
+        """From arrays by the names of the graph's outputs, ``scores`` at least."""
+        scores = found["scores"]
+        logits = found.get("logits")
+        none = np.empty((len(scores), 0), np.float32) if logits is None else logits
+        return cls(none, scores, found.get("accept"), found.get("penultimate"))
 
 
 class Engine(Protocol):
@@ -92,6 +100,11 @@ class Engine(Protocol):
         Raises:
             EngineError: the batch failed.
         """
+
+
+def fetched(signature: Signature, *, penultimate: bool) -> list[str]:
+    """The outputs that engines fetch, in order: the logits, where the graph has any, the scores, and what is asked for."""
+    return [name for name in ("logits", "scores") if name in signature.outputs] + ["penultimate"] * penultimate
 
 
 def in_pieces(run: Callable[[npt.NDArray[np.uint8]], Outputs], images: npt.NDArray[np.uint8], largest: int) -> Outputs:

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from typing import get_args
 
 import numpy as np
+import numpy.typing as npt
 
 from runtime.bundle import MODEL, Bundle
 from runtime.engines.gpu import find_gpu
-from runtime.engines.interface import Engine, EngineName, EngineOptions
+from runtime.engines.interface import Engine, EngineName, EngineOptions, Outputs
 from runtime.engines.ort import cuda, providers
 from runtime.engines.ort import rtx as ort_rtx
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
@@ -110,24 +111,31 @@ def _check(engine: Engine, cpu: Engine, bundle: Bundle) -> None:
     """Let the engine and the CPU answer the same images.
 
     Raises:
-        EngineError: their logits differ too much, or too little for the precision that the engine is to compute in; or
-            scores are not what follows from the engine's own logits and activations.
+        EngineError: their logits, or the activations of a graph without, differ too much, or too little for the precision
+            that the engine is to compute in; or scores are not what follows from the engine's own logits and activations.
     """
     spec = bundle.manifest.input
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 256, (_PROBES, -(-spec.height // 4), -(-spec.width // 4), 3), dtype=np.uint8)
     images = coarse.repeat(4, axis=1).repeat(4, axis=2)[:, : spec.height, : spec.width]
-    expected, found = cpu.run(images).logits, engine.run(images, penultimate=True)
-    off = difference(found.logits, expected, extent(expected))
+    what = "logits" if bundle.manifest.labels else "activations"
+    found = engine.run(images, penultimate=True)
+    expected = _answers(cpu.run(images, penultimate=True))
+    off = difference(_answers(found), expected, extent(expected))
     precision = computed_precision(bundle.manifest, engine)
     if not off <= allowed(bundle.manifest, engine).logits:
-        raise EngineError(f"its logits differ from the CPU's by {off:.2%} of their range; it must not be used")
+        raise EngineError(f"its {what} differ from the CPU's by {off:.2%} of their range; it must not be used")
     if precision == "bf16" and isinstance(engine, ov.OpenVino) and off < tolerance("fp32", gpu=False).logits:
-        raise EngineError(f"its logits are those of fp32, and not of {precision} as it says; it must not be used")
+        raise EngineError(f"its {what} are those of fp32, and not of {precision} as it says; it must not be used")
     if isinstance(engine, ov.OpenVino):
         error = largest_error(bundle.manifest, found.logits, np.asarray(found.penultimate), found.scores)
         if not error <= _HEAD:
-            raise EngineError(f"its scores are {error:.1g} from those of its own logits; they must be computed in fp32")
+            raise EngineError(f"its scores are {error:.1g} from those of its own {what}; they must be computed in fp32")
+
+
+def _answers(outputs: Outputs) -> npt.NDArray[np.float32]:
+    """The logits, or of a graph without any the penultimate activations."""
+    return outputs.logits if outputs.logits.shape[1] else np.asarray(outputs.penultimate)
 
 
 def computed_precision(manifest: Manifest, engine: Engine) -> Precision:

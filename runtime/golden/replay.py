@@ -245,5 +245,6 @@ def _output_fault(outputs: Outputs, accepted: bool, expected: Expected, i: int, 
             return "network", f"logits are {share}"
     if figures := expected.scores_fault(outputs.scores[i], row):
         return "scores", figures
-    label = expected.manifest.labels[int(outputs.logits[i].argmax())] if accepted else None
+    labels = expected.manifest.labels
+    label = labels[int(outputs.logits[i].argmax())] if labels and accepted else None
     return "rule", expected.rule_fault(accepted, label, row)

@@ -42,12 +42,11 @@ class Answer:
 
     Attributes:
         scores: float32 (S,), NaN where one is null.
-        class_index, confidence: of the most probable class.
+        confidence: of the most probable class; NaN where there is none.
         accepted, label: the decision.
     """
 
     scores: npt.NDArray[np.float32]
-    class_index: int
     confidence: float
     accepted: bool
     label: str | None
@@ -75,8 +74,7 @@ class Service:
         """An image file's decision."""
         found = self._ask(f"/classify?alpha={self.alpha!r}", file, {"Content-Type": "application/octet-stream"})
         scores = np.array(list(found["scores"].values()), dtype=np.float32)  # null becomes NaN
-        confidence = float("nan") if found["confidence"] is None else found["confidence"]
-        return Answer(scores, found["class_index"], confidence, found["decision"] == "accept", found["label"])
+        return Answer(scores, _number(found.get("confidence")), found["decision"] == "accept", found.get("label"))
 
     def infer(self, name: str, pixels: npt.NDArray[np.uint8]) -> Answer:
         """The decision on uint8 [H, W, 3] at the model's size, by the Open Inference Protocol."""
@@ -86,14 +84,9 @@ class Service:
         path = f"/v2/models/{quote(name, safe='')}/infer?alpha={self.alpha!r}"
         found = self._ask(path, header + pixels.tobytes(), {_LENGTH: str(len(header))})
         outputs = {output["name"]: output["data"] for output in found["outputs"]}
-        accepted = bool(outputs["accept"][0])
-        return Answer(
-            np.array(outputs["scores"], dtype=np.float32),
-            int(outputs["class_index"][0]),
-            float(outputs["confidence"][0]),
-            accepted,
-            outputs["label"][0] if accepted else None,
-        )
+        scores = np.array(outputs["scores"], dtype=np.float32)
+        label, confidence = (outputs.get(name, [None])[0] for name in ("label", "confidence"))
+        return Answer(scores, _number(confidence), bool(outputs["accept"][0]), label or None)
 
     def _ask(self, path: str, data: bytes | None = None, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
         keyed = {"X-API-Key": self.key} if self.key else {}
@@ -110,6 +103,10 @@ class Service:
         if not isinstance(found, dict):
             raise OodgateError(f"{self.url}{path.partition('?')[0]} answers no object; is it an oodgate service?")
         return found
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else float(value)
 
 
 def replay(bundle: Bundle, golden: Golden, url: str, key: str | None = None) -> Report:
@@ -160,16 +157,16 @@ def _served(model: Mapping[str, Any], bundle: Bundle, url: str) -> tuple[Precisi
 
 
 def _pixels_fault(expected: Expected, found: Answer, row: int) -> tuple[Stage, str] | None:
-    """What is wrong with the answer to the right pixels: confidence and class tell of the network, as logits would."""
+    """What is wrong with the answer to the right pixels: the confidence tells of the network, as logits would."""
     image = expected.images[row]
     if figures := expected.scores_fault(found.scores, row):
-        return ("network" if _other_class(expected, found, row) else "scores"), figures
+        return ("network" if _other_confidence(expected, found, row) else "scores"), figures
     if figures := expected.rule_fault(found.accepted, found.label, row):
         return "rule", f"{image.file} as pixels: {figures}"
     return None
 
 
-def _other_class(expected: Expected, found: Answer, row: int) -> bool:
+def _other_confidence(expected: Expected, found: Answer, row: int) -> bool:
     """Whether the confidence is not that of the expected logits, by more than their tolerance explains."""
     manifest, confidence = expected.manifest, expected.manifest.confidence
     if expected.logits is None:

@@ -255,7 +255,8 @@ class Parity:
     Attributes:
         source, images: which, and how many.
         label_agreement: share of images that both predict as the same class.
-        mean_logit_difference, max_logit_difference: of the absolute differences of all logits.
+        mean_logit_difference, max_logit_difference: of the absolute differences of all logits. These three are None of models
+            without classes.
         newly_rejected, newly_accepted: images whose decision differs, each bundle at its own threshold.
         flips_with_fp32_threshold: images whose decision would differ, had the threshold of the fp32 bundle been kept; None
             where the two gates have different scores.
@@ -266,9 +267,9 @@ class Parity:
 
     source: str
     images: int
-    label_agreement: float
-    mean_logit_difference: float
-    max_logit_difference: float
+    label_agreement: float | None
+    mean_logit_difference: float | None
+    max_logit_difference: float | None
     newly_rejected: int
     newly_accepted: int
     flips_with_fp32_threshold: int | None

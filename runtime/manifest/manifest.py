@@ -19,7 +19,7 @@ SCHEMA_VERSION = 1
 # A string, which stays as it is, or an innermost list of numbers, which an indented document keeps on one line.
 _STRING_OR_NUMBERS = re.compile(r'"(?:[^"\\]|\\.)*"|\[[^\[\]{}"]*\]')
 
-Task = Literal["multiclass", "multilabel"]
+Task = Literal["multiclass", "multilabel", "unlabelled"]
 Precision = Literal["fp32", "bf16", "fp16", "int8"]
 Calibrator = Literal["onnxruntime-cpu", "openvino"]
 NativeRuntime = Literal["tensorrt", "tensorrt-rtx"]
@@ -140,8 +140,8 @@ class Manifest:
     """Everything a runtime needs to know of a bundle.
 
     Attributes:
-        task: ``multiclass`` (softmax) or ``multilabel`` (one sigmoid a label).
-        labels: K class names, in the order of the logits.
+        task: ``multiclass`` (softmax), ``multilabel`` (one sigmoid a label), or ``unlabelled``: features without classes.
+        labels: K class names, in the order of the logits; none for ``unlabelled``, whose graph has no logits.
         scores: the columns of the graph's `scores` output, in order.
         score_parameters: what a score's formula was parametrised with, such as ``{"energy": {"temperature": 1.0}}``.
         merged: for each score that is made of others, how; its key names them, joined by ``+``.
@@ -173,7 +173,11 @@ class Manifest:
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
+        if self.task == "unlabelled" and (self.labels or self.confidence):
+            raise ValueError(f"labels and confidence: a model that is unlabelled has none, found {list(self.labels)}")
         for name, values in (("labels", self.labels), ("scores", self.scores)):
+            if name == "labels" and self.task == "unlabelled":
+                continue
             if not values or len(set(values)) != len(values):
                 raise ValueError(f"{name} must be distinct and at least one, found {list(values)}")
         for name in self.files:
@@ -194,8 +198,10 @@ class Manifest:
             raise ValueError(f"calibration.quantiles must have the scores {list(self.scores)}")
         if gate.max_error and gate.max_error.score not in self.scores:
             raise ValueError(f"gate.max_error.score is {gate.max_error.score!r}, not one of {list(self.scores)}")
-        if self.task == "multilabel" and (gate.max_error or any(point.sets for point in gate.points)):
+        if self.task != "multiclass" and (gate.max_error or any(point.sets for point in gate.points)):
             raise ValueError("gate: max_error and sets are for models of one label an image")
+        if self.task == "unlabelled" and gate.class_conditional:
+            raise ValueError("gate: class_conditional is for models with classes")
         for point in gate.points:
             for label, own in point.classes.items():
                 if label not in self.labels:

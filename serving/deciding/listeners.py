@@ -6,12 +6,13 @@ import logging
 import math
 import os
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from runtime import Gate
+from runtime import Decision, Gate
 from runtime.bundle import MODEL
 from runtime.manifest import GateSpec
 from runtime.rule import Rule
@@ -40,7 +41,8 @@ class Listeners:
         each: to be called with each decision.
         drift: the stream of p-values, of all workers.
         rejects: the store of rejected images; None where none is kept.
-        outcomes: the decisions that are remembered until their labels come; None where none is, or for a multi-label model.
+        outcomes: the decisions that are remembered until their labels come; None where none is, or for a model
+            that does not give one label an image.
     """
 
     each: tuple[Listener, ...]
@@ -91,14 +93,24 @@ class Listeners:
             self._writer.close()
 
 
+def namer(gate: Gate) -> Callable[[Decision], str]:
+    """The name of a decision's most probable class, whatever the verdict; empty of a model without classes."""
+    labels = gate.manifest.labels
+
+    def named(decision: Decision) -> str:
+        return "" if decision.class_index is None else labels[decision.class_index]
+
+    return named
+
+
 def counter(gate: Gate) -> Listener:
     """Counts decisions in the metrics, by predicted class whatever the verdict, and enters their scores."""
-    labels, name, buckets = gate.manifest.labels, gate.spec.score, score_buckets(gate.spec)
+    name, buckets, named = gate.spec.score, score_buckets(gate.spec), namer(gate)
     model = gate.manifest.files[MODEL].sha256[:12]
 
     def count(decided: Decided) -> None:
         decision = decided.decision
-        metrics().decision(decision.decision, labels[decision.class_index])
+        metrics().decision(decision.decision, named(decision))
         if decision.reason:
             metrics().rejection(decision.reason)
         metrics().score(name, model, buckets, decision.score.value)
@@ -130,32 +142,30 @@ def score_buckets(gate: GateSpec) -> list[float]:
 
 def keeper(gate: Gate, writer: RejectWriter) -> Listener:
     """Offers what is rejected to the store."""
-    labels = gate.manifest.labels
+    named = namer(gate)
 
     def keep(decided: Decided) -> None:
         decision = decided.decision
         if decision.decision == "reject":
-            writer.offer(decided.image, decision.to_dict(), labels[decision.class_index], decided.request_id)
+            writer.offer(decided.image, decision.to_dict(), named(decision), decided.request_id)
 
     return keep
 
 
 def rememberer(gate: Gate, outcomes: Ledger) -> Listener:
     """Has decisions remembered until their labels come, by the ids of their requests."""
-    labels = gate.manifest.labels
+    named = namer(gate)
 
     def remember(decided: Decided) -> None:
         if decided.request_id:
             decision = decided.decision
-            outcomes.remember(
-                decided.request_id, decided.position, labels[decision.class_index], decision.decision == "accept"
-            )
+            outcomes.remember(decided.request_id, decided.position, named(decision), decision.decision == "accept")
 
     return remember
 
 
 def _ledger(gate: Gate, settings: Settings) -> Ledger | None:
-    if settings.outcomes == 0 or gate.manifest.task == "multilabel":
+    if settings.outcomes == 0 or gate.manifest.task != "multiclass":
         return None
     directory = _shared_by_workers()
     path = directory / f"outcomes-{gate.manifest.files[MODEL].sha256[:16]}.sqlite" if directory else None
@@ -172,8 +182,9 @@ def log_decision(decided: Decided) -> None:
         monitor.log(decision.model.sha256, "model", "feature", "categorical")
         monitor.log(decision.decision, "decision", "prediction", "categorical")
         monitor.log(decision.reason or "", "reason", "prediction", "categorical")
-        monitor.log(decision.class_index, "class_index", "prediction", "categorical")
-        monitor.log(decision.confidence, "confidence", "prediction", "numerical")
+        if decision.class_index is not None:
+            monitor.log(decision.class_index, "class_index", "prediction", "categorical")
+            monitor.log(decision.confidence, "confidence", "prediction", "numerical")
         monitor.log(decision.score.p_value, "p_value", "prediction", "numerical")
         for name, value in decision.scores.items():
             monitor.log(value, f"score_{name}", "prediction", "numerical")

@@ -78,6 +78,8 @@ def compare(served: Decision, shadow: Decision) -> Comparison:
     """In what a shadow's decision differs first: the verdict, or what an accepted image is said to be."""
     if served.decision != shadow.decision:
         return "verdict"
+    if None in (served.class_index, shadow.class_index):  # a model without classes says no more
+        return "agree"
     if (served.label, served.labels) != (shadow.label, shadow.labels):
         return "label"
     return "agree"

@@ -86,7 +86,10 @@ function showDecision(card, name, { decision, milliseconds }) {
   const likeliest = `${className(decision)} (${percent(decision.confidence)})`;
   let title = "Not something this model knows";
   let said = `Without the gate it would have said ${likeliest}.`;
-  if (state === "uncertain") {
+  if (decision.class_index === null) {
+    if (accepted) title = "Something this model knows";
+    said = "It has no classes: it tells known images from others.";
+  } else if (state === "uncertain") {
     title = "Known, but not certain enough";
     said = `It would have said ${likeliest}. ${doubt(decision)}`;
   } else if (accepted && decision.labels) {
@@ -277,7 +280,8 @@ function showModel() {
     byId("promise").textContent = gate.promise;
   }
   const more = labels.length > SHOWN ? [`and ${count(labels.length - SHOWN)} more`] : [];
-  const items = [...labels.slice(0, SHOWN), ...more].map((textContent) => make("li", { textContent }));
+  const known = labels.length ? labels : ["Images like those that calibrated it, without classes"];
+  const items = [...known.slice(0, SHOWN), ...more].map((textContent) => make("li", { textContent }));
   byId("labels").replaceChildren(...items);
   byId("rejects").hidden = !model.keeps_rejects;
   byId("footer").textContent = `oodgate ${model.version} on ${model.engine}, model ${model.sha256.slice(0, 12)}`;

@@ -24,8 +24,10 @@ function card({ id, time, request_id, predicted, bytes, decision }) {
   image.src = `${address}/image`;
   image.alt = `Rejected on ${when.toLocaleString()}`;
   part(item, "a").href = image.src;
-  part(item, "h2").textContent = `Without the gate: ${predicted}`;
-  part(item, ".figures").textContent = `${why}: ${percent(decision.confidence)} confident. ${name} ${score} is below ${least}, p\u00a0=\u00a0${number(decision.score.p_value, 2)}.`;
+  const classless = decision.class_index === null;
+  const sure = classless ? "" : `: ${percent(decision.confidence)} confident`;
+  part(item, "h2").textContent = classless ? "Not something the model knows" : `Without the gate: ${predicted}`;
+  part(item, ".figures").textContent = `${why}${sure}. ${name} ${score} is below ${least}, p\u00a0=\u00a0${number(decision.score.p_value, 2)}.`;
   part(item, "time").textContent = when.toLocaleString([], { dateStyle: "medium", timeStyle: "medium" });
   part(item, "time").dateTime = when.toISOString();
   part(item, ".request").textContent = `${compact(bytes)}B, request ${request_id}`;

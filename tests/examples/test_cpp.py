@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -11,12 +14,16 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 import pytest
+from PIL import Image
 
 from runtime import Gate
 from runtime.bundle import Bundle
-from tests.small import calibration_images
+from runtime.golden.document import Golden, read
+from runtime.preprocess import decoded
+from tests.small import calibration_images, encode
 
 SOURCE = Path(__file__).resolve().parents[2] / "examples" / "cpp"
+SHIPPED = SOURCE.parents[1] / "bundles" / "cifar10"
 LIBRARIES = sorted((Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.*"))
 INCLUDES = [Path(prefix, "include", "onnxruntime") for prefix in (sys.prefix, "/usr", "/usr/local")]
 IMAGES = calibration_images(100, seed=11)
@@ -98,6 +105,18 @@ def test_a_bound_on_the_error_is_in_the_graph(program: Path, raw: Path, selectiv
     assert reasons == {None, "ood", "uncertain"}
 
 
+def test_a_model_without_classes(program: Path, raw: Path, unlabelled_bundle: Bundle) -> None:
+    decisions = Gate.load(unlabelled_bundle.path, engine="onnxruntime-cpu").decide(IMAGES)
+    done = run(program, unlabelled_bundle.path / "model.onnx", raw)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert [row[0] for row in rows] == [decision.decision for decision in decisions]
+    assert len({row[0] for row in rows}) == 2
+    assert {row[1] for row in rows} == {"-"}
+    scores = np.array([row[2:] for row in rows], dtype=np.float32)
+    np.testing.assert_allclose(scores, [list(decision.scores.values()) for decision in decisions], rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
@@ -121,3 +140,77 @@ def test_what_is_wrong_is_one_line(
     assert done.returncode == status
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.fixture(scope="module")
+def golden() -> Golden:
+    found = read(Bundle.load(SHIPPED))
+    assert found is not None
+    return found
+
+
+@pytest.fixture(scope="module")
+def ppm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The golden JPEG as PPM, by the command in docs/edge.md."""
+    path = tmp_path_factory.mktemp("cpp") / "rotated.ppm"
+    page = (SOURCE.parents[1] / "docs" / "edge.md").read_text()
+    (command,) = re.findall(r"^ +python (-c .+) photo.jpg photo.ppm$", page, re.MULTILINE)
+    subprocess.run([sys.executable, *shlex.split(command), SHIPPED / "golden" / "rotated.jpg", path], check=True)
+    return path
+
+
+def test_golden_images_of_any_size(program: Path, golden: Golden, ppm: Path) -> None:
+    """The graph that resizes gives Python's scores to 1e-5, and its decision, for PNG and PPM."""
+    if "libpng" not in subprocess.run(["ldd", program], capture_output=True, text=True, check=False).stdout:
+        pytest.skip("built without libpng; apt install libpng-dev")
+    assert len(golden.images) == 12
+    for image in golden.images:
+        file = SHIPPED / "golden" / image.file if image.file.endswith(".png") else ppm
+        done = run(program, SHIPPED / "pipeline.onnx", file)
+        assert done.returncode == 0, done.stderr
+        (accept,), (found,), scores = answers(done.stdout)
+        assert (accept, found) == (image.decision == "accept", image.class_index), file
+        np.testing.assert_allclose(scores[0], list(image.scores.values()), rtol=1e-5, err_msg=str(file))
+    assert {image.decision for image in golden.images} == {"accept", "reject"}
+
+
+def test_the_ppm_has_the_golden_pixels(golden: Golden, ppm: Path) -> None:
+    (image,) = (image for image in golden.images if image.file == "rotated.jpg")
+    header, _, pixels = ppm.read_bytes().partition(b"\n255\n")
+    assert header == f"P6\n{image.width} {image.height}".encode()
+    assert hashlib.sha256(pixels).hexdigest() == image.decoded
+
+
+def test_pixels_of_every_png_are_pillow_s(program: Path, tmp_path: Path, rng: np.random.Generator) -> None:
+    """Half-transparent, 16-bit and interlaced ones too: as PPM of the library's pixels they give the same scores."""
+    colours = rng.integers(0, 256, (40, 50, 4), dtype=np.uint8)
+    deep = Image.fromarray(rng.integers(0, 65536, (40, 50), dtype=np.uint16))
+    deep.save(tmp_path / "deep.png")
+    (tmp_path / "alpha.png").write_bytes(encode(colours))
+    (tmp_path / "grey_alpha.png").write_bytes(encode(colours[..., 2:]))
+    spec = Bundle.load(SHIPPED).manifest.input
+    for file in sorted(tmp_path.glob("*.png")):
+        pixels = decoded(file.read_bytes(), spec)
+        Image.fromarray(pixels).save(tmp_path / "same.ppm")
+        same = run(program, SHIPPED / "pipeline.onnx", tmp_path / "same.ppm").stdout
+        assert run(program, SHIPPED / "pipeline.onnx", file).stdout == same, file.name
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"P6 2 1 255 12345", "expected 6 bytes of pixels, found 5"),
+        (b"P6\n# a comment\n2 1\n65535\n" + bytes(12), "expected 8 bits a sample, found a largest of 65535"),
+        (b"P6 0 1 255 ", "the header of this PPM is damaged"),
+        (b"P6 99999999999999999999 1 255 1", "the header of this PPM is damaged"),
+        (b"P6", "the header of this PPM is damaged"),
+        (b"\x89PNG\r\n\x1a\n and no more", "PNG"),
+        (b"\xff\xd8\xff\xe0 JFIF", "neither a binary PPM nor a PNG"),
+        (b"", "neither a binary PPM nor a PNG"),
+    ],
+)
+def test_what_is_no_image_is_one_line(program: Path, tmp_path: Path, data: bytes, message: str) -> None:
+    (tmp_path / "image").write_bytes(data)
+    done = run(program, SHIPPED / "pipeline.onnx", tmp_path / "image")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert message in done.stderr

@@ -235,3 +235,43 @@ class Squeezed(Keyword):
 
     def features(self, x: Tensor) -> Tensor:
         return torch.relu(self.conv(x)).mean(dim=(2, 3), keepdim=True).squeeze()
+
+
+class Embedding(Features):
+    """Features (B, 8) and no head."""
+
+    def forward(self, x: Tensor) -> Any:
+        return self.features(x)
+
+
+class FeatureMap(Features):
+    """Features of each position, (B, 8, 16, 16)."""
+
+    def forward(self, x: Tensor) -> Any:
+        return torch.relu(self.conv(x))
+
+
+class OneOfAList(Features):
+    def forward(self, x: Tensor) -> Any:
+        return [self.features(x)]
+
+
+class Pooler(Features):
+    """As transformers' models without a head return them."""
+
+    def forward(self, x: Tensor) -> Any:
+        return {"last_hidden_state": self.conv(x), "pooler_output": self.features(x)[:, :, None, None]}
+
+
+class TokenFeatures(Features):
+    """(B, 256, 8): which of the tokens?"""
+
+    def forward(self, x: Tensor) -> Any:
+        return self.conv(x).flatten(2).transpose(1, 2)
+
+
+class UnitLength(Features):
+    """An embedding, normalised."""
+
+    def forward(self, x: Tensor) -> Any:
+        return nn.functional.normalize(self.features(x))

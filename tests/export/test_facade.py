@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -32,9 +33,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> oodgate.Bundle:
 @pytest.fixture
 def own(bundle: oodgate.Bundle, tmp_path: Path) -> Path:
     """A copy of the bundle."""
-    for file in bundle.path.iterdir():
-        (tmp_path / file.name).write_bytes(file.read_bytes())
-    return tmp_path
+    return Path(shutil.copytree(bundle.path, tmp_path, dirs_exist_ok=True))
 
 
 def energies(images: Any) -> Any:

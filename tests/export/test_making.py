@@ -21,6 +21,7 @@ from runtime.bundle import Bundle
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.exceptions import BundleError, FileDamaged
 from runtime.golden import document
+from runtime.selftest import main as selftest
 from tests.export.conftest import Exported, Sources, call, contents
 from tests.export.pipeline.test_graph import session
 
@@ -90,6 +91,8 @@ def test_each_precision_has_expectations_of_its_own(
     assert (found["precision"], other["precision"]) == (precision, "fp32")
     assert [image["pixels"] for image in found["images"]] == [image["pixels"] for image in other["images"]]
     assert [image["logits"] for image in found["images"]] != [image["logits"] for image in other["images"]]
+    report = call(selftest, tmp_path / "converted", "--engine", "onnxruntime-cpu")
+    assert report.startswith("onnxruntime-cpu: 12 golden images as expected; ")
 
 
 def test_a_bundle_without_a_pipeline_gets_none_by_the_way(exported_copy: Path) -> None:

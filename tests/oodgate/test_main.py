@@ -16,7 +16,7 @@ from tests import images
 from tests.oodgate.folders import hostile
 
 ROOT = Path(__file__).resolve().parents[2]
-_LATER = ["pipeline", "tensorrt", "run", "selftest", "serve"]
+_LATER = ["pipeline", "tensorrt", "run", "score", "selftest", "export-triton", "serve"]
 ORDER = ["train", "export", "calibrate", "fit", "convert", "evaluate", "parity", *_LATER]
 
 
@@ -102,6 +102,7 @@ def test_an_unknown_command_is_answered_with_the_nearest(
         ("train", "torch", "train"),
         ("export", "torch", "export"),
         ("calibrate", "onnx", "calibrate"),
+        ("score", "pyarrow", "batch"),
         ("serve", "bentoml", "serving"),
     ],
 )

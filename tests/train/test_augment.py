@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from torch import Tensor
 
-from train.augment import Crops
+from train.augment import Crops, views
 
 Image = npt.NDArray[np.uint8]
 Choice = tuple[int, int, bool]
@@ -81,3 +82,50 @@ def test_a_part_of_the_crops_does_what_the_whole_does_to_these_images(rng: np.ra
     images = torch.from_numpy(rng.integers(0, 256, (8, 6, 6, 3), dtype=np.uint8))
     crops = Crops.draw(8, 2, torch.Generator().manual_seed(0))
     assert torch.equal(crops.part(slice(3, 6)).apply(images[3:6]), crops.apply(images)[3:6])
+
+
+def test_two_views_differ_and_stay_pixels() -> None:
+    images = torch.randint(0, 256, (16, 12, 12, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    first, second = views(images, torch.Generator().manual_seed(1))
+    for view in (first, second):
+        assert view.shape == images.shape
+        assert view.min() >= 0
+        assert view.max() <= 255
+    assert (first - second).abs().amax(dim=(1, 2, 3)).min() > 1
+    again = views(images, torch.Generator().manual_seed(1))
+    torch.testing.assert_close(torch.stack([first, second]), torch.stack(again))
+
+
+def test_a_view_of_one_colour_is_one_colour() -> None:
+    """Crops and turns leave it, and only the colour may change; about a fifth of the views is grey."""
+    images = torch.tensor([200, 60, 20], dtype=torch.uint8).expand(400, 8, 8, 3)
+    first, _ = views(images, torch.Generator().manual_seed(0), rotations=True)
+    assert first.std(dim=(1, 2)).max() < 1e-2
+    colours = first.mean(dim=(1, 2))
+    grey = (colours.max(dim=1).values - colours.min(dim=1).values) < 0.5
+    assert 0.12 < grey.float().mean() < 0.3
+    kept = (colours - torch.tensor([200.0, 60, 20])).abs().amax(dim=1) < 0.5
+    assert 0.1 < kept.float().mean() < 0.25  # a fifth is not jittered, of which four fifths are not grey
+
+
+def test_rotations_turn_both_views_alike() -> None:
+    """The brighter half says which way is up; a crop keeps it, and a mirror too."""
+    images = torch.zeros(64, 16, 16, 3, dtype=torch.uint8)
+    images[:, :8] = 240
+    pairs = views(images, torch.Generator().manual_seed(0), rotations=True)
+    ups = [_brighter(view) for view in pairs]
+    clear = (ups[0] != -1) & (ups[1] != -1)
+    assert clear.sum() > 20
+    assert (ups[0] == ups[1])[clear].all()
+    assert len(set(ups[0][clear].tolist())) == 3  # up, down, and sideways, which a mirror makes one
+    assert set(_brighter(views(images, torch.Generator().manual_seed(0))[0]).tolist()) <= {-1, 0}
+
+
+def _brighter(images: Tensor) -> Tensor:
+    """0 where the upper half is brighter, 1 the lower, 2 one of the sides; -1 where none is by a lot."""
+    grey = images.mean(dim=3)
+    vertical = grey[:, :8].mean(dim=(1, 2)) - grey[:, 8:].mean(dim=(1, 2))
+    sideways = (grey[:, :, :8].mean(dim=(1, 2)) - grey[:, :, 8:].mean(dim=(1, 2))).abs()
+    found = torch.full((len(images),), -1)
+    found[vertical > 20], found[vertical < -20], found[sideways > 20] = 0, 1, 2
+    return found

@@ -57,10 +57,10 @@ class Index:
         Otherwise as they are, or without labels where nobody said any. The report says which, and how.
 
         Args:
-            labels: of the model, K.
+            labels: of the model, K; none of one without classes.
             synonyms: what classes are called beside their names here; the source's own files come after these.
         """
-        if not self.classes:
+        if not self.classes or not labels:
             return self
         found = resolve(self.classes, labels, (*synonyms, *self.synonyms))
         if self.implied and None in found.indices:

@@ -13,6 +13,7 @@ from train.methods.energy import Energy
 from train.methods.greg import GReg, GRegOutlierExposure, GRegPlus
 from train.methods.logit_penalty import LogitPenalty
 from train.methods.logitnorm import LogitNorm
+from train.methods.moco import Moco
 from train.methods.multilabel import BinaryCrossEntropy, SNoJoE
 from train.methods.outlier_exposure import OutlierExposure
 
@@ -29,6 +30,7 @@ METHODS: dict[str, type[Method]] = {
     "greg+": GRegPlus,
     "bce": BinaryCrossEntropy,
     "snojoe": SNoJoE,
+    "moco": Moco,
 }
 
 

@@ -21,12 +21,15 @@ class Batch:
         labels: int64 (B,), or multi-hot float32 (B, K) for multi-label methods.
         outliers: auxiliary images (A, 3, H, W); A = 0 for methods that use none.
         seed: of whatever the method draws itself.
+        views: for a method without labels, other views of the same images, (B, 3, H, W), and `images` are the first ones;
+            none for others.
     """
 
     images: Tensor
     labels: Tensor
     outliers: Tensor
     seed: int = 0
+    views: Tensor = field(default_factory=lambda: torch.empty(0))
 
     def split(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Of the rows of images followed by outliers, those of the images and those of the outliers."""
@@ -62,7 +65,10 @@ class Method(ABC):
     needs_outliers: ClassVar[bool] = False
 
     def prepare(self, model: nn.Module) -> None:  # noqa: B027  most methods need nothing
-        """Change a new network before it is trained; what this adds must fold into plain weights."""
+        """Change a new network before it is trained; what this adds must fold into plain weights, or be released."""
+
+    def release(self, model: nn.Module) -> None:  # noqa: B027
+        """Take off what :meth:`prepare` added for training alone, once the weights are loaded."""
 
     def settle(self, model: nn.Module) -> None:  # noqa: B027
         """Bring what :meth:`prepare` added up to date at the end of an epoch, before the network is evaluated and saved."""

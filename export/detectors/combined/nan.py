@@ -25,6 +25,7 @@ _SMALLEST = 1e-12
 class _Divided(Fitted):
     """-d(a) / ||a||_NAN, d a distance (NAN eq. 49, tables 2 and 3)."""
 
+    of_features = True
     negative = Nan.negative
     distance: Detector  # negated
 

@@ -59,6 +59,7 @@ class Knn(Fitted):
     O(M D), and 4 M D bytes in the file for a bank of M; 4 N (M + (k + 64) D) bytes while a batch of N runs.
     """
 
+    of_features = True
     settings = KnnSettings()
     use = (
         "Where the file may carry a bank of training features: it assumes nothing of their distribution, and "

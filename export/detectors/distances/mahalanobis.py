@@ -21,10 +21,11 @@ class Mahalanobis(Fitted):
     Lee et al. 2018, arXiv:1807.03888, eq. 1-2, on the penultimate features alone: no input perturbation and no ensemble of
     layers. P is a pseudo-inverse where the covariance is singular
     (:func:`export.detectors.distances.features.whitening`). At most 0; higher, that is nearer, is more in-distribution.
-    O(D^2 + K D).
+    O(D^2 + K D). Without classes all images are one.
     """
 
     normalised: ClassVar[bool] = False
+    of_features = True
     needs = "labels"
     use = (
         "Where each class is one cloud of features and labels are at hand; features of very different "

@@ -40,6 +40,7 @@ class Ssd(Fitted):
     O(M D^2) for M clusters.
     """
 
+    of_features = True
     settings = SsdSettings()
     use = "For unknown images of another kind altogether, without labels and without a bank; far cheaper than `knn`."
     origin: Array  # (D,)

@@ -41,7 +41,7 @@ def assemble(
     pixels: Pixels,
     images: int,
     layer: LastLayer,
-    logits: str,
+    logits: str | None,
     column: int | None,
     tensors: dict[str, Tensor],
 ) -> onnx.ModelProto:
@@ -52,7 +52,7 @@ def assemble(
         pixels: what it takes.
         images: the batch that it was written down for.
         layer: the last.
-        logits: the tensor of logits, where they are not written anew.
+        logits: the tensor of logits, where they are not written anew; None for features without classes.
         column: that of the only logit of a binary classifier, beside which stands 0; None for any other.
         tensors: what the sources and the logits are.
 
@@ -60,7 +60,7 @@ def assemble(
         ExportError: operators that can't be brought to the version that is needed, or images that are mixed.
     """
     needed = dict.fromkeys(source.tensor for source in layer.sources)
-    if not layer.exact:
+    if not layer.exact and logits is not None:
         needed |= {logits: None}
     model = _modern(_trunk(network.model, list(needed), pixels, images, tensors), network.opset)
     batch.generalise(model, images)
@@ -83,10 +83,10 @@ def assemble(
         if column is not None:
             weights, bias = binary(weights[column : column + 1].T).T, binary(bias[None, column : column + 1])[0]
         g.op("Gemm", PENULTIMATE, g.float32(weights), g.float32(bias), output=LOGITS, transB=1)
-        classes = len(bias)
-    else:
+        g.declare_output(LOGITS, TensorProto.FLOAT, ("N", len(bias)))
+    elif logits is not None:
         classes = _logits(g, names.get(logits, logits), tensors[logits], column)
-    g.declare_output(LOGITS, TensorProto.FLOAT, ("N", classes))
+        g.declare_output(LOGITS, TensorProto.FLOAT, ("N", classes))
     g.declare_output(PENULTIMATE, TensorProto.FLOAT, ("N", sum(width(s, tensors[s.tensor]) for s in layer.sources)))
     prune(model)
     _forget_origin(model)

@@ -24,6 +24,7 @@ class Built:
         arch: what it is called.
         description: what its origin says of it.
         remarks: what was found, taken or assumed while it was built.
+        headed: whether it is known to return logits, or features; None where it is not known.
         transform: what its library makes of an RGB image, [C, H, W] normalised, where that can be run here.
     """
 
@@ -32,6 +33,7 @@ class Built:
     description: Description
     remarks: tuple[str, ...] = ()
     transform: Transform | None = None
+    headed: bool | None = None
 
 
 def classes_of(weights: Weights) -> int | None:

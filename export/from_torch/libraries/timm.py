@@ -36,7 +36,7 @@ def build(name: str, file: Weights | None, choice: Choice) -> Built:
         module = _created(timm, name, pretrained=True)
         config = _data_config(timm, module)
         description = _labelled(timm, module, described.of_data_config(config), whole=True)
-        return Built(module, f"timm {name}", description, transform=_transform(timm, config))
+        return Built(module, f"timm {name}", description, transform=_transform(timm, config), headed=_headed(module))
     return _with_weights(timm, name, file, choice, {})
 
 
@@ -53,8 +53,6 @@ def from_directory(path: Path, choice: Choice) -> Built:
     options = dict(config.get("model_args") or {})
     if (count := config.get("num_classes", settings.get("num_classes"))) is not None:
         options.setdefault("num_classes", count)
-    if options.get("num_classes") == 0:
-        raise ExportError(f"{path}: num_classes is 0: it has no head, so no classes")
     name = str(config["architecture"])
     settings.pop("label_names", None)
     if settings:
@@ -64,7 +62,7 @@ def from_directory(path: Path, choice: Choice) -> Built:
     data = _data_config(timm, module, pretrained_cfg=settings)
     description = described.of_hub_config(config).over(described.of_data_config(data))
     labelled = _labelled(timm, module, description, whole=False)
-    return Built(module, f"timm {name}", labelled, found, _transform(timm, data))
+    return Built(module, f"timm {name}", labelled, found, _transform(timm, data), _headed(module))
 
 
 def from_training(file: Weights, choice: Choice) -> Built | None:
@@ -85,7 +83,7 @@ def _with_weights(timm: ModuleType, name: str, file: Weights, choice: Choice, se
     module, found = _loaded(timm, _created(timm, name, **options), file, choice)
     config = _data_config(timm, module, args=dict(settings))
     description = _labelled(timm, module, described.of_data_config(config), whole=False)
-    return Built(module, f"timm {name}", description, found, _transform(timm, config))
+    return Built(module, f"timm {name}", description, found, _transform(timm, config), _headed(module))
 
 
 def _loaded(timm: ModuleType, module: nn.Module, file: Weights, choice: Choice) -> tuple[nn.Module, tuple[str, ...]]:
@@ -109,6 +107,11 @@ def _loaded(timm: ModuleType, module: nn.Module, file: Weights, choice: Choice) 
         f"the weights are of {type(module).__name__} after timm's reparameterize_model: so is the network",
         *found,
     )
+
+
+def _headed(module: nn.Module) -> bool:
+    """Whether it was built with classes."""
+    return getattr(module, "num_classes", None) != 0
 
 
 def _arguments(file: Weights) -> dict[str, Any]:

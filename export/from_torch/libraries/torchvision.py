@@ -45,13 +45,13 @@ def build(target: str, weights: Weights | None, choice: Choice) -> Built:
             )
         announce_download(f"torchvision's {name}:{chosen.name}")
         module = _called(target, builder, weights=chosen)
-        return Built(module, f"torchvision {name}", description, transform=_transform(chosen))
+        return Built(module, f"torchvision {name}", description, transform=_transform(chosen), headed=True)
     options = _options(builder, weights, chosen is not None)
     module = _called(target, builder, weights=None, **options)
     found = [*fitting.load(module, weights, choice), *_input_transformed(name, options)]
     if chosen is not None and options.get("num_classes") not in (None, len(description.labels or ())):
         description = _input_of(chosen)  # the labels are others
-    return Built(module, f"torchvision {name}", description, tuple(found), _transform(chosen))
+    return Built(module, f"torchvision {name}", description, tuple(found), _transform(chosen), headed=True)
 
 
 def from_reference(weights: Weights, choice: Choice) -> Built | None:
@@ -68,7 +68,7 @@ def from_reference(weights: Weights, choice: Choice) -> Built | None:
     remark = (
         f"the file says that it is torchvision's {name}; normalised by ImageNet's mean and std, as its references do"
     )
-    return Built(built.module, built.arch, description.over(built.description), (remark, *built.remarks))
+    return Built(built.module, built.arch, description.over(built.description), (remark, *built.remarks), headed=True)
 
 
 def _transform(release: Any) -> Transform | None:

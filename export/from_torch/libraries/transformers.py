@@ -45,7 +45,9 @@ def from_directory(path: Path, *, trust: bool = False) -> Built:
     count = getattr(module.config, "num_channels", 3)
     if count == 1:
         description = Description(channels="grey").over(description)
-    return Built(Logits(module), str(config.get("model_type", architecture)), description, remarks, transform)
+    return Built(
+        Logits(module), str(config.get("model_type", architecture)), description, remarks, transform, headed=True
+    )
 
 
 def _described(

@@ -21,7 +21,7 @@ from export.exceptions import ExportError
 from export.from_torch.network import failures
 from export.from_torch.network.faces import Face
 from export.from_torch.network.penultimate import concatenated, operation, pooled, read
-from export.graph.building import LOGITS, OPSET, PENULTIMATE
+from export.graph.building import LOGITS, OPSET, PENULTIMATE, prune
 from runtime.manifest import InputSpec
 
 # Ends of a network that the export takes off, and says so.
@@ -104,8 +104,8 @@ def to_onnx(backbone: Backbone, spec: InputSpec) -> onnx.ModelProto:
     return graph_of(trace(backbone, spec).program)
 
 
-def graph_of(program: ExportedProgram) -> onnx.ModelProto:
-    """A traced network as ONNX.
+def graph_of(program: ExportedProgram, *, logits: bool = True) -> onnx.ModelProto:
+    """A traced network as ONNX, with its logits or without.
 
     Raises:
         ExportError: an operation has no counterpart in ONNX, or the batch no dynamic size.
@@ -125,6 +125,9 @@ def graph_of(program: ExportedProgram) -> onnx.ModelProto:
         except Exception as error:  # the exporter's exceptions share no public base
             raise ExportError(f"torch can't express the model in ONNX: {failures.reason(error)}") from error
     model = cast(onnx.ModelProto, cast(Any, converted).model_proto)
+    if not logits:
+        del model.graph.output[0]
+        prune(model)
     for item in (*model.graph.input, *model.graph.output):
         batch = item.type.tensor_type.shape.dim[0]
         if not batch.dim_param:

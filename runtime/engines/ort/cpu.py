@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from runtime.engines.interface import Outputs
+from runtime.engines.interface import Outputs, fetched
 from runtime.engines.ort.session import read_signature
 from runtime.exceptions import EngineError
 
@@ -54,8 +54,8 @@ class OnnxRuntimeCpu:
 
     def run(self, images: npt.NDArray[np.uint8], *, penultimate: bool = False) -> Outputs:
         """See :class:`runtime.engines.interface.Engine`."""
-        names = ["logits", "scores", "accept"] + ["penultimate"] * penultimate
+        names = [*fetched(self.signature, penultimate=penultimate), "accept"]
         try:
-            return Outputs(*self._session.run(names, {"images": images}))
+            return Outputs.of(dict(zip(names, self._session.run(names, {"images": images}), strict=True)))
         except Exception as error:  # ONNX Runtime's exceptions share no public base
             raise EngineError(f"ONNX Runtime failed on a batch of {len(images)}: {error}") from error

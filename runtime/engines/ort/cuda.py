@@ -21,7 +21,7 @@ import onnxruntime as ort
 
 from runtime.bundle import Bundle
 from runtime.engines.gpu import find_gpu
-from runtime.engines.interface import Engine, EngineOptions, Outputs, in_pieces
+from runtime.engines.interface import Engine, EngineOptions, Outputs, fetched, in_pieces
 from runtime.engines.ort.session import PROFILE, GpuSession, gpu_options, gpu_session, read_signature
 from runtime.engines.trt.lane import places, sizes
 from runtime.exceptions import EngineError
@@ -104,17 +104,17 @@ class CapturedSession:
 
     def run(self, images: npt.NDArray[np.uint8], *, penultimate: bool = False) -> Outputs:
         """See :class:`runtime.engines.interface.Engine`."""
-        names = _OUTPUTS if penultimate else _OUTPUTS[:2]
+        names = fetched(self.signature, penultimate=penultimate)
 
         def piece(some: npt.NDArray[np.uint8]) -> Outputs:
             free = self._free[next(batch for batch in self.batches if batch >= len(some))]
             captured = free.get()
             try:
                 with _shares:
-                    logits, scores, *rest = captured.run(some, names)
+                    found = captured.run(some, names)
             finally:
                 free.put(captured)
-            return Outputs(logits, scores, None, *rest)
+            return Outputs.of(dict(zip(names, found, strict=True)))
 
         return in_pieces(piece, images, self.batches[-1])
 

@@ -12,7 +12,7 @@ import onnxruntime as ort
 
 from runtime.bundle import MODEL, Bundle, Signature, Tensor
 from runtime.engines.gpu import Gpu
-from runtime.engines.interface import Outputs, in_pieces
+from runtime.engines.interface import Outputs, fetched, in_pieces
 from runtime.exceptions import EngineError
 from runtime.manifest import Manifest
 
@@ -96,12 +96,11 @@ class GpuSession:
         return in_pieces(piece, images, self.batches[-1] if self.batches else max(len(images), 1))
 
     def _run(self, images: npt.NDArray[np.uint8], penultimate: bool) -> Outputs:
-        names = ["logits", "scores"] + ["penultimate"] * penultimate
+        names = fetched(self.signature, penultimate=penultimate)
         try:
-            logits, scores, *rest = self._session.run(names, {"images": images})
+            return Outputs.of(dict(zip(names, self._session.run(names, {"images": images}), strict=True)))
         except Exception as error:  # ONNX Runtime's exceptions share no public base
             raise EngineError(f"ONNX Runtime failed on a batch of {len(images)}: {error}") from error
-        return Outputs(logits, scores, None, *rest)
 
 
 def _tensor(item: Any) -> Tensor:

@@ -165,10 +165,9 @@ class _Prepared:
         first.infer({0: np.ascontiguousarray(images)}, share_inputs=True)
         if last is not first:
             last.infer()
-        logits, scores = (last.get_tensor(name).data[:n].copy() for name in ("logits", "scores"))
-        return Outputs(
-            logits, scores, penultimate=first.get_tensor("penultimate").data[:n].copy() if penultimate else None
-        )
+        names = {name: last for output in last.model_outputs for name in output.get_names() & {"logits", "scores"}}
+        names |= {"penultimate": first} if penultimate else {}
+        return Outputs.of({name: request.get_tensor(name).data[:n].copy() for name, request in names.items()})
 
 
 def _imported(core: Any, blob: bytes, hint: Hint, threads: int) -> Any:

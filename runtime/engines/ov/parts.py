@@ -15,7 +15,7 @@ def split(model: Any) -> tuple[Any, Any]:
     """The trunk and the head of an ``openvino.Model``, which is taken apart.
 
     The trunk's first output is ``penultimate``, and its outputs are the head's inputs, in order; the head's outputs are
-    ``logits`` and ``scores``.
+    ``logits``, if it has any, and ``scores``.
     """
     openvino, opset = importlib.import_module("openvino"), importlib.import_module("openvino.opset13")
     penultimate = model.output("penultimate").get_node().input_value(0)

@@ -74,10 +74,10 @@ class NativeEngine:
     def _run(self, images: npt.NDArray[np.uint8], penultimate: bool) -> Outputs:
         lane = self._free.get()
         try:
-            logits, scores, activations = lane.run(images, penultimate=penultimate)
+            found = lane.run(images, penultimate=penultimate)
         finally:
             self._free.put(lane)
-        return Outputs(logits, scores, penultimate=activations)
+        return Outputs.of(found)
 
 
 def load(bundle: Bundle, options: EngineOptions) -> Engine:

@@ -90,8 +90,8 @@ class Lane:
         self._outputs = _bytes_at(self._host_out, largest)
         self._prepared = {batch: self._prepare(create_context(), places(manifest, batch)) for batch in batches}
 
-    def run(self, images: npt.NDArray[np.uint8], *, penultimate: bool) -> tuple[Floats, Floats, Floats | None]:
-        """Logits, scores and, where asked for, the penultimate activations.
+    def run(self, images: npt.NDArray[np.uint8], *, penultimate: bool) -> dict[str, Floats]:
+        """Logits, if there are any, scores and, where asked for, the penultimate activations, by name.
 
         Args:
             images: uint8 [n, H, W, 3], n at most the largest batch prepared.
@@ -109,9 +109,10 @@ class Lane:
             source, target = self._device_out + place.offset, self._host_out + place.offset
             self._cuda.to_host(target, source, place.end - place.offset, self._stream)
         self._cuda.wait(self._stream)
-        found = [view(self._outputs, prepared.places[name])[:n].copy() for name in ("logits", "scores")]
-        activations = view(self._outputs, prepared.places["penultimate"])[:n].copy() if penultimate else None
-        return found[0], found[1], activations
+        wanted = {"logits", "scores", *(["penultimate"] if penultimate else [])}
+        return {
+            name: view(self._outputs, place)[:n].copy() for name, place in prepared.places.items() if name in wanted
+        }
 
     def _owned(self, resource: T, release: Callable[[T], None]) -> T:
         """A resource that is released with the lane, the last one first."""
@@ -148,7 +149,7 @@ class Lane:
 def places(manifest: Manifest, batch: int) -> dict[str, Place]:
     """The outputs of a batch: logits and scores first, which every caller wants."""
     shapes = {
-        "logits": ("float32", (batch, len(manifest.labels))),
+        **({"logits": ("float32", (batch, len(manifest.labels)))} if manifest.labels else {}),
         "scores": ("float32", (batch, len(manifest.scores))),
         "penultimate": ("float32", (batch, manifest.model.features)),
         "accept": ("bool", (batch,)),

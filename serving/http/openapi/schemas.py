@@ -34,15 +34,20 @@ SCHEMAS: Json = {
             },
             is_ood={"type": "boolean", "description": "whether it is rejected as out of distribution"},
             label={"type": ["string", "null"], "description": "null on reject"},
-            class_index={"type": "integer", "minimum": 0, "description": "what the classifier would have said"},
+            class_index={
+                "type": ["integer", "null"],
+                "minimum": 0,
+                "description": "what the classifier would have said",
+            },
             confidence=NUMBER,
             score=an_object(name=STRING, value=NUMBER, threshold={"type": "number"}, p_value={"type": "number"}),
             scores={"type": "object", "additionalProperties": NUMBER},
             model=an_object(name=STRING, sha256=STRING),
         ),
-        "description": "Multi-label models add `labels`, the names of all classes found; a bound on the error of accepted "
-        "images adds `selection`, the second score with its threshold; `?top=` adds `top`, the most probable classes, and "
-        "`?set=` `set`, the label set, null where the image is out of distribution.",
+        "description": "A model without classes (task `unlabelled`) accepts or rejects: its `label`, `class_index` and "
+        "`confidence` are null. Multi-label models add `labels`, the names of all classes found; a bound on the error of "
+        "accepted images adds `selection`, the second score with its threshold; `?top=` adds `top`, the most probable "
+        "classes, and `?set=` `set`, the label set, null where the image is out of distribution.",
     },
     "Results": an_object(results=a_list({"oneOf": [ref("schemas", "Decision"), ref("schemas", "Error")]})),
     "Model": {

@@ -32,7 +32,7 @@ def asked_alpha(request: Request) -> float | None:
 
 
 def asked_top(request: Request) -> int:
-    """How many classes the query asks for; 0 without one.
+    """How many classes the query asks for; 0 without one. A model without classes names none.
 
     Raises:
         RequestError: 400, no whole number from 1 to 100.
@@ -68,10 +68,10 @@ def asked_set(request: Request, use: Use) -> float | None:
     except ValueError:
         coverage = math.nan
     if coverage not in coverages:
-        stored = (
-            ", ".join(f"{one:g}" for one in coverages)
-            or "none; python -m export.calibrate --prediction-sets makes them"
-        )
+        none = "python -m export.calibrate --prediction-sets makes them"
+        if not use.gate.manifest.labels:
+            none = "the model has no classes"
+        stored = ", ".join(f"{one:g}" for one in coverages) or f"none; {none}"
         raise RequestError(400, "unknown_set", f"set must be one of the coverages that are stored: {stored}")
     return coverage
 

@@ -1,14 +1,14 @@
 """The Open Inference Protocol, version 2: what KServe's and Triton's clients speak over HTTP.
 
 One model with one input, `images` UINT8 [N, height, width, 3], and one output for each thing that a decision says
-(:data:`OUTPUTS`). Tensors travel as JSON or, by the binary-data extension, as little-endian bytes behind the JSON.
-Errors are ``{"error": "message"}``, as the protocol wants it.
+(:data:`runtime.tensors.OUTPUTS`); a model without classes has none that tell of them. Tensors travel as JSON or, by the
+binary-data extension, as little-endian bytes behind the JSON. Errors are ``{"error": "message"}``, as the protocol wants it.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
@@ -24,6 +24,7 @@ from starlette.routing import BaseRoute, Route
 
 import runtime
 from runtime import Decision, Gate
+from runtime.tensors import INPUT, OUTPUTS, outputs_of
 from serving.deciding.decider import Decider
 from serving.exceptions import ProtocolError, RequestError
 from serving.http.errors import JsonResponse
@@ -32,36 +33,11 @@ from serving.http.requests.query import asked_alpha
 from serving.metrics import metrics
 from serving.settings import Settings
 
-INPUT = "images"
 HEADER_LENGTH = "inference-header-content-length"
 EXTENSIONS = ["binary_tensor_data"]
 
 # JSON spends up to four characters and some space on a byte; the rest is for the document around it.
 _PER_BYTE, _DOCUMENT = 6, 64 * 1024
-
-
-@dataclass(frozen=True)
-class Output:
-    """One output tensor: its type in the protocol's words and in numpy's, and its values for decisions."""
-
-    datatype: str
-    dtype: str
-    values: Callable[[Sequence[Decision]], Any]
-
-    def tensor(self, decisions: Sequence[Decision]) -> npt.NDArray[Any]:
-        """(N, ...) of the decisions."""
-        return np.array(self.values(decisions), dtype=self.dtype)
-
-
-OUTPUTS = {
-    "accept": Output("BOOL", "?", lambda ds: [d.decision == "accept" for d in ds]),
-    "reason": Output("BYTES", "O", lambda ds: [(d.reason or "").encode() for d in ds]),
-    "label": Output("BYTES", "O", lambda ds: [(d.label or "").encode() for d in ds]),
-    "class_index": Output("INT32", "<i4", lambda ds: [d.class_index for d in ds]),
-    "confidence": Output("FP32", "<f4", lambda ds: [d.confidence for d in ds]),
-    "p_value": Output("FP64", "<f8", lambda ds: [d.score.p_value for d in ds]),
-    "scores": Output("FP32", "<f4", lambda ds: [list(d.scores.values()) for d in ds]),
-}
 
 
 @dataclass(frozen=True)
@@ -87,20 +63,25 @@ def server_metadata(version: str) -> dict[str, Any]:
 def model_metadata(gate: Gate) -> dict[str, Any]:
     """The answer of /v2/models/NAME."""
     spec = gate.manifest.input
-    shapes = {"scores": [-1, len(gate.manifest.scores)]}
     return {
         "name": gate.manifest.model.name,
         "versions": ["1"],
         "platform": f"oodgate_{gate.engine.name}",
         "inputs": [{"name": INPUT, "datatype": "UINT8", "shape": [-1, spec.height, spec.width, 3]}],
         "outputs": [
-            {"name": name, "datatype": output.datatype, "shape": shapes.get(name, [-1])}
-            for name, output in OUTPUTS.items()
+            {"name": name, "datatype": output.datatype, "shape": [-1, *output.columns(gate.manifest)]}
+            for name, output in outputs_of(gate.manifest).items()
         ],
     }
 
 
-def read_request(body: bytes, header_length: str | None, shape: tuple[int, int, int], max_images: int) -> InferRequest:
+def read_request(
+    body: bytes,
+    header_length: str | None,
+    shape: tuple[int, int, int],
+    max_images: int,
+    outputs: Sequence[str] = tuple(OUTPUTS),
+) -> InferRequest:
     """Parse an inference request.
 
     Args:
@@ -108,6 +89,7 @@ def read_request(body: bytes, header_length: str | None, shape: tuple[int, int, 
         header_length: the header that says where the JSON ends; None when the body is JSON alone.
         shape: (height, width, 3) of the model's images.
         max_images: bound on their number.
+        outputs: that the model has.
 
     Raises:
         ProtocolError: saying what was expected and what was found.
@@ -123,7 +105,7 @@ def read_request(body: bytes, header_length: str | None, shape: tuple[int, int, 
     identifier = document.get("id")
     if not isinstance(identifier, str | None):
         raise ProtocolError("id: expected a string")
-    return InferRequest(_images(inputs[0], binary, shape, max_images), _outputs(document), identifier)
+    return InferRequest(_images(inputs[0], binary, shape, max_images), _outputs(document, outputs), identifier)
 
 
 def write_response(request: InferRequest, decisions: Sequence[Decision], name: str) -> tuple[bytes, int | None]:
@@ -186,17 +168,17 @@ def _images(
     return pixels.astype(np.uint8).reshape(-1, *shape)
 
 
-def _outputs(document: dict[str, Any]) -> dict[str, bool]:
+def _outputs(document: dict[str, Any], known: Sequence[str]) -> dict[str, bool]:
     """Which outputs are wanted, all where none is named, and which of them as bytes."""
     parameters = _object(document.get("parameters", {}), "parameters")
     default = parameters.get("binary_data_output") is True
     wanted = {}
     for item in _list(document.get("outputs", []), "outputs"):
         name = _name(item)
-        if name not in OUTPUTS:
-            raise ProtocolError(f"outputs: there is no {name!r}; the model has {', '.join(OUTPUTS)}")
+        if name not in known:
+            raise ProtocolError(f"outputs: there is no {name!r}; the model has {', '.join(known)}")
         wanted[name] = bool(_object(item.get("parameters", {}), "parameters").get("binary_data", default))
-    return wanted or dict.fromkeys(OUTPUTS, default)
+    return wanted or dict.fromkeys(known, default)
 
 
 def _to_bytes(tensor: npt.NDArray[Any]) -> bytes:
@@ -254,7 +236,9 @@ async def _infer(request: Request) -> Response:
         body = await read_body(request, limit, hold)
         header_length = request.headers.get(HEADER_LENGTH)
         metrics().stage("read", perf_counter() - start)
-        parse = partial(read_request, body, header_length, shape, settings.max_images)
+        parse = partial(
+            read_request, body, header_length, shape, settings.max_images, tuple(outputs_of(use.gate.manifest))
+        )
         asked = await to_thread.run_sync(parse, limiter=request.app.state.parsers)
         decisions = await decider.decide_array(asked.images, caller(request), use)
     content, json_length = write_response(asked, decisions, use.gate.manifest.model.name)

@@ -7,8 +7,10 @@ import argparse
 import pytest
 
 from export.arguments import add_leakage_option
-from export.calibrate.options import GateOptions, add_gate_options, coverages, max_error, temperature
+from export.calibrate.options import GateOptions, add_gate_options
+from export.calibrate.values import coverages, max_error, temperature
 from export.exceptions import ExportError
+from runtime.manifest import Task
 from train.data import add_reading_options
 
 SCORES = ("msp", "energy", "nan")
@@ -26,7 +28,8 @@ def parse(*argv: str, as_before: bool, more: bool = False) -> argparse.Namespace
 
 def test_defaults() -> None:
     given = vars(parse(as_before=False))
-    assert (given["score"], given["alpha"], given["merge"]) == ("energy", 0.05, "min")
+    assert (given["score"], given["alpha"], given["merge"]) == ("default", 0.05, "min")
+    assert {GateOptions(given["score"]).for_task(task).score for task in ("multiclass", "multilabel")} == {"energy"}
     assert (given["temperature"], given["class_conditional"], given["aux"]) == (None, False, [])
     assert {value for name, value in vars(parse(as_before=True)).items() if name != "aux"} == {None}
 
@@ -77,6 +80,20 @@ def test_a_temperature_needs_an_energy() -> None:
         GateOptions("auto").check(("msp",))
 
 
+@pytest.mark.parametrize(
+    ("given", "task", "expected"),
+    [
+        (GateOptions("default"), "multiclass", "energy"),
+        (GateOptions("default"), "unlabelled", "nan"),
+        (GateOptions("default", fit="good.tar"), "unlabelled", "auto"),
+        (GateOptions("ssd"), "unlabelled", "ssd"),
+        (GateOptions("msp"), "multilabel", "msp"),
+    ],
+)
+def test_the_default_score_is_the_task_s(given: GateOptions, task: Task, expected: str) -> None:
+    assert given.for_task(task).score == expected
+
+
 @pytest.mark.parametrize(("text", "value"), [("auto", "auto"), ("0.1", 0.1), ("1e3", 1000.0)])
 def test_temperatures(text: str, value: object) -> None:
     assert temperature(text) == value
@@ -87,7 +104,7 @@ def test_promises_of_labels_are_shares_or_none() -> None:
     assert [coverages(text) for text in ("0.95,0.9,0.9", "none")] == [(0.9, 0.95), ()]
     assert GateOptions.of_arguments(
         parse("--max-error", "0.1", "--prediction-sets", "0.9", as_before=False, more=True)
-    ) == (GateOptions("energy", max_error=0.1, prediction_sets=(0.9,)))
+    ) == (GateOptions("default", max_error=0.1, prediction_sets=(0.9,)))
     assert not GateOptions("energy").promises_labels
     assert GateOptions("energy", max_error=0.1).promises_labels
     assert GateOptions("energy", prediction_sets=(0.9,)).promises_labels

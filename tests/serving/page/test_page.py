@@ -333,6 +333,39 @@ def test_two_refusals_look_different_and_say_why(browser: Any, selective_bundle:
         page.close()
 
 
+def test_a_model_without_classes(browser: Any, unlabelled_bundle: Bundle, tmp_path: Path) -> None:
+    """Accepted or rejected, and no word of a label or of confidence."""
+    gate = Gate.load(unlabelled_bundle.path, engine="onnxruntime-cpu", threads=1)
+    images = [encode(image) for image in calibration_images(40, seed=3)]
+    decided = zip(images, gate.decide(images), strict=True)
+    found = {decision.decision: (image, decision) for image, decision in decided}
+    faults: list[str] = []
+    with serve(OODGATE_BUNDLE=str(unlabelled_bundle.path), OODGATE_REJECTS=str(tmp_path)) as (url, _):
+        page = browser.new_page()
+        page.set_default_timeout(30_000)
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.goto(url)
+        page.wait_for_selector("#facts[aria-busy=false]")
+        assert page.locator("#labels").inner_text() == "Images like those that calibrated it, without classes"
+        titles = {"accept": "Something this model knows", "reject": "Not something this model knows"}
+        for verdict, (image, decision) in found.items():
+            page.set_input_files("#files", {"name": f"{verdict}.png", "mimeType": "image/png", "buffer": image})
+            shown = card(page, f"{verdict}.png", verdict)
+            assert shown.locator("h3").inner_text() == titles[verdict]
+            assert shown.locator(".said").inner_text() == "It has no classes: it tells known images from others."
+            assert shown.locator(".top li").count() == 0
+            assert f"p\u00a0=\u00a0{decision.score.p_value:.2g}" in shown.locator(".p-value").inner_text()
+            shown.locator("summary").click()
+            assert len(shown.locator("tbody tr").all()) == 2
+        page.goto(f"{url}/rejects.html")
+        page.wait_for_selector("#list article")
+        assert page.locator("#list h2").first.inner_text() == "Not something the model knows"
+        assert page.locator(".figures").first.inner_text().startswith("Out of distribution. nan ")
+        page.close()
+    assert set(found) == set(titles)
+    assert faults == []
+
+
 def test_without_a_key_there_is_no_page(browser: Any, url: str) -> None:
     """The browser asks for it; there is nobody to type one."""
     page = browser.new_page()

@@ -51,7 +51,7 @@ def main() -> None:
     args = parser.parse_args()
     data = load(args.source, SPEC, in_memory=False)
     method = methods.make("bce", {})
-    feed = Feed(Config(batch_size=args.batch, padding=0), method, data, None)
+    feed = Feed(Config("bce", args.arch, epochs=1, batch_size=args.batch, padding=0), method, data, None)
     model = models.make(args.arch, len(data.classes)).train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     normalize, kept = Normalize(SPEC), list(feed.steps(0, args.steps + 1))
     loaded, ready = [], []

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
+from tqdm import tqdm
 
 from export.checks.accuracy import GAIN, Quality, better, quality
 from export.checks.sample import Sample
@@ -38,7 +39,8 @@ def preprocessing_remarks(behind: Callable[[InputSpec], Answers], spec: InputSpe
     if own.mean() > 1 - GAIN:
         return
     found = {}
-    for how, other in alternatives(spec):
+    others = list(alternatives(spec))
+    for how, other in tqdm(others, desc="other preprocessing", unit="way", disable=None, leave=False):
         pixels = images.images
         if _geometry(other) != _geometry(spec):
             pixels = images.at(other)

@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
+from tqdm import tqdm
 
 from export.classifier import Activations, Classifier
 from export.detectors import columns
@@ -125,6 +126,7 @@ def _detectors(manifest: Manifest, fitted: Mapping[str, Detector]) -> dict[str, 
 
 
 def _outputs(classifier: Classifier, images: Images) -> Activations:
-    parts = [classifier.run(batch) for batch in batches(images, BATCH)]
-    logits, penultimate = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    count = -(-len(images) // BATCH)
+    bar = tqdm(batches(images, BATCH), total=count, desc=classifier.framework, unit="batch", disable=None, leave=False)
+    logits, penultimate = (np.concatenate(arrays) for arrays in zip(*map(classifier.run, bar), strict=True))
     return logits, penultimate

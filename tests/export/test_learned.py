@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -181,10 +182,7 @@ def test_calibration_on_training_images_is_refused_or_warned_of(
 ) -> None:
     message = failure(capsys, calibrate, learned.bundle, learned.training)
     assert "about 240 of 240 images are among those of the training of bundle (train); calibrate on images" in message
-    (tmp_path / "copy").mkdir()
-    for file in learned.bundle.iterdir():
-        if file.is_file():
-            (tmp_path / "copy" / file.name).write_bytes(file.read_bytes())
+    shutil.copytree(learned.bundle, tmp_path / "copy")
     output = call(calibrate, tmp_path / "copy", learned.training, "--allow-leakage")
     assert "warning: train: about 240 of 240 images are among those of the training of bundle" in output
     assert Gate.load(tmp_path / "copy").spec.n_calibration == 240

@@ -1,4 +1,4 @@
-"""Every training method, from images in a directory to decisions over HTTP."""
+"""Every training method of classifiers, from images in a directory to decisions over HTTP."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(params=methods.METHODS)
+@pytest.fixture(params=[name for name, method in methods.METHODS.items() if method.task != "unlabelled"])
 def trained(
     request: pytest.FixtureRequest, sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[str, Path, Path]:

@@ -52,11 +52,19 @@ def large(count: int) -> list[bytes]:
     return [files[i % len(files)] for i in range(count)]
 
 
+def called(process: psutil.Process) -> str:
+    """What a process calls itself; nothing of one that has ended."""
+    try:
+        return "".join(process.cmdline()[:1])
+    except psutil.Error:
+        return ""
+
+
 def killed(title: str) -> int:
     """Kill a worker of this process's cluster, by what it calls itself; its number."""
     for _ in range(2000):
         for process in psutil.Process().children(recursive=True):
-            if process.is_running() and any(word.startswith(title) for word in process.cmdline()[:1]):
+            if called(process).startswith(title):
                 os.kill(process.pid, signal.SIGKILL)
                 return process.pid
         time.sleep(0.01)

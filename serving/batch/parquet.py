@@ -79,7 +79,7 @@ class Rows:
         read = [self.columns.image, *([self.columns.key] if self.columns.key else [])]
         row = rows.start
         try:
-            for batch in file.iter_batches(batch_size=BATCH, row_groups=[group], columns=read):
+            for batch in file.iter_batches(batch_size=BATCH, row_groups=[group], columns=read, use_threads=False):
                 for i in range(len(batch)):
                     yield self._image(batch, i, row)
                     row += 1

@@ -96,7 +96,9 @@ class Parts:
     def _read(self, part: Part, columns: list[str] | None) -> pa.Table:
         name = self.names[part]
         try:
-            return pq.ParquetFile(io.BytesIO(self._folder.read(name))).read(columns=columns)
+            # No threads of Arrow's: one that lets go of our bytes as the interpreter ends aborts the process.
+            file = pq.ParquetFile(io.BytesIO(self._folder.read(name)), pre_buffer=False)
+            return file.read(columns=columns, use_threads=False)
         except Exception as error:  # pyarrow and the plugins of file systems raise many kinds of errors
             raise OutputUnusable(
                 f"{self._folder.name}/{name}: can't be read ({error}); delete it and run the command again"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -42,6 +44,19 @@ def test_a_chunk_that_comes_again_is_dropped_before_and_after_its_part_is_writte
     assert [parts.add(chunk) for chunk in (*CHUNKS[:2], *CHUNKS, *CHUNKS)] == [2, 2, 0, 0, 2, 0, 0, 0]
     assert pq.read_metadata(tmp_path / "part-00000-00000.parquet").num_rows == 6
     parts.check_whole()
+
+
+def test_reading_leaves_no_thread_of_arrow_behind(tmp_path: Path) -> None:
+    """One that still held bytes of ours when the interpreter ended would abort the process."""
+    Parts(Folder(str(tmp_path)), {}).add(scored(0, last=True, final=True))
+    script = (
+        "import sys, psutil; from serving.batch.parts import Parts; from serving.batch.places import Folder\n"
+        "parts, before = Parts(Folder(sys.argv[1]), {}), psutil.Process().num_threads()\n"
+        "assert [len(rows) for _, rows in parts.tables()] == [2]\n"
+        "print(psutil.Process().num_threads() - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, tmp_path], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "0"
 
 
 def test_a_part_without_one_of_its_chunks_is_no_part(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,6 +13,7 @@ from runtime.gate import Gate
 from serving.batch.images import Chunk, Part, Piece, chunks
 from serving.batch.scoring import Scored, decode, score
 from serving.batch.workers import Setup
+from serving.settings import cores
 
 
 class Threads:
@@ -56,8 +56,3 @@ def start(setup: Setup) -> Iterator[Threads]:
     """
     options = EngineOptions(setup.backend, threads=1, contexts=setup.count or cores())
     yield Threads(Gate(setup.bundle, selection.load(setup.bundle, options), alpha=setup.alpha), setup)
-
-
-def cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

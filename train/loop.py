@@ -124,6 +124,8 @@ class _Log:
         self._trainer = trainer
         self._board = SummaryWriter(str(out), purge_step=step + 1)  # the last complete epoch is drawn at `step`
         self._bar = tqdm(total=per_epoch * config.epochs, initial=step, unit="step", disable=None)
+        for note in trainer.notes:
+            self._bar.write(note)
 
     def step(self, epoch: int, means: dict[str, float]) -> None:
         self._bar.set_postfix(epoch=epoch + 1, **{name: f"{value:.3f}" for name, value in means.items()})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -30,6 +31,7 @@ class Trainer:
         method: what the loss is.
         model: the network being trained.
         feed: the images of each step.
+        notes: what the method says of this network, a line each.
 
     Args:
         config, spec, data, outliers, init, world: as :func:`train.loop.train` takes them.
@@ -63,6 +65,8 @@ class Trainer:
         self.method.prepare(self.model)
         self.model.to(world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in the stubs
         self._normalize = Normalize(spec).to(world.device)
+        few = self._normalize(torch.from_numpy(data.images[np.arange(min(2, len(data)))]).to(world.device))
+        self.notes = self.method.examine(self.model, few)
         self._optimizer = _optimizer(config, self.model)
         self._shared = world.share(self.model)
         self._autocast = torch.autocast(world.device.type, torch.bfloat16, enabled=_bf16(config, world.device))

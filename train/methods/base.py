@@ -67,6 +67,10 @@ class Method(ABC):
     def prepare(self, model: nn.Module) -> None:  # noqa: B027  most methods need nothing
         """Change a new network before it is trained; what this adds must fold into plain weights, or be released."""
 
+    def examine(self, model: nn.Module, images: Tensor) -> list[str]:  # noqa: ARG002
+        """Try some images on the network before training; what is worth a line, or TrainingError where the method can't."""
+        return []
+
     def release(self, model: nn.Module) -> None:  # noqa: B027
         """Take off what :meth:`prepare` added for training alone, once the weights are loaded."""
 

@@ -13,6 +13,7 @@ from train.distributed import process_count
 from train.exceptions import TrainingError
 from train.methods.base import Batch, Step, at_least_float32
 from train.methods.double_backward import twice_differentiable
+from train.methods.double_backward.examine import examine
 from train.methods.energy import Energy, energy
 from train.methods.outlier_exposure import OutlierExposure
 from train.methods.sampling import Sample, energy_based_sample
@@ -73,6 +74,9 @@ class GReg(Energy):
     def __post_init__(self) -> None:
         _check_reduction(self.reduction)
 
+    def examine(self, model: nn.Module, images: Tensor) -> list[str]:
+        return examine(model, images, energy) if self.gradient_weight > 0 else []
+
     def step(self, model: nn.Module, batch: Batch) -> Step:
         return _step(self, model, batch, energy, self.m_in, self.m_aux)
 
@@ -92,6 +96,9 @@ class GRegOutlierExposure(OutlierExposure):
 
     def __post_init__(self) -> None:
         _check_reduction(self.reduction)
+
+    def examine(self, model: nn.Module, images: Tensor) -> list[str]:
+        return examine(model, images, _negative_confidence) if self.gradient_weight > 0 else []
 
     def step(self, model: nn.Module, batch: Batch) -> Step:
         return _step(self, model, batch, _negative_confidence, -self.confident, -self.uncertain)

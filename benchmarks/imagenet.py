@@ -78,11 +78,8 @@ def decisions(data: Path, work: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, artifact in artifacts.items():
         figures = compare_artifacts(artifacts["fp32"], artifact, str(data / KNOWN), ood).figures
-        found[name] = {
-            **figures.known.to_dict(),
-            "id": figures.evaluations[1].to_dict()["id"],
-            "tables": tables(figures.evaluations[1]),
-        }
+        plain = figures.to_dict()
+        found[name] = {**plain["known"], "id": plain["evaluations"][1]["id"], "tables": tables(figures.evaluations[1])}
     return found
 
 

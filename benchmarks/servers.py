@@ -65,10 +65,15 @@ def running(*command: str, probe: str, **environment: str) -> Iterator[tuple[str
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def product(bundle: Path, **settings: object) -> contextlib.AbstractContextManager[tuple[str, subprocess.Popen[bytes]]]:
-    """`bentoml serve` with `OODGATE_` settings."""
+SERVERS = {"oodgate": ("python", "-m", "oodgate", "serve"), "bentoml": ("bentoml", "serve")}
+
+
+def product(
+    bundle: Path, *, server: str = "oodgate", **settings: object
+) -> contextlib.AbstractContextManager[tuple[str, subprocess.Popen[bytes]]]:
+    """`oodgate serve`, or `bentoml serve`, with `OODGATE_` settings."""
     variables = {f"OODGATE_{name.upper()}": str(value) for name, value in {"bundle": bundle, **settings}.items()}
-    return running("bentoml", "serve", "--host", "127.0.0.1", "--port", "{port}", probe="/readyz", **variables)
+    return running(*SERVERS[server], "--host", "127.0.0.1", "--port", "{port}", probe="/readyz", **variables)
 
 
 def wrk(url: str, body: Path, connections: int, seconds: int, media: str = "image/png") -> Load:

@@ -1,16 +1,20 @@
-"""The directory where BentoML keeps its state: the metrics that workers share lie there."""
+"""``BENTOML_HOME``: the directory where BentoML keeps its state, and where the metrics lie that workers share."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
 from serving.exceptions import SettingsError
 
+METRICS = "PROMETHEUS_MULTIPROC_DIR"
+"""The variable that tells prometheus_client where the workers share their metrics."""
 
-def check_home() -> None:
-    """See that BentoML's home can be written; BentoML ends with a traceback, or puts its metrics elsewhere, if not.
+
+def check_home() -> Path:
+    """The home, which can be written; BentoML ends with a traceback, or puts its metrics elsewhere, if not.
 
     Raises:
         SettingsError: it can't.
@@ -28,3 +32,16 @@ def check_home() -> None:
             f"BENTOML_HOME, {home}, can't be written ({error.strerror}): the metrics are kept there; name a directory of a "
             "volume of its own"
         ) from error
+    return home
+
+
+def fresh_metrics() -> Path:
+    """An empty directory for the metrics of a service's workers, where BentoML has it.
+
+    Raises:
+        SettingsError: the home can't be written.
+    """
+    directory = check_home() / "prometheus_multiproc_dir"
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(exist_ok=True)
+    return directory

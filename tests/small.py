@@ -41,8 +41,8 @@ def classifier(labels: tuple[str, ...] = LABELS, spec: InputSpec = SPEC, seed: i
 
 def extractor(spec: InputSpec = SPEC) -> Any:
     """The same network without its last layer, as a model of features without classes."""
-    from export.descriptions.description import Description
     from export.from_torch.classifier import of_module
+    from train.descriptions.description import Description
 
     description = dataclasses.replace(Description.of_input(spec), task="unlabelled")
     return of_module(network()[:-1], "small", description)

@@ -9,7 +9,8 @@ from typing import Any, Literal
 from train.exceptions import TrainingError
 
 Optimizer = Literal["sgd", "adam"]
-Schedule = Literal["cosine", "multistep"]
+Schedule = Literal["cosine", "multistep", "onecycle"]
+Flip = Literal["random", "alternating"]
 Precision = Literal["auto", "bf16", "fp32"]
 
 
@@ -25,14 +26,16 @@ class Config:
     epochs: int
     method_options: dict[str, Any] = field(default_factory=dict)
     batch_size: int = 128  # of one process
-    optimizer: Optimizer = "sgd"  # with Nesterov's momentum; or Adam with betas (momentum, 0.999)
+    optimizer: Optimizer = "sgd"  # or Adam with betas (momentum, 0.999)
     learning_rate: float = 0.1
     momentum: float = 0.9
+    nesterov: bool = True  # of SGD; no paper says so, the authors' code does, of LogitNorm, OE and Energy
     weight_decay: float = 5e-4
     warmup: float = 1.0  # epochs of linear increase; LogitNorm's 1 / tau makes the first full steps destructive
     schedule: Schedule = "cosine"
     milestones: tuple[float, ...] = (0.4, 0.7)  # of the run: epochs 80 and 140 of 200, each divides the rate by 10
-    padding: int = 4
+    padding: int = 4  # pixels of zeros around an image, out of which it is cropped
+    flip: Flip = "random"  # or each image mirrored every other epoch
     precision: Precision = "auto"
     seed: int = 0
 
@@ -41,6 +44,12 @@ class Config:
             (self.epochs >= 1, f"epochs must be at least 1, found {self.epochs}"),
             (self.batch_size >= 1, f"batch size must be at least 1, found {self.batch_size}"),
             (self.learning_rate > 0, f"learning rate must be positive, found {self.learning_rate}"),
+            (0 <= self.momentum < 1, f"momentum must be at least 0 and less than 1, found {self.momentum}"),
+            (
+                self.momentum > 0 or not self.nesterov or self.optimizer != "sgd",
+                "Nesterov's momentum needs some; give --no-nesterov with --momentum 0",
+            ),
+            (self.padding >= 0, f"padding must not be negative, found {self.padding}"),
             (self.weight_decay >= 0, f"weight decay must not be negative, found {self.weight_decay}"),
             (self.warmup >= 0, f"warmup must not be negative, found {self.warmup}"),
             (0 <= self.seed < 2**31, f"seed must be from 0 to {2**31 - 1}, found {self.seed}"),
@@ -50,10 +59,13 @@ class Config:
 
 
 def learning_rate(epoch: float, config: Config) -> float:
-    """The rate at a fractional epoch: a linear warm-up, times half a cosine or a tenth after each milestone."""
+    """The rate at a fractional epoch: a linear warm-up, times half a cosine or a tenth after each milestone; in one cycle
+    a line down to zero after it."""
     progress = epoch / config.epochs
     if config.schedule == "cosine":
         factor = 0.5 * (1 + math.cos(math.pi * progress))
+    elif config.schedule == "onecycle":
+        factor = min(1.0, (config.epochs - epoch) / max(config.epochs - config.warmup, 1e-9))
     else:
         factor = 0.1 ** sum(progress >= milestone for milestone in config.milestones)
     warmup = min(1.0, epoch / config.warmup) if config.warmup else 1.0

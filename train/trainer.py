@@ -208,7 +208,7 @@ def _optimizer(config: Config, model: nn.Module) -> torch.optim.Optimizer:
         lr=config.learning_rate,
         momentum=config.momentum,
         weight_decay=config.weight_decay,
-        nesterov=True,
+        nesterov=config.nesterov,
     )
 
 

@@ -91,6 +91,9 @@ def _parser() -> argparse.ArgumentParser:
         help="of the run, after each of which the multistep schedule divides the rate by 10; default: %(default)s",
     )
     parser.add_argument(
+        "--dropout", type=float, metavar="SHARE", help="of the dropout layers (default: the network's own)"
+    )
+    parser.add_argument(
         "--padding",
         type=int,
         default=defaults.padding,

@@ -29,11 +29,12 @@ class Config:
     optimizer: Optimizer = "sgd"  # or Adam with betas (momentum, 0.999)
     learning_rate: float = 0.1
     momentum: float = 0.9
-    nesterov: bool = True  # of SGD; no paper says so, the authors' code does, of LogitNorm, OE and Energy
+    nesterov: bool = True  # of SGD; ours, and that of the code of OE, Energy and GReg
     weight_decay: float = 5e-4
     warmup: float = 1.0  # epochs of linear increase; LogitNorm's 1 / tau makes the first full steps destructive
     schedule: Schedule = "cosine"
     milestones: tuple[float, ...] = (0.4, 0.7)  # of the run: epochs 80 and 140 of 200, each divides the rate by 10
+    dropout: float | None = None  # of every dropout layer; None for what the architecture has, 0.3 for wrn-40-2
     padding: int = 4  # pixels of zeros around an image, out of which it is cropped
     flip: Flip = "random"  # or each image mirrored every other epoch
     precision: Precision = "auto"
@@ -48,6 +49,10 @@ class Config:
             (
                 self.momentum > 0 or not self.nesterov or self.optimizer != "sgd",
                 "Nesterov's momentum needs some; give --no-nesterov with --momentum 0",
+            ),
+            (
+                self.dropout is None or 0 <= self.dropout < 1,
+                f"dropout must be from 0 to less than 1, found {self.dropout}",
             ),
             (self.padding >= 0, f"padding must not be negative, found {self.padding}"),
             (self.weight_decay >= 0, f"weight decay must not be negative, found {self.weight_decay}"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -22,6 +23,8 @@ from train.methods import Batch
 from train.metrics import mean_average_precision
 from train.models import Origin, Start
 from train.normalize import Normalize
+
+_FITTED = 5000  # training images that a network may take statistics from
 
 
 class Trainer:
@@ -64,11 +67,14 @@ class Trainer:
         self.model = models.make(config.arch, 0 if self.method.task == "unlabelled" else len(data.classes), network)
         if init:
             _start_from(init, self.model, config.arch, () if self.method.task == "unlabelled" else data.classes)
+        self._normalize = Normalize(spec).to(world.device)
+        if not init:
+            models.fit(self.model, partial(self._some, data, _FITTED))
+        if config.dropout is not None:
+            models.set_dropout(self.model, config.dropout)
         self.method.prepare(self.model)
         self.model.to(world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in the stubs
-        self._normalize = Normalize(spec).to(world.device)
-        few = self._normalize(torch.from_numpy(data.images[np.arange(min(2, len(data)))]).to(world.device))
-        self.notes = self.method.examine(self.model, few)
+        self.notes = self.method.examine(self.model, self._some(data, 2))
         self._optimizer = _optimizer(config, self.model)
         self._shared = world.share(self.model)
         self._autocast = torch.autocast(world.device.type, torch.bfloat16, enabled=_bf16(config, world.device))
@@ -175,6 +181,12 @@ class Trainer:
         first, second = (self._normalize(view) for view in views(images, generator, rotations=turned))
         labels = torch.zeros(len(images), dtype=torch.int64, device=images.device)
         return Batch(first, labels, first[:0], seed, second)
+
+    def _some(self, data: ImageSet, count: int) -> Tensor:
+        """Images evenly apart, normalised."""
+        chosen = np.linspace(0, len(data) - 1, min(count, len(data))).astype(np.intp)
+        images: Tensor = self._normalize(torch.from_numpy(data.images[chosen]).to(self._world.device))
+        return images
 
     def _images(self, part: Part) -> Tensor:
         normalized: Tensor = self._normalize(part.crops.apply(part.images.to(self._world.device, non_blocking=True)))

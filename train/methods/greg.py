@@ -153,9 +153,11 @@ class GRegPlus(GReg):
 
     @torch.no_grad()
     def _sample(self, model: nn.Module, batch: Batch) -> Sample:
+        training = [module for module in model.modules() if module.training]  # some may be frozen
         model.eval()  # neither ties candidates together nor counts them in the running statistics
         logits, features = model(batch.outliers)
-        model.train()
+        for module in training:
+            module.training = True
         clusters = int(self.clusters) or len(batch.images)
         energies = energy(logits.float()).cpu().numpy()
         return energy_based_sample(features.float().cpu().numpy(), energies, clusters, batch.seed)

@@ -12,8 +12,9 @@ from sklearn.cluster import KMeans
 from torch import Tensor
 
 from tests.train.methods.examples import Linear, Numbers, check_terms, cross_entropy, hinges, random_batch
-from train import methods
+from train import methods, models
 from train.exceptions import TrainingError
+from train.methods import Batch
 from train.methods.energy import energy
 from train.methods.greg import gradient_loss, gradient_norms
 
@@ -273,3 +274,11 @@ def test_greg_plus_takes_two_outliers_of_each_of_so_many_clusters(clusters: int)
 def test_how_many_outliers_must_make_sense(name: str, options: dict[str, float], message: str) -> None:
     with pytest.raises(TrainingError, match=re.escape(message)):
         methods.make(name, options)
+
+
+def test_greg_plus_leaves_frozen_layers_frozen() -> None:
+    model = models.make("resnet20", 3)
+    frozen = model.get_submodule("bn1").eval()
+    batch = Batch(torch.rand(4, 3, 8, 8), torch.arange(4) % 3, torch.rand(8, 3, 8, 8))
+    methods.make("greg+", {}).step(model, batch)
+    assert [module for module in model.modules() if not module.training] == [frozen]

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from train.methods.double_backward import FastDoubleBackward
 
@@ -28,7 +27,7 @@ def penalty_gradients(
     """The input gradient of a score, and the gradients of its norms plus the score: by the weights and by the images."""
     torch.manual_seed(0)  # dropout
     images = images.detach().clone(memory_format=torch.preserve_format).requires_grad_()
-    with FastDoubleBackward() if fast else nullcontext(), sdpa_kernel(SDPBackend.MATH):
+    with FastDoubleBackward() if fast else nullcontext():
         outputs = module(images)
         logits = outputs[0] if isinstance(outputs, tuple) else outputs
     score = logits.flatten(1).double().logsumexp(dim=1) + logits.flatten(1).double().square().mean(dim=1)

@@ -58,8 +58,8 @@ def write_bundle(path: Path, classifier: Any, count: int = 99, score: str = "ene
     from runtime.engines.ort.cpu import OnnxRuntimeCpu
 
     model, manifest = assemble(classifier, path.name, {"energy": {"temperature": 1.0}})
-    step = SPEC.height // classifier.input.height
-    images = calibration_images(count)[:, ::step, ::step]
+    places = np.arange(classifier.input.height) * SPEC.height // classifier.input.height
+    images = calibration_images(count)[:, places][:, :, places]
     scores = collect(OnnxRuntimeCpu(model.SerializeToString(), threads=1), images).scores
     manifest = calibrate(manifest, scores, score, ALPHA)
     return bundle.write(path, manifest, {bundle.MODEL: seal(model, manifest)}, documents(manifest))

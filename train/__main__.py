@@ -19,6 +19,7 @@ from train.distributed import World, join
 from train.exceptions import TrainingError
 from train.loop import CHECKPOINT, train
 from train.recipes import RECIPES
+from train.tuning import add_tuning_options
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -90,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SHARE",
         help="of the run, after each of which the multistep schedule divides the rate by 10; default: %(default)s",
     )
+    add_tuning_options(parser, defaults)
     parser.add_argument(
         "--dropout", type=float, metavar="SHARE", help="of the dropout layers (default: the network's own)"
     )

@@ -41,10 +41,10 @@ def test_one_cycle_without_warmup_falls_from_the_beginning() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"momentum": 1.0}, "momentum must be at least 0 and less than 1, found 1.0"),
+        ({"momentum": 1.0}, "momentum must be in [0, 1), found 1.0"),
         ({"momentum": 0.0}, "Nesterov's momentum needs some; give --no-nesterov with --momentum 0"),
         ({"padding": -1}, "padding must not be negative, found -1"),
-        ({"dropout": 1.0}, "dropout must be from 0 to less than 1, found 1.0"),
+        ({"dropout": 1.0}, "dropout must be in [0, 1), found 1.0"),
     ],
 )
 def test_unusable_settings(settings: dict[str, Any], message: str) -> None:

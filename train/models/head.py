@@ -31,7 +31,7 @@ def find(network: nn.Module, images: Tensor) -> str:
             else than the output of one layer.
     """
     calls, logits = _calls(network, images)
-    names = {module: name for name, module in network.named_modules()}
+    names: dict[nn.Module, str] = {module: name for name, module in network.named_modules()}
     for layer in reversed([layer for layer in dict.fromkeys(calls) if calls.count(layer) == 1]):
         if width_of(layer)[1] == logits.shape[1] and _makes(layer, network, images, logits):
             return names[layer]

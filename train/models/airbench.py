@@ -35,7 +35,7 @@ class Whitening(nn.Conv2d):
         """Take the components from normalised images (N, 3, H, W)."""
         size = 3 * _PATCH**2
         total, count = torch.zeros(size, size, dtype=torch.float64), 0
-        for chunk in images.split(_CHUNK):
+        for chunk in torch.split(images, _CHUNK):
             patches = F.unfold(chunk.cpu().double(), _PATCH).transpose(1, 2).reshape(-1, size)
             total += patches.T @ patches
             count += len(patches)

@@ -83,6 +83,12 @@ def family(pid: int) -> list[psutil.Process]:
     return [parent, *parent.children(recursive=True)]
 
 
+def workers(pid: int) -> list[psutil.Process]:
+    """The workers of a service of ours that are alive."""
+    children = [child for child in psutil.Process(pid).children() if child.status() != psutil.STATUS_ZOMBIE]
+    return [child for child in children if {"--worker-id", "--multiprocessing-fork"} & set(child.cmdline())]
+
+
 def resident(pid: int) -> float:
     """Megabytes of a process and its children; what they share is counted in each."""
     return sum(process.memory_info().rss for process in family(pid)) / 1e6

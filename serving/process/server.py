@@ -15,7 +15,7 @@ from uvicorn.supervisors import Multiprocess
 from uvicorn.supervisors.multiprocess import Process
 
 from runtime.exceptions import OodgateError
-from serving.process.home import METRICS, fresh_metrics
+from serving.process.home import METRICS, own_metrics
 from serving.process.workers import log_end
 
 logger = logging.getLogger("oodgate")
@@ -42,7 +42,8 @@ class Workers(Multiprocess):
             self.terminate_all()
             self.join_all()
             raise
-        logger.info("listening on http://%s:%d; Ctrl-C ends it", self.config.host, self.config.port)
+        port = self.sockets[0].getsockname()[1]  # of 0 the one that was free
+        logger.info("listening on http://%s:%d; Ctrl-C ends it", self.config.host, port)
         while len(self.processes) < self.processes_num:
             self.processes.append(self._started())
 
@@ -85,7 +86,6 @@ def serve(application: str, host: str, port: int) -> int:
         OodgateError: the settings, or what they name, can't be used.
     """
     configure_logging()
-    os.environ[METRICS] = str(fresh_metrics())
     config = uvicorn.Config(
         application,
         factory=True,
@@ -97,6 +97,8 @@ def serve(application: str, host: str, port: int) -> int:
         access_log=False,
         server_header=False,
     )
-    workers = Workers(config, [config.bind_socket()])
-    workers.run()
+    with own_metrics() as directory:
+        os.environ[METRICS] = str(directory)
+        workers = Workers(config, [config.bind_socket()])
+        workers.run()
     return int(any(process.exitcode == STARTUP_FAILURE for process in workers.processes))

@@ -47,4 +47,4 @@ def end_with_parent() -> bool:
         prctl = ctypes.CDLL(None).prctl
     except (OSError, AttributeError, TypeError):  # no Linux
         return False
-    return prctl(_PR_SET_PDEATHSIG, signal.SIGTERM) == 0
+    return bool(prctl(_PR_SET_PDEATHSIG, signal.SIGTERM) == 0)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import psutil
 
 from benchmarks.paths import ROOT
 
@@ -74,6 +75,29 @@ def product(
     """`oodgate serve`, or `bentoml serve`, with `OODGATE_` settings."""
     variables = {f"OODGATE_{name.upper()}": str(value) for name, value in {"bundle": bundle, **settings}.items()}
     return running(*SERVERS[server], "--host", "127.0.0.1", "--port", "{port}", probe="/readyz", **variables)
+
+
+def family(pid: int) -> list[psutil.Process]:
+    """A process and its children."""
+    parent = psutil.Process(pid)
+    return [parent, *parent.children(recursive=True)]
+
+
+def workers(pid: int) -> list[psutil.Process]:
+    """The workers of a service of ours that are alive."""
+    children = [child for child in psutil.Process(pid).children() if child.status() != psutil.STATUS_ZOMBIE]
+    return [child for child in children if {"--worker-id", "--multiprocessing-fork"} & set(child.cmdline())]
+
+
+def resident(pid: int) -> float:
+    """Megabytes of a process and its children; what they share is counted in each."""
+    return sum(process.memory_info().rss for process in family(pid)) / 1e6
+
+
+def processor_seconds(pid: int) -> float:
+    """What a process and its children have used."""
+    times = [process.cpu_times() for process in family(pid)]
+    return sum(each.user + each.system for each in times)
 
 
 def wrk(url: str, body: Path, connections: int, seconds: int, media: str = "image/png") -> Load:

@@ -17,27 +17,9 @@ import time
 from pathlib import Path
 
 import httpx
-import psutil
 
 from benchmarks.paths import BUNDLE, IMAGE
-from benchmarks.servers import SERVERS, product
-
-
-def family(pid: int) -> list[psutil.Process]:
-    """A process and its children."""
-    parent = psutil.Process(pid)
-    return [parent, *parent.children(recursive=True)]
-
-
-def resident(pid: int) -> float:
-    """Megabytes of a process and its children; what they share is counted in each."""
-    return sum(process.memory_info().rss for process in family(pid)) / 1e6
-
-
-def processor_seconds(pid: int) -> float:
-    """What a process and its children have used."""
-    times = [process.cpu_times() for process in family(pid)]
-    return sum(each.user + each.system for each in times)
+from benchmarks.servers import SERVERS, processor_seconds, product, resident
 
 
 def measure(bundle: Path, server: str, engine: str, requests: int) -> tuple[float, float, float, float]:

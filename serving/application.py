@@ -16,6 +16,7 @@ from serving.http.connections import BoundedProtocol
 from serving.http.middleware import guarded
 from serving.process.checks import checked_settings
 from serving.process.server import configure_logging
+from serving.process.workers import end_with_parent
 from serving.settings import Settings
 
 
@@ -48,6 +49,7 @@ def application() -> ASGIApp:
     Where the settings can't be used it ends the process: the one that started it finds the same, and says so.
     """
     configure_logging()
+    end_with_parent()
     try:
         settings = checked_settings()
     except OodgateError:

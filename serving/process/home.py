@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from serving.exceptions import SettingsError
 
 METRICS = "PROMETHEUS_MULTIPROC_DIR"
 """The variable that tells prometheus_client where the workers share their metrics."""
+
+_OWN = "metrics-"
 
 
 def check_home() -> Path:
@@ -35,13 +39,32 @@ def check_home() -> Path:
     return home
 
 
-def fresh_metrics() -> Path:
-    """An empty directory for the metrics of a service's workers, where BentoML has it.
+@contextmanager
+def own_metrics() -> Iterator[Path]:
+    """An empty folder of this process's in the home for its workers' metrics; it goes when they do.
+
+    One that a process left that was killed is removed by the next.
 
     Raises:
         SettingsError: the home can't be written.
     """
-    directory = check_home() / "prometheus_multiproc_dir"
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir(exist_ok=True)
-    return directory
+    home = check_home()
+    for left in home.glob(f"{_OWN}*"):
+        if left.name == f"{_OWN}{os.getpid()}" or not _lives(left.name.removeprefix(_OWN)):
+            shutil.rmtree(left, ignore_errors=True)
+    directory = home / f"{_OWN}{os.getpid()}"
+    directory.mkdir()
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _lives(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE
@@ -15,7 +16,8 @@ from uvicorn.supervisors import Multiprocess
 from uvicorn.supervisors.multiprocess import Process
 
 from runtime.exceptions import OodgateError
-from serving.process.home import METRICS, fresh_metrics
+from serving.exceptions import SettingsError
+from serving.process.home import METRICS, own_metrics
 from serving.process.workers import log_end
 
 logger = logging.getLogger("oodgate")
@@ -42,7 +44,9 @@ class Workers(Multiprocess):
             self.terminate_all()
             self.join_all()
             raise
-        logger.info("listening on http://%s:%d; Ctrl-C ends it", self.config.host, self.config.port)
+        host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
+        port = self.sockets[0].getsockname()[1]  # of 0 the one that was free
+        logger.info("listening on http://%s:%d; Ctrl-C ends it", host, port)
         while len(self.processes) < self.processes_num:
             self.processes.append(self._started())
 
@@ -85,7 +89,6 @@ def serve(application: str, host: str, port: int) -> int:
         OodgateError: the settings, or what they name, can't be used.
     """
     configure_logging()
-    os.environ[METRICS] = str(fresh_metrics())
     config = uvicorn.Config(
         application,
         factory=True,
@@ -97,6 +100,28 @@ def serve(application: str, host: str, port: int) -> int:
         access_log=False,
         server_header=False,
     )
-    workers = Workers(config, [config.bind_socket()])
-    workers.run()
+    with own_metrics() as directory:
+        os.environ[METRICS] = str(directory)
+        workers = Workers(config, [_bound(host, port)])
+        workers.run()
     return int(any(process.exitcode == STARTUP_FAILURE for process in workers.processes))
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """A socket on which a worker listens when it is ready; until then connections are refused.
+
+    Raises:
+        SettingsError: the address can't be had.
+    """
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+    except (OSError, OverflowError) as error:
+        bound.close()
+        reason = getattr(error, "strerror", None) or str(error)
+        raise SettingsError(
+            f"{host}, port {port}, can't be listened on ({reason}); name others by --host, --port"
+        ) from error
+    bound.set_inheritable(True)
+    return bound

@@ -7,6 +7,7 @@ import os
 import re
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -21,8 +22,9 @@ from runtime.engines.interface import EngineOptions
 from runtime.exceptions import EngineError
 from serving.deciding import listeners
 from serving.exceptions import SettingsError
-from serving.process.home import check_home
+from serving.process.home import check_home, own_metrics
 from serving.process.open_files import fitted
+from serving.process.server import _bound
 from serving.process.workers import log_end
 from serving.settings import Settings
 from tests.runtime.golden.test_replay import edit
@@ -182,6 +184,51 @@ def test_a_home_that_can_t_be_written_is_one_line(tmp_path: Path, monkeypatch: p
     assert run.returncode == 1
     assert run.stderr.startswith(f"error: BENTOML_HOME, {home}, can't be written (Not a directory)")
     assert run.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "reason"),
+    [
+        ("127.0.0.1", None, "Address already in use"),
+        ("127.0.0.1", 70000, "must be 0-65535"),
+        ("nowhere.invalid", 0, ""),
+    ],
+)
+def test_an_address_that_can_t_be_had_is_one_line(host: str, port: int | None, reason: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1] if port is None else port
+        with pytest.raises(
+            SettingsError, match=rf"{host}, port {port}, can't be listened on \(.*{reason}.*\); name others"
+        ):
+            _bound(host, port)
+
+
+def test_no_worker_outlives_the_service(shared_bundle: Bundle) -> None:
+    with serve(*OODGATE_SERVE, OODGATE_BUNDLE=str(shared_bundle.path), OODGATE_WORKERS="2") as (url, process):
+        left = workers(process)
+        assert len(left) == 2
+        httpx.get(f"{url}/readyz").raise_for_status()
+        process.kill()
+        gone, alive = psutil.wait_procs(left, timeout=15)
+        assert not alive
+        assert len(gone) == 2
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"{url}/readyz")
+
+
+def test_each_service_s_metrics_are_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BENTOML_HOME", str(tmp_path))
+    with subprocess.Popen(["true"]) as process:  # whose number is no process's in a moment
+        process.wait()
+    for name in (f"metrics-{process.pid}", f"metrics-{os.getppid()}", f"metrics-{os.getpid()}", "metrics-x", "models"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "counter.db").touch()
+    with own_metrics() as directory:
+        left = {path.name for path in tmp_path.iterdir()}
+        assert left == {f"metrics-{os.getppid()}", f"metrics-{os.getpid()}", "models"}
+        assert directory.name == f"metrics-{os.getpid()}"
+        assert not list(directory.iterdir())
+    assert not directory.exists()
 
 
 @pytest.mark.parametrize(

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from benchmarks.machine import processor
 from runtime.manifest import InputSpec
 from train import methods
 from train.data import load
@@ -43,14 +46,44 @@ def configurations() -> list[Configuration]:
     return [Configuration(bf16, layout) for bf16 in halves for layout in (True, False)]
 
 
-def step(model: nn.Module, method: str, options: Mapping[str, float], batch: Batch, how: Configuration) -> float:
+Clock = Callable[[], float]  # seconds: of the wall, or of this process, which others that run beside it don't lengthen
+
+
+def step(
+    model: nn.Module, method: str, options: Mapping[str, float], batch: Batch, how: Configuration, clock: Clock
+) -> float:
     """Seconds of a forward and a backward pass."""
     model.zero_grad()
-    start = time.perf_counter()
+    start = clock()
     with how.autocast():
         loss = methods.make(method, options).step(model, batch).loss
     loss.backward()  # type: ignore[no-untyped-call]
-    return time.perf_counter() - start
+    return clock() - start
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """How often, by which clock, and where to."""
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--cpu-time", action="store_true", help="of this process, where others run; on one thread")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--markdown", type=Path)
+
+
+def clock_of(args: argparse.Namespace) -> Clock:
+    """By --cpu-time, for which torch computes on one thread."""
+    if args.cpu_time:
+        torch.set_num_threads(1)
+    return time.process_time if args.cpu_time else time.perf_counter
+
+
+def conditions(args: argparse.Namespace) -> str:
+    """What was measured on, and by which clock, in words."""
+    threads = torch.get_num_threads()
+    clock = "CPU time of the process, beside others" if args.cpu_time else "by the clock"
+    return (
+        f"{processor()}; torch {torch.__version__}, {threads} thread{'s' * (threads > 1)}; {clock}. Times are medians, "
+        "ratios medians of the rounds' ratios."
+    )
 
 
 def compare(contestants: Mapping[str, Callable[[], float]], rounds: int, title: str) -> dict[str, list[float]]:

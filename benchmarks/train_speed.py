@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,20 +23,31 @@ import torch
 from torch import nn
 
 from benchmarks.greg_speed import greg_ratio, section
-from benchmarks.machine import processor
-from benchmarks.steps import compare, configurations, image_batch, laid_out, random_batch, ratio, step
+from benchmarks.steps import (
+    Clock,
+    add_options,
+    clock_of,
+    compare,
+    conditions,
+    configurations,
+    image_batch,
+    laid_out,
+    random_batch,
+    ratio,
+    step,
+)
 from train import checkpoint, models
 from train.methods.energy import energy
 from train.methods.sampling import energy_based_sample
 
 
-def precision_ratio(arch: str, batch: int, rounds: int) -> dict[str, Any]:
+def precision_ratio(arch: str, batch: int, rounds: int, clock: Clock) -> dict[str, Any]:
     """The cross-entropy step in every configuration, against the plain one in single precision."""
     contestants = {}
     for how in configurations():
         model = models.make(arch, 10).train().to(memory_format=how.memory_format)  # type: ignore[call-overload]
         data = laid_out(random_batch(batch, 0), how)
-        contestants[str(how)] = lambda m=model, b=data, h=how: step(m, "cross-entropy", {}, b, h)
+        contestants[str(how)] = lambda m=model, b=data, h=how: step(m, "cross-entropy", {}, b, h, clock)
     times = compare(contestants, rounds, arch)
     return {
         "arch": arch,
@@ -48,7 +57,7 @@ def precision_ratio(arch: str, batch: int, rounds: int) -> dict[str, Any]:
     }
 
 
-def sampling_share(make: Callable[[], nn.Module], batch: int, rounds: int) -> dict[str, Any]:
+def sampling_share(make: Callable[[], nn.Module], batch: int, rounds: int, clock: Clock) -> dict[str, Any]:
     """Energy-based sampling, the forward pass of the candidates excluded, as a share of GReg+'s step."""
     how = next(iter(configurations()))
     model = make().train().to(memory_format=how.memory_format)  # type: ignore[call-overload]
@@ -58,12 +67,14 @@ def sampling_share(make: Callable[[], nn.Module], batch: int, rounds: int) -> di
     candidates, energies = features.float().numpy(), energy(logits.float()).numpy()
 
     def sample() -> float:
-        start = time.perf_counter()
+        start = clock()
         energy_based_sample(candidates, energies, batch, seed=0)
-        return time.perf_counter() - start
+        return clock() - start
 
     options = {"m_in": 1e9, "m_aux": -1e9}
-    times = compare({"greg+": lambda: step(model, "greg+", options, data, how), "sampling": sample}, rounds, "greg+")
+    times = compare(
+        {"greg+": lambda: step(model, "greg+", options, data, how, clock), "sampling": sample}, rounds, "greg+"
+    )
     return {
         "candidates": 4 * batch,
         "milliseconds": {name: 1e3 * statistics.median(values) for name, values in times.items()},
@@ -75,9 +86,7 @@ def markdown(results: Mapping[str, Any]) -> str:
     precision, greg, sampling = results["precision"], results["greg"], results["sampling"]
     lines = [
         "# The cost of a training step",
-        "Made by `python -m benchmarks.train_speed`. Times are medians, ratios medians of the rounds' ratios.",
-        f"{results['machine']}; torch {results['torch']}, {results['threads']} threads, "
-        f"a load of {results['load']:.1f} before.",
+        f"Made by `python -m benchmarks.train_speed`. {results['conditions']}",
         f"## Precision: {precision['arch']}, {precision['batch']} images, cross-entropy",
         "| configuration | ms a step | times faster than fp32 |\n|---|---|---|\n"
         + "\n".join(
@@ -100,12 +109,11 @@ def main() -> None:
     parser.add_argument("--arch", default="resnet20", help="of the new network otherwise; default: %(default)s")
     parser.add_argument("--precision-arch", default="wrn-40-2", help="default: %(default)s")
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--markdown", type=Path)
+    add_options(parser)
     args = parser.parse_args()
     if args.images and not args.checkpoint:
         parser.error("--images needs --checkpoint, which says how images are made its input")
+    clock = clock_of(args)
     torch.manual_seed(0)
     np.random.seed(0)
     initial = models.make(args.arch, 10).state_dict()
@@ -124,13 +132,10 @@ def main() -> None:
         batch = random_batch(args.batch, args.batch)
     arch = header.arch if header else args.arch
     results = {
-        "machine": processor(),
-        "load": os.getloadavg()[0],
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-        "precision": precision_ratio(args.precision_arch, args.batch, args.rounds),
-        "greg": {"arch": arch, "images": args.images is not None, **greg_ratio(make, batch, args.rounds)},
-        "sampling": sampling_share(make, args.batch, args.rounds),
+        "conditions": conditions(args),
+        "precision": precision_ratio(args.precision_arch, args.batch, args.rounds, clock),
+        "greg": {"arch": arch, "images": args.images is not None, **greg_ratio(make, batch, args.rounds, clock)},
+        "sampling": sampling_share(make, args.batch, args.rounds, clock),
     }
     text = markdown(results)
     print(text)

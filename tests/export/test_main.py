@@ -12,10 +12,10 @@ import numpy.typing as npt
 import onnxruntime as ort
 import pytest
 import torch
+from export.descriptions.description import Description
 
 from export import origin
 from export.__main__ import main
-from export.descriptions.description import Description
 from export.exceptions import ExportError
 from export.from_onnx.options import Tensors
 from runtime import Gate, NotCalibrated

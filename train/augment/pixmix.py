@@ -66,7 +66,9 @@ def pictures(x: Tensor, generator: torch.Generator) -> Tensor:
     fall = (_FALL[0] + (_FALL[1] - _FALL[0]) * torch.rand(count, generator=generator)).to(x.device)
     rows, columns = torch.fft.fftfreq(height, device=x.device), torch.fft.rfftfreq(width, device=x.device)
     frequency = (rows[:, None].square() + columns.square()).sqrt().clamp(min=1 / max(height, width))
-    drawn = torch.fft.irfft2(torch.fft.rfft2(noise) * frequency ** -fall[:, None, None, None], s=(height, width))
+    drawn: Tensor = torch.fft.irfft2(
+        torch.fft.rfft2(noise) * frequency ** -fall[:, None, None, None], s=(height, width)
+    )
     low, high = drawn.amin((2, 3), keepdim=True), drawn.amax((2, 3), keepdim=True)
     return (drawn - low) / (high - low).clamp(min=1e-6)
 

@@ -15,7 +15,6 @@ import torch
 
 from export import origin
 from export.__main__ import main
-from export.descriptions.description import Description
 from export.exceptions import ExportError
 from export.from_onnx.options import Tensors
 from runtime import Gate, NotCalibrated
@@ -28,6 +27,7 @@ from tests.train.commands import failure
 from tests.train.sets import CLASSES
 from train import checkpoint
 from train import data as train_data
+from train.descriptions.description import Description
 
 FOREIGN = "tests.export.factories:plain"
 

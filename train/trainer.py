@@ -148,7 +148,7 @@ class Trainer:
 
     @property
     def told(self) -> tuple[str, ...]:
-        """What is frozen and how fast what else learns, where that is not all alike; and what the method says of the network."""
+        """What is frozen, how fast what else learns where that is not all alike, and what the method says of the network."""
         return *self._groups.told(self.model), *self._notes
 
     @property

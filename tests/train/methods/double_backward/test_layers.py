@@ -120,8 +120,8 @@ def _penalty(model: nn.Module, images: Tensor) -> float:
 
 
 FUNCTIONS: dict[str, tuple[Callable[..., Tensor], list[tuple[int, ...]]]] = {
-    "depthwise": (partial(F.conv2d, padding=1, groups=4), [(2, 4, 3, 3), (4, 1, 3, 3), (4,)]),
-    "stride": (partial(F.conv2d, stride=2), [(2, 4, 5, 5), (3, 4, 2, 2), (3,)]),
+    "depthwise": (partial(F.conv2d, padding=1, groups=2), [(2, 2, 3, 3), (2, 1, 3, 3), (2,)]),
+    "stride": (partial(F.conv2d, stride=2), [(2, 2, 5, 5), (3, 2, 2, 2), (3,)]),
     "batch norm": (lambda x, w, b: F.batch_norm(x, None, None, w, b, training=True), [(4, 3, 2, 2), (3,), (3,)]),
     "frozen batch norm": (
         lambda x, w, b: F.batch_norm(x, torch.arange(3.0).double(), torch.arange(1.0, 4).double(), w, b),

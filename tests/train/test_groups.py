@@ -67,8 +67,8 @@ def test_rates_by_hand() -> None:
 
 def test_each_weight_moves_by_its_stages_rate() -> None:
     """The first step of plain descent is rate times gradient."""
-    config = replace(SMALL, warmup=0.0, momentum=0.0, weight_decay=0.0, layer_decay=0.5, backbone_rate=0.5, freeze="2")
-    made = trainer(replace(config, momentum=0.5))
+    config = replace(SMALL, warmup=0.0, momentum=0.5, weight_decay=0.0, layer_decay=0.5, backbone_rate=0.5, freeze="2")
+    made = trainer(config)
     before = {name: value.clone() for name, value in made.model.state_dict().items()}
     steps(made, 1)
     for name, expected in (("blocks.1.conv1.weight", 0.5**9), ("blocks.8.conv2.weight", 0.25), ("fc.weight", 1.0)):

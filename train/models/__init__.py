@@ -81,7 +81,8 @@ def split(arch: str) -> tuple[str, bool, int | None]:
 
 def is_foreign(arch: str) -> bool:
     """Whether a network is of others: ``LIBRARY:NAME``, ``package.module:factory`` or ``file.py:factory``."""
-    return ":" in split(arch)[0]
+    name = split(arch)[0]
+    return ":" in name and _PROJECTION not in name  # which stands there where its width is none
 
 
 def start(

@@ -182,11 +182,11 @@ def first_stages(model: nn.Module, count: int) -> list[nn.Conv2d]:
 
 
 def stages(model: nn.Module) -> dict[str, nn.Module]:
-    """The backbone's children by name, in the order that it lists them, which is that of the forward pass in torchvision's, timm's
-    and our networks.
+    """The backbone's children by name, in the order that it lists them.
 
-    Of a module that has all convolutions in one of its children, as a wrapper around a backbone has, those of that child; of a
-    ``ModuleList``, which has no forward pass of its own, its members. torchvision's ResNets have ten: conv1, bn1, relu,
+    That is the order of the forward pass in torchvision's, timm's and our networks. Of a module that has all convolutions
+    in one of its children, as a wrapper around a backbone has, those of that child; of a ``ModuleList``, which has no
+    forward pass of its own, its members. torchvision's ResNets have ten: conv1, bn1, relu,
     maxpool, layer1 to layer4, avgpool, fc.
     """
     found = dict(_children(model))

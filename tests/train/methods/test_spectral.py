@@ -142,7 +142,7 @@ def test_stages_of_a_list_of_blocks_are_its_blocks() -> None:
     assert list(spectral.stages(Blocks())) == ["stem", "blocks.0", "blocks.1", "blocks.2", "head", "fc"]
     assert len(spectral.first_stages(Blocks(), 3)) == 3
     with pytest.raises(
-        TrainingError, match="can't normalise 7 stages: the network has 6: stem, blocks.0, .*, head, fc"
+        TrainingError, match=r"can't normalise 7 stages: the network has 6: stem, blocks.0, .*, head, fc"
     ):
         SNoJoE(stages=7).prepare(Blocks())
     with pytest.raises(TrainingError, match="the first 1 stages have no convolution"):

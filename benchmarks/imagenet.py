@@ -32,7 +32,6 @@ from benchmarks.detector_cost import clock_for, contestant, in_turns
 from benchmarks.machine import processor
 from benchmarks.paths import MEASURED, ROOT
 from export.exceptions import ExportError
-from export.from_torch.factory import build
 from export.parity.comparison import Artifact, compare_artifacts
 from export.report.evaluation import tables
 from export.tensorrt.attach import add_engine
@@ -41,6 +40,7 @@ from runtime.bundle import MODEL, Bundle
 from runtime.command import run
 from runtime.gate import Gate
 from train.data import batches, load
+from train.models.factory import build
 
 FIT, CALIBRATION, KNOWN = "in1k-val.tar@1/4", "in1k-val.tar@3/4", "in1k-val.tar@2/2"
 OOD = ("caltech", "textures")

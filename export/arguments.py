@@ -49,16 +49,6 @@ def parse_named(flag: str, options: Sequence[str]) -> dict[str, str]:
     return sources
 
 
-def side_or_size(text: str) -> int | tuple[int, int]:
-    """``256`` as one side, ``224x336`` as (height, width).
-
-    Raises:
-        ValueError: neither.
-    """
-    height, separator, width = text.partition("x")
-    return (int(height), int(width)) if separator else int(height)
-
-
 def check_writable(files: Mapping[str, Path | None]) -> None:
     """Raises ExportError for a file, by the option that names it, whose directory is not there."""
     for option, file in files.items():

@@ -7,7 +7,11 @@ OodgateError
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from runtime.exceptions import OodgateError
+from train.exceptions import ModelError
 
 
 class ExportError(OodgateError):
@@ -16,3 +20,12 @@ class ExportError(OodgateError):
 
 class NotApplicable(ExportError):
     """The detector means nothing here: for these last layers, so few classes or images, or features of this sign."""
+
+
+@contextmanager
+def as_export_errors() -> Iterator[None]:
+    """Within this context, or a function that it decorates, a ModelError is an ExportError that says the same."""
+    try:
+        yield
+    except ModelError as error:
+        raise ExportError(str(error)) from error

@@ -22,17 +22,17 @@ from export.calibrate.recalibration import recalibrate
 from export.calibrate.values import coverages, max_error, temperature
 from export.checks.agreement import check_agreement
 from export.classifier import Classifier
-from export.descriptions import transformers as processors
-from export.descriptions.description import Description
-from export.descriptions.transforms import of_transform
 from export.evaluate.bundles import evaluate_sources
-from export.exceptions import ExportError
+from export.exceptions import ExportError, as_export_errors
 from export.metrics.evaluation import Evaluation
 from export.report.evaluation import summary, tables
 from runtime.bundle import Bundle, write_documents
 from runtime.gate import load_calibrated
 from runtime.manifest import InputSpec, Precision, Task
 from train.data import ImageSet, Reading, as_source
+from train.descriptions import transformers as processors
+from train.descriptions.description import Description
+from train.descriptions.transforms import of_transform
 
 _DEFAULT = Reading()
 
@@ -194,6 +194,7 @@ def _classifier(model: Any, given: Description, trust: bool) -> Classifier:
 _Run = Callable[[Image.Image], npt.NDArray[Any]]
 
 
+@as_export_errors()
 def _description(input: InputSpec | None, transform: Any, processor: Any) -> tuple[Description, _Run | None]:
     """What is said of the input, and what to compare it with, if anything."""
     if sum(given is not None for given in (input, transform, processor)) > 1:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
 from typing import get_args
 
-from export.arguments import side_or_size
-from export.descriptions.description import Description
-from export.exceptions import ExportError
-from runtime.manifest import Channels, Colour, Interpolation, Resize, Task
+from export.exceptions import ExportError, as_export_errors
+from runtime.manifest import Channels, Task
 from train.data.labels.class_names import read_class_names
+from train.descriptions.description import Description
+from train.descriptions.options import add_input_options, said_of_input
 
 EXAMPLES = """\
 Example: %(prog)s --checkpoint runs/first/checkpoint.safetensors --calibration val.tar@1/2 --out bundles/first
@@ -60,34 +61,13 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
     trained.add_argument("--task", choices=get_args(Task), help="default: what its files say, else multiclass")
     trained.add_argument("--size", metavar="SIDE|HxW", help="the input's size in pixels")
-    trained.add_argument(
-        "--mean", type=float, nargs="+", metavar=("R", "G B"), help="of pixels in [0, 1]; one for a grey input"
-    )
-    trained.add_argument(
-        "--std", type=float, nargs="+", metavar=("R", "G B"), help="0 and 0.00392 take pixels to [0, 255]"
-    )
-    trained.add_argument(
-        "--resize-to",
-        metavar="SIDE|HxW",
-        help="before the centre is cut: 256 for ImageNet's habit, 235 = floor(224 / 0.95) for timm's crop_pct of 0.95",
-    )
-    trained.add_argument(
-        "--resize",
-        choices=get_args(Resize),
-        help="default: shortest for a --resize-to of one side, squash for HxW",
-    )
-    trained.add_argument("--interpolation", choices=get_args(Interpolation), help="default: bilinear")
+    add_input_options(trained)
     trained.add_argument(
         "--channels", choices=get_args(Channels), help="that the network takes (default: found by trying)"
     )
-    trained.add_argument(
-        "--colour",
-        choices=get_args(Colour),
-        help="of images with an ICC profile: converted to sRGB, or the numbers as they are, as torchvision, timm and "
-        "transformers take them (default: theirs for their models, else srgb)",
-    )
 
 
+@as_export_errors()
 def given(args: argparse.Namespace) -> Description:
     """What the user says of the classifier.
 
@@ -95,23 +75,14 @@ def given(args: argparse.Namespace) -> Description:
         ExportError: a size or label file that is none.
     """
     try:
-        resize_to = side_or_size(args.resize_to) if args.resize_to else None
         height, _, width = (args.size or "").partition("x")
         size = (int(height), int(width or height)) if args.size else None
     except ValueError as error:
         raise ExportError(f"the options of --model: {error}") from error
-    resize: Resize | None = args.resize
-    if resize is None and resize_to is not None:
-        resize = "squash" if isinstance(resize_to, tuple) else "shortest"
-    return Description(
+    return dataclasses.replace(
+        said_of_input(args),
         labels=read_class_names(args.labels) if args.labels else None,
         task=args.task,
         size=size,
-        mean=tuple(args.mean) if args.mean else None,
-        std=tuple(args.std) if args.std else None,
-        resize=resize,
-        resize_to=resize_to,
-        interpolation=args.interpolation,
         channels=args.channels,
-        colour=args.colour,
     )

@@ -10,11 +10,11 @@ from typing import Any
 import onnx
 
 from export.classifier import Classifier
-from export.descriptions.description import Description
 from export.exceptions import ExportError
 from export.from_onnx.classifier import open_file, open_model
 from export.from_onnx.file import is_onnx
 from export.from_onnx.options import Tensors, classifier_of
+from train.descriptions.description import Description
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def read(place: Place, given: Description) -> Classifier:
     if place.model is None and place.checkpoint is not None and is_onnx(place.checkpoint):
         return classifier_of(open_file(place.checkpoint, place.tensors.layout), given, place.tensors)
     from export.from_torch import origin  # which alone loads torch
-    from export.from_torch.weights.fitting import Choice
+    from train.weights.fitting import Choice
 
     request = origin.Request(place.checkpoint, place.model, Choice(place.ema, place.key), place.trust)
     return origin.read(request, given)

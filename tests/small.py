@@ -41,8 +41,8 @@ def classifier(labels: tuple[str, ...] = LABELS, spec: InputSpec = SPEC, seed: i
 
 def extractor(spec: InputSpec = SPEC) -> Any:
     """The same network without its last layer, as a model of features without classes."""
-    from export.descriptions.description import Description
     from export.from_torch.classifier import of_module
+    from train.descriptions.description import Description
 
     description = dataclasses.replace(Description.of_input(spec), task="unlabelled")
     return of_module(network()[:-1], "small", description)
@@ -58,8 +58,8 @@ def write_bundle(path: Path, classifier: Any, count: int = 99, score: str = "ene
     from runtime.engines.ort.cpu import OnnxRuntimeCpu
 
     model, manifest = assemble(classifier, path.name, {"energy": {"temperature": 1.0}})
-    step = SPEC.height // classifier.input.height
-    images = calibration_images(count)[:, ::step, ::step]
+    places = np.arange(classifier.input.height) * SPEC.height // classifier.input.height
+    images = calibration_images(count)[:, places][:, :, places]
     scores = collect(OnnxRuntimeCpu(model.SerializeToString(), threads=1), images).scores
     manifest = calibrate(manifest, scores, score, ALPHA)
     return bundle.write(path, manifest, {bundle.MODEL: seal(model, manifest)}, documents(manifest))

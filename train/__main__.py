@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any, get_args
 
 from runtime.command import prog, run
-from runtime.manifest import InputSpec
 from train import checkpoint, methods, models
+from train.beginning import Beginning, begin
 from train.checkpoint import Checkpoint, Header
 from train.config import Config, Optimizer, Precision, Schedule
-from train.data import Images, Reading, add_reading_options, check, concatenate, load, read, short_name
+from train.data import Reading, add_reading_options, check, concatenate, load, read, short_name
+from train.descriptions.options import add_input_options
 from train.distributed import World, join
-from train.exceptions import DataError, TrainingError
+from train.exceptions import TrainingError
 from train.loop import CHECKPOINT, train
-from train.normalize import channel_statistics
 from train.recipes import RECIPES
 
 
@@ -49,10 +49,20 @@ def _parser() -> argparse.ArgumentParser:
         help="images for the figure of each epoch: accuracy, mAP, or of moco how often views of an image find each other",
     )
     parser.add_argument("--aux", metavar="SOURCE", action="append", default=[], help="auxiliary outliers; repeatable")
-    parser.add_argument("--init", type=Path, metavar="CKPT", help="start from the weights of another run (fine-tuning)")
+    parser.add_argument(
+        "--init",
+        metavar="WEIGHTS",
+        help="what to start from (fine-tuning): another run's checkpoint; a .pth, .pt or .safetensors file of weights of the "
+        "network that --arch builds; or pretrained, for those that timm or torchvision has for it",
+    )
+    parser.add_argument("--key", metavar="NAME", help="of the entries or prefixes of --init's file this one")
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="directory for checkpoint and curves")
-    parser.add_argument("--size", type=int, help="side of the input in pixels (default: as --init, else 32)")
+    parser.add_argument(
+        "--size", type=int, help="side of the input in pixels (default: as --init, or its library, has it, else 32)"
+    )
+    wanted = "how images become the input (default: as it was for the weights to start from, else own statistics)"
+    add_input_options(parser.add_argument_group(wanted))
     parser.add_argument(
         "--batch-size", type=int, default=defaults.batch_size, help="of a process; default: %(default)s"
     )
@@ -113,17 +123,6 @@ def _hyperparameters(pairs: list[str]) -> dict[str, float | str]:
     return options
 
 
-def _size(side: int | None, init: Checkpoint | None) -> InputSpec:
-    """How images are brought to the input's size: as in the run to start from, or a square of its own size."""
-    if side is not None and side < 1:
-        raise TrainingError(f"--size must be at least 1, found {side}")
-    if init:
-        spec = init.header.input
-        return dataclasses.replace(spec, height=side or spec.height, width=side or spec.width)
-    side = side or 32
-    return InputSpec(side, side, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), colour="srgb")
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     args, hyperparameters = _parse(argv)
     config = _config(args, hyperparameters)
@@ -132,17 +131,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise TrainingError(f"method {args.method!r} learns from auxiliary outliers; give them by --aux SOURCE")
     if args.aux and not method.needs_outliers:
         raise TrainingError(f"method {args.method!r} makes no use of --aux")
-    models.make(config.arch, num_classes=0 if method.task == "unlabelled" else 2)
+    if not models.is_foreign(config.arch):
+        models.make(config.arch, num_classes=0 if method.task == "unlabelled" else 2)
     path = args.out / CHECKPOINT
     resume = checkpoint.load(path) if args.resume and path.exists() else None
-    init = checkpoint.load(args.init) if args.init else None
-    size = _size(args.size, init)
+    beginning = begin(config, args, resume)
     try:
         args.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise TrainingError(f"--out {args.out}: can't be made a directory ({error.strerror})") from error
     with join() as world:
-        return _train(args, config, size, init, resume, world)
+        return _train(args, config, beginning, resume, world)
 
 
 def _config(args: argparse.Namespace, hyperparameters: dict[str, float | str]) -> Config:
@@ -152,45 +151,38 @@ def _config(args: argparse.Namespace, hyperparameters: dict[str, float | str]) -
 
 
 def _train(
-    args: argparse.Namespace,
-    config: Config,
-    size: InputSpec,
-    init: Checkpoint | None,
-    resume: Checkpoint | None,
-    world: World,
+    args: argparse.Namespace, config: Config, beginning: Beginning, resume: Checkpoint | None, world: World
 ) -> int:
     for source in (args.data, args.val, *args.aux):
         check(source)
     reading, own = Reading.of(args), read if world.rank == 0 else load  # one process says what was read
+    size, unlabelled = beginning.size, methods.METHODS[config.method].task == "unlabelled"
     data = own(args.data, size, reading=reading)
-    if methods.METHODS[config.method].task == "unlabelled":
+    if unlabelled:
         val = own(args.val, size, reading=reading)
     else:
         data.check_trainable(args.data)
         val = own(args.val, size, reading=reading, labels=data.classes).with_classes(data.classes, args.val)
     outliers = concatenate([own(source, size, reading=reading) for source in args.aux]) if args.aux else None
+    spec = beginning.input(data.images, args.data)
+    if world.rank == 0:
+        for line in beginning.told(spec, 0 if unlabelled else len(data.classes)):
+            print(line)
     header = train(
         config,
-        size if init else _normalised(size, data.images, args.data),
+        spec,
         data,
         val,
         args.out,
         outliers=outliers,
-        init=init,
+        init=beginning.init,
         resume=resume,
+        network=beginning.network,
         world=world,
-        sources=_sources(args, init),
+        sources=_sources(args, beginning),
     )
     steps = len(data) // (config.batch_size * world.size) * config.epochs
     return 0 if world.rank else _report(header, steps, args)
-
-
-def _normalised(size: InputSpec, images: Images, source: str) -> InputSpec:
-    """With mean and deviation of the training images' channels."""
-    mean, std = channel_statistics(images)
-    if not min(std):
-        raise DataError(f"{source}: a colour channel has the same value in all pixels, so it can't be normalised")
-    return dataclasses.replace(size, mean=mean, std=std)
 
 
 def _report(header: Header, steps: int, args: argparse.Namespace) -> int:
@@ -205,15 +197,12 @@ def _report(header: Header, steps: int, args: argparse.Namespace) -> int:
     return 0
 
 
-def _sources(args: argparse.Namespace, init: Checkpoint | None) -> dict[str, Any]:
+def _sources(args: argparse.Namespace, beginning: Beginning) -> dict[str, Any]:
     """What the run learns from, by name."""
     sources: dict[str, Any] = {"data": short_name(args.data), "val": short_name(args.val)}
     if args.aux:
         sources["aux"] = [short_name(source) for source in args.aux]
-    if init:
-        before = init.header
-        sources["init"] = {"method": before.method, "epochs": before.metrics.get("epoch", 0), "sources": before.sources}
-    return sources
+    return sources | ({"init": beginning.source} if beginning.source else {})
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ class Header:
             ``init, training`` and so on. Empty in a checkpoint of an earlier version.
         metrics: the last epoch's figures.
         step: number of optimizer steps taken.
+        origin: what builds a network of others again.
     """
 
     arch: str
@@ -52,6 +53,7 @@ class Header:
     data: dict[str, DataSpec] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     step: int = 0
+    origin: models.Origin | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class Checkpoint:
             CheckpointError: when the weights don't fit the architecture that the header names.
             TrainingError: when there is no such architecture or method.
         """
-        model = models.make(self.header.arch, len(self.header.labels))
+        model = models.make(self.header.arch, len(self.header.labels), self.header.origin)
         options = self.header.hyperparameters.get("method_options", {})
         method = methods.make(self.header.method, options)
         method.prepare(model)

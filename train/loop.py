@@ -25,6 +25,7 @@ from train.data import ImageSet
 from train.data.sketches import Fingerprints
 from train.distributed import World
 from train.exceptions import CheckpointError, TrainingError
+from train.models import Origin, Start
 from train.trainer import Trainer
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -40,6 +41,7 @@ def train(
     *,
     outliers: ImageSet | None = None,
     init: Checkpoint | None = None,
+    network: Start | Origin | None = None,
     world: World | None = None,
     sources: Mapping[str, Any] | None = None,
 ) -> Header:
@@ -55,6 +57,7 @@ def train(
         resume: the checkpoint of this very run, to go on from.
         outliers: auxiliary images, for methods that need them.
         init: a checkpoint whose weights to start from (fine-tuning).
+        network: of others, as :func:`train.models.make` takes it.
         world: the processes that train together, of which the first one writes; this one alone if not given.
         sources: what the images are, for the checkpoint's header.
 
@@ -66,7 +69,7 @@ def train(
         CheckpointError: `resume` is a checkpoint of other settings, or `init` of another network.
     """
     world = world or World.alone()
-    trainer = Trainer(config, spec, data, outliers, init, world)
+    trainer = Trainer(config, spec, data, outliers, init, world, network)
     unlabelled = trainer.method.task == "unlabelled"
     if not unlabelled:
         _check_validation(val, data)
@@ -78,6 +81,7 @@ def train(
         method=config.method,
         hyperparameters={**dataclasses.asdict(config), "processes": world.size},
         sources=dict(sources or {}),
+        origin=network.origin if isinstance(network, Start) else network,
     )
     if resume:
         _check_same_run(header, resume.header)

@@ -19,6 +19,7 @@ from train.exceptions import CheckpointError, TrainingError
 from train.feed import Fed, Feed, Part, seed_of
 from train.methods import Batch
 from train.metrics import mean_average_precision
+from train.models import Origin, Start
 from train.normalize import Normalize
 
 
@@ -32,7 +33,7 @@ class Trainer:
         feed: the images of each step.
 
     Args:
-        config, spec, data, outliers, init, world: as :func:`train.loop.train` takes them.
+        config, spec, data, outliers, init, world, network: as :func:`train.loop.train` takes them.
 
     Raises:
         TrainingError: unusable settings.
@@ -47,6 +48,7 @@ class Trainer:
         outliers: ImageSet | None,
         init: Checkpoint | None,
         world: World,
+        network: Start | Origin | None = None,
     ) -> None:
         self.config, self._world = config, world
         self.method = methods.make(config.method, config.method_options)
@@ -57,7 +59,7 @@ class Trainer:
             )
         self.feed = Feed(config, self.method, data, outliers, world.rank, world.size)
         torch.manual_seed(config.seed)
-        self.model = models.make(config.arch, 0 if self.method.task == "unlabelled" else len(data.classes))
+        self.model = models.make(config.arch, 0 if self.method.task == "unlabelled" else len(data.classes), network)
         if init:
             _start_from(init, self.model, config.arch, () if self.method.task == "unlabelled" else data.classes)
         self.method.prepare(self.model)

@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from export.descriptions import transformers
-from export.descriptions.description import Description
-from export.exceptions import ExportError
+from train.descriptions import transformers
+from train.descriptions.description import Description
+from train.exceptions import ModelError
 
 _CONFIG, _PROCESSOR = "config.json", "preprocessor_config.json"
 
@@ -28,7 +28,7 @@ def described(path: Path) -> Description:
     try:
         found = transformers.of_config(_read(folder / _CONFIG))
         found = found.over(transformers.of_processor(settings)) if settings else found
-    except ExportError as error:
+    except ModelError as error:
         found = dataclasses.replace(found, remarks=(*found.remarks, str(error)))
     return found
 

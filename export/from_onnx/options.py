@@ -7,13 +7,13 @@ import dataclasses
 from dataclasses import dataclass
 from typing import get_args
 
-from export.descriptions.description import Description, check_labels, distinct
-from export.exceptions import ExportError
+from export.exceptions import ExportError, as_export_errors
 from export.from_onnx import beside, face
 from export.from_onnx.classifier import OnnxClassifier, Opened, from_onnx
 from export.from_onnx.surgery.pixels import Layout
 from runtime.exceptions import OodgateError
 from runtime.manifest import Channels
+from train.descriptions.description import Description, check_labels, distinct
 
 Values = tuple[float, ...]
 
@@ -52,6 +52,7 @@ def add_onnx_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--layout", choices=get_args(Layout), help="of the input, where its shape leaves it open")
 
 
+@as_export_errors()
 def classifier_of(opened: Opened, given: Description, tensors: Tensors) -> OnnxClassifier:
     """The classifier of a file.
 

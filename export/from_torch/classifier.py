@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, cast
@@ -15,11 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from export.classifier import Activations, Answers, Classifier
-from export.descriptions.description import Description, check_labels
-from export.exceptions import ExportError
+from export.exceptions import ExportError, as_export_errors
 from export.from_torch.network.backbone import Backbone, Traced, graph_of, trace
 from export.from_torch.network.features import Features, remark
 from runtime.manifest import Channels, InputSpec
+from train.descriptions.description import Description, check_labels
+from train.models.outputs import Logits, has_logits
 
 
 @dataclass(frozen=True)
@@ -87,20 +87,6 @@ class TorchClassifier(Classifier):
         return module
 
 
-class Logits(nn.Module):
-    """The logits of a network that returns them among other things, as transformers' do, or as the only one of a list."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor) -> Tensor:
-        outputs = self.network(x)
-        if isinstance(outputs, Mapping):
-            return cast(Tensor, outputs["logits"])
-        return cast(Tensor, outputs.logits if hasattr(outputs, "logits") else outputs[0])
-
-
 class Column(nn.Module):
     """One logit an image as (B, 1), of a network that returns (B,)."""
 
@@ -112,6 +98,7 @@ class Column(nn.Module):
         return cast(Tensor, self.network(x)).reshape(-1, 1)
 
 
+@as_export_errors()
 def of_module(
     module: nn.Module, arch: str, description: Description, *, headed: bool | None = None, **fields: Any
 ) -> TorchClassifier:
@@ -134,7 +121,7 @@ def of_module(
     module = module.float().eval()
     module, spec, channels_last, found = _facing(module, arch, spec, description.channels)
     output = _call(module, spec, channels_last)
-    if not isinstance(output, Tensor) and _has_logits(output):
+    if not isinstance(output, Tensor) and has_logits(output):
         module, headed = Logits(module), headed or not isinstance(output, tuple | list)
         output = _call(module, spec, channels_last)
     if isinstance(output, Tensor) and output.ndim == 1:
@@ -199,14 +186,6 @@ def _call(module: nn.Module, spec: InputSpec, channels_last: bool) -> Any:
     face = Backbone(module, spec, channels_last=channels_last).eval().face
     with torch.no_grad():
         return module(face(images))
-
-
-def _has_logits(output: object) -> bool:
-    if isinstance(output, Mapping):
-        return "logits" in output
-    if isinstance(output, tuple | list) and len(output) == 1:
-        return isinstance(output[0], Tensor)
-    return isinstance(getattr(output, "logits", None), Tensor)
 
 
 def _check_outputs(arch: str, output: object, classes: int) -> None:

@@ -8,17 +8,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from export.descriptions import transformers as described
-from export.descriptions.description import Description
-from export.exceptions import ExportError
+from export.exceptions import ExportError, as_export_errors
 from export.from_torch.classifier import TorchClassifier, of_module
-from export.from_torch.libraries.built import said
 from export.from_torch.scripted import Scripted
+from train.descriptions import transformers as described
+from train.descriptions.description import Description
+from train.models.libraries.built import said
 
 # What wraps a network, and the attribute in which it is.
 _WRAPPERS = {"DataParallel": "module", "DistributedDataParallel": "module", "OptimizedModule": "_orig_mod"}
 
 
+@as_export_errors()
 def read(model: Any, given: Description) -> TorchClassifier:
     """The classifier of a torch module in memory.
 

@@ -15,18 +15,19 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from export.checks.agreement import check_agreement
-from export.descriptions.description import Description, needs
-from export.exceptions import ExportError
-from export.from_torch import factory, scripted
+from export.exceptions import ExportError, as_export_errors
+from export.from_torch import scripted
 from export.from_torch.checkpoint import from_checkpoint
 from export.from_torch.classifier import TorchClassifier, of_module
-from export.from_torch.libraries import timm, torchvision, transformers
-from export.from_torch.libraries.built import Built, said
-from export.from_torch.weights import files as weights
-from export.from_torch.weights import fitting, strangers
-from export.from_torch.weights.files import Weights
-from export.from_torch.weights.fitting import PLAIN, Choice
 from train.checkpoint import KEY
+from train.descriptions.description import Description, needs
+from train.models import factory
+from train.models.libraries import timm, torchvision, transformers
+from train.models.libraries.built import Built, said
+from train.weights import files as weights
+from train.weights import fitting, strangers
+from train.weights.files import Weights
+from train.weights.fitting import PLAIN, Choice
 
 Kind = Literal["ours", "transformers", "timm", "script", "program", "weights"]
 
@@ -59,6 +60,7 @@ class Request:
     trust: bool = False
 
 
+@as_export_errors()
 def read(request: Request, given: Description) -> TorchClassifier:
     """The classifier of a checkpoint, of a model, or of both.
 

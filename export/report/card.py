@@ -94,7 +94,9 @@ def _trained_on(manifest: Manifest) -> list[list[str]]:
     if "aux" in sources:
         rows.append(["auxiliary outliers", ", ".join(sources["aux"])])
     if "init" in sources:
-        rows.append(["fine-tuned from", f"{sources['init']['method']}, {sources['init']['epochs']:g} epochs"])
+        init = sources["init"]
+        before = init["weights"] if "weights" in init else f"{init['method']}, {init['epochs']:g} epochs"
+        rows.append(["fine-tuned from", before])
     return rows
 
 

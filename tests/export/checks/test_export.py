@@ -11,7 +11,6 @@ import torch
 
 from export.__main__ import main
 from export.checks.batches import check_batches
-from export.descriptions.description import Description
 from export.exceptions import ExportError
 from export.from_torch.classifier import TorchClassifier
 from export.from_torch.origin import Request, read
@@ -23,6 +22,7 @@ from tests.export.conftest import call
 from tests.export.test_main import foreign, session
 from tests.small import LABELS, SPEC, calibration_images
 from tests.train.commands import failure
+from train.descriptions.description import Description
 
 IMAGES = calibration_images(150)
 

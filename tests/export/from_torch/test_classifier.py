@@ -15,7 +15,6 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from export.descriptions.description import Description
 from export.exceptions import ExportError
 from export.from_torch.checkpoint import from_checkpoint
 from export.from_torch.classifier import TorchClassifier
@@ -23,6 +22,7 @@ from export.from_torch.origin import Request, read
 from tests.export import factories
 from tests.small import LABELS, SPEC
 from train import checkpoint
+from train.descriptions.description import Description
 from train.exceptions import CheckpointError
 from train.normalize import Normalize
 

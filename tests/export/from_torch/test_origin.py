@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from export.descriptions.description import Description
 from export.exceptions import ExportError
 from export.from_torch.origin import Request, kind, read
 from tests.export import factories
 from tests.small import LABELS, SPEC, calibration_images
+from train.descriptions.description import Description
 
 GIVEN = Description(labels=LABELS, size=(16, 16), mean=SPEC.mean, std=SPEC.std, resize="squash")
 

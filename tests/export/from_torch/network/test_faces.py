@@ -13,12 +13,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from export.descriptions.description import Description
 from export.exceptions import ExportError
 from export.from_torch.classifier import Column, Logits, TorchClassifier, of_module
 from export.from_torch.network.faces import Face, Grey
 from runtime.manifest import InputSpec
 from tests.small import LABELS
+from train.descriptions.description import Description
 
 SPEC = InputSpec(12, 20, mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
 GIVEN = Description(labels=LABELS, size=(12, 20), mean=SPEC.mean, std=SPEC.std, resize="squash")

@@ -28,7 +28,7 @@ import torch
 from benchmarks.paths import MEASURED
 from benchmarks.snojoe import measuring
 from benchmarks.snojoe.measuring import KNOWN, OOD, TRAIN, Outputs, Values, photographs
-from benchmarks.snojoe.networks import BACKBONES, SIDE
+from benchmarks.snojoe.networks import BACKBONES, SIDE, known_as_architectures
 from benchmarks.snojoe.report import page
 from benchmarks.snojoe.training import Variant, choose, classifier, prepared, start, tuned, upper_tuned
 from runtime.command import run
@@ -224,6 +224,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--docs", type=Path, default=MEASURED, help="where the page goes; default: %(default)s")
     args = parser.parse_args(argv)
     args.work.mkdir(parents=True, exist_ok=True)
+    known_as_architectures()
     for backbone in args.backbones:
         work = Work(args.data, args.work, backbone)
         for part in args.parts:

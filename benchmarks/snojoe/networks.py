@@ -149,5 +149,7 @@ BACKBONES = {
     "mobilenet_v2": Backbone("MobileNetV2", mobilenet_v2, 1280, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
 
-# What `--arch` takes while this package is loaded.
-models.ARCHITECTURES.update({name: partial(Network, backbone) for name, backbone in BACKBONES.items()})
+
+def known_as_architectures() -> None:
+    """Let the training loop and the checkpoints of this process build them by their names."""
+    models.ARCHITECTURES.update({name: partial(Network, backbone) for name, backbone in BACKBONES.items()})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy.stats import t
 
 from benchmarks.snojoe.measuring import OOD, SCORES
-from benchmarks.snojoe.networks import BACKBONES, SIDE
+from benchmarks.snojoe.networks import BACKBONES
 from export.report.table import layout
 
 Row = Mapping[str, Any]
@@ -57,8 +57,8 @@ class Difference:
     Attributes:
         seeds: how many.
         over_seeds: Student's, of the seeds' differences; None of one seed.
-        over_images: the percentile bootstrap's: known images and those of each OOD set are drawn again, the same for both sides
-            and all seeds.
+        over_images: the percentile bootstrap's: known images and those of each OOD set are drawn again, the same for both
+            sides and all seeds.
     """
 
     value: float
@@ -114,8 +114,9 @@ def stored(work: Path) -> dict[str, dict[str, dict[str, Runs]]]:
     """By backbone, part and variant."""
     found: dict[str, dict[str, dict[str, dict[int, Path]]]] = {}
     for file in sorted(work.glob("*.json")):
-        backbone, part, *variant, seed = file.stem.split("-")
-        if variant and part in ("frozen", "upper", "tuned"):
+        backbone, *rest = file.stem.split("-")
+        if len(rest) >= 3 and rest[0] in TITLES:
+            part, *variant, seed = rest
             found.setdefault(backbone, {}).setdefault(part, {}).setdefault("-".join(variant), {})[int(seed)] = file
     return {
         backbone: {part: {name: _runs(files) for name, files in variants.items()} for part, variants in parts.items()}
@@ -167,17 +168,33 @@ def _spread(values: Sequence[float]) -> str:
     return f"{mean(values):.1f}" + (f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else "")
 
 
-def differences(title: str, pairs: Mapping[str, Callable[[str], Difference | None]]) -> str:
+def against_scores(base: Runs) -> str:
+    """`joint_energy` of a variant less its other scores."""
+    others = [score for score in SCORES[1:] if all(score in row["scores"] for row in base.rows.values())]
+    pairs = {f"`joint_energy` - `{other}`": (base, base, ("joint_energy", other)) for other in others}
+    return _differences("binary cross-entropy alone", pairs)
+
+
+def against_variants(base: Runs, variants: Mapping[str, Runs]) -> str:
+    """Every variant less the first, by the same score."""
+    pairs = {
+        f"{variant} - bce, `{score}`": (runs, base, (score, score))
+        for variant, runs in variants.items()
+        for score in ("joint_energy", "max_logit", "mahalanobis++")
+        if runs is not base and all(score in row["scores"] for row in (*runs.rows.values(), *base.rows.values()))
+    }
+    return _differences("spectral normalisation", pairs)
+
+
+def _differences(title: str, pairs: Mapping[str, tuple[Runs, Runs, tuple[str, str]]]) -> str:
     rows = [[title, "seeds", "FPR95", "over seeds", "over images", "AUROC", "over seeds", "over images"]]
-    for name, of in pairs.items():
-        found = [of(figure) for figure in ("fpr95", "auroc")]
-        cells = [
-            cell
-            for one in found
-            if one
-            for cell in (f"{one.value:+.2f}", _interval(one.over_seeds), _interval(one.over_images))
-        ]
-        rows.append([name, f"{found[0].seeds}" if found[0] else "not measured", *(cells or [""] * 6)])
+    for name, pair in pairs.items():
+        found = [one for figure in ("fpr95", "auroc") if (one := compare(*pair, figure))]
+        if found:
+            cells = [[f"{one.value:+.2f}", _interval(one.over_seeds), _interval(one.over_images)] for one in found]
+            rows.append([name, f"{found[0].seeds}", *cells[0], *cells[1]])
+        else:
+            rows.append([name, "not measured", *[""] * 6])
     return layout(rows, markdown=True)
 
 
@@ -186,51 +203,54 @@ def _interval(interval: tuple[float, float] | None) -> str:
 
 
 def page(work: Path, protocol: str) -> str:
+    """The page of what is there."""
     parts = [
         "# SNoJoE on photographs, measured",
-        "By `python -m benchmarks.snojoe DATA --work DIR`. " + protocol,
-        "FPR95 (ID-positive) and AUROC in percent; `±` is the standard deviation over seeds. Known are the 600 images of half of "
-        "coco18-val; what is fitted is fitted on the training images. `msp` is the largest softmax probability, as in the paper's "
-        "table; the largest sigmoid orders images as `max_logit` does. `odin` is by the largest sigmoid, T = 1, a step of 0.0014. "
-        "`mahalanobis` has a mean for each label and one covariance; `lof` and `isolation_forest` are scikit-learn's, with their "
-        "defaults, on the penultimate features.",
+        f"By `python -m benchmarks.snojoe DATA --work DIR`. {protocol}",
+        READING,
     ]
     for backbone, found in stored(work).items():
         for part, variants in found.items():
-            parts.append(f"## {BACKBONES[backbone].title}, {TITLES[part]}")
-            parts.append(table(variants))
-            base = variants.get("bce")
-            if not base:
-                continue
-            pairs = {
-                f"`joint_energy` - `{other}`": lambda figure, other=other: compare(
-                    base, base, ("joint_energy", other), figure
-                )
-                for other in SCORES[1:]
-                if all(other in row["scores"] for row in base.rows.values())
-            }
-            parts.append(differences("binary cross-entropy alone", pairs))  # type: ignore[arg-type]
-            others = {
-                f"{variant} - bce": lambda figure, runs=runs: compare(
-                    runs, base, ("joint_energy", "joint_energy"), figure
-                )
-                for variant, runs in variants.items()
-                if variant != "bce"
-            }
-            if others:
-                parts.append(differences("spectral normalisation, by `joint_energy`", others))  # type: ignore[arg-type]
+            parts += [f"## {BACKBONES[backbone].title}, {TITLES[part]}", table(variants)]
+            if base := variants.get("bce"):
+                parts.append(against_scores(base))
+            if base and len(variants) > 1:
+                parts.append(against_variants(base, variants))
     rows = [["score", "ImageNet-22K: FPR95 / AUROC", "Textures: FPR95 / AUROC"]]
     rows += [[f"`{score}`", *own] for score, own in PAPER.items()]
-    parts += [
-        "## The paper's figures",
-        "ResNet-101 on PASCAL-VOC, one run: SNoJoE itself has 28.5 / 93.5 and 5.0 / 98.5.",
-        layout(rows, markdown=True),
-    ]
+    parts += ["## The paper's figures", PAPER_READING, layout(rows, markdown=True)]
     return "\n\n".join(parts) + "\n"
 
 
 TITLES = {
     "frozen": "the classifier alone",
     "upper": "the upper stages and the classifier",
-    "tuned": f"the whole network, {SIDE} pixels",
+    "tuned": "the whole network",
 }
+READING = (
+    "FPR95 (ID-positive) and AUROC in percent; `±` is the standard deviation over seeds. Known are half of coco18-val's "
+    "images; what is fitted is fitted on the training images. `msp` is the largest softmax probability, as in the paper's "
+    "table; the largest sigmoid orders images as `max_logit` does. `odin` is by the largest sigmoid, T = 1, with a step of "
+    "0.0014. `mahalanobis` has a mean for each label and one covariance; `lof` and `isolation_forest` are scikit-learn's, "
+    "with their defaults, on the penultimate features. Differences are of the means over the three sets, in points, with "
+    "intervals of 95 %: over seeds Student's of the paired differences, over images the bootstrap's, where every resample is "
+    "the same for both sides."
+)
+PAPER_READING, layout(rows, markdown=True)]
+    return "\n\n".join(parts) + "\n"
+
+
+TITLES = {
+    "frozen": "the classifier alone",
+    "upper": "the upper stages and the classifier",
+    "tuned": "the whole network",
+}
+READING = (
+    "FPR95 (ID-positive) and AUROC in percent; `±` is the standard deviation over seeds. Known are half of coco18-val's images; "
+    "what is fitted is fitted on the training images. `msp` is the largest softmax probability, as in the paper's table; the "
+    "largest sigmoid orders images as `max_logit` does. `odin` is by the largest sigmoid, T = 1, with a step of 0.0014. "
+    "`mahalanobis` has a mean for each label and one covariance; `lof` and `isolation_forest` are scikit-learn's, with their "
+    "defaults, on the penultimate features. Differences are of the means over the three sets, in points, with intervals of 95 %: "
+    "over seeds Student's of the paired differences, over images the bootstrap's, where every resample is the same for both sides."
+)
+PAPER_READING = "ResNet-101 on PASCAL-VOC, one run: SNoJoE itself has 28.5 / 93.5 and 5.0 / 98.5."

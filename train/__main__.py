@@ -19,6 +19,7 @@ from train.distributed import World, join
 from train.exceptions import TrainingError
 from train.loop import CHECKPOINT, train
 from train.recipes import RECIPES
+from train.tuning import add_tuning_options
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -83,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SHARE",
         help="of the run, after each of which the multistep schedule divides the rate by 10; default: %(default)s",
     )
+    add_tuning_options(parser, defaults)
     parser.add_argument(
         "--precision", choices=get_args(Precision), default=defaults.precision, help="default: %(default)s"
     )

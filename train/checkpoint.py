@@ -22,7 +22,7 @@ from train.exceptions import CheckpointError
 from train.methods import spectral
 
 KEY = "oodgate"
-_WEIGHTS, _OPTIMIZER = "model.", "optimizer."
+_WEIGHTS, _OPTIMIZER, _LEARNING = "model.", "optimizer.", "learning."
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,18 @@ class Header:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A header and its tensors, on the CPU."""
+    """A header and its tensors, on the CPU.
+
+    Attributes:
+        weights: of the network, or their average.
+        optimizer: its state.
+        learning: where `weights` are an average, those that go on learning.
+    """
 
     header: Header
     weights: dict[str, Tensor]
     optimizer: dict[str, Tensor]
+    learning: dict[str, Tensor] = field(default_factory=dict)
 
     def model(self) -> nn.Module:
         """The network with these weights, in evaluation mode, what its method added to them folded in.
@@ -79,23 +86,33 @@ class Checkpoint:
         method.release(model)
         return spectral.fold(model)
 
-    def load_into(self, model: nn.Module) -> None:
-        """Give a network these weights.
+    def load_into(self, model: nn.Module, *, learning: bool = False) -> None:
+        """Give a network these weights, or those that go on learning.
 
         Raises:
             CheckpointError: when they don't fit.
         """
         try:
-            model.load_state_dict(self.weights)
+            model.load_state_dict(self.learning if learning and self.learning else self.weights)
         except RuntimeError as error:
             reason = textwrap.shorten(str(error), 300)
             raise CheckpointError(f"the weights are not those of a {self.header.arch}: {reason}") from error
 
 
-def save(path: Path, header: Header, weights: dict[str, Tensor], optimizer: dict[str, Tensor]) -> None:
+def save(
+    path: Path,
+    header: Header,
+    weights: dict[str, Tensor],
+    optimizer: dict[str, Tensor],
+    learning: dict[str, Tensor] | None = None,
+) -> None:
     """Write to a temporary sibling, then rename: a reader sees the old file or the new one, never half of one."""
-    tensors = {_WEIGHTS + name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    tensors |= {_OPTIMIZER + name: tensor.detach().cpu().contiguous() for name, tensor in optimizer.items()}
+    named = {_WEIGHTS: weights, _OPTIMIZER: optimizer, _LEARNING: learning or {}}
+    tensors = {
+        prefix + name: tensor.detach().cpu().contiguous()
+        for prefix, part in named.items()
+        for name, tensor in part.items()
+    }
     with writing(path) as temporary:
         save_file(tensors, temporary, metadata={KEY: json.dumps(dataclasses.asdict(header))})
 
@@ -123,7 +140,7 @@ def load(path: Path) -> Checkpoint:
         header = schema.build(Header, json.loads(metadata[KEY]))
     except ValueError as error:
         raise CheckpointError(f"{path}: header: {error}") from error
-    return Checkpoint(header, _with_prefix(tensors, _WEIGHTS), _with_prefix(tensors, _OPTIMIZER))
+    return Checkpoint(header, *(_with_prefix(tensors, prefix) for prefix in (_WEIGHTS, _OPTIMIZER, _LEARNING)))
 
 
 def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, torch.Tensor]:

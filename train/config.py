@@ -6,11 +6,14 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from train.augment import DEFAULT, parse
 from train.exceptions import TrainingError
 
 Optimizer = Literal["sgd", "adam"]
 Schedule = Literal["cosine", "multistep"]
 Precision = Literal["auto", "bf16", "fp32"]
+
+ALL_BUT_HEAD = "all-but-head"
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,13 @@ class Config:
     milestones: tuple[float, ...] = (0.4, 0.7)  # of the run: epochs 80 and 140 of 200, each divides the rate by 10
     padding: int = 4
     precision: Precision = "auto"
+    augment: str = DEFAULT
+    label_smoothing: float = 0.0
+    mixup: float = 0.0  # alpha of Beta(alpha, alpha); 0.2 is usual on photographs
+    ema: float = 0.0  # decay of the weights' average; 0 for none, 0.999 for a run of some thousand steps
+    freeze: str = ""  # how many stages, from the first, or "all-but-head"
+    backbone_rate: float = 1.0  # of the head's learning rate
+    layer_decay: float = 1.0  # by which the rate falls from stage to stage towards the input; 0.75 is BEiT's
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -43,10 +53,25 @@ class Config:
             (self.learning_rate > 0, f"learning rate must be positive, found {self.learning_rate}"),
             (self.weight_decay >= 0, f"weight decay must not be negative, found {self.weight_decay}"),
             (self.warmup >= 0, f"warmup must not be negative, found {self.warmup}"),
+            (0 <= self.momentum < 1, f"momentum must be in [0, 1), found {self.momentum}"),
+            (self.padding >= 0, f"padding must not be negative, found {self.padding}"),
+            (all(0 < share < 1 for share in self.milestones), f"milestones must be in (0, 1), found {self.milestones}"),
+            (math.isfinite(self.learning_rate + self.weight_decay + self.warmup), "rates must be finite"),
+            (0 <= self.label_smoothing < 1, f"label smoothing must be in [0, 1), found {self.label_smoothing}"),
+            (0 <= self.mixup < math.inf, f"mixup's alpha must not be negative, found {self.mixup}"),
+            (0 <= self.ema < 1, f"ema must be in [0, 1), found {self.ema}"),
+            (_freezes(self.freeze), f"freeze must be a number of stages or {ALL_BUT_HEAD}, found {self.freeze!r}"),
+            (0 < self.backbone_rate <= 1, f"backbone rate must be in (0, 1], found {self.backbone_rate}"),
+            (0 < self.layer_decay <= 1, f"layer decay must be in (0, 1], found {self.layer_decay}"),
             (0 <= self.seed < 2**31, f"seed must be from 0 to {2**31 - 1}, found {self.seed}"),
         ):
             if not holds:
                 raise TrainingError(problem)
+        parse(self.augment)
+
+
+def _freezes(freeze: str) -> bool:
+    return freeze in ("", ALL_BUT_HEAD) or (freeze.isascii() and freeze.isdecimal())
 
 
 def learning_rate(epoch: float, config: Config) -> float:

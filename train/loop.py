@@ -94,6 +94,8 @@ def train(
             "the processes would go on from different steps; give all of them the same --out directory"
         )
     log = _Log(out, trainer, header.step) if world.rank == 0 else None
+    for line in trainer.told if log else ():
+        print(line)
     per_epoch = trainer.feed.steps_per_epoch
     stopped = False
     with _stop_signals() as stop, closing(log) if log else nullcontext():
@@ -109,11 +111,11 @@ def train(
                     break
             header = dataclasses.replace(header, step=step + 1)
             if header.step == end:
-                trainer.method.settle(trainer.model)
+                trainer.settle()
                 if log:
                     header = dataclasses.replace(header, metrics=log.epoch(epoch, means.values, val))
             if log:
-                checkpoint.save(out / CHECKPOINT, header, trainer.model.state_dict(), trainer.optimizer_state())
+                checkpoint.save(out / CHECKPOINT, header, *trainer.tensors())
             if stopped:
                 break
     return header

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from runtime.manifest import InputSpec
 from train import methods, models
-from train.augment import views
+from train.augment import DEFAULT, parse, views
+from train.averaging import Average
 from train.checkpoint import Checkpoint
 from train.config import Config, learning_rate
 from train.data import ImageSet
 from train.distributed import World
 from train.exceptions import CheckpointError, TrainingError
 from train.feed import Fed, Feed, Part, seed_of
+from train.groups import Groups
 from train.methods import Batch
 from train.metrics import mean_average_precision
 from train.models import Origin, Start
 from train.normalize import Normalize
+from train.targets import mixed, smoothed
 
 
 class Trainer:
@@ -57,17 +61,36 @@ class Trainer:
                 f"method {config.method!r} is for {self.method.task} images, found {data.task} ones; "
                 "several labels an image come from a labels.csv, one from a folder for each class"
             )
+        self._check_labels()
         self.feed = Feed(config, self.method, data, outliers, world.rank, world.size)
         torch.manual_seed(config.seed)
         self.model = models.make(config.arch, 0 if self.method.task == "unlabelled" else len(data.classes), network)
         if init:
             _start_from(init, self.model, config.arch, () if self.method.task == "unlabelled" else data.classes)
+        self._groups = Groups.of(config, self.model, spec.height, spec.width)
+        self._groups.freeze()
         self.method.prepare(self.model)
         self.model.to(world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in the stubs
         self._normalize = Normalize(spec).to(world.device)
-        self._optimizer = _optimizer(config, self.model)
+        self._optimizer = _optimizer(config, self._groups.parameters(self.model))
+        self._average = Average(self.model, config.ema) if config.ema else None
+        self._augmentation, self._classes = parse(config.augment), len(data.classes)
         self._shared = world.share(self.model)
         self._autocast = torch.autocast(world.device.type, torch.bfloat16, enabled=_bf16(config, world.device))
+
+    def _check_labels(self) -> None:
+        """Raises TrainingError for what means nothing without labels."""
+        if self.method.task != "unlabelled":
+            return
+        config = self.config
+        for name, found, off in (
+            ("label-smoothing", config.label_smoothing, 0),
+            ("mixup", config.mixup, 0),
+            ("augment", config.augment, DEFAULT),
+        ):
+            if found != off:
+                reason = "makes views of its own" if name == "augment" else "has no labels, which it would change"
+                raise TrainingError(f"--{name} {found}: method {config.method!r} {reason}")
 
     def step(self, step: int, fed: Fed, stop: Callable[[], bool] = lambda: False) -> tuple[dict[str, float], bool]:
         """One optimizer step.
@@ -90,7 +113,8 @@ class Trainer:
         with self._autocast:
             batch = self._batch(fed, seed)
             result = self.method.step(self._shared, batch)
-        correct = self._share_correct(result.logits, batch.labels)
+        labels = batch.labels if self.method.task == "unlabelled" else fed.known.labels.to(self._world.device)
+        correct = self._share_correct(result.logits, labels)
         told = [value.item() for value in (*result.terms.values(), *result.figures.values())]
         *values, correct, stopping = self._world.mean([*told, correct, float(stop())])
         terms = dict(zip(result.terms, values, strict=False))
@@ -99,10 +123,12 @@ class Trainer:
             if not math.isfinite(value):
                 raise TrainingError(f"the loss is not finite at step {step}: {name} is {value}; lower --learning-rate")
         for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate(step / self.feed.steps_per_epoch, self.config)
+            group["lr"] = group["factor"] * learning_rate(step / self.feed.steps_per_epoch, self.config)
         self._optimizer.zero_grad()
         result.loss.backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
+        if self._average:
+            self._average.follow(self.model, step)
         shown = terms if len(terms) > 1 else {}
         return {"loss": sum(terms.values()), "accuracy": correct, **shown, **figures}, stopping > 0
 
@@ -111,17 +137,32 @@ class Trainer:
         """What :meth:`evaluate` measures."""
         return {"multiclass": "accuracy", "multilabel": "map", "unlabelled": "match"}[self.method.task]
 
+    @property
+    def told(self) -> tuple[str, ...]:
+        """What is frozen and how fast what else learns, where that is not all alike."""
+        return self._groups.told(self.model)
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The network, or the one of averaged weights."""
+        return self._average.model if self._average else self.model
+
+    def settle(self) -> None:
+        """Bring what the method added up to date, before the network is evaluated and saved."""
+        for model in dict.fromkeys((self.model, self.evaluated)):
+            self.method.settle(model)
+
     @torch.inference_mode()
     def evaluate(self, data: ImageSet, batch_size: int = 512) -> float:
         """Accuracy, or for several labels an image mean average precision, in evaluation mode without augmentation.
 
         Without labels the share of images of which, among the second views of up to `batch_size` images, its own is nearest.
         """
-        self.model.eval()
+        model = self.evaluated.eval()
         if self.method.task == "unlabelled":
             return self._match(data, batch_size)
         logits = [
-            self.model(self._normalize(torch.from_numpy(images).to(self._world.device)))[0].float().cpu()
+            model(self._normalize(torch.from_numpy(images).to(self._world.device)))[0].float().cpu()
             for images, _ in data.batches(batch_size)
         ]
         found = torch.cat(logits).numpy()
@@ -133,9 +174,14 @@ class Trainer:
         right = 0
         for number, (images, _) in enumerate(data.batches(batch_size)):
             batch = self._views(torch.from_numpy(images), seed_of(self.config.seed, number))
-            first, second = (self.model(view)[0].float() for view in (batch.images, batch.views))
+            first, second = (self.evaluated(view)[0].float() for view in (batch.images, batch.views))
             right += int(((first @ second.T).argmax(dim=1).cpu() == torch.arange(len(images))).sum())
         return right / len(data)
+
+    def tensors(self) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
+        """What a checkpoint keeps: weights, the optimizer's state, and where the weights are averaged those that learn."""
+        learning = self.model.state_dict() if self._average else {}
+        return self.evaluated.state_dict(), self.optimizer_state(), learning
 
     def optimizer_state(self) -> dict[str, Tensor]:
         """The optimizer's tensors, named ``PARAMETER.KEY``."""
@@ -148,7 +194,9 @@ class Trainer:
         Raises:
             CheckpointError: they don't fit.
         """
-        resume.load_into(self.model)
+        resume.load_into(self.model, learning=True)
+        if self._average:
+            resume.load_into(self._average.model)
         parameters = dict(self.model.named_parameters())
         for name, value in resume.optimizer.items():
             parameter, _, key = name.rpartition(".")
@@ -160,9 +208,14 @@ class Trainer:
     def _batch(self, fed: Fed, seed: int) -> Batch:
         if self.method.task == "unlabelled":
             return self._views(fed.known.images, seed)
-        images = self._images(fed.known)
-        outliers = self._images(fed.outliers) if fed.outliers else images[:0]
-        return Batch(images, fed.known.labels.to(self._world.device), outliers, seed)
+        images = self._images(fed.known, seed_of(seed, 1))
+        outliers = self._images(fed.outliers, seed_of(seed, 2)) if fed.outliers else images[:0]
+        labels = fed.known.labels.to(self._world.device)
+        if self.config.label_smoothing or self.config.mixup:
+            labels = smoothed(labels, self._classes, self.config.label_smoothing)
+        if self.config.mixup:
+            images, labels = mixed(images, labels, self.config.mixup, seed_of(seed, 3))
+        return Batch(images, labels, outliers, seed)
 
     def _views(self, images: Tensor, seed: int) -> Batch:
         """Two views of each image, of which the second is the first one's label: it stands first among the logits."""
@@ -172,8 +225,9 @@ class Trainer:
         labels = torch.zeros(len(images), dtype=torch.int64, device=images.device)
         return Batch(first, labels, first[:0], seed, second)
 
-    def _images(self, part: Part) -> Tensor:
-        normalized: Tensor = self._normalize(part.crops.apply(part.images.to(self._world.device, non_blocking=True)))
+    def _images(self, part: Part, seed: int) -> Tensor:
+        images = part.images.to(self._world.device, non_blocking=True)
+        normalized: Tensor = self._normalize(self._augmentation.apply(images, part.crops, seed))
         return normalized
 
     def _share_correct(self, logits: Tensor, labels: Tensor) -> float:
@@ -191,16 +245,16 @@ def _start_from(init: Checkpoint, model: nn.Module, arch: str, classes: tuple[st
     model.load_state_dict(init.model().state_dict())
 
 
-def _optimizer(config: Config, model: nn.Module) -> torch.optim.Optimizer:
+def _optimizer(config: Config, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
     if config.optimizer == "adam":
         return torch.optim.Adam(
-            model.parameters(),
+            groups,
             lr=config.learning_rate,
             betas=(config.momentum, 0.999),
             weight_decay=config.weight_decay,
         )
     return torch.optim.SGD(
-        model.parameters(),
+        groups,
         lr=config.learning_rate,
         momentum=config.momentum,
         weight_decay=config.weight_decay,

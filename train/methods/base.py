@@ -18,7 +18,8 @@ class Batch:
 
     Attributes:
         images: augmented and normalised, (B, 3, H, W).
-        labels: int64 (B,), or multi-hot float32 (B, K) for multi-label methods.
+        labels: int64 (B,), or multi-hot float32 (B, K) for multi-label methods; where labels are smoothed or mixed,
+            probabilities float32 (B, K) for both.
         outliers: auxiliary images (A, 3, H, W); A = 0 for methods that use none.
         seed: of whatever the method draws itself.
         views: for a method without labels, other views of the same images, (B, 3, H, W), and `images` are the first ones;

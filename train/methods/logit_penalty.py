@@ -15,7 +15,7 @@ def logit_penalty(logits: Tensor, labels: Tensor, weight: float = 0.05) -> Tenso
 
     Args:
         logits: f, (B, K).
-        labels: y, int64 (B,).
+        labels: y, int64 (B,), or probabilities (B, K).
         weight: lambda; 0.05 is the value of LogitNorm's table 9.
     """
     norm: Tensor = logits.norm(p=2, dim=1)

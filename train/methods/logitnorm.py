@@ -17,7 +17,7 @@ def logit_norm(logits: Tensor, labels: Tensor, tau: float = 0.04, epsilon: float
 
     Args:
         logits: f, (B, K).
-        labels: y, int64 (B,).
+        labels: y, int64 (B,), or probabilities (B, K).
         tau: temperature; 0.04 is the paper's choice for CIFAR-10.
         epsilon: added to ||f||, the paper's guard against a zero norm.
 

@@ -1,0 +1,123 @@
+"""A backbone's stages in the order of the forward pass: what is frozen first, and learns more slowly the earlier it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from train.models.foreign import Foreign
+from train.models.projection import WithProjection
+
+_LISTS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+_MOST = 0.5  # of all weights: what holds more is looked into
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A block of a network, or the layers in front of one.
+
+    Attributes:
+        name: of its first module.
+        modules: that it consists of.
+        own: weights that belong to no module of any stage, such as a class token.
+    """
+
+    name: str
+    modules: tuple[nn.Module, ...]
+    own: tuple[nn.Parameter, ...] = ()
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """All of its weights."""
+        for module in self.modules:
+            yield from module.parameters()
+        yield from self.own
+
+
+def backbone_of(model: nn.Module) -> nn.Module:
+    """What stands in front of a network's last layer, or of its projection head."""
+    while isinstance(model, WithProjection | Foreign):
+        model = model.backbone if isinstance(model, WithProjection) else model.network
+    return model
+
+
+def head_of(model: nn.Module) -> tuple[nn.Module, ...]:
+    """The last layer, or the projection head."""
+    if isinstance(model, WithProjection):
+        return tuple(module for name, module in model.named_children() if name != "backbone")
+    return (model.get_submodule("fc"),)
+
+
+@torch.no_grad()
+def find(model: nn.Module, images: Tensor) -> tuple[Stage, ...]:
+    """The stages of a network's backbone: blocks, and runs of single layers between them, as they are first called.
+
+    A block is a module that is none of a list, and has at most half of the weights; where one of a kind has more, all of that
+    kind are looked into. What belongs to no block, such as embeddings of positions, belongs to the first.
+
+    Args:
+        model: returns (logits, penultimate).
+        images: that it takes, (B, 3, H, W).
+    """
+    backbone, heads = backbone_of(model), {id(weight) for part in head_of(model) for weight in part.parameters()}
+    units = _units(backbone, heads)
+    reached: list[nn.Module] = []
+    handles = [unit.register_forward_pre_hook(lambda module, _: reached.append(module)) for unit in units.values()]
+    model.eval()
+    try:
+        model(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    names = {unit: name for name, unit in units.items()}
+    stages = _joined([(names[unit], unit) for unit in dict.fromkeys(reached)])
+    taken = heads | {id(weight) for stage in stages for weight in stage.parameters()}
+    own = tuple(weight for weight in backbone.parameters() if id(weight) not in taken)
+    return (Stage(stages[0].name, stages[0].modules, own), *stages[1:]) if stages else ()
+
+
+def _units(backbone: nn.Module, heads: set[int]) -> dict[str, nn.Module]:
+    """Blocks and single layers by their names, as they are registered."""
+    total = _size(backbone, heads)
+    large: set[type[nn.Module]] = set()
+    while True:
+        units = dict(_blocks("", backbone, heads, large))
+        more = {type(unit) for unit in units.values() if _size(unit, heads) > _MOST * total and not _is_layer(unit)}
+        if not more - large:
+            return units
+        large |= more
+
+
+def _blocks(
+    name: str, module: nn.Module, heads: set[int], large: set[type[nn.Module]]
+) -> Iterator[tuple[str, nn.Module]]:
+    for child_name, child in module.named_children():
+        below = f"{name}.{child_name}" if name else child_name
+        if not _size(child, heads):
+            continue
+        if type(child) in _LISTS or type(child) in large:
+            yield from _blocks(below, child, heads, large)
+        else:
+            yield below, child
+
+
+def _joined(units: list[tuple[str, nn.Module]]) -> list[Stage]:
+    """A run of single layers is one stage."""
+    runs: list[list[tuple[str, nn.Module]]] = []
+    for name, unit in units:
+        if runs and _is_layer(unit) and _is_layer(runs[-1][-1][1]):
+            runs[-1].append((name, unit))
+        else:
+            runs.append([(name, unit)])
+    return [Stage(run[0][0], tuple(unit for _, unit in run)) for run in runs]
+
+
+def _is_layer(module: nn.Module) -> bool:
+    """Whether no module in it has weights of its own."""
+    return not any(True for child in module.children() for _ in child.parameters())
+
+
+def _size(module: nn.Module, heads: set[int]) -> int:
+    return sum(weight.numel() for weight in module.parameters() if id(weight) not in heads)

@@ -69,7 +69,7 @@ class Trainer:
             _start_from(init, self.model, config.arch, () if self.method.task == "unlabelled" else data.classes)
         self._groups = Groups.of(config, self.model, spec.height, spec.width)
         self._groups.freeze()
-        self.method.prepare(self.model)
+        self.method.prepare(self.model, (spec.height, spec.width))
         self.model.to(world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in the stubs
         self._normalize = Normalize(spec).to(world.device)
         self._optimizer = _optimizer(config, self._groups.parameters(self.model))

@@ -18,7 +18,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +53,11 @@ TUNED = {
 @dataclass(frozen=True)
 class Part:
     """Attributes:
-    options: of `snojoe`, for the convolutions of the upper stages; none for binary cross-entropy.
+    options: of :func:`train.methods.spectral.normalise`, for the convolutions of the upper stages; None for none.
     lower: which of :data:`FROZEN` the lower stages are.
     """
 
-    options: Mapping[str, float | str] = field(default_factory=dict)
+    options: Mapping[str, Any] | None = None
     lower: str = "bce"
 
 
@@ -156,11 +156,8 @@ def upper(work: Work, variant: str, seed: int, args: argparse.Namespace) -> tupl
     network.features.lower.load_state_dict(lower.state_dict())
     network.classifier.load_state_dict(work.head("bce", seed).state_dict())
     settings = {"epochs": args.epochs, "learning_rate": args.learning_rate, "seed": seed}
-    options = dict(own.options)
-    if options:
-        options["layers"] = len(spectral.convolutions_of(network.features.upper))
     pair = middle["train"], middle.pop("mirrored")
-    module = upper_tuned(network, options, pair, work.labels(), settings)
+    module = upper_tuned(network, own.options, pair, work.labels(), settings)
     found = {name: measuring.of_maps(module, each, name) for name, each in middle.items()}
     odin = measuring.odin(network, work.spec, work.sets()) if seed in args.odin else None
     return _row(work, found, began, odin)

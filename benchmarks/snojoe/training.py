@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from benchmarks.snojoe.networks import BACKBONES, Classifier, Network, Upper
+from benchmarks.snojoe.networks import BACKBONES, SIDE, Classifier, Network, Upper
 from train import checkpoint
 from train.checkpoint import Checkpoint, Header
 from train.config import Config
@@ -47,10 +47,7 @@ def prepared(backbone: str, variant: Variant, classes: int) -> Network:
         return network
     before = {name: value.clone() for name, value in network.state_dict().items()}
     method = make("snojoe", {**variant.options})
-    method.prepare(network)
-    network.eval()
-    with torch.no_grad():
-        network(torch.zeros(1, 3, BACKBONES[backbone].spec.height, BACKBONES[backbone].spec.width))  # the layers' sizes
+    method.prepare(network, (SIDE, SIDE))
     method.settle(network)
     spectral.fold(network)
     if variant.statistics == "divided":
@@ -148,7 +145,7 @@ def tuned(
 
 def upper_tuned(
     network: Network,
-    options: Mapping[str, float | str],
+    options: Mapping[str, Any] | None,
     middle: tuple[npt.NDArray[np.float16], npt.NDArray[np.float16]],
     labels: npt.NDArray[np.bool_],
     settings: Mapping[str, Any],
@@ -157,15 +154,16 @@ def upper_tuned(
 
     Args:
         network: whose upper part is trained, in place.
-        options: of `snojoe`, for the convolutions of that part; none for binary cross-entropy alone.
+        options: of :func:`train.methods.spectral.normalise`, for the convolutions of that part; None for none.
         middle: of the images and of their mirror images, (n, C, h, w); a step draws one of them for each image.
         labels: multi-hot (n, K).
         settings: `epochs`, `learning_rate` and `seed`.
     """
     torch.manual_seed(settings["seed"])
     model = Upper(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in the stubs
-    method = make("snojoe" if options else "bce", {**options})
-    method.prepare(model)
+    method = make("snojoe", {"layers": 0})
+    if options is not None:
+        spectral.normalise(network, spectral.convolutions_of(model.features), (SIDE, SIDE), **options)
     optimizer = torch.optim.Adam(model.parameters(), lr=settings["learning_rate"])
     hot, steps = torch.from_numpy(labels).float(), len(labels) // _STEP_BATCH
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps * settings["epochs"])

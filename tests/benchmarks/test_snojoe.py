@@ -64,8 +64,8 @@ def test_the_upper_part_is_that_of_the_network() -> None:
         torch.testing.assert_close(mine, whole)
 
 
-@pytest.mark.parametrize("options", [{}, {"layers": 1, "norm": "operator", "coefficient": 0.5, "batch_norm": 1.0}])
-def test_only_the_upper_part_is_trained(options: dict[str, float | str]) -> None:
+@pytest.mark.parametrize("options", [None, {"norm": "operator", "coefficient": 0.5, "batch_norm": 1.0}])
+def test_only_the_upper_part_is_trained(options: dict[str, float | str] | None) -> None:
     network = Network(networks.BACKBONES["small"], 2)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     rng = np.random.default_rng(0)

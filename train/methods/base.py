@@ -65,8 +65,13 @@ class Method(ABC):
     task: ClassVar[Task] = "multiclass"
     needs_outliers: ClassVar[bool] = False
 
-    def prepare(self, model: nn.Module) -> None:  # noqa: B027  most methods need nothing
-        """Change a new network before it is trained; what this adds must fold into plain weights, or be released."""
+    def prepare(self, model: nn.Module, size: tuple[int, int]) -> None:  # noqa: B027  most methods need nothing
+        """Change a new network before it is trained; what this adds must fold into plain weights, or be released.
+
+        Args:
+            model: returns (logits, penultimate).
+            size: height and width of its images.
+        """
 
     def release(self, model: nn.Module) -> None:  # noqa: B027
         """Take off what :meth:`prepare` added for training alone, once the weights are loaded."""

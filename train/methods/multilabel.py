@@ -62,13 +62,13 @@ class SNoJoE(BinaryCrossEntropy):
             if not holds:
                 raise TrainingError(problem)
 
-    def prepare(self, model: nn.Module) -> None:
+    def prepare(self, model: nn.Module, size: tuple[int, int]) -> None:
         if self.stages:
             convolutions = spectral.first_stages(model, int(self.stages))
         else:
             convolutions = spectral.first_convolutions(model, LAYERS if self.layers < 0 else int(self.layers))
         norm = next(each for each in spectral.NORMS if each == self.norm)
-        spectral.normalise(model, convolutions, norm, self.coefficient, self.batch_norm)
+        spectral.normalise(model, convolutions, size, norm, self.coefficient, self.batch_norm)
 
     def settle(self, model: nn.Module) -> None:
         spectral.settle(model)

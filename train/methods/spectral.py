@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +20,10 @@ NORMS: tuple[Norm, ...] = get_args(Norm)
 # Of the power method, per training step. Adam's rates of 1e-3 and less move the weights so little that these keep a norm
 # within 1e-4 of 1; while it converges, or at SGD's rate of 0.1, it may be out by some percent, until it is settled.
 POWER_ITERATIONS: dict[Norm, int] = {"matrix": 3, "operator": 1}
-_SETTLING: dict[Norm, int] = {"matrix": 300, "operator": 50}  # at most
-_SETTLED: dict[Norm, float] = {
-    "matrix": 0.0,
-    "operator": 1e-5,
-}  # the share of the norm by which the last one changed it
+_STARTING = 15
+# To be settled, at most so many; or until the last one changes the norm by less than this share.
+_SETTLING: dict[Norm, int] = {"matrix": 300, "operator": 50}
+_SETTLED: dict[Norm, float] = {"matrix": 0.0, "operator": 1e-5}
 _NAMED = 12  # stages that a message lists
 
 
@@ -39,40 +38,40 @@ class Scaled(nn.Module):
 
     Args:
         convolution: the layer, before it is parametrised.
-        norm: which norm.
         coefficient: c; 0 for a norm of 1 whatever it was.
+        size: (C, H, W) of the layer's input, for the norm of its operator; None for that of the matrix.
 
     Attributes:
-        vector: the right singular vector as far as it is found, of norm 1; empty until an image has passed.
+        vector: the right singular vector as far as it is found, of norm 1.
     """
 
     vector: Tensor
 
-    def __init__(self, convolution: nn.Conv2d, norm: Norm, coefficient: float) -> None:
+    def __init__(self, convolution: nn.Conv2d, coefficient: float, size: tuple[int, ...] | None) -> None:
         super().__init__()
-        self.norm: Norm = norm
+        self.norm: Norm = "operator" if size else "matrix"
         self.coefficient = coefficient
         twin = copy.deepcopy(convolution).to("meta")
         twin.bias = None
         self._twin = (twin,)  # in a tuple: no part of the network's state
-        self.register_buffer("vector", torch.empty(0))
-        self._watching = convolution.register_forward_pre_hook(self._see) if norm == "operator" else None
-        if norm == "matrix":
-            self._start(convolution.weight.detach(), (convolution.weight[0].numel(),))
+        weight = convolution.weight.detach()
+        # The same in every process, and whatever has been drawn before.
+        shape, generator = (1, *size) if size else (weight[0].numel(),), torch.Generator().manual_seed(0)
+        drawn = torch.randn(shape, generator=generator, dtype=weight.dtype).to(weight.device)
+        self.register_buffer("vector", drawn / torch.linalg.vector_norm(drawn))
+        self.iterate(weight, _STARTING)
 
     def forward(self, weight: Tensor) -> Tensor:
         """W (O, I / groups, h, w) -> the same, scaled."""
-        if not len(self.vector):
-            raise TrainingError("the norm of a convolution depends on its input's size: no image has passed it yet")
         if self.training:
-            self.iterate(weight)
+            self.iterate(weight, POWER_ITERATIONS[self.norm])
         with _exactly(weight):
             sigma = torch.linalg.vector_norm(self._reach(weight, self.vector))
         return weight / sigma if not self.coefficient else weight / (sigma / self.coefficient).clamp(min=1)
 
-    def iterate(self, weight: Tensor) -> None:
-        """The steps of the power method that a step of training has."""
-        for _ in range(POWER_ITERATIONS[self.norm]):
+    def iterate(self, weight: Tensor, times: int) -> None:
+        """So many steps of the power method."""
+        for _ in range(times):
             self.vector, _ = self._power(weight)
 
     def settle(self, weight: Tensor) -> None:
@@ -94,36 +93,12 @@ class Scaled(nn.Module):
         square = torch.linalg.vector_norm(back)
         return back / square.clamp(min=torch.finfo(back.dtype).tiny), square
 
-    def release(self) -> None:
-        """Stop watching the layer's inputs."""
-        if self._watching:
-            self._watching.remove()
-
     def _reach(self, weight: Tensor, vector: Tensor) -> Tensor:
         """A v, of the layer without its bias, or W v."""
         if self.norm == "matrix":
             return weight.flatten(1) @ vector
         found: Tensor = functional_call(self._twin[0], {"weight": weight}, (vector,))
         return found
-
-    def _see(self, convolution: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        """Start anew for an input of a size not seen before, if the network is trained on it or knows none."""
-        size = (1, *inputs[0].shape[1:])
-        if self.vector.shape != size and (self.training or not len(self.vector)):
-            weight = convolution.parametrizations.weight.original  # type: ignore[union-attr]
-            self._start(weight.detach(), size)  # type: ignore[operator]
-            self.settle(weight)  # type: ignore[arg-type]
-
-    def _start(self, weight: Tensor, size: tuple[int, ...]) -> None:
-        """The same in every process, and whatever has been drawn before."""
-        drawn = torch.randn(size, generator=torch.Generator().manual_seed(0), dtype=weight.dtype).to(weight.device)
-        self.vector = drawn / torch.linalg.vector_norm(drawn)
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
-        """Of the size that was saved."""
-        if (saved := state_dict.get(f"{prefix}vector")) is not None:
-            self.vector = torch.empty_like(saved, device=self.vector.device)
-        super()._load_from_state_dict(state_dict, prefix, *others)  # type: ignore[no-untyped-call]
 
 
 class Limited(nn.Module):
@@ -204,6 +179,7 @@ def convolutions_of(model: nn.Module) -> list[nn.Conv2d]:
 def normalise(
     model: nn.Module,
     convolutions: Sequence[nn.Conv2d],
+    size: tuple[int, int],
     norm: Norm = "matrix",
     coefficient: float = 0.0,
     batch_norm: float = 0.0,
@@ -213,15 +189,24 @@ def normalise(
     Args:
         model: the network that they are of.
         convolutions: which.
+        size: height and width of the network's images.
         norm, coefficient: of :class:`Scaled`.
         batch_norm: if not 0, c of :class:`Limited` for every batch normalisation that comes next after one of them.
+
+    Raises:
+        TrainingError: one of them is frozen.
     """
+    if frozen := sum(not convolution.weight.requires_grad for convolution in convolutions):
+        raise TrainingError(
+            f"{frozen} of the {len(convolutions)} convolutions to normalise are frozen: their weights would be divided and "
+            "the statistics that follow them would stay; freeze fewer stages, or normalise none"
+        )
+    sizes = _sizes(model, convolutions, size) if norm == "operator" else [None] * len(convolutions)
     if batch_norm:
         for layer in _following(model, convolutions):
             parametrize.register_parametrization(layer, "weight", Limited(layer, batch_norm))
-    for convolution in convolutions:
-        scaled = Scaled(convolution, norm, coefficient)
-        parametrize.register_parametrization(convolution, "weight", scaled, unsafe=True)  # no image has passed yet
+    for convolution, own in zip(convolutions, sizes, strict=True):
+        parametrize.register_parametrization(convolution, "weight", Scaled(convolution, coefficient, own))
 
 
 @torch.no_grad()
@@ -239,9 +224,6 @@ def fold(model: nn.Module) -> nn.Module:
     """Replace every parametrised weight by its value in evaluation mode; returns the model, in that mode."""
     model.eval()
     for module in list(model.modules()):
-        for scaled in _parametrizations(module):
-            if isinstance(scaled, Scaled):
-                scaled.release()
         if parametrize.is_parametrized(module):
             for name in list(module.parametrizations):  # type: ignore[arg-type]
                 parametrize.remove_parametrizations(module, name, leave_parametrized=True)
@@ -254,6 +236,27 @@ def _children(model: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Modu
             yield from _children(child, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", child
+
+
+@torch.no_grad()
+def _sizes(model: nn.Module, convolutions: Sequence[nn.Conv2d], size: tuple[int, int]) -> list[tuple[int, ...] | None]:
+    """(C, H, W) of the input of each convolution, where the network's images are of this height and width."""
+    found: dict[nn.Module, tuple[int, ...]] = {}
+    handles = [
+        each.register_forward_pre_hook(lambda module, inputs: found.update({module: tuple(inputs[0].shape[1:])}))
+        for each in convolutions
+    ]
+    training, weight = model.training, next(model.parameters())
+    model.eval()
+    try:
+        model(torch.zeros(1, 3, *size, dtype=weight.dtype, device=weight.device))
+    finally:
+        model.train(training)
+        for handle in handles:
+            handle.remove()
+    if missing := len(convolutions) - len(found):
+        raise TrainingError(f"{missing} of the convolutions to normalise take no part in the forward pass")
+    return [found[each] for each in convolutions]
 
 
 def _following(model: nn.Module, convolutions: Sequence[nn.Conv2d]) -> list[nn.BatchNorm2d]:

@@ -66,10 +66,11 @@ _RECIPES: dict[str, dict[str, Any]] = {
         "milestones": (50 / 60,),
         "warmup": 1.0,  # ours
     },
-    # SNoJoE, section 4.1: Adam with standard parameters, rate 1e-4, 9 layers, images of 256 pixels. It names no epochs.
+    # SNoJoE, section 4.1: Adam with standard parameters, rate 1e-4, images of 256 pixels. It names no epochs. Its 9 layers are
+    # children of a ResNet-101, the ninth of them average pooling (section 4.3).
     "snojoe-voc": {
         "method": "snojoe",
-        "set": {"layers": 9},
+        "set": {"stages": 9},
         "size": 256,
         "optimizer": "adam",
         "batch_size": 32,  # ours: the paper names none

@@ -54,7 +54,7 @@ class SNoJoE(BinaryCrossEntropy):
         for holds, problem in (
             (self.layers >= -1, f"layers must be at least 0, found {self.layers:g}"),
             (self.stages >= 0, f"stages must be at least 1, found {self.stages:g}"),
-            (self.layers < 0 or not self.stages, "give layers or stages, not both: each says where to stop"),
+            (self.layers < 0 or not self.stages, "give layers or stages, not both; stages=0 takes off a recipe's"),
             (self.norm in spectral.NORMS, f"norm must be {' or '.join(spectral.NORMS)}, found {self.norm!r}"),
             (self.coefficient >= 0, f"coefficient must be at least 0, found {self.coefficient:g}"),
             (self.batch_norm >= 0, f"batch_norm must be at least 0, found {self.batch_norm:g}"),

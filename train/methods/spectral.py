@@ -67,7 +67,8 @@ class Scaled(nn.Module):
             self.iterate(weight, POWER_ITERATIONS[self.norm])
         with _exactly(weight):
             sigma = torch.linalg.vector_norm(self._reach(weight, self.vector))
-        return weight / sigma if not self.coefficient else weight / (sigma / self.coefficient).clamp(min=1)
+        factor: Tensor = (sigma / self.coefficient).clamp(min=1) if self.coefficient else sigma
+        return weight / factor
 
     def iterate(self, weight: Tensor, times: int) -> None:
         """So many steps of the power method."""

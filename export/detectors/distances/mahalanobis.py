@@ -22,7 +22,7 @@ def having(labels: Labels) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]
         labels: int64 (n,), or multi-hot bool (n, K).
     """
     if labels.ndim == 1:
-        return np.arange(len(labels)), labels
+        return np.arange(len(labels)), np.asarray(labels, np.int64)
     images, classes = np.nonzero(labels)
     return images, classes
 

@@ -61,7 +61,8 @@ CONTESTANTS = {
 
 @dataclass(frozen=True)
 class Protocol:
-    """Where the images are, where runs go, how long they are, and the gradient weight of GReg and GReg+."""
+    """Where the images are, where runs go, how long they are, the gradient weight of GReg and GReg+, and which part of the
+    training images, such as 1/2, is fine-tuned on, where it is not all of them."""
 
     data: Path
     runs: Path
@@ -70,6 +71,10 @@ class Protocol:
     tune_epochs: int
     tune_rate: float
     gradient_weight: float
+    tune_part: str
+
+    def training(self, *, tuned: bool) -> str:
+        return self.source("cifar10-train") + (f"@{self.tune_part}" if tuned and self.tune_part else "")
 
     def source(self, name: str) -> str:
         return str(self.data / f"{name}.tar")
@@ -97,7 +102,7 @@ def train(protocol: Protocol, name: str, seed: int) -> Path:
     contestant = CONTESTANTS[name]
     run = protocol.runs / f"{name}-{seed}"
     options: list[object] = ["--method", contestant.method, "--arch", protocol.arch, "--seed", seed, "--resume"]
-    options += ["--data", protocol.source("cifar10-train"), "--val", protocol.calibration(), "--out", run]
+    options += ["--data", protocol.training(tuned=contestant.tuned), "--val", protocol.calibration(), "--out", run]
     for key, value in contestant.settings.items():
         options += ["--set", f"{key}={value}"]
     if contestant.regularised:
@@ -169,17 +174,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--tune-epochs", type=int, default=2, help="of fine-tuning; default: %(default)s")
     parser.add_argument("--tune-rate", type=float, default=0.002, help="default: %(default)s")
     parser.add_argument("--gradient-weight", type=float, default=0.05, help="of GReg and GReg+; default: %(default)s")
+    parser.add_argument("--tune-part", default="", metavar="K/N", help="part of the training images (default: all)")
     parser.add_argument("--runs", type=Path, default=Path("runs/methods"), help="default: %(default)s")
     parser.add_argument("--docs", type=Path, default=MEASURED, help="where the page goes; default: %(default)s")
     parser.add_argument("--page", default="results", metavar="NAME", help="DOCS/NAME.md; default: %(default)s")
     args = parser.parse_args(argv)
     protocol = Protocol(
-        args.data, args.runs, args.arch, args.epochs, args.tune_epochs, args.tune_rate, args.gradient_weight
+        args.data,
+        args.runs,
+        args.arch,
+        args.epochs,
+        args.tune_epochs,
+        args.tune_rate,
+        args.gradient_weight,
+        args.tune_part,
     )
     file = args.docs / f"{args.page}.json"
     text = (
         f"`python -m benchmarks.methods DATA --arch {args.arch} --epochs {args.epochs} --tune-epochs {args.tune_epochs} "
-        f"--tune-rate {args.tune_rate:g} --gradient-weight {args.gradient_weight:g}`: epochs from scratch, epochs and rate "
+        f"--tune-rate {args.tune_rate:g} --gradient-weight {args.gradient_weight:g}"
+        + (f" --tune-part {args.tune_part}" if args.tune_part else "")
+        + "`: epochs from scratch, epochs and rate "
         f"of fine-tuning with the auxiliary sets {' and '.join(AUX)}, and the gradient weight of GReg and GReg+."
     )
 

@@ -3,33 +3,62 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
+from scipy.stats import t as student_t
 
 from export.report.table import layout
 
-OOD = ("cifar100", "tinyimagenet", "textures")
+NEAR = "cifar100"
+OOD = (NEAR, "tinyimagenet", "textures", "svhn")
+
+Run = Mapping[str, Any]
+BySeed = Mapping[int, Run]
 
 
-def fpr95(run: Mapping[str, Any], score: str | None = None) -> list[float]:
-    """FPR95 (ID-positive) against each OOD set, in percent; by the gate's score if none is named."""
+def fpr95(run: Run, score: str | None = None) -> list[float]:
+    """FPR95 (ID-positive) against each OOD set that it has, in percent; by the gate's score if none is named."""
     figures = run["evaluation"]
-    return [100 * figures["ood"][name]["scores"][score or figures["score"]]["fpr95_id_positive"] for name in OOD]
+    return [
+        100 * figures["ood"][name]["scores"][score or figures["score"]]["fpr95_id_positive"] for name in sets_of(run)
+    ]
+
+
+def sets_of(run: Run) -> list[str]:
+    """The OOD sets of a run, the near one first."""
+    return [name for name in OOD if name in run["evaluation"]["ood"]]
+
+
+def by_method_and_seed(runs: Mapping[str, Run]) -> dict[str, dict[int, Run]]:
+    """Runs called METHOD-SEED, in their order."""
+    found: dict[str, dict[int, Run]] = {}
+    for key, run in runs.items():
+        method, _, seed = key.rpartition("-")
+        found.setdefault(method, {})[int(seed)] = run
+    return found
+
+
+def paired(values: Sequence[float]) -> str:
+    """The mean of differences between runs of the same seed, and Student's 95 % interval of it where there are several."""
+    if len(values) < 2:
+        return f"{values[0]:+.1f}"
+    half = float(student_t.ppf(0.975, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
+    return f"{mean(values):+.1f} [{mean(values) - half:+.1f}, {mean(values) + half:+.1f}]"
 
 
 def page(results: Mapping[str, Any], name: str) -> str:
     """The page in Markdown, which shows plots called `name`_*.png; methods are listed in the order of the runs."""
-    runs: Mapping[str, Mapping[str, Any]] = results["runs"]
-    by_method: dict[str, list[Mapping[str, Any]]] = {}
-    for key, run in runs.items():
-        by_method.setdefault(key.rpartition("-")[0], []).append(run)
-    rows = [["method", "seeds", "gate score", "accuracy", "accepted", *OOD, "average", "energy", "msp"]]
+    by_method = by_method_and_seed(results["runs"])
+    sets = sets_of(next(iter(results["runs"].values())))
+    rows = [["method", "seeds", "gate score", "accuracy", "accepted", *sets, "average", "energy", "msp"]]
     norms = [["method", "on", "||grad S||, 50 %", "||grad S||, 95 %", "radius, 5 %", "radius, 50 %"]]
-    for method, seeds in by_method.items():
+    for method, of_seed in by_method.items():
+        seeds = list(of_seed.values())
         values = np.array([fpr95(run) for run in seeds])
         rows.append(
             [
@@ -43,7 +72,7 @@ def page(results: Mapping[str, Any], name: str) -> str:
                 *(_spread(mean(fpr95(run, score)) for run in seeds) for score in ("energy", "msp")),
             ]
         )
-        for where in ("ID", OOD[0]):
+        for where in ("ID", NEAR):
             cells = [(seeds[0]["radius"][where][quantity], level) for quantity, level in _RADII]
             norms.append([method, where, *(_number(quantiles.get(level)) for quantiles, level in cells)])
     return (
@@ -57,8 +86,10 @@ def page(results: Mapping[str, Any], name: str) -> str:
                 layout(rows, markdown=True),
                 f"![FPR95 by method]({name}_fpr95.png)",
                 "## What each method changes",
-                "Differences of average FPR95 and of accuracy in points, each by the score named; mean norms of the "
-                "detected training images' gradients by normalised pixels in the last epoch, of the first seed.",
+                f"Differences of FPR95 on the near set, {NEAR}, of its average and of accuracy in points, each by the score "
+                "named: of runs of the same seed, with Student's 95 % interval of their mean where there are several seeds. "
+                "Mean norms of the detected training images' gradients by normalised pixels in the last epoch, of the first "
+                "seed.",
                 layout(effects(by_method), markdown=True),
                 f"![The gate's score on known and unknown images]({name}_scores.png)",
                 "## How flat the score is",
@@ -90,26 +121,32 @@ def _spread(values: Iterable[float]) -> str:
     return f"{mean(found):.1f}" + (f" ± {stdev(found):.1f}" if len(found) > 1 else "")
 
 
-def effects(by_method: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[list[str]]:
-    """What each method changes against the one it starts from: points of average FPR95, of accuracy, and the norms."""
-    rows = [["method", "against", "by", "average FPR95", "accuracy", "norm of grad S, known", "auxiliary"]]
+def effects(by_method: Mapping[str, BySeed]) -> list[list[str]]:
+    """What each method changes against the one it starts from, seed by seed: points of FPR95 and of accuracy; the norms."""
+    rows = [
+        ["method", "against", "by", "seeds", NEAR, "average FPR95", "accuracy", "norm of grad S, known", "auxiliary"]
+    ]
     for name, base, score, base_score in _EFFECTS:
-        if name not in by_method or base not in by_method:
+        seeds = sorted(by_method.get(name, {}).keys() & by_method.get(base, {}).keys())
+        if not seeds:
             continue
-        pairs = list(zip(by_method[name], by_method[base], strict=False))
+        pairs = [(by_method[name][seed], by_method[base][seed]) for seed in seeds]
+        own, theirs = [fpr95(run, score) for run, _ in pairs], [fpr95(other, base_score) for _, other in pairs]
         rows.append(
             [
                 name,
                 base,
                 score if score == base_score else f"{score}, {base_score}",
-                _spread(mean(fpr95(run, score)) - mean(fpr95(other, base_score)) for run, other in pairs),
-                _spread(
-                    100 * (run["evaluation"]["id"]["accuracy"] - o["evaluation"]["id"]["accuracy"]) for run, o in pairs
+                str(len(seeds)),
+                paired([a[0] - b[0] for a, b in zip(own, theirs, strict=True)]),
+                paired([mean(a) - mean(b) for a, b in zip(own, theirs, strict=True)]),
+                paired(
+                    [
+                        100 * (run["evaluation"]["id"]["accuracy"] - other["evaluation"]["id"]["accuracy"])
+                        for run, other in pairs
+                    ]
                 ),
-                *(
-                    _change(by_method[base][0], by_method[name][0], f"train_gradient_norm_{side}")
-                    for side in ("in", "aux")
-                ),
+                *(_change(pairs[0][1], pairs[0][0], f"train_gradient_norm_{side}") for side in ("in", "aux")),
             ]
         )
     return rows
@@ -124,6 +161,7 @@ _EFFECTS = (
     ("greg", "energy", "energy", "energy"),
     ("greg-oe", "oe", "msp", "msp"),
     ("greg+", "energy", "energy", "energy"),
+    ("greg+", "greg", "energy", "energy"),
     ("greg", "cross-entropy", "energy", "msp"),
 )
 
@@ -140,16 +178,20 @@ def plots(results: Mapping[str, Any]) -> dict[str, Any]:
     from matplotlib.figure import Figure
 
     runs = results["runs"]
-    seed = min(int(key.rpartition("-")[2]) for key in runs)
-    first = {key.rpartition("-")[0]: run for key, run in runs.items() if key.endswith(f"-{seed}")}
+    by_method = by_method_and_seed(runs)
+    seed = min(seed for of_seed in by_method.values() for seed in of_seed)
+    first = {method: of_seed[seed] for method, of_seed in by_method.items() if seed in of_seed}
+    sets = sets_of(next(iter(runs.values())))
     bars = Figure(figsize=(max(6, 1.2 * len(first)), 3.5), layout="constrained")
     axes = bars.subplots()
-    for i, name in enumerate(OOD):
-        heights = [mean(fpr95(run)[i] for key, run in runs.items() if key.rpartition("-")[0] == m) for m in first]
-        axes.bar(np.arange(len(first)) + 0.27 * (i - 1), heights, 0.25, label=name)
+    for i, name in enumerate(sets):
+        heights = [mean(fpr95(run)[i] for run in by_method[method].values()) for method in first]
+        axes.bar(
+            np.arange(len(first)) + 0.8 / len(sets) * (i - (len(sets) - 1) / 2), heights, 0.75 / len(sets), label=name
+        )
     axes.set_xticks(np.arange(len(first)), list(first))
     axes.set_ylabel("FPR95, %")
-    bars.legend(loc="outside upper right", ncols=len(OOD), frameon=False)
+    bars.legend(loc="outside upper right", ncols=len(sets), frameon=False)
     scores = Figure(figsize=(2.6 * len(first), 2.6), layout="constrained")
     for axes, (name, run) in zip(np.atleast_1d(scores.subplots(1, len(first))), first.items(), strict=True):
         for label, density in run["histogram"]["density"].items():

@@ -2,8 +2,8 @@
 
     python -m benchmarks.resilience
 
-Real `bentoml serve` processes with two workers, on small made-up bundles (needs the `dev` extra). Ends with a verdict
-on each promise, and fails if one is broken. A hundred reloads take two minutes, the rest half a minute.
+Real processes with two workers, of `oodgate serve` or `bentoml serve`, on small made-up bundles (needs the `dev` extra).
+Ends with a verdict on each promise, and fails if one is broken. A hundred reloads take two minutes, the rest half a minute.
 """
 
 from __future__ import annotations
@@ -23,9 +23,8 @@ from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
-import psutil
 
-from benchmarks.servers import product
+from benchmarks.servers import SERVERS, product, workers
 from runtime import Gate
 from runtime.bundle import MODEL, Bundle, write
 from tests.serving.decisions import assert_same
@@ -109,12 +108,6 @@ def total(url: str, series: str) -> float:
     return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(series))
 
 
-def workers(server: int) -> list[psutil.Process]:
-    """The service's workers that are alive."""
-    children = [child for child in psutil.Process(server).children() if child.status() != psutil.STATUS_ZOMBIE]
-    return [child for child in children if "--worker-id" in child.cmdline()]
-
-
 def until(holds: Callable[[], bool]) -> bool:
     """Wait until something holds; whether it did in time."""
     deadline = time.monotonic() + LIMIT
@@ -125,9 +118,9 @@ def until(holds: Callable[[], bool]) -> bool:
     return False
 
 
-def counts(bundle: Bundle) -> Iterator[tuple[str, Verdict]]:
+def counts(bundle: Bundle, command: str) -> Iterator[tuple[str, Verdict]]:
     """Two workers' sums, and the number of series."""
-    with product(bundle.path, workers=2) as (url, _):
+    with product(bundle.path, server=command, workers=2) as (url, _):
         asked = 400
         for number in range(asked):  # a connection each, so that both workers get some
             httpx.post(f"{url}/classify", content=IMAGES[number % len(IMAGES)]).raise_for_status()
@@ -152,10 +145,10 @@ def counts(bundle: Bundle) -> Iterator[tuple[str, Verdict]]:
         yield "random paths make no series", (after == before, f"{before} before 500 random paths, {after} after")
 
 
-def killed(bundle: Bundle) -> Iterator[tuple[str, Verdict]]:
+def killed(bundle: Bundle, command: str) -> Iterator[tuple[str, Verdict]]:
     """A worker is killed: the other serves on, it comes back, and readiness tells the truth."""
     check = expected(bundle)
-    with product(bundle.path, workers=2) as (url, server), Load(url, check) as load:
+    with product(bundle.path, server=command, workers=2) as (url, server), Load(url, check) as load:
         time.sleep(1)
         victim = workers(server.pid)[0]
         victim.kill()
@@ -169,7 +162,7 @@ def killed(bundle: Bundle) -> Iterator[tuple[str, Verdict]]:
         "a killed worker comes back",
         (fine, f"after {seconds:.1f} s; {load.answered} answered, {lost} lost with it, faults {load.faults[:1]}"),
     )
-    with product(bundle.path, workers=1) as (url, server):
+    with product(bundle.path, server=command, workers=1) as (url, server):
         workers(server.pid)[0].kill()
         start, lies, polls = time.monotonic(), 0, 0
         while time.monotonic() - start < LIMIT:
@@ -185,11 +178,11 @@ def killed(bundle: Bundle) -> Iterator[tuple[str, Verdict]]:
     yield "the only worker killed: ready only when it is", (fine, f"{seconds:.1f} s, {polls} looks, {lies} lies")
 
 
-def ended(bundle: Bundle) -> Iterator[tuple[str, Verdict]]:
+def ended(bundle: Bundle, command: str) -> Iterator[tuple[str, Verdict]]:
     """SIGTERM while large images are in hand and clients keep asking."""
     large = encode(np.random.default_rng(0).integers(0, 256, (900, 900, 3), dtype=np.uint8))
     head = b"POST /classify HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(large)
-    with product(bundle.path, workers=2) as (url, server), Load(url, expected(bundle)) as load:
+    with product(bundle.path, server=command, workers=2) as (url, server), Load(url, expected(bundle)) as load:
         address = urlsplit(url)
         time.sleep(1)
         before = total(url, "oodgate_decisions_total")
@@ -211,13 +204,13 @@ def ended(bundle: Bundle) -> Iterator[tuple[str, Verdict]]:
     )
 
 
-def reloaded(first: Bundle, second: Bundle, times: int) -> Iterator[tuple[str, Verdict]]:
+def reloaded(first: Bundle, second: Bundle, command: str, times: int) -> Iterator[tuple[str, Verdict]]:
     """The bundle is replaced again and again, then by a damaged one."""
     check = expected(first, second)
     path = first.path.with_name("served")
     write(path, first.manifest, {MODEL: first.model}, {})
     swapped, refused = 'oodgate_reloads_total{outcome="swapped"}', 'oodgate_reloads_total{outcome="refused"}'
-    with product(path, workers=2) as (url, _), Load(url, check) as load:
+    with product(path, server=command, workers=2) as (url, _), Load(url, check) as load:
         until(lambda: total(url, "oodgate_bundle_info{") == 2)  # the service is ready when one of its workers is
         done = 0
         for number in range(times):
@@ -246,12 +239,18 @@ def reloaded(first: Bundle, second: Bundle, times: int) -> Iterator[tuple[str, V
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--reloads", type=int, default=100)
+    parser.add_argument("--server", choices=SERVERS, default="oodgate", help="default: %(default)s")
     args = parser.parse_args()
     broken = 0
     with tempfile.TemporaryDirectory() as directory:
         first = write_bundle(Path(directory) / "first", classifier())
         second = write_bundle(Path(directory) / "second", classifier(("car", "truck", "plane", "tram"), seed=1))
-        for verdicts in (counts(first), killed(first), ended(first), reloaded(first, second, args.reloads)):
+        for verdicts in (
+            counts(first, args.server),
+            killed(first, args.server),
+            ended(first, args.server),
+            reloaded(first, second, args.server, args.reloads),
+        ):
             for name, (holds, found) in verdicts:
                 print(f"{'PASS' if holds else 'FAIL'}: {name}: {found}", flush=True)
                 broken += not holds

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import psutil
 
 from benchmarks.paths import ROOT
 
@@ -65,10 +66,38 @@ def running(*command: str, probe: str, **environment: str) -> Iterator[tuple[str
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def product(bundle: Path, **settings: object) -> contextlib.AbstractContextManager[tuple[str, subprocess.Popen[bytes]]]:
-    """`bentoml serve` with `OODGATE_` settings."""
+SERVERS = {"oodgate": ("python", "-m", "oodgate", "serve"), "bentoml": ("bentoml", "serve")}
+
+
+def product(
+    bundle: Path, *, server: str = "oodgate", **settings: object
+) -> contextlib.AbstractContextManager[tuple[str, subprocess.Popen[bytes]]]:
+    """`oodgate serve`, or `bentoml serve`, with `OODGATE_` settings."""
     variables = {f"OODGATE_{name.upper()}": str(value) for name, value in {"bundle": bundle, **settings}.items()}
-    return running("bentoml", "serve", "--host", "127.0.0.1", "--port", "{port}", probe="/readyz", **variables)
+    return running(*SERVERS[server], "--host", "127.0.0.1", "--port", "{port}", probe="/readyz", **variables)
+
+
+def family(pid: int) -> list[psutil.Process]:
+    """A process and its children."""
+    parent = psutil.Process(pid)
+    return [parent, *parent.children(recursive=True)]
+
+
+def workers(pid: int) -> list[psutil.Process]:
+    """The workers of a service of ours that are alive."""
+    children = [child for child in psutil.Process(pid).children() if child.status() != psutil.STATUS_ZOMBIE]
+    return [child for child in children if {"--worker-id", "--multiprocessing-fork"} & set(child.cmdline())]
+
+
+def resident(pid: int) -> float:
+    """Megabytes of a process and its children; what they share is counted in each."""
+    return sum(process.memory_info().rss for process in family(pid)) / 1e6
+
+
+def processor_seconds(pid: int) -> float:
+    """What a process and its children have used."""
+    times = [process.cpu_times() for process in family(pid)]
+    return sum(each.user + each.system for each in times)
 
 
 def wrk(url: str, body: Path, connections: int, seconds: int, media: str = "image/png") -> Load:

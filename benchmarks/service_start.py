@@ -1,48 +1,34 @@
-"""How long until `bentoml serve` is ready, and how much memory does it take?
+"""How long until the service is ready, and how much memory does it take?
 
     python -m benchmarks.service_start --engine onnxruntime-cpu openvino
 
-Starts the service on the shipped bundle several times, engines in turns, polls /readyz and sums over all its processes: the
-processor's seconds until it is ready, which other processes hardly change, and resident memory, once when ready and once
-after some requests. The first start of each engine, which compiles and measures, is not counted.
+Starts `oodgate serve` and `bentoml serve` on the shipped bundle several times, engines in turns, polls /readyz and sums over
+all its processes: the processor's seconds until it is ready, which other processes hardly change, and resident memory, once
+when ready and once after some requests. The first start of each engine, which compiles and measures, is not counted.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import statistics
 import time
 from pathlib import Path
 
 import httpx
-import psutil
 
 from benchmarks.paths import BUNDLE, IMAGE
-from benchmarks.servers import product
+from benchmarks.servers import SERVERS, processor_seconds, product, resident
 
 
-def family(pid: int) -> list[psutil.Process]:
-    """A process and its children."""
-    parent = psutil.Process(pid)
-    return [parent, *parent.children(recursive=True)]
-
-
-def resident(pid: int) -> float:
-    """Megabytes of a process and its children; what they share is counted in each."""
-    return sum(process.memory_info().rss for process in family(pid)) / 1e6
-
-
-def processor_seconds(pid: int) -> float:
-    """What a process and its children have used."""
-    times = [process.cpu_times() for process in family(pid)]
-    return sum(each.user + each.system for each in times)
-
-
-def measure(bundle: Path, engine: str, requests: int) -> tuple[float, float, float, float]:
+def measure(bundle: Path, server: str, engine: str, requests: int) -> tuple[float, float, float, float]:
     """Seconds until ready, the processor's, megabytes when ready, megabytes after the requests."""
     start = time.perf_counter()
-    with product(bundle, engine=engine, workers=1) as (url, process), httpx.Client(base_url=url, timeout=30) as client:
+    with (
+        product(bundle, server=server, engine=engine, workers=1) as (url, process),
+        httpx.Client(base_url=url, timeout=30) as client,
+    ):
         ready, used, memory = time.perf_counter() - start, processor_seconds(process.pid), resident(process.pid)
         for _ in range(requests):
             client.post("/classify", content=IMAGE.read_bytes()).raise_for_status()
@@ -56,18 +42,20 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--requests", type=int, default=500)
     args = parser.parse_args()
-    runs: dict[str, list[tuple[float, float, float, float]]] = {engine: [] for engine in args.engine}
+    runs: dict[tuple[str, str], list[tuple[float, float, float, float]]] = {
+        pair: [] for pair in itertools.product(SERVERS, args.engine)
+    }
     for number in range(args.runs + 1):
-        for engine, found in runs.items():
-            measured = measure(args.bundle.resolve(), engine, args.requests)
+        for (server, engine), found in runs.items():
+            measured = measure(args.bundle.resolve(), server, engine, args.requests)
             if number:
                 found.append(measured)
     print(f"load average {os.getloadavg()[0]:.1f}")
-    for engine, found in runs.items():
+    for (server, engine), found in runs.items():
         ready, used, memory, after = (statistics.median(values) for values in zip(*found, strict=True))
         print(
-            f"{engine}: median of {args.runs}: ready after {ready:.2f} s, of which the processor {used:.2f} s, "
-            f"{memory:.0f} MB, {after:.0f} MB after {args.requests} requests"
+            f"{server} serve, {engine}: median of {args.runs}: ready after {ready:.2f} s, the processor "
+            f"{used:.2f} s, {memory:.0f} MB, {after:.0f} MB after {args.requests} requests"
         )
 
 

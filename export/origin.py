@@ -44,10 +44,14 @@ def read(place: Place, given: Description) -> Classifier:
     _check_given(given)
     if place.model is None and place.checkpoint is not None and is_onnx(place.checkpoint):
         return classifier_of(open_file(place.checkpoint, place.tensors.layout), given, place.tensors)
+    for option in ("output", "layout"):
+        if getattr(place.tensors, option) is not None:
+            raise ExportError(f"--{option} goes with an ONNX file, --checkpoint model.onnx")
     from export.from_torch import origin  # which alone loads torch
     from train.weights.fitting import Choice
 
-    request = origin.Request(place.checkpoint, place.model, Choice(place.ema, place.key), place.trust)
+    choice = Choice(place.ema, place.key)
+    request = origin.Request(place.checkpoint, place.model, choice, place.trust, place.tensors.penultimate)
     return origin.read(request, given)
 
 

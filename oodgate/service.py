@@ -1,8 +1,12 @@
-"""The service as ``oodgate serve`` names it to BentoML, whose processes import it where the command was typed."""
+"""The application as ``oodgate serve`` names it to its workers, which import it where the command was typed."""
 
 from importlib import import_module
+from typing import Any
 
 from oodgate import beside
 
-beside.prefer()
-OodGate = import_module("serving.service").OodGate
+
+def application() -> Any:
+    """The service as an ASGI application, made of the settings in the environment."""
+    beside.prefer()
+    return import_module("serving.application").application()

@@ -1,15 +1,14 @@
 """The BentoML service: ``bentoml serve`` at the repository's root finds it; ``OODGATE_BUNDLE`` picks the bundle.
 
 The routes live in a plain Starlette application (:mod:`serving.http.app`), because BentoML's own image endpoints build a
-pydantic schema for every response and record several spans a request. BentoML keeps the processes, the workers, the
-probes and the clients' schema; requests for anything else do not pass its middlewares.
+pydantic schema for every response and record several spans a request. BentoML keeps the processes, their options and
+Bentos; no request passes its middlewares.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,41 +16,23 @@ import bentoml
 from bentoml.exceptions import BentoMLException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from runtime import native
-from runtime.bundle import Bundle
-from runtime.engines import selection
 from runtime.exceptions import ImageError, OodgateError
+from serving.application import behind_guards
 from serving.deciding.decider import Caller, Decider
-from serving.http.app import create_app, is_full
-from serving.http.connections import BoundedProtocol
+from serving.http.app import create_app
 from serving.http.errors import image_error
-from serving.http.middleware import guarded
 from serving.internals import hear_of_ended_workers, is_worker, switch_tracking_off
-from serving.process.home import check_home
-from serving.process.open_files import fitted
+from serving.process.checks import checked_settings
 from serving.process.workers import log_end
-from serving.rejects.files import open_files
 from serving.settings import Settings
-
-_BENTOML_PATHS = frozenset({"/livez", "/readyz", "/healthz", "/schema.json"})
 
 
 def _checked_settings() -> Settings:
     """Settings, bundle and GPU, checked when the service is imported: a bad one ends `bentoml serve` with one line."""
     try:
-        check_home()
-        settings = Settings.from_environment()
-        gate = Bundle.load(settings.bundle).manifest.gate
-        if gate and settings.alpha is not None:
-            gate.at(settings.alpha)
-        if settings.shadow:
-            Bundle.load(settings.shadow)
-        selection.check_gpu(settings.engine)
-        if settings.rejects:
-            open_files(settings.rejects)
+        return checked_settings()
     except OodgateError as error:
         raise BentoMLException(str(error)) from None
-    return fitted(settings)
 
 
 for name in ("oodgate", "runtime"):  # whose lines are few: what is served, on which engine and why
@@ -63,19 +44,17 @@ logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of wha
 
 settings = _checked_settings()
 app = create_app(settings)
-BoundedProtocol.install(settings)
 
 
 class Switch:
-    """Sends every request to our application but those for BentoML's own paths, and starts and stops both."""
+    """Sends every request to our application, and starts and stops BentoML's, which starts and stops ours."""
 
     def __init__(self, bentoml_app: ASGIApp, own: ASGIApp) -> None:
         self._bentoml = bentoml_app
         self._own = own
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        ours = scope["type"] == "http" and scope["path"] not in _BENTOML_PATHS
-        await (self._own if ours else self._bentoml)(scope, receive, send)
+        await (self._own if scope["type"] == "http" else self._bentoml)(scope, receive, send)
 
 
 class Guarded(bentoml.Service[Any]):  # type: ignore[misc]
@@ -83,8 +62,7 @@ class Guarded(bentoml.Service[Any]):  # type: ignore[misc]
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
         """What uvicorn runs."""
-        native.settle()
-        return guarded(Switch(super().to_asgi(is_main), app), settings, partial(is_full, app))
+        return behind_guards(Switch(super().to_asgi(is_main), app), app, settings)
 
 
 @bentoml.service(

@@ -76,7 +76,8 @@ def begin(config: Config, args: argparse.Namespace, resume: Checkpoint | None) -
         size = preprocessing.of_checkpoint(init, given, args.size)
         return Beginning(size, False, given, init, init.header.origin, _source(init))
     if resume and resume.header.origin:
-        size = given.over(preprocessing.scaled(Description.of_input(resume.header.input), args.size)).input()
+        before = preprocessing.scaled(Description.of_input(resume.header.input), args.size)
+        size = preprocessing.whole(given.over(before))
         return Beginning(size, False, given, None, resume.header.origin, resume.header.sources.get("init"))
     if not foreign:
         return Beginning(preprocessing.of_images(given, args.size), True, given)

@@ -39,7 +39,7 @@ def of_network(start: Start, given: Description, side: int | None) -> InputSpec 
         )
     if found.channels not in (None, "rgb"):
         raise ModelError(f"{start.built.arch} takes {found.channels}: training is for networks of three channels, RGB")
-    return dataclasses.replace(found, resize=found.resize or "center", labels=()).input("--arch")
+    return whole(dataclasses.replace(found, resize=found.resize or "center"))
 
 
 def of_checkpoint(init: Checkpoint, given: Description, side: int | None) -> InputSpec:
@@ -50,7 +50,7 @@ def of_checkpoint(init: Checkpoint, given: Description, side: int | None) -> Inp
     """
     if said := _options(given):
         raise TrainingError(f"--{said[0]} goes with weights of others; the checkpoint of --init says it itself")
-    return scaled(Description.of_input(init.header.input), side).input()
+    return whole(scaled(Description.of_input(init.header.input), side))
 
 
 def of_images(given: Description, side: int | None) -> InputSpec:
@@ -60,8 +60,8 @@ def of_images(given: Description, side: int | None) -> InputSpec:
         ModelError: options that make no sense.
     """
     side = side or _SIDE
-    neither = Description(size=(side, side), mean=(0.0,), std=(1.0,), resize="center", colour="srgb", labels=())
-    return given.over(neither).input()
+    neither = Description(size=(side, side), mean=(0.0,), std=(1.0,), resize="center", colour="srgb")
+    return whole(given.over(neither))
 
 
 def normalised(spec: InputSpec, given: Description, images: Images, source: str) -> InputSpec:
@@ -76,6 +76,11 @@ def normalised(spec: InputSpec, given: Description, images: Images, source: str)
     if not min(std):
         raise DataError(f"{source}: a colour channel has the same value in all pixels, so it can't be normalised")
     return dataclasses.replace(spec, mean=spec.mean if given.mean else mean, std=spec.std if given.std else std)
+
+
+def whole(description: Description) -> InputSpec:
+    """The specification of an input, of which all is known, whatever the labels are."""
+    return dataclasses.replace(description, labels=()).input("--arch")
 
 
 def describe(spec: InputSpec) -> str:

@@ -48,7 +48,12 @@ def add_onnx_options(parser: argparse.ArgumentParser) -> None:
         metavar="TENSOR",
         help="that has the logits, or with --task unlabelled the features, where there are several outputs",
     )
-    group.add_argument("--penultimate", metavar="TENSOR", help="of activations; default: what the last layer reads")
+    group.add_argument(
+        "--penultimate",
+        metavar="TENSOR",
+        help="of activations (default: what the last layer reads); or `backbone`, of a checkpoint of ours whose architecture "
+        "ends in +nan: the features that its projection head reads",
+    )
     group.add_argument("--layout", choices=get_args(Layout), help="of the input, where its shape leaves it open")
 
 

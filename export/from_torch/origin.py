@@ -52,12 +52,14 @@ class Request:
         model: how to build the network, where the checkpoint does not say it.
         choice: which of the checkpoint's weights.
         trust: whether code that is in the checkpoint may run.
+        penultimate: which activations count as such, where a checkpoint of ours leaves a choice.
     """
 
     checkpoint: Path | None
     model: str | None = None
     choice: Choice = PLAIN
     trust: bool = False
+    penultimate: str | None = None
 
 
 @as_export_errors()
@@ -76,7 +78,12 @@ def read(request: Request, given: Description) -> TorchClassifier:
             raise ExportError(
                 f"--{said_of[0].replace('_', '-')} goes with --model; a checkpoint of ours says it itself"
             )
-        return from_checkpoint(request.checkpoint)
+        return from_checkpoint(request.checkpoint, request.penultimate)
+    if request.penultimate is not None:
+        raise ExportError(
+            f"--penultimate {request.penultimate} goes with an ONNX file, or with a checkpoint of ours; what this model's "
+            "last layer reads is found, or returned by it beside the logits"
+        )
     built = _with_model(request) if request.model is not None else _without_model(request)
     description = given.over(built.description)
     remarks = (*built.remarks, *description.remarks)

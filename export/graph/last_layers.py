@@ -15,6 +15,8 @@ Array = npt.NDArray[np.float64]
 
 _IMAGES = "images"
 _RENAMING = {"Identity", "Cast"}
+_OF_NORMS = {"Clip", "Expand", "Identity", "Cast", "Max"}
+_NO_CHAIN = "the logits are no product of linear layers of the penultimate activations"
 
 
 class LastLayers:
@@ -56,6 +58,50 @@ class LastLayers:
         if last is not None and plain and last.input[1] in self._constants:
             return _layer(self._constant(last.input[1]).T, bias)
         raise NotApplicable("the logits are not a plain linear layer of the penultimate activations")
+
+    def composed(self) -> Array:
+        """C (K, D), the product of the linear layers (NAN eq. 2), of which some may be followed by a normalisation.
+
+        The logits are C a + c over a positive number of each image; that of a single linear layer is its weights.
+
+        Raises:
+            NotApplicable: there are other layers.
+        """
+        chain: dict[str, Array | None] = {self._source: None}  # the products so far; None: the activations themselves
+        norms: set[str] = set()  # tensors of one positive number an image
+        for node in self._nodes:
+            behind = [name for name in node.input if name in chain]
+            if not behind:
+                if node.op_type in _OF_NORMS and node.input[0] in norms:
+                    norms.add(node.output[0])
+            elif len(behind) > 1:
+                raise NotApplicable(_NO_CHAIN)
+            elif node.op_type == "ReduceL2":
+                norms.add(node.output[0])
+            else:
+                factor, before = self._factor(node, behind[0], norms), chain[behind[0]]
+                chain[node.output[0]] = before if factor is None else factor if before is None else factor @ before
+        product = chain.get(LOGITS)
+        if product is None:
+            raise NotApplicable(_NO_CHAIN)
+        return product
+
+    def _factor(self, node: onnx.NodeProto, source: str, norms: set[str]) -> Array | None:
+        """The matrix that a node multiplies a tensor of the chain by; None for positive numbers, and for what it adds."""
+        attributes = {item.name: helper.get_attribute_value(item) for item in node.attribute}
+        other = next((name for name in node.input if name != source), "")
+        constant = self._constant(other) if other in self._constants else None
+        scaled = other in norms or (constant is not None and bool((constant > 0).all()) and constant.size == 1)
+        if node.op_type in _RENAMING or node.op_type == "LpNormalization" or (node.op_type == "Mul" and scaled):
+            return None
+        if node.op_type == "Add" and constant is not None:
+            return None
+        if node.input[0] == source and node.op_type == "Div" and scaled:
+            return None
+        linear = node.op_type in ("Gemm", "MatMul") and node.input[0] == source and constant is not None
+        if not linear or constant is None or attributes.get("transA", 0) or attributes.get("alpha", 1.0) <= 0:
+            raise NotApplicable(_NO_CHAIN)
+        return constant if attributes.get("transB", 0) else constant.T
 
     @property
     def is_linear(self) -> bool:

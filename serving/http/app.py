@@ -17,12 +17,13 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 import runtime
+from runtime.exceptions import OodgateError
 from serving.deciding.decider import Decider
 from serving.deciding.deployment import Deployment
 from serving.http.errors import HANDLERS, JsonResponse
 from serving.http.openapi.document import document
 from serving.http.requests.memory import Budget
-from serving.http.routes import classify, model, monitoring, open_inference, outcomes
+from serving.http.routes import classify, model, monitoring, open_inference, outcomes, process
 from serving.metrics import CONTENT_TYPE, exposition, metrics
 from serving.settings import Settings
 
@@ -40,12 +41,16 @@ def create_app(settings: Settings) -> Starlette:
     """The application; its lifespan loads, verifies and warms up the bundle.
 
     Raises (when the lifespan starts):
-        BundleError: a bundle that must not be served.
+        OodgateError: a bundle that must not be served, or an engine that can't; in ``app.state.refusal`` too.
     """
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        deployment = Deployment(settings)
+        try:
+            deployment = Deployment(settings)
+        except OodgateError as error:
+            app.state.refusal = " ".join(str(error).split())
+            raise
         app.state.deployment, app.state.decider = deployment, deployment.decider
         app.state.parsers = CapacityLimiter(1)  # a tensor in JSON takes ten times its bytes while it is parsed
         sampler = asyncio.ensure_future(_sample(deployment.decider, app.state.budget))
@@ -63,6 +68,7 @@ def create_app(settings: Settings) -> Starlette:
         *monitoring.ROUTES,
         *outcomes.ROUTES,
         *open_inference.ROUTES,
+        *process.ROUTES,
         Route("/metrics", _metrics),
         Route("/openapi.json", _openapi),
         Route("/", _page),
@@ -72,7 +78,7 @@ def create_app(settings: Settings) -> Starlette:
     app = Starlette(routes=routes, exception_handlers=HANDLERS, lifespan=lifespan)
     app.router.redirect_slashes = False  # to an absolute address, which is not ours behind a proxy
     app.state.settings = settings
-    app.state.decider = None
+    app.state.decider, app.state.refusal = None, ""
     app.state.budget = Budget(settings.body_memory)
     return app
 

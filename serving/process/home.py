@@ -1,16 +1,24 @@
-"""The directory where BentoML keeps its state: the metrics that workers share lie there."""
+"""``BENTOML_HOME``: the directory where BentoML keeps its state, and where the metrics lie that workers share."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from serving.exceptions import SettingsError
 
+METRICS = "PROMETHEUS_MULTIPROC_DIR"
+"""The variable that tells prometheus_client where the workers share their metrics."""
 
-def check_home() -> None:
-    """See that BentoML's home can be written; BentoML ends with a traceback, or puts its metrics elsewhere, if not.
+_OWN = "metrics-"
+
+
+def check_home() -> Path:
+    """The home, which can be written; BentoML ends with a traceback, or puts its metrics elsewhere, if not.
 
     Raises:
         SettingsError: it can't.
@@ -28,3 +36,35 @@ def check_home() -> None:
             f"BENTOML_HOME, {home}, can't be written ({error.strerror}): the metrics are kept there; name a directory of a "
             "volume of its own"
         ) from error
+    return home
+
+
+@contextmanager
+def own_metrics() -> Iterator[Path]:
+    """An empty folder of this process's in the home for its workers' metrics; it goes when they do.
+
+    One that a process left that was killed is removed by the next.
+
+    Raises:
+        SettingsError: the home can't be written.
+    """
+    home = check_home()
+    for left in home.glob(f"{_OWN}*"):
+        if left.name == f"{_OWN}{os.getpid()}" or not _lives(left.name.removeprefix(_OWN)):
+            shutil.rmtree(left, ignore_errors=True)
+    directory = home / f"{_OWN}{os.getpid()}"
+    directory.mkdir()
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _lives(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True

@@ -1,11 +1,14 @@
-"""What the log says of a worker that ended by itself; BentoML starts another, silently."""
+"""The end of workers: what the log says of one that ended by itself, and that none outlives the process that started it."""
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import signal
 
 logger = logging.getLogger("oodgate")
+
+_PR_SET_PDEATHSIG = 1  # of Linux's prctl.h
 
 _ASKED = (0, -signal.SIGTERM, -signal.SIGINT)
 
@@ -31,3 +34,17 @@ def log_end(pid: int, code: int) -> None:
         return
     name = signal.Signals(-code).name
     logger.error("worker %d was ended by %s, %s", pid, name, _REASONS.get(name, "which nobody here sends"))
+
+
+def end_with_parent() -> bool:
+    """Have this process asked to end when the one that started it does, however it does: nobody else would, and the port
+    would stay taken.
+
+    Returns:
+        Whether this system can.
+    """
+    try:
+        prctl = ctypes.CDLL(None).prctl
+    except (OSError, AttributeError, TypeError):  # no Linux
+        return False
+    return bool(prctl(_PR_SET_PDEATHSIG, signal.SIGTERM) == 0)

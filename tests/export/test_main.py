@@ -12,8 +12,12 @@ import numpy.typing as npt
 import onnxruntime as ort
 import pytest
 import torch
+from export.descriptions.description import Description
 
+from export import origin
 from export.__main__ import main
+from export.exceptions import ExportError
+from export.from_onnx.options import Tensors
 from runtime import Gate, NotCalibrated
 from runtime.bundle import Bundle
 from runtime.manifest import Manifest
@@ -508,3 +512,10 @@ def test_what_was_found_is_printed(weights: Path, labels: Path, tmp_path: Path) 
     )
     assert "note: weights as tests.export.factories:Tokens makes them: no --checkpoint was given\n" in output
     assert "note: the penultimate activations are the mean of 256 positions\n" in output
+
+
+@pytest.mark.parametrize("option", ["output", "layout"])
+def test_what_names_parts_of_an_onnx_file_is_refused_beside_anything_else(option: str) -> None:
+    place = origin.Place(None, f"{factories.__name__}:trained", tensors=Tensors(**{option: "NHWC"}))
+    with pytest.raises(ExportError, match=f"--{option} goes with an ONNX file"):
+        origin.read(place, Description())

@@ -103,7 +103,7 @@ def test_an_unknown_command_is_answered_with_the_nearest(
         ("export", "torch", "export"),
         ("calibrate", "onnx", "calibrate"),
         ("score", "pyarrow", "batch"),
-        ("serve", "bentoml", "serving"),
+        ("serve", "uvicorn", "serving"),
     ],
 )
 def test_a_missing_extra_is_one_line(name: str, missing: str, extra: str) -> None:

@@ -19,6 +19,7 @@ from runtime.bundle import Bundle
 
 ROOT = Path(__file__).resolve().parents[2]
 BENTOML_SERVE = (Path(sys.executable).with_name("bentoml"), "serve")
+OODGATE_SERVE = (sys.executable, "-m", "oodgate", "serve")
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
 import os
 import subprocess
 import sys
@@ -22,7 +23,9 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
+from runtime.bundle import Bundle
 from serving import internals
+from serving.http.routes.process import SCHEMA
 
 CALLBACKS = (
     "connection_made",
@@ -82,6 +85,16 @@ def test_bentoml_makes_the_tracer_provider() -> None:
     assert found == "TracerProvider", f"BentoML keeps its tracer provider elsewhere: {errors}"
 
 
+def test_bentoml_s_schema_of_the_service_is_ours(shared_bundle: Bundle, tmp_path: Path) -> None:
+    """What its clients ask for is answered without it."""
+    code = "import json; from serving.service import OodGate; print(json.dumps(OodGate.schema()).encode().hex())"
+    found, errors = _printed(code, OODGATE_BUNDLE=str(shared_bundle.path), BENTOML_HOME=str(tmp_path))
+    assert found, errors
+    theirs = json.loads(bytes.fromhex(found))
+    del theirs["paths"]
+    assert theirs == SCHEMA
+
+
 def test_bentoml_asks_a_service_of_our_class_for_the_application() -> None:
     """Both parameters are public, and all that stands before BentoML hangs on them."""
     parameters = "inspect.signature(bentoml.service).parameters, inspect.signature(bentoml.Service.to_asgi).parameters"
@@ -127,3 +140,15 @@ print(os.getpid())
     pid, _ = _printed(code, PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
     found = [*internals.live_gauge_processes(tmp_path)]
     assert found == [pid], f"prometheus_client names its files otherwise: {sorted(tmp_path.iterdir())}"
+
+
+def test_uvicorn_s_supervisor_has_the_parts_that_are_extended() -> None:
+    from uvicorn.config import STARTUP_FAILURE
+    from uvicorn.supervisors import Multiprocess
+    from uvicorn.supervisors.multiprocess import Process
+
+    for name in ("init_processes", "keep_subprocess_alive", "terminate_all", "join_all", "run"):
+        assert callable(getattr(Multiprocess, name, None)), f"uvicorn's Multiprocess has no {name}()"
+    for name in ("start", "pid", "exitcode"):
+        assert hasattr(Process, name), f"uvicorn's Process has no {name}"
+    assert STARTUP_FAILURE == 3

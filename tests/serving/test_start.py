@@ -7,6 +7,7 @@ import os
 import re
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -21,20 +22,25 @@ from runtime.engines.interface import EngineOptions
 from runtime.exceptions import EngineError
 from serving.deciding import listeners
 from serving.exceptions import SettingsError
-from serving.process.home import check_home
+from serving.process.home import check_home, own_metrics
 from serving.process.open_files import fitted
+from serving.process.server import _bound
 from serving.process.workers import log_end
 from serving.settings import Settings
+from tests.runtime.golden.test_replay import edit
 from tests.serving.abuse.test_connections import PNG, answer, connect, request, total, workers
-from tests.serving.conftest import BENTOML_SERVE, ROOT, serve
+from tests.serving.conftest import BENTOML_SERVE, OODGATE_SERVE, ROOT, serve
 
 
-def test_few_open_files_many_connections_and_a_worker_s_end(shared_bundle: Bundle, tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", [BENTOML_SERVE, OODGATE_SERVE], ids=["bentoml", "oodgate"])
+def test_few_open_files_many_connections_and_a_worker_s_end(
+    command: tuple[Path | str, ...], shared_bundle: Bundle, tmp_path: Path
+) -> None:
     log = tmp_path / "log"
     settings = {"OODGATE_BUNDLE": str(shared_bundle.path), "OODGATE_WORKERS": "1", "OODGATE_HEADER_TIMEOUT": "60"}
     settings |= {"OODGATE_KEEP_ALIVE": "1", "OODGATE_ENGINE": "auto"}
     engine = "openvino" if importlib.util.find_spec("openvino") else "onnxruntime-cpu"
-    with serve("prlimit", "--nofile=160:300", *BENTOML_SERVE, log=log, **settings) as (url, process):
+    with serve("prlimit", "--nofile=160:300", *command, log=log, **settings) as (url, process):
         (worker,) = workers(process)
         assert worker.rlimit(resource.RLIMIT_NOFILE) == (300, 300)
         with connect(url, request(PNG).replace(b"Connection: close\r\n", b"")) as connection:
@@ -65,6 +71,44 @@ def test_few_open_files_many_connections_and_a_worker_s_end(shared_bundle: Bundl
     ):
         assert [line for line in lines if re.search(expected, line)], expected
     assert "Traceback" not in log.read_text()
+
+
+def test_what_refuses_to_start_says_why_in_one_line(golden_bundle: Bundle, tmp_path: Path) -> None:
+    edited = edit(golden_bundle, tmp_path, lambda image: image["scores"].update(energy=image["scores"]["energy"] + 1))
+    variables = {"OODGATE_ENGINE": "onnxruntime-cpu", "OODGATE_TUNE": "0", "OODGATE_WORKERS": "1"}
+    ended = subprocess.run(
+        [*OODGATE_SERVE, edited.path, "--host", "127.0.0.1", "--port", "0"],
+        cwd=ROOT,
+        env={**os.environ, **variables, "BENTOML_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    (line,) = [line for line in ended.stderr.splitlines() if "golden images fail" in line]
+    assert "[ERROR]" in line
+
+
+def test_nothing_is_served_of_settings_that_can_t_be_used(tmp_path: Path, shared_bundle: Bundle) -> None:
+    for bundle, variables, expected in (
+        (tmp_path / "none", {}, f"error: {tmp_path}/none/manifest.json: not found"),
+        (shared_bundle.path, {"OODGATE_WORKER": "2"}, "error: OODGATE_WORKER is no setting"),
+    ):
+        environment = {**os.environ, "BENTOML_HOME": str(tmp_path), **variables}
+        ended = subprocess.run(
+            [*OODGATE_SERVE, bundle, "--host", "127.0.0.1", "--port", "0"],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert ended.returncode == 1
+        assert ended.stderr.startswith(expected)
+        assert ended.stderr.count("\n") == 1
 
 
 def test_the_soft_limit_is_raised_as_far_as_the_connections_need(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,6 +184,51 @@ def test_a_home_that_can_t_be_written_is_one_line(tmp_path: Path, monkeypatch: p
     assert run.returncode == 1
     assert run.stderr.startswith(f"error: BENTOML_HOME, {home}, can't be written (Not a directory)")
     assert run.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "reason"),
+    [
+        ("127.0.0.1", None, "Address already in use"),
+        ("127.0.0.1", 70000, "must be 0-65535"),
+        ("nowhere.invalid", 0, ""),
+    ],
+)
+def test_an_address_that_can_t_be_had_is_one_line(host: str, port: int | None, reason: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1] if port is None else port
+        with pytest.raises(
+            SettingsError, match=rf"{host}, port {port}, can't be listened on \(.*{reason}.*\); name others"
+        ):
+            _bound(host, port)
+
+
+def test_no_worker_outlives_the_service(shared_bundle: Bundle) -> None:
+    with serve(*OODGATE_SERVE, OODGATE_BUNDLE=str(shared_bundle.path), OODGATE_WORKERS="2") as (url, process):
+        left = workers(process)
+        assert len(left) == 2
+        httpx.get(f"{url}/readyz").raise_for_status()
+        process.kill()
+        gone, alive = psutil.wait_procs(left, timeout=15)
+        assert not alive
+        assert len(gone) == 2
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"{url}/readyz")
+
+
+def test_each_service_s_metrics_are_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BENTOML_HOME", str(tmp_path))
+    with subprocess.Popen(["true"]) as process:  # whose number is no process's in a moment
+        process.wait()
+    for name in (f"metrics-{process.pid}", f"metrics-{os.getppid()}", f"metrics-{os.getpid()}", "metrics-x", "models"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "counter.db").touch()
+    with own_metrics() as directory:
+        left = {path.name for path in tmp_path.iterdir()}
+        assert left == {f"metrics-{os.getppid()}", f"metrics-{os.getpid()}", "models"}
+        assert directory.name == f"metrics-{os.getpid()}"
+        assert not list(directory.iterdir())
+    assert not directory.exists()
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ _SCALE, _RATIO = (0.25, 1.0), (3 / 4, 4 / 3)
 _JITTER = 0.4
 
 
-def photographs(x: Tensor, generator: torch.Generator) -> Tensor:
+def cropped_and_jittered(x: Tensor, generator: torch.Generator) -> Tensor:
     """Crops of 25 to 100 % of the area, half of them mirrored, with 0.6 to 1.4 times the brightness, contrast, saturation.
 
     Args:

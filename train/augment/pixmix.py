@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from train.augment.trivial import trivial
+from train.augment.trivial import trivial_augment
 
 _ROUNDS = 4  # at most: k, in the authors' code
 _BETA = 3.0
@@ -17,26 +17,36 @@ _MILD = 0.3  # of TrivialAugment's widest magnitudes, about the authors' severit
 _FALL = (1.0, 2.0)  # by which power of the frequency the amplitude falls
 
 
-def pixmix(x: Tensor, generator: torch.Generator) -> Tensor:
+def mixed_with_pictures(x: Tensor, generator: torch.Generator) -> Tensor:
     """Each image mixed up to four times with a picture or with itself, by a sum or a product (the paper's figure 4).
 
     Args:
         x: (B, 3, H, W) in [0, 255].
         generator: of everything random, on the CPU.
     """
-
-    def half() -> Tensor:
-        return (torch.rand(len(x), generator=generator) < 0.5).to(x.device)[:, None, None, None]
-
-    original = x / 255
-    mixed = torch.where(half(), trivial(x, generator, _MILD) / 255, original)
-    rounds = torch.randint(0, _ROUNDS + 1, (len(x),), generator=generator).to(x.device)[:, None, None, None]
+    pictured = pictures(x, generator)
+    mixed = _changed(x, x, generator) / 255
+    rounds = torch.randint(0, _ROUNDS + 1, (len(x),), generator=generator)
     for number in range(_ROUNDS):
-        other = torch.where(half(), trivial(x, generator, _MILD) / 255, pictures(x, generator))
-        a, b = (weight.to(x.device)[:, None, None, None] for weight in _weights(len(x), generator))
-        result = torch.where(half(), added(mixed, other, a, b), multiplied(mixed, other, a, b)).clamp(0, 1)
-        mixed = torch.where(number < rounds, result, mixed)
+        which = (number < rounds).nonzero().flatten().to(x.device)
+        other = _changed(255 * pictured[which], x[which], generator) / 255
+        a, b = (weight.to(x.device)[:, None, None, None] for weight in _weights(len(which), generator))
+        before, by_sum = mixed[which], _halves(len(which), generator).to(x.device)
+        result = multiplied(before, other, a, b)
+        result[by_sum] = added(before[by_sum], other[by_sum], a[by_sum], b[by_sum])
+        mixed[which] = result.clamp(0, 1)
     return 255 * mixed
+
+
+def _changed(plain: Tensor, x: Tensor, generator: torch.Generator) -> Tensor:
+    """Half of `plain`, and of the other half x with an operation of TrivialAugment's."""
+    result, which = plain.clone(), _halves(len(x), generator).nonzero().flatten().to(x.device)
+    result[which] = trivial_augment(x[which], generator, _MILD)
+    return result
+
+
+def _halves(count: int, generator: torch.Generator) -> Tensor:
+    return torch.rand(count, generator=generator) < 0.5
 
 
 def added(first: Tensor, second: Tensor, a: Tensor, b: Tensor) -> Tensor:
@@ -56,7 +66,9 @@ def pictures(x: Tensor, generator: torch.Generator) -> Tensor:
     fall = (_FALL[0] + (_FALL[1] - _FALL[0]) * torch.rand(count, generator=generator)).to(x.device)
     rows, columns = torch.fft.fftfreq(height, device=x.device), torch.fft.rfftfreq(width, device=x.device)
     frequency = (rows[:, None].square() + columns.square()).sqrt().clamp(min=1 / max(height, width))
-    drawn = torch.fft.irfft2(torch.fft.rfft2(noise) * frequency ** -fall[:, None, None, None], s=(height, width))
+    drawn: Tensor = torch.fft.irfft2(
+        torch.fft.rfft2(noise) * frequency ** -fall[:, None, None, None], s=(height, width)
+    )
     low, high = drawn.amin((2, 3), keepdim=True), drawn.amax((2, 3), keepdim=True)
     return (drawn - low) / (high - low).clamp(min=1e-6)
 

@@ -28,7 +28,7 @@ _WIDE: tuple[tuple[Operation, float, bool], ...] = (
 )
 
 
-def trivial(x: Tensor, generator: torch.Generator, strength: float = 1.0) -> Tensor:
+def trivial_augment(x: Tensor, generator: torch.Generator, strength: float = 1.0) -> Tensor:
     """Each image with one of fourteen operations, of a strength that is one of 31 from nothing to the widest.
 
     Args:

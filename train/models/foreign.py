@@ -135,7 +135,7 @@ def start(
 def _given(built: Built, file: Weights, choice: Choice, name: str) -> Built:
     """The network with a file's weights, those of its last layer excepted."""
     free = frozenset(key for key in built.module.state_dict() if key.startswith(f"{name}."))
-    remarks = fitting.load(built.module, timm.adapted(built.module, file), choice, free)
+    remarks = fitting.load(built.module, timm.adapted(built.module, file), choice, free, "--key NAME")
     return dataclasses.replace(built, remarks=(*built.remarks, *remarks), pretrained=file.path.name)
 
 

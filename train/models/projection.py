@@ -5,10 +5,12 @@ The score looks at the hidden layer of the head, which ReLU makes sparse, as ave
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Literal, cast
 
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+Exposed = Literal["hidden", "backbone"]
 
 _NARROWEST = 512
 
@@ -25,6 +27,9 @@ class WithProjection(nn.Module):
         embedding: the dimension of g; 128 in MoCo-v2 (arXiv:2003.04297), whose hidden layer is as wide as the features.
             Here it is no narrower than that of the paper's ResNet-18: a count of active units needs some to count.
         temperature: T, 0.1 in the paper.
+
+    Attributes:
+        exposed: which activations :meth:`forward` returns beside the logits, the hidden layer's or the backbone's features.
     """
 
     def __init__(
@@ -45,16 +50,18 @@ class WithProjection(nn.Module):
         self.embedding = nn.Linear(width, embedding)
         self.prototypes = nn.Linear(embedding, classes, bias=False) if classes else None  # the w_k, its rows
         self.temperature = temperature
+        self.exposed: Exposed = "hidden"
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """x (B, 3, H, W), normalised -> logits (B, K) in [-1/T, 1/T], hidden layer (B, H), non-negative.
+        """x (B, 3, H, W), normalised -> logits (B, K) in [-1/T, 1/T]; and h (B, H), non-negative, or a (B, D), if exposed.
 
         Without classes the first is the embedding, (B, E), of length 1.
         """
         _, features = self.backbone(x)
         hidden = F.relu(self.hidden(features))
         embedding = F.normalize(self.embedding(hidden))
+        exposed = hidden if self.exposed == "hidden" else features
         if self.prototypes is None:
-            return embedding, hidden
+            return embedding, exposed
         cosine = F.linear(embedding, F.normalize(self.prototypes.weight))
-        return cosine / self.temperature, hidden
+        return cosine / self.temperature, exposed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -52,42 +52,46 @@ def head_of(model: nn.Module) -> tuple[nn.Module, ...]:
 
 @torch.no_grad()
 def find(model: nn.Module, images: Tensor) -> tuple[Stage, ...]:
-    """The stages of a network's backbone: blocks, and runs of single layers between them, as they are first called.
+    """The stages of a network's backbone: blocks, and single layers between them with their norms, as they are first called.
 
-    A block is a module that is none of a list, and has at most half of the weights; where one of a kind has more, all of that
-    kind are looked into. What belongs to no block, such as embeddings of positions, belongs to the first.
+    A block is a module that is none of a list, is called, and has at most half of the weights; where one of a kind is or has
+    not, all of that kind are looked into. What belongs to no block, such as embeddings of positions, belongs to the first.
 
     Args:
         model: returns (logits, penultimate).
         images: that it takes, (B, 3, H, W).
     """
     backbone, heads = backbone_of(model), {id(weight) for part in head_of(model) for weight in part.parameters()}
-    units = _units(backbone, heads)
-    reached: list[nn.Module] = []
-    handles = [unit.register_forward_pre_hook(lambda module, _: reached.append(module)) for unit in units.values()]
+    total, large = _size(backbone, heads), set[type[nn.Module]]()
+    while True:
+        units = dict(_blocks("", backbone, heads, large))
+        reached = _reached(model, images, units)
+        more = {
+            type(unit)
+            for unit in units.values()
+            if not _is_layer(unit) and (unit not in reached or _size(unit, heads) > _MOST * total)
+        }
+        if not more - large:
+            break
+        large |= more
+    names = {unit: name for name, unit in units.items()}
+    stages = _joined([(names[unit], unit) for unit in reached])
+    taken = heads | {id(weight) for stage in stages for weight in stage.parameters()}
+    own = tuple(weight for weight in backbone.parameters() if id(weight) not in taken)
+    return (Stage(stages[0].name, stages[0].modules, own), *stages[1:]) if stages else ()
+
+
+def _reached(model: nn.Module, images: Tensor, units: Mapping[str, nn.Module]) -> dict[nn.Module, None]:
+    """Modules in the order in which they are first called, those that are never left out."""
+    reached: dict[nn.Module, None] = {}
+    handles = [unit.register_forward_pre_hook(lambda module, _: reached.setdefault(module)) for unit in units.values()]
     model.eval()
     try:
         model(images)
     finally:
         for handle in handles:
             handle.remove()
-    names = {unit: name for name, unit in units.items()}
-    stages = _joined([(names[unit], unit) for unit in dict.fromkeys(reached)])
-    taken = heads | {id(weight) for stage in stages for weight in stage.parameters()}
-    own = tuple(weight for weight in backbone.parameters() if id(weight) not in taken)
-    return (Stage(stages[0].name, stages[0].modules, own), *stages[1:]) if stages else ()
-
-
-def _units(backbone: nn.Module, heads: set[int]) -> dict[str, nn.Module]:
-    """Blocks and single layers by their names, as they are registered."""
-    total = _size(backbone, heads)
-    large: set[type[nn.Module]] = set()
-    while True:
-        units = dict(_blocks("", backbone, heads, large))
-        more = {type(unit) for unit in units.values() if _size(unit, heads) > _MOST * total and not _is_layer(unit)}
-        if not more - large:
-            return units
-        large |= more
+    return reached
 
 
 def _blocks(
@@ -104,14 +108,18 @@ def _blocks(
 
 
 def _joined(units: list[tuple[str, nn.Module]]) -> list[Stage]:
-    """A run of single layers is one stage."""
+    """A single layer and the norms behind it are one stage."""
     runs: list[list[tuple[str, nn.Module]]] = []
     for name, unit in units:
-        if runs and _is_layer(unit) and _is_layer(runs[-1][-1][1]):
+        if runs and _is_norm(unit) and _is_layer(runs[-1][-1][1]):
             runs[-1].append((name, unit))
         else:
             runs.append([(name, unit)])
     return [Stage(run[0][0], tuple(unit for _, unit in run)) for run in runs]
+
+
+def _is_norm(module: nn.Module) -> bool:
+    return _is_layer(module) and all(weight.ndim == 1 for weight in module.parameters())
 
 
 def _is_layer(module: nn.Module) -> bool:

@@ -81,13 +81,18 @@ PLAIN = Choice()
 
 
 def load(
-    module: nn.Module, weights: Weights, choice: Choice = PLAIN, free: frozenset[str] = frozenset()
+    module: nn.Module,
+    weights: Weights,
+    choice: Choice = PLAIN,
+    free: frozenset[str] = frozenset(),
+    option: str = "--ema",
 ) -> tuple[str, ...]:
     """Give a module its weights; remarks on which they are.
 
     Args:
         module, weights, choice: what is given which of them.
         free: names of the module's that may be missing or of another shape, and are not taken.
+        option: that takes weights averaged over training in place of the others, for remarks.
 
     Raises:
         ModelError: none of the file's entries fits, or not the one chosen.
@@ -106,7 +111,7 @@ def load(
     module.load_state_dict(
         {name: value.to(own[name].dtype) for name, value in taken.tensors.items() if name in own}, strict=False
     )
-    return _remarks(taken, whole)
+    return _remarks(taken, whole, option)
 
 
 def _chosen(weights: Weights, choice: Choice) -> Mapping[str, State]:
@@ -267,12 +272,12 @@ def describe(weights: Weights) -> str:
     return f"{len(names)} tensors{f' under {name!r}' if name else ''}: {', '.join(shown)}"
 
 
-def _remarks(taken: Fit, whole: list[Fit]) -> tuple[str, ...]:
+def _remarks(taken: Fit, whole: list[Fit], option: str) -> tuple[str, ...]:
     remarks = []
     others = [fit for fit in whole if fit is not taken and not _equal(fit, taken)]
     if others:
-        hint = "" if taken.averaged == any(fit.averaged for fit in others) else "; --ema takes the averaged ones"
-        hint = hint if not taken.averaged else "; without --ema the others are taken"
+        hint = "" if taken.averaged == any(fit.averaged for fit in others) else f"; {option} takes the averaged ones"
+        hint = hint if not taken.averaged else f"; without {option} the others are taken"
         kind = "averaged weights" if taken.averaged else "weights"
         remarks.append(f"{kind} taken of the {taken.place or 'file itself'}; {_listed(others)} would fit too{hint}")
     elif taken.place or taken.added:

@@ -133,3 +133,11 @@ def test_a_directory_needs_its_library(tmp_path: Path, monkeypatch: pytest.Monke
     path = directory(tmp_path / "model", {"architectures": ["ViTForImageClassification"], "model_type": "vit"})
     with pytest.raises(ExportError, match="a model of transformers needs the package transformers: pip install"):
         read(Request(path), GIVEN)
+
+
+def test_a_penultimate_by_name_is_for_onnx_and_checkpoints_of_ours() -> None:
+    request = Request(None, f"{factories.__name__}:trained", penultimate="backbone")
+    with pytest.raises(
+        ExportError, match="--penultimate backbone goes with an ONNX file, or with a checkpoint of ours"
+    ):
+        read(request, GIVEN)

@@ -148,6 +148,8 @@ def test_an_exported_projection_head() -> None:
     np.testing.assert_allclose(logits, layers(penultimate), rtol=1e-4)
     with pytest.raises(ExportError, match="not a plain linear layer of the penultimate activations"):
         layers.linear()
+    product = F.normalize(module.prototypes) @ module.embedding.weight
+    np.testing.assert_allclose(layers.composed(), product.detach().numpy(), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("module", [classifier().module, factories.Pair()], ids=["Linear", "matrix product"])
@@ -155,6 +157,7 @@ def test_an_exported_linear_layer(module: nn.Module) -> None:
     model = to_onnx(Backbone(module.eval(), SPEC), SPEC)
     penultimate, logits, again = copied(model, calibration_images(9))
     weights, bias = LastLayers(model).linear()
+    np.testing.assert_array_equal(LastLayers(model).composed(), weights)
     np.testing.assert_allclose(logits, penultimate @ weights.T + bias, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(again, 0.5 * penultimate @ weights.T + bias, rtol=1e-5, atol=1e-6)
 

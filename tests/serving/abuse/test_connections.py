@@ -1,4 +1,4 @@
-"""Slow clients, crowds, killed workers and the end, against a real `bentoml serve` with two workers."""
+"""Slow clients, crowds, killed workers and the end, against real services with two workers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import pytest
 
 from runtime import Gate
 from runtime.bundle import Bundle
-from tests.serving.conftest import serve
+from tests.serving.conftest import BENTOML_SERVE, OODGATE_SERVE, serve
 from tests.serving.decisions import assert_same
 from tests.small import calibration_images, encode
 
@@ -28,9 +28,10 @@ Server = tuple[str, "subprocess.Popen[bytes]"]
 PNG = encode(calibration_images(1)[0])
 
 
-@pytest.fixture(scope="module")
-def two(shared_bundle: Bundle) -> Iterator[Server]:
+@pytest.fixture(scope="module", params=[BENTOML_SERVE, OODGATE_SERVE], ids=["bentoml", "oodgate"])
+def two(shared_bundle: Bundle, request: pytest.FixtureRequest) -> Iterator[Server]:
     with serve(
+        *request.param,
         OODGATE_BUNDLE=str(shared_bundle.path),
         OODGATE_WORKERS="2",
         OODGATE_HEADER_TIMEOUT="2",
@@ -56,7 +57,7 @@ def answer(connection: socket.socket) -> bytes:
 
 def workers(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
     children = [child for child in psutil.Process(process.pid).children() if child.status() != psutil.STATUS_ZOMBIE]
-    return [child for child in children if "--worker-id" in child.cmdline()]
+    return [child for child in children if {"--worker-id", "--multiprocessing-fork"} & set(child.cmdline())]
 
 
 def total(url: str, start: str) -> float:

@@ -83,7 +83,7 @@ def test_every_answer_has_the_security_headers(shared_bundle: Bundle) -> None:
 
 def test_keys_are_asked_for_everywhere_but_health(shared_bundle: Bundle) -> None:
     async def body(client: httpx.AsyncClient, app: Starlette) -> None:
-        paths = {getattr(route, "path", "") for route in app.routes} | {"/schema.json", "/nothing"}
+        paths = {getattr(route, "path", "") for route in app.routes} | {"/nothing"}
         for path in paths - HEALTH:
             for headers in ({}, {"x-api-key": "wrong"}, {"authorization": "Bearer wrong"}):
                 answer = await client.post(path, content=PNG, headers=headers)
@@ -318,7 +318,7 @@ def test_the_openapi_document_is_valid_and_has_every_route(shared_bundle: Bundle
         routes = {
             f"{route.path}/{{file}}" if isinstance(route, Mount) else getattr(route, "path", "") for route in app.routes
         }
-        assert set(document["paths"]) == routes | {"/livez", "/readyz", "/healthz", "/schema.json"}
+        assert set(document["paths"]) == routes
         for path, item in document["paths"].items():
             for method in item.keys() - {"parameters"}:
                 assert method.upper() in _methods(app, path)
@@ -329,7 +329,7 @@ def test_the_openapi_document_is_valid_and_has_every_route(shared_bundle: Bundle
 def _methods(app: Starlette, path: str) -> set[str]:
     routes = [route for route in app.routes if getattr(route, "path", "") == path]
     methods = {method for route in routes for method in getattr(route, "methods", None) or ()}
-    return methods if routes else {"GET"}  # BentoML's, and static files
+    return methods if routes else {"GET"}  # static files
 
 
 def test_an_announced_length_of_any_size_is_refused(shared_bundle: Bundle) -> None:

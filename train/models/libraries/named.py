@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -13,6 +13,7 @@ from train.exceptions import ModelError
 from train.models import factory
 from train.models.libraries import reads, timm, torchvision, transformers
 from train.models.libraries.built import Built
+from train.models.outputs import Logits
 from train.weights.files import Weights
 from train.weights.fitting import PLAIN
 
@@ -39,7 +40,9 @@ def build(arch: str, file: Weights | None, *, pretrained: bool) -> Built:
         return _of_torchvision(name, file, pretrained=pretrained)
     if library in ("hf", "transformers"):
         _check_not_pretrained(arch, pretrained=pretrained)
-        return _named(transformers.from_directory(Path(name)), f"the directory {name}")
+        built = transformers.from_directory(Path(name))
+        config = transformers.config_of(cast(Logits, built.module))
+        return dataclasses.replace(built, pretrained=f"the directory {name}", config=config)
     _check_not_pretrained(arch, pretrained=pretrained)
     return _of_factory(arch)
 

@@ -53,8 +53,13 @@ def from_directory(path: Path, *, trust: bool = False) -> Built:
         remarks,
         transform,
         headed=True,
-        config={"architectures": [type(module).__name__], **module.config.to_diff_dict()},
     )
+
+
+def config_of(network: Logits) -> dict[str, Any]:
+    """What builds a network of :func:`from_directory` again."""
+    module: Any = network.network
+    return {"architectures": [type(module).__name__], **module.config.to_diff_dict()}
 
 
 def again(config: dict[str, Any], who: str) -> nn.Module:

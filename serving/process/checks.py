@@ -1,0 +1,29 @@
+"""What must hold before a service may start; whatever does not is one line."""
+
+from __future__ import annotations
+
+from runtime.bundle import Bundle
+from runtime.engines import selection
+from serving.process.home import check_home
+from serving.process.open_files import fitted
+from serving.rejects.files import open_files
+from serving.settings import Settings
+
+
+def checked_settings() -> Settings:
+    """The settings of the environment, of a bundle that is whole, a GPU that is there and folders that can be written.
+
+    Raises:
+        OodgateError: something of it is not so.
+    """
+    check_home()
+    settings = Settings.from_environment()
+    gate = Bundle.load(settings.bundle).manifest.gate
+    if gate and settings.alpha is not None:
+        gate.at(settings.alpha)
+    if settings.shadow:
+        Bundle.load(settings.shadow)
+    selection.check_gpu(settings.engine)
+    if settings.rejects:
+        open_files(settings.rejects)
+    return fitted(settings)

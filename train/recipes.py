@@ -66,8 +66,8 @@ _RECIPES: dict[str, dict[str, Any]] = {
         "milestones": (50 / 60,),
         "warmup": 1.0,  # ours
     },
-    # SNoJoE, section 4.1: Adam with standard parameters, rate 1e-4, images of 256 pixels. It names no epochs. Its 9 layers are
-    # children of a ResNet-101, the ninth of them average pooling (section 4.3).
+    # SNoJoE, section 4.1: Adam with standard parameters, rate 1e-4, images of 256 pixels. It names no epochs. Its 9 layers
+    # are children of a ResNet-101, the ninth of them average pooling (section 4.3).
     "snojoe-voc": {
         "method": "snojoe",
         "set": {"stages": 9},

@@ -24,11 +24,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 
 from benchmarks.paths import MEASURED
 from benchmarks.snojoe import measuring
 from benchmarks.snojoe.measuring import KNOWN, OOD, TRAIN, Outputs, Values, photographs
-from benchmarks.snojoe.networks import BACKBONES, SIDE, known_as_architectures
+from benchmarks.snojoe.networks import BACKBONES, SIDE, Classifier, known_as_architectures
 from benchmarks.snojoe.report import page
 from benchmarks.snojoe.training import Variant, choose, classifier, prepared, start, tuned, upper_tuned
 from runtime.command import run
@@ -125,8 +126,14 @@ class Work:
         return self.images(TRAIN).labels.astype(bool)
 
     def head(self, variant: str, seed: int) -> torch.nn.Module:
-        own = self.chosen()
-        return classifier(self.features(variant)["train"], self.labels(), own["rate"], int(own["epochs"]), seed)
+        own, file = self.chosen(), self._folder / f"{self.backbone}-head-{variant}-{seed}.safetensors"
+        if not file.exists():
+            features = self.features(variant)["train"]
+            model = classifier(features, self.labels(), own["rate"], int(own["epochs"]), seed)
+            save_file(model.state_dict(), file)
+        model = Classifier(BACKBONES[self.backbone].features, len(self.images(TRAIN).classes))
+        model.load_state_dict(load_file(file))
+        return model.eval()
 
 
 def whole(backbone: str, variant: Variant) -> Variant:
@@ -147,6 +154,12 @@ def frozen(work: Work, variant: str, seed: int) -> tuple[Row, dict[str, dict[str
     return _row(work, found, began)
 
 
+def settings_of(args: argparse.Namespace, seed: int) -> Row:
+    """Of a run that goes on from a classifier on frozen features."""
+    rates = {"learning_rate": args.learning_rate, "backbone_rate": args.backbone_rate}
+    return {"epochs": args.epochs, **rates, "seed": seed}
+
+
 def upper(work: Work, variant: str, seed: int, args: argparse.Namespace) -> tuple[Row, dict[str, dict[str, Values]]]:
     began = time.monotonic()
     own = UPPER[variant]
@@ -155,7 +168,7 @@ def upper(work: Work, variant: str, seed: int, args: argparse.Namespace) -> tupl
     lower = prepared(work.backbone, whole(work.backbone, FROZEN[own.lower]), 1).features.lower
     network.features.lower.load_state_dict(lower.state_dict())
     network.classifier.load_state_dict(work.head("bce", seed).state_dict())
-    settings = {"epochs": args.epochs, "learning_rate": args.learning_rate, "seed": seed}
+    settings = settings_of(args, seed)
     pair = middle["train"], middle.pop("mirrored")
     module = upper_tuned(network, own.options, pair, work.labels(), settings)
     found = {name: measuring.of_maps(module, each, name) for name, each in middle.items()}
@@ -166,7 +179,7 @@ def upper(work: Work, variant: str, seed: int, args: argparse.Namespace) -> tupl
 def fine_tuned(work: Work, variant: str, seed: int, args: argparse.Namespace, out: Path) -> tuple[Row, Any]:
     began = time.monotonic()
     data = work.images(TRAIN)
-    settings = {"epochs": args.epochs, "learning_rate": args.learning_rate, "seed": seed}
+    settings = settings_of(args, seed)
     begin = start(work.backbone, work.head("bce", seed), data.classes)  # type: ignore[arg-type]
     val = work.images("coco18-val@1/2")
     few = ImageSet(val.images[:64], val.labels[:64], val.classes, val.names[:64])
@@ -215,9 +228,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         help=f"of {', '.join({**FROZEN, **UPPER, **TUNED})}",
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="default: %(default)s")
-    parser.add_argument("--epochs", type=int, default=2, help="of the whole network; default: %(default)s")
+    parser.add_argument(
+        "--epochs", type=int, default=1, help="of the upper stages or the whole network; default: %(default)s"
+    )
     parser.add_argument("--learning-rate", type=float, default=1e-4, help="default: %(default)s, the paper's")
     parser.add_argument("--odin", nargs="*", type=int, default=[], help="seeds that have ODIN too, which takes minutes")
+    parser.add_argument(
+        "--backbone-rate",
+        type=float,
+        default=0.1,
+        help="of the learning rate, for all but the classifier; default: %(default)s, that of Wang et al.'s code",
+    )
     parser.add_argument("--docs", type=Path, default=MEASURED, help="where the page goes; default: %(default)s")
     args = parser.parse_args(argv)
     args.work.mkdir(parents=True, exist_ok=True)
@@ -237,8 +258,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def protocol(args: argparse.Namespace) -> str:
     """What all runs have in common, as the page says it."""
     return (
-        f"Photographs of {SIDE} pixels; {args.epochs} epochs of the upper stages or the whole network by Adam, its rate from "
-        f"{args.learning_rate:g} along a cosine."
+        f"Photographs of {SIDE} pixels. The upper stages or the whole network: {args.epochs} epochs by Adam in batches of 32, the "
+        f"classifier's rate from {args.learning_rate:g} along a cosine, the backbone's {args.backbone_rate:g} of that."
     )
 
 
@@ -253,7 +274,11 @@ def one(work: Work, part: str, variant: str, seed: int, args: argparse.Namespace
         row, scores = upper(work, variant, seed, args)
     else:
         row, scores = fine_tuned(work, variant, seed, args, args.work / name)
-    row |= {"epochs": args.epochs, "learning_rate": args.learning_rate} if part != "frozen" else work.chosen()
+    row |= (
+        {"epochs": args.epochs, "learning_rate": args.learning_rate, "backbone_rate": args.backbone_rate}
+        if part != "frozen"
+        else work.chosen()
+    )
     np.savez(
         args.work / f"{name}.npz",
         **{f"{score} {key}": own for score, sets in scores.items() for key, own in sets.items()},

@@ -164,7 +164,12 @@ def upper_tuned(
     method = make("snojoe", {"layers": 0})
     if options is not None:
         spectral.normalise(network, spectral.convolutions_of(model.features), (SIDE, SIDE), **options)
-    optimizer = torch.optim.Adam(model.parameters(), lr=settings["learning_rate"])
+    rate = settings["learning_rate"]
+    groups = [
+        {"params": model.features.parameters(), "lr": rate * settings["backbone_rate"]},
+        {"params": model.classifier.parameters(), "lr": rate},
+    ]
+    optimizer = torch.optim.Adam(groups)
     hot, steps = torch.from_numpy(labels).float(), len(labels) // _STEP_BATCH
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps * settings["epochs"])
     for epoch in range(settings["epochs"]):

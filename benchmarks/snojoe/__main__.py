@@ -5,11 +5,12 @@
     python -m benchmarks.snojoe DATA --work runs/snojoe [--parts frozen upper tuned] [--variants bce matrix ..] [--seeds 0 1]
 
 DATA holds coco18-train.tar, coco18-val.tar and ood144-*.tar. `frozen` trains the paper's classifier of two fully connected
-layers on the features of a backbone with its ImageNet weights. From there `upper` goes on with the stages behind a sixteenth
-of the input's size too, whose inputs are computed once, of each image and of its mirror image, and `tuned` with the whole
-network, both by Adam at the paper's rate. Rate and epochs of the classifier are chosen on a fifth of the training images.
-Figures are on half of coco18-val, and nothing learns from an OOD set. Each run is saved in the folder of work as it is done,
-and is not done again; docs/measured/snojoe_photographs.md is written from what is there.
+layers on the features of a backbone with its ImageNet weights. `upper` goes on with the stages behind a sixteenth of the
+input's size too, whose inputs are computed once, of each image and of its mirror image: their batch normalisations are given
+the statistics of the training images first, and the classifier is one of these features. `tuned` goes on with the whole
+network. Rate and epochs of the classifier are chosen on a fifth of the training images. Figures are on half of coco18-val,
+and nothing learns from an OOD set. Each run is saved in the folder of work as it is done, and is not done again;
+docs/measured/snojoe_photographs.md is written from what is there.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,19 +29,22 @@ from safetensors.torch import load_file, save_file
 
 from benchmarks.paths import MEASURED
 from benchmarks.snojoe import measuring
-from benchmarks.snojoe.measuring import KNOWN, OOD, TRAIN, Outputs, Values, photographs
-from benchmarks.snojoe.networks import BACKBONES, SIDE, Classifier, known_as_architectures
+from benchmarks.snojoe.measuring import KNOWN, TRAIN, Outputs, Values
+from benchmarks.snojoe.networks import BACKBONES, SIDE, Classifier, Network, known_as_architectures
 from benchmarks.snojoe.report import page
-from benchmarks.snojoe.training import Variant, choose, classifier, prepared, start, tuned, upper_tuned
+from benchmarks.snojoe.training import (
+    Variant,
+    estimate_statistics,
+    prepared,
+    scale_upper,
+    start,
+    tuned,
+    upper_tuned,
+)
+from benchmarks.snojoe.work import FROZEN, Row, Work, whole
 from runtime.command import run
 from train.data import ImageSet
-from train.methods import spectral
 
-FROZEN = {
-    "bce": Variant(),
-    "stages=all, kept": Variant({"stages": 0}, "kept"),
-    "stages=all, divided": Variant({"stages": 0}, "divided"),
-}
 TUNED = {
     "bce": Variant(),
     "stages=all": Variant({"stages": 0}),
@@ -68,90 +72,23 @@ UPPER = {
     "operator": Part({"norm": "operator"}),
     "bounded": Part({"norm": "operator", "coefficient": 3.0, "batch_norm": 10.0}),
 }
-Row = dict[str, Any]
-Halves = np.ndarray[Any, np.dtype[np.float16]]
+Measured = tuple[Row, dict[str, dict[str, Values]]]
 
 
-class Work:
-    """The images at a backbone's size, and what has been computed of them."""
-
-    def __init__(self, data: Path, folder: Path, backbone: str) -> None:
-        self._data, self._folder, self.backbone = data, folder, backbone
-        self._sets: dict[str, ImageSet] = {}
-        self.spec = BACKBONES[backbone].spec
-
-    def images(self, name: str) -> ImageSet:
-        if name not in self._sets:
-            self._sets[name] = photographs(self._data, name, self.spec)
-        return self._sets[name]
-
-    def sets(self) -> dict[str, ImageSet]:
-        """The known half, and the others."""
-        return {"known": self.images(KNOWN), **{name: self.images(f"ood144-{name}") for name in OOD}}
-
-    def middle(self, variant: str) -> dict[str, Halves]:
-        """What the lower stages put out, as they are or scaled without training, for every set and for the training images
-        mirrored; computed once."""
-        network = prepared(self.backbone, whole(self.backbone, FROZEN[variant]), 1)
-        train = self.images(TRAIN).images[:]
-        sets = {
-            "train": train,
-            "mirrored": train[:, :, ::-1],
-            **{name: one.images[:] for name, one in self.sets().items()},
-        }
-        found = {}
-        for name, images in sets.items():
-            file = self._folder / f"{self.backbone}-middle-{variant}-{name}.npy"
-            if not file.exists():
-                np.save(file, measuring.maps(network.features.lower, self.spec, images, f"{variant}, {name}"))
-            found[name] = np.load(file, mmap_mode="r")
-        return found
-
-    def features(self, variant: str) -> dict[str, np.ndarray[Any, Any]]:
-        """Of the whole backbone, for every set; computed once."""
-        file = self._folder / f"{self.backbone}-features-{variant}.npz"
-        if not file.exists():
-            network = prepared(self.backbone, whole(self.backbone, FROZEN[variant]), 1)
-            middle = self.middle(variant)
-            np.savez(file, **{name: measuring.pooled(network.features, own, name) for name, own in middle.items()})
-        with np.load(file) as stored:
-            return dict(stored)
-
-    def chosen(self) -> Row:
-        """The classifier's rate and epochs, by the features of the plain backbone."""
-        file = self._folder / f"{self.backbone}-chosen.json"
-        return once(file, lambda: choose(self.features("bce")["train"], self.labels()))
-
-    def labels(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        return self.images(TRAIN).labels.astype(bool)
-
-    def head(self, variant: str, seed: int) -> torch.nn.Module:
-        own, file = self.chosen(), self._folder / f"{self.backbone}-head-{variant}-{seed}.safetensors"
-        if not file.exists():
-            features = self.features(variant)["train"]
-            model = classifier(features, self.labels(), own["rate"], int(own["epochs"]), seed)
-            save_file(model.state_dict(), file)
-        model = Classifier(BACKBONES[self.backbone].features, len(self.images(TRAIN).classes))
-        model.load_state_dict(load_file(file))
-        return model.eval()
-
-
-def whole(backbone: str, variant: Variant) -> Variant:
-    """The variant with `stages` 0 as all that the backbone has."""
-    if variant.options.get("stages") != 0:
-        return variant
-    count = len(spectral.stages(BACKBONES[backbone].make()))
-    return Variant({**variant.options, "stages": count}, variant.statistics)
-
-
-def frozen(work: Work, variant: str, seed: int) -> tuple[Row, dict[str, dict[str, Values]]]:
+def frozen(work: Work, variant: str, seed: int) -> Measured:
     began = time.monotonic()
-    head = work.head(variant, seed)
     features = work.features(variant)
-    features.pop("mirrored", None)
+    return _row(work, classified(work.fitted(features["train"], seed), features), began)
+
+
+def classified(head: Classifier, features: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, Outputs]:
+    """What the classifier puts out for the features of each set."""
+    found = {}
     with torch.no_grad():
-        found = {name: tuple(part.numpy() for part in head(torch.from_numpy(own))) for name, own in features.items()}
-    return _row(work, found, began)
+        for name, own in features.items():
+            logits, penultimate = head(torch.from_numpy(own))
+            found[name] = logits.numpy(), penultimate.numpy()
+    return found
 
 
 def settings_of(args: argparse.Namespace, seed: int) -> Row:
@@ -160,27 +97,46 @@ def settings_of(args: argparse.Namespace, seed: int) -> Row:
     return {"epochs": args.epochs, **rates, "seed": seed}
 
 
-def upper(work: Work, variant: str, seed: int, args: argparse.Namespace) -> tuple[Row, dict[str, dict[str, Values]]]:
+def upper(work: Work, variant: str, seed: int, args: argparse.Namespace) -> Measured:
     began = time.monotonic()
-    own = UPPER[variant]
-    middle = work.middle(own.lower)
-    network = prepared(work.backbone, Variant(), len(work.images(TRAIN).classes))
-    lower = prepared(work.backbone, whole(work.backbone, FROZEN[own.lower]), 1).features.lower
-    network.features.lower.load_state_dict(lower.state_dict())
-    network.classifier.load_state_dict(work.head("bce", seed).state_dict())
-    settings = settings_of(args, seed)
+    middle = work.middle(UPPER[variant].lower)
+    network, features = begun(work, variant, args)
+    network.classifier.load_state_dict(work.fitted(features, seed).state_dict())
     pair = middle["train"], middle.pop("mirrored")
-    module = upper_tuned(network, own.options, pair, work.labels(), settings)
-    found = {name: measuring.of_maps(module, each, name) for name, each in middle.items()}
+    upper_tuned(network, UPPER[variant].options, pair, work.labels(), settings_of(args, seed))
+    tuned_features = {name: measuring.pooled(network.features, each, name) for name, each in middle.items()}
+    found = classified(network.classifier, tuned_features)
     odin = measuring.odin(network, work.spec, work.sets()) if seed in args.odin else None
     return _row(work, found, began, odin)
 
 
-def fine_tuned(work: Work, variant: str, seed: int, args: argparse.Namespace, out: Path) -> tuple[Row, Any]:
+def begun(work: Work, variant: str, args: argparse.Namespace) -> tuple[Network, np.ndarray[Any, Any]]:
+    """The network that a variant's upper stages start from, with statistics of the training images, and its features of
+    these; computed once."""
+    own = UPPER[variant]
+    file = args.work / f"{work.backbone}-start-{variant}.safetensors"
+    network = prepared(work.backbone, Variant(), len(work.images(TRAIN).classes))
+    lower = prepared(work.backbone, whole(work.backbone, FROZEN[own.lower]), 1).features.lower
+    network.features.lower.load_state_dict(lower.state_dict())
+    if not file.exists():
+        scaled = prepared(work.backbone, Variant(), 1)
+        train = work.middle(own.lower)["train"]
+        scale_upper(scaled, own.options)
+        estimate_statistics(scaled, train)
+        features = measuring.pooled(scaled.features, train, "train")
+        state = {name: value for name, value in scaled.features.upper.state_dict().items() if "running_" in name}
+        save_file({**state, "features": torch.from_numpy(features)}, file)
+    stored = load_file(file)
+    features = stored.pop("features").numpy()
+    network.features.upper.load_state_dict({**network.features.upper.state_dict(), **stored})
+    return network, features
+
+
+def fine_tuned(work: Work, variant: str, seed: int, args: argparse.Namespace, out: Path) -> Measured:
     began = time.monotonic()
     data = work.images(TRAIN)
     settings = settings_of(args, seed)
-    begin = start(work.backbone, work.head("bce", seed), data.classes)  # type: ignore[arg-type]
+    begin = start(work.backbone, work.fitted(work.features("bce")["train"], seed), data.classes)
     val = work.images("coco18-val@1/2")
     few = ImageSet(val.images[:64], val.labels[:64], val.classes, val.names[:64])
     module = tuned(work.backbone, whole(work.backbone, TUNED[variant]), begin, data, few, settings, out)
@@ -190,22 +146,12 @@ def fine_tuned(work: Work, variant: str, seed: int, args: argparse.Namespace, ou
     return _row(work, found, began, odin)
 
 
-def _row(
-    work: Work, found: dict[str, Outputs], began: float, odin: dict[str, Values] | None = None
-) -> tuple[Row, dict[str, dict[str, Values]]]:
+def _row(work: Work, found: dict[str, Outputs], began: float, odin: dict[str, Values] | None = None) -> Measured:
     training = found.pop("train")
     scores = measuring.scores(training, work.labels(), found) | ({"odin": odin} if odin else {})
     labels = work.images(KNOWN).labels.astype(bool)
     figures = {"map": measuring.precision(found["known"], labels), "scores": measuring.figures(scores)}
     return figures | {"seconds": time.monotonic() - began}, scores
-
-
-def once(file: Path, make: Callable[[], Row]) -> Row:
-    """What a part came to, made where it is not there yet."""
-    if not file.exists():
-        file.write_text(json.dumps(make(), indent=1))
-    found: Row = json.loads(file.read_text())
-    return found
 
 
 TABLES: Mapping[str, Mapping[str, object]] = {"frozen": FROZEN, "upper": UPPER, "tuned": TUNED}
@@ -258,7 +204,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def protocol(args: argparse.Namespace) -> str:
     """What all runs have in common, as the page says it."""
     return (
-        f"Photographs of {SIDE} pixels. The upper stages or the whole network: {args.epochs} epochs by Adam in batches of 32, the "
+        f"Photographs of {SIDE} pixels. Upper stages or whole network: {args.epochs} epoch(s) by Adam in batches of 32, the "
         f"classifier's rate from {args.learning_rate:g} along a cosine, the backbone's {args.backbone_rate:g} of that."
     )
 

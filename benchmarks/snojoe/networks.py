@@ -15,7 +15,7 @@ from train import models
 
 SIDE = 128
 HIDDEN = 1000  # of the classifier of Wang et al. 2021 (arXiv:2109.14162), whose code SNoJoE's experiments follow
-_MOMENTUM = 0.1  # torchvision's: with lite0's own 0.01 the statistics of two epochs would be half those of before
+MOMENTUM = 0.1  # torchvision's: with lite0's own 0.01 the statistics of two epochs would be half those of before
 
 
 class Features(nn.Module):
@@ -69,6 +69,11 @@ class Network(nn.Module):
         super().__init__()
         self.features = backbone.make()
         self.classifier = Classifier(backbone.features, classes)
+
+    @property
+    def fc(self) -> Classifier:
+        """What learns at the full rate."""
+        return self.classifier
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         logits, penultimate = self.classifier(self.features(x))
@@ -141,7 +146,7 @@ def _files(folder: resources.abc.Traversable) -> list[resources.abc.Traversable]
 def _usual(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.momentum = _MOMENTUM
+            module.momentum = MOMENTUM
 
 
 BACKBONES = {

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from benchmarks.snojoe.networks import BACKBONES, SIDE, Classifier, Network, Upper
+from benchmarks.snojoe.networks import BACKBONES, MOMENTUM, SIDE, Classifier, Network, Upper
 from train import checkpoint
 from train.checkpoint import Checkpoint, Header
 from train.config import Config
@@ -143,6 +143,31 @@ def tuned(
     return checkpoint.load(path).model()
 
 
+def scale_upper(network: Network, options: Mapping[str, Any] | None) -> None:
+    """Scale the convolutions of the upper stages as a run does; nothing where `options` are None."""
+    if options is not None:
+        spectral.normalise(network, spectral.convolutions_of(network.features.upper), (SIDE, SIDE), **options)
+        spectral.settle(network)
+
+
+@torch.no_grad()
+def estimate_statistics(network: Network, middle: npt.NDArray[np.float16]) -> None:
+    """Give the batch normalisations of the upper stages the mean statistics of batches of training images, as training has
+    them: ImageNet's are of other photographs, of another size."""
+    upper = network.features.upper.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    layers = [module for module in upper.modules() if isinstance(module, nn.BatchNorm2d)]
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # the mean of all batches
+    rows = torch.randperm(len(middle), generator=torch.Generator().manual_seed(0)).tolist()
+    for start in tqdm(range(0, len(rows) - _BATCH + 1, _BATCH), desc="statistics"):
+        batch = torch.from_numpy(np.stack([middle[row] for row in rows[start : start + _BATCH]])).float()
+        upper(batch.contiguous(memory_format=torch.channels_last))
+    for layer in layers:
+        layer.momentum = MOMENTUM
+    upper.eval()
+
+
 def upper_tuned(
     network: Network,
     options: Mapping[str, Any] | None,
@@ -162,8 +187,7 @@ def upper_tuned(
     torch.manual_seed(settings["seed"])
     model = Upper(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in the stubs
     method = make("snojoe", {"layers": 0})
-    if options is not None:
-        spectral.normalise(network, spectral.convolutions_of(model.features), (SIDE, SIDE), **options)
+    scale_upper(network, options)
     rate = settings["learning_rate"]
     groups = [
         {"params": model.features.parameters(), "lr": rate * settings["backbone_rate"]},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,17 @@ from scipy.stats import ttest_1samp
 from torch import nn
 
 from benchmarks.snojoe import networks, report, training
+from benchmarks.snojoe.__main__ import main
 from benchmarks.snojoe.measuring import OOD, figures, scores
 from benchmarks.snojoe.networks import Backbone, Features, Network, Upper
 from benchmarks.snojoe.report import PAPER, _drawn, _figure, compare, page, stored, student
 from benchmarks.snojoe.training import Variant, choose, prepared, upper_tuned
 from export.metrics.detection import detection
+from tests.train.sets import coloured, write_folder
+from train import models
 
 EPSILON = 1e-12
+SETTINGS = {"epochs": 1, "learning_rate": 1e-3, "backbone_rate": 0.1, "seed": 0}
 
 
 def small() -> Features:
@@ -70,15 +75,54 @@ def test_only_the_upper_part_is_trained(options: dict[str, float | str] | None) 
     before = {name: value.clone() for name, value in network.state_dict().items()}
     rng = np.random.default_rng(0)
     middle = (rng.normal(size=(70, 8, 6, 6)).astype(np.float16), rng.normal(size=(70, 8, 6, 6)).astype(np.float16))
-    module = upper_tuned(
-        network, options, middle, rng.random((70, 2)) < 0.5, {"epochs": 1, "learning_rate": 1e-3, "seed": 0}
-    )
+    module = upper_tuned(network, options, middle, rng.random((70, 2)) < 0.5, SETTINGS)
     after = network.state_dict()
     assert after.keys() == before.keys()
     moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
     assert {"features.stages.2.0.weight", "classifier.fc.weight"} <= moved
     assert not {name for name in moved if name.startswith(("features.stages.0", "features.stages.1"))}
     assert not module.training
+
+
+@pytest.mark.parametrize("options", [None, {"norm": "matrix"}])
+def test_statistics_are_those_of_the_training_images(options: dict[str, str] | None, rng: np.random.Generator) -> None:
+    network = Network(networks.BACKBONES["small"], 2)
+    middle = rng.normal(1, 2, (128, 8, 6, 6)).astype(np.float16)
+    training.scale_upper(network, options)
+    training.estimate_statistics(network, middle)
+    convolution, normalisation, _ = network.features.upper[0]
+    with torch.no_grad():
+        seen = convolution(torch.from_numpy(middle).float())
+    torch.testing.assert_close(normalisation.running_mean, seen.mean(dim=(0, 2, 3)), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(normalisation.running_var, seen.var(dim=(0, 2, 3)), rtol=1e-4, atol=1e-5)
+    assert normalisation.momentum == networks.MOMENTUM
+    assert not normalisation.training
+
+
+def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """From images to the page; what is there is not done again."""
+    monkeypatch.setattr(training, "EPOCHS", (2,))
+    monkeypatch.setattr(training, "RATES", (1e-3,))
+    monkeypatch.setattr(training, "_BATCH", 16)
+    monkeypatch.setattr(training, "_STEP_BATCH", 16)
+    monkeypatch.setattr(models, "ARCHITECTURES", {})
+    for name, count in {"coco18-train": 40, "coco18-val": 44, **{f"ood144-{name}": 25 for name in OOD}}.items():
+        folder = write_folder(tmp_path / name, coloured(count, seed=count))
+        with tarfile.open(tmp_path / f"{name}.tar", "w") as tar:
+            tar.add(folder, "")
+    argv = [tmp_path, "--work", tmp_path / "work", "--docs", tmp_path, "--backbones", "small", "--seeds", "0"]
+    options = ["--parts", "frozen", "upper", "tuned", "--variants", "matrix", "stages=all"]
+    assert main([str(each) for each in (*argv, *options)]) == 0
+    told = capsys.readouterr().out
+    for run in ("upper-matrix", "tuned-stages=all"):
+        assert f"small-{run}-0: " in told
+        row = json.loads((tmp_path / "work" / f"small-{run}-0.json").read_text())
+        assert row["map"] > 0.5
+    page_before = (tmp_path / "snojoe_photographs.md").read_text()
+    assert "## Small, the whole network" in page_before
+    assert main([str(each) for each in (*argv, *options)]) == 0
+    assert "small-" not in capsys.readouterr().out
+    assert (tmp_path / "snojoe_photographs.md").read_text() == page_before
 
 
 def test_the_classifier_that_is_chosen_learns() -> None:

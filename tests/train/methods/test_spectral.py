@@ -302,19 +302,28 @@ def test_limited_gains() -> None:
 
 
 def test_batch_normalisation_takes_the_scale_back_unless_its_gain_is_limited() -> None:
+    """W / s behind it is W with an epsilon s^2 times as large."""
     torch.manual_seed(0)
-    x = torch.randn(8, 3, 6, 6, dtype=torch.float64)
+    x, epsilon, tiny = torch.randn(8, 3, 6, 6, dtype=torch.float64), 0.1, 1e-12
 
-    def outputs(**options: float) -> Tensor:
+    def outputs(epsilon: float, **options: float) -> Tensor:
         torch.manual_seed(1)
-        model = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4, eps=1e-12), nn.ReLU()).double().train()
+        model = (
+            nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4, eps=epsilon), nn.ReLU()).double().train()
+        )
         nn.init.constant_(model[1].weight, 5)
+        sigma.append(norm(model[0]))
         spectral.normalise(model, convolutions(model), SIZE, **options) if options else None
-        return model(x)  # type: ignore[no-any-return]
+        found: Tensor = model(x)
+        return found
 
-    plain = outputs()
-    torch.testing.assert_close(outputs(coefficient=0.0), plain, rtol=1e-6, atol=1e-6)
-    torch.testing.assert_close(outputs(batch_norm=1.0), plain / 5, rtol=1e-6, atol=1e-6)
+    sigma: list[float] = []
+    divided = outputs(epsilon, coefficient=0.0)
+    assert sigma[0] < 0.9
+    torch.testing.assert_close(divided, outputs(epsilon * sigma[0] ** 2), rtol=1e-4, atol=1e-6)
+    assert not torch.allclose(divided, outputs(epsilon), rtol=0.01)
+    torch.testing.assert_close(outputs(tiny, coefficient=0.0), outputs(tiny), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(outputs(tiny, batch_norm=1.0), outputs(tiny) / 5, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("coefficient", [0.0, 0.9])

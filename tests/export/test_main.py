@@ -12,7 +12,6 @@ import numpy.typing as npt
 import onnxruntime as ort
 import pytest
 import torch
-from export.descriptions.description import Description
 
 from export import origin
 from export.__main__ import main
@@ -28,6 +27,7 @@ from tests.train.commands import failure
 from tests.train.sets import CLASSES
 from train import checkpoint
 from train import data as train_data
+from train.descriptions.description import Description
 
 FOREIGN = "tests.export.factories:plain"
 

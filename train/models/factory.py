@@ -79,13 +79,14 @@ def _names(node: ast.expr) -> Iterator[str]:
         raise ValueError("not a name")
 
 
-def build(target: str, file: str = "", option: str = "--model") -> nn.Module:
+def build(target: str, file: str = "", option: str = "--model", *, typed: bool = True) -> nn.Module:
     """Import and call a factory.
 
     Args:
         target: names it, as :func:`parse` has it.
         file: where it was before, if it was called before: the file to take, if it is still there.
         option: by which it was given, for messages.
+        typed: whether the user typed it; what only a checkpoint names must be something that builds networks.
 
     Raises:
         ModelError: it can't be imported, fails, or makes no torch module.
@@ -102,6 +103,11 @@ def build(target: str, file: str = "", option: str = "--model") -> nn.Module:
                 f"{option} {target}: expected package.module:factory or file.py:factory that can be imported "
                 f"({_said(error)}){before}"
             ) from error
+        if not (typed or _builds_networks(factory)):
+            raise ModelError(
+                f"{option} {target}: not called, as a file alone asks for it: it is no class of torch modules, none of its "
+                "methods, and no function beside such classes"
+            )
         if isinstance(factory, nn.Module) and not (parsed.arguments or parsed.named):
             return factory
         try:
@@ -122,6 +128,21 @@ def file_of(target: str) -> str:
     if _is_file(parsed.module):
         return str(Path(parsed.module).resolve())
     return str(getattr(sys.modules.get(parsed.module), "__file__", None) or "")
+
+
+def _builds_networks(factory: object) -> bool:
+    """Whether what a checkpoint names, which may be a stranger's, is code that builds networks, not just any function."""
+    if isinstance(factory, nn.Module):
+        return True
+    owner = factory if isinstance(factory, type) else getattr(factory, "__self__", None)
+    if isinstance(owner, type):
+        return issubclass(owner, nn.Module)
+    module = sys.modules.get(str(getattr(factory, "__module__", "")))
+    if module is None or module.__name__.partition(".")[0] in sys.stdlib_module_names:
+        return False
+    return any(
+        value is nn or (isinstance(value, type) and issubclass(value, nn.Module)) for value in vars(module).values()
+    )
 
 
 def _found(target: Target, file: str) -> Target:

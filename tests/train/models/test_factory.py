@@ -48,6 +48,20 @@ def test_arguments_are_literals(target: str) -> None:
         parse(target)
 
 
+@pytest.mark.parametrize(
+    "target",
+    ["os:system('true')", "builtins:print", "torch.hub:load('a/b', 'c')", "numpy:load('x.npy')", "pathlib:Path"],
+)
+def test_a_checkpoint_calls_no_other_code(target: str) -> None:
+    with pytest.raises(ModelError, match="not called, as a file alone asks for it"):
+        build(target, typed=False)
+
+
+@pytest.mark.parametrize("target", ["torch.nn:Identity", "tests.train.factories:small", "tests.train.factories:kept"])
+def test_a_checkpoint_calls_what_builds_networks(target: str) -> None:
+    assert isinstance(build(target, typed=False), nn.Module)
+
+
 def test_a_file(tmp_path: Path) -> None:
     (tmp_path / "m.py").write_text(MODEL)
     module = build(f"{tmp_path / 'm.py'}:make(5, depth=2)")

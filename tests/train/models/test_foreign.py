@@ -203,7 +203,7 @@ def test_layers_that_are_called_twice_are_not_the_last() -> None:
         head.find(network, IMAGES)
 
 
-def test_torchvision() -> None:
+def test_torchvision(tmp_path: Path) -> None:
     pytest.importorskip("torchvision")
     started = models.start("torchvision:mobilenet_v3_small", None, None, (32, 32))
     assert (started.origin.head, started.classes) == ("classifier.3", 1000)
@@ -211,6 +211,9 @@ def test_torchvision() -> None:
     again = models.make("torchvision:mobilenet_v3_small", 3, started.origin).eval()
     again.load_state_dict(model.state_dict())
     torch.testing.assert_close(again(IMAGES), model(IMAGES))
+    torch.save(started.network.network.state_dict(), tmp_path / "w.pth")
+    of_file = models.start("torchvision:mobilenet_v3_small:IMAGENET1K_V1", str(tmp_path / "w.pth"), None, (32, 32))
+    assert (of_file.built.pretrained, of_file.built.description.resize_to) == ("w.pth", 256)
     with pytest.raises(ModelError, match="--arch torchvision:resnet19: torchvision has no model 'resnet19'"):
         models.start("torchvision:resnet19", None, None, None)
 

@@ -89,10 +89,10 @@ def _without_weights(arch: str, file: str) -> nn.Module:
     for _ in range(2):  # a library that the first imports is known to the second
         try:
             with reads.skipped():
-                return copy.deepcopy(factory.build(arch, file, OPTION))
+                return copy.deepcopy(factory.build(arch, file, OPTION, typed=False))
         except ModelError:
             continue
-    return copy.deepcopy(factory.build(arch, file, OPTION))
+    return copy.deepcopy(factory.build(arch, file, OPTION, typed=False))
 
 
 def _check_not_pretrained(arch: str, *, pretrained: bool) -> None:

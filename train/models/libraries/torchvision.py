@@ -66,7 +66,7 @@ def build(target: str, weights: Weights | None, choice: Choice, option: str = "-
 
 
 def untrained(target: str, option: str, **arguments: Any) -> Built:
-    """The same with the weights that it is initialised with, whatever weights are named.
+    """The same with the weights that it is initialised with; those that are named say only what its input is.
 
     Args:
         target, option: as :func:`build` takes them.
@@ -76,11 +76,10 @@ def untrained(target: str, option: str, **arguments: Any) -> Built:
         ModelError: torchvision is not installed, or has no such network.
     """
     who = f"{option} torchvision:{target}"
-    _, builder, _ = _named(target, who)
+    _, builder, chosen = _named(target, who)
     module = _called(who, builder, weights=None, **arguments)
-    return Built(
-        module, f"torchvision {builder.__name__}", Description(colour="ignore"), headed=True, config=_config(module)
-    )
+    description = _input_of(chosen) if chosen is not None else Description(colour="ignore")
+    return Built(module, f"torchvision {builder.__name__}", description, headed=True, config=_config(module))
 
 
 def auxiliary(target: str, option: str, file: Weights | None) -> dict[str, Any]:

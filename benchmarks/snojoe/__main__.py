@@ -19,7 +19,6 @@ import argparse
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,37 +40,10 @@ from benchmarks.snojoe.training import (
     tuned,
     upper_tuned,
 )
-from benchmarks.snojoe.work import FROZEN, Row, Work, whole
+from benchmarks.snojoe.work import FROZEN, TABLES, TUNED, UPPER, Row, Work, whole
 from runtime.command import run
 from train.data import ImageSet
 
-TUNED = {
-    "bce": Variant(),
-    "stages=all": Variant({"stages": 0}),
-    "operator": Variant({"stages": 0, "norm": "operator"}),
-    "bounded": Variant({"stages": 0, "norm": "operator", "coefficient": 3.0, "batch_norm": 10.0}),
-    **{f"stages={count}": Variant({"stages": count}) for count in (7, 8, 9)},
-    **{f"layers={count}": Variant({"layers": count}) for count in (7, 8, 9)},
-}
-
-
-@dataclass(frozen=True)
-class Part:
-    """Attributes:
-    options: of :func:`train.methods.spectral.normalise`, for the convolutions of the upper stages; None for none.
-    lower: which of :data:`FROZEN` the lower stages are.
-    """
-
-    options: Mapping[str, Any] | None = None
-    lower: str = "bce"
-
-
-UPPER = {
-    "bce": Part(),
-    "matrix": Part({"norm": "matrix"}, "stages=all, divided"),
-    "operator": Part({"norm": "operator"}),
-    "bounded": Part({"norm": "operator", "coefficient": 3.0, "batch_norm": 10.0}),
-}
 Measured = tuple[Row, dict[str, dict[str, Values]]]
 
 
@@ -152,9 +124,6 @@ def _row(work: Work, found: dict[str, Outputs], began: float, odin: dict[str, Va
     labels = work.images(KNOWN).labels.astype(bool)
     figures = {"map": measuring.precision(found["known"], labels), "scores": measuring.figures(scores)}
     return figures | {"seconds": time.monotonic() - began}, scores
-
-
-TABLES: Mapping[str, Mapping[str, object]] = {"frozen": FROZEN, "upper": UPPER, "tuned": TUNED}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

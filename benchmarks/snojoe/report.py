@@ -16,6 +16,7 @@ from scipy.stats import t
 
 from benchmarks.snojoe.measuring import OOD, SCORES
 from benchmarks.snojoe.networks import BACKBONES
+from benchmarks.snojoe.work import TABLES
 from export.report.table import layout
 
 Row = Mapping[str, Any]
@@ -202,12 +203,24 @@ def _interval(interval: tuple[float, float] | None) -> str:
     return f"{interval[0]:+.2f} to {interval[1]:+.2f}" if interval else "one seed"
 
 
+def absent(found: Mapping[str, Mapping[str, Mapping[str, Runs]]]) -> str:
+    """The runs that the command knows and that are not there, a line for each backbone and part."""
+    lines = []
+    for backbone, known in BACKBONES.items():
+        for part, variants in TABLES.items():
+            there = found.get(backbone, {}).get(part, {})
+            if missing := [f"`{name}`" for name in variants if name not in there]:
+                lines.append(f"- {known.title}, {TITLES[part]}: {', '.join(missing)}")
+    return "\n".join(lines)
+
+
 def page(work: Path, protocol: str) -> str:
     """The page of what is there."""
     parts = [
         "# SNoJoE on photographs, measured",
         f"By `python -m benchmarks.snojoe DATA --work DIR`. {protocol}",
         READING,
+        VARIANTS,
     ]
     for backbone, found in stored(work).items():
         for part, variants in found.items():
@@ -216,6 +229,8 @@ def page(work: Path, protocol: str) -> str:
                 parts.append(against_scores(base))
             if base and len(variants) > 1:
                 parts.append(against_variants(base, variants))
+    if missing := absent(stored(work)):
+        parts += ["## Not measured", missing]
     rows = [["score", "ImageNet-22K: FPR95 / AUROC", "Textures: FPR95 / AUROC"]]
     rows += [[f"`{score}`", *own] for score, own in PAPER.items()]
     parts += ["## The paper's figures", PAPER_READING, layout(rows, markdown=True)]
@@ -235,5 +250,13 @@ READING = (
     "with their defaults, on the penultimate features. Differences are of the means over the three sets, in points, with "
     "intervals of 95 %: over seeds Student's of the paired differences, over images the bootstrap's, where every resample is "
     "the same for both sides."
+)
+VARIANTS = (
+    "`bce` is binary cross-entropy alone. Of the classifier alone, `stages=all` has the weights of all convolutions "
+    "divided by their spectral norms as matrices, once and without training: the statistics of the batch "
+    "normalisations behind them are `kept`, or `divided` along, after which these put out what they did before but "
+    "for epsilon. Of the upper stages, `matrix` is SNoJoE with all convolutions: the norms are 1 in every step of the "
+    "upper ones, the lower ones, which are not trained, are `divided`; `operator` has the norms of the upper "
+    "convolutions as linear maps, and `bounded` at most 3 of these, and at most 10 of the gains behind them."
 )
 PAPER_READING = "ResNet-101 on PASCAL-VOC, one run: SNoJoE itself has 28.5 / 93.5 and 5.0 / 98.5."

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,34 @@ FROZEN = {
     "stages=all, kept": Variant({"stages": 0}, "kept"),
     "stages=all, divided": Variant({"stages": 0}, "divided"),
 }
+
+
+@dataclass(frozen=True)
+class Part:
+    """Attributes:
+    options: of :func:`train.methods.spectral.normalise`, for the convolutions of the upper stages; None for none.
+    lower: which of :data:`FROZEN` the lower stages are.
+    """
+
+    options: Mapping[str, Any] | None = None
+    lower: str = "bce"
+
+
+UPPER = {
+    "bce": Part(),
+    "matrix": Part({"norm": "matrix"}, "stages=all, divided"),
+    "operator": Part({"norm": "operator"}),
+    "bounded": Part({"norm": "operator", "coefficient": 3.0, "batch_norm": 10.0}),
+}
+TUNED = {
+    "bce": Variant(),
+    "stages=all": Variant({"stages": 0}),
+    "operator": Variant({"stages": 0, "norm": "operator"}),
+    "bounded": Variant({"stages": 0, "norm": "operator", "coefficient": 3.0, "batch_norm": 10.0}),
+    **{f"stages={count}": Variant({"stages": count}) for count in (7, 8, 9)},
+    **{f"layers={count}": Variant({"layers": count}) for count in (7, 8, 9)},
+}
+TABLES: Mapping[str, Mapping[str, object]] = {"frozen": FROZEN, "upper": UPPER, "tuned": TUNED}
 
 
 class Work:

@@ -21,6 +21,8 @@ from train.weights.pickles import PICKLE, Inert, state_of
 
 State = dict[str, Tensor]
 
+_AVERAGED = ("ema", "averaged", "swa")
+
 _INDEX = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _IN_DIRECTORY = ("model.safetensors", "pytorch_model.bin")
 _DEPTH = 4
@@ -157,3 +159,9 @@ def _shortened(error: Exception) -> str:
     if isinstance(error, pickle.UnpicklingError | EOFError | RuntimeError):
         return " ".join(str(error).partition("\n")[0].split())[:160] or "cut off"
     return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+
+
+def is_averaged(name: str) -> bool:
+    """Whether keys such as ``state_dict_ema.module`` tell of weights averaged over training."""
+    words = name.lower().replace(".", "_").split("_")
+    return any(word in words for word in _AVERAGED)

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from train.exceptions import ModelError
-from train.weights.files import State, Weights
+from train.weights.files import State, Weights, is_averaged
 
-_AVERAGED = ("ema", "averaged", "swa")
 # What profilers and averaging leave beside the weights.
 _IGNORED = ("total_ops", "total_params", "n_averaged", "num_batches_tracked")
 _PARAMETRISED = {
@@ -69,12 +68,6 @@ class Fit:
         parts = f"entry {self.entry!r}" if self.entry else "", f"prefix {self.prefix!r}" if self.prefix else ""
         place = ", ".join(filter(None, parts))
         return f"{place} and {self.rest.place}" if self.rest else place
-
-
-def is_averaged(name: str) -> bool:
-    """Whether keys such as ``state_dict_ema.module`` tell of weights averaged over training."""
-    words = name.lower().replace(".", "_").split("_")
-    return any(word in words for word in _AVERAGED)
 
 
 PLAIN = Choice()

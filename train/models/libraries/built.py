@@ -10,8 +10,7 @@ from PIL import Image
 from torch import nn
 
 from train.descriptions.description import Description
-from train.weights.files import Weights
-from train.weights.fitting import is_averaged
+from train.weights.files import Weights, is_averaged
 
 Transform = Callable[[Image.Image], Any]
 

@@ -12,7 +12,7 @@ from runtime.command import prog, run
 from train import checkpoint, methods, models
 from train.beginning import Beginning, begin
 from train.checkpoint import Checkpoint, Header
-from train.config import Config, Optimizer, Precision, Schedule
+from train.config import Config, Flip, Optimizer, Precision, Schedule
 from train.data import Reading, add_reading_options, check, concatenate, load, read, short_name
 from train.descriptions.options import add_input_options
 from train.distributed import World, join
@@ -71,6 +71,13 @@ def _parser() -> argparse.ArgumentParser:
         "--optimizer", choices=get_args(Optimizer), default=defaults.optimizer, help="default: %(default)s"
     )
     parser.add_argument("--learning-rate", type=float, default=defaults.learning_rate, help="default: %(default)s")
+    parser.add_argument("--momentum", type=float, default=defaults.momentum, help="default: %(default)s")
+    parser.add_argument(
+        "--nesterov",
+        action=argparse.BooleanOptionalAction,
+        default=defaults.nesterov,
+        help="of SGD's momentum; default: yes",
+    )
     parser.add_argument("--weight-decay", type=float, default=defaults.weight_decay, help="default: %(default)s")
     parser.add_argument("--warmup", type=float, default=defaults.warmup, help="epochs; default: %(default)s")
     parser.add_argument(
@@ -85,6 +92,21 @@ def _parser() -> argparse.ArgumentParser:
         help="of the run, after each of which the multistep schedule divides the rate by 10; default: %(default)s",
     )
     add_tuning_options(parser, defaults)
+    parser.add_argument(
+        "--dropout", type=float, metavar="SHARE", help="of the dropout layers (default: the network's own)"
+    )
+    parser.add_argument(
+        "--padding",
+        type=int,
+        default=defaults.padding,
+        help="pixels around an image to crop it from; default: %(default)s",
+    )
+    parser.add_argument(
+        "--flip",
+        choices=get_args(Flip),
+        default=defaults.flip,
+        help="alternating: every other epoch; default: %(default)s",
+    )
     parser.add_argument(
         "--precision", choices=get_args(Precision), default=defaults.precision, help="default: %(default)s"
     )

@@ -10,7 +10,8 @@ from train.augment import DEFAULT, parse
 from train.exceptions import TrainingError
 
 Optimizer = Literal["sgd", "adam"]
-Schedule = Literal["cosine", "multistep"]
+Schedule = Literal["cosine", "multistep", "onecycle"]
+Flip = Literal["random", "alternating"]
 Precision = Literal["auto", "bf16", "fp32"]
 
 ALL_BUT_HEAD = "all-but-head"
@@ -28,14 +29,17 @@ class Config:
     epochs: int
     method_options: dict[str, Any] = field(default_factory=dict)
     batch_size: int = 128  # of one process
-    optimizer: Optimizer = "sgd"  # with Nesterov's momentum; or Adam with betas (momentum, 0.999)
+    optimizer: Optimizer = "sgd"  # or Adam with betas (momentum, 0.999)
     learning_rate: float = 0.1
     momentum: float = 0.9
+    nesterov: bool = True  # of SGD; ours, and that of the code of OE, Energy and GReg
     weight_decay: float = 5e-4
     warmup: float = 1.0  # epochs of linear increase; LogitNorm's 1 / tau makes the first full steps destructive
     schedule: Schedule = "cosine"
     milestones: tuple[float, ...] = (0.4, 0.7)  # of the run: epochs 80 and 140 of 200, each divides the rate by 10
-    padding: int = 4
+    dropout: float | None = None  # of every dropout layer; None for what the architecture has, 0.3 for wrn-40-2
+    padding: int = 4  # pixels of zeros around an image, out of which it is cropped
+    flip: Flip = "random"  # or each image mirrored every other epoch
     precision: Precision = "auto"
     augment: str = DEFAULT
     label_smoothing: float = 0.0
@@ -51,6 +55,14 @@ class Config:
             (self.epochs >= 1, f"epochs must be at least 1, found {self.epochs}"),
             (self.batch_size >= 1, f"batch size must be at least 1, found {self.batch_size}"),
             (self.learning_rate > 0, f"learning rate must be positive, found {self.learning_rate}"),
+            (
+                self.momentum > 0 or not self.nesterov or self.optimizer != "sgd",
+                "Nesterov's momentum needs some; give --no-nesterov with --momentum 0",
+            ),
+            (
+                self.dropout is None or 0 <= self.dropout < 1,
+                f"dropout must be in [0, 1), found {self.dropout}",
+            ),
             (self.weight_decay >= 0, f"weight decay must not be negative, found {self.weight_decay}"),
             (self.warmup >= 0, f"warmup must not be negative, found {self.warmup}"),
             (0 <= self.momentum < 1, f"momentum must be in [0, 1), found {self.momentum}"),
@@ -75,10 +87,13 @@ def _freezes(freeze: str) -> bool:
 
 
 def learning_rate(epoch: float, config: Config) -> float:
-    """The rate at a fractional epoch: a linear warm-up, times half a cosine or a tenth after each milestone."""
+    """The rate at a fractional epoch: a linear warm-up, times half a cosine or a tenth after each milestone; in one cycle
+    a line down to zero after it."""
     progress = epoch / config.epochs
     if config.schedule == "cosine":
         factor = 0.5 * (1 + math.cos(math.pi * progress))
+    elif config.schedule == "onecycle":
+        factor = min(1.0, (config.epochs - epoch) / max(config.epochs - config.warmup, 1e-9))
     else:
         factor = 0.1 ** sum(progress >= milestone for milestone in config.milestones)
     warmup = min(1.0, epoch / config.warmup) if config.warmup else 1.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -19,6 +19,7 @@ from train.methods import Method
 
 # More than the passes over the outliers in an epoch can be.
 _PASSES = 1 << 20
+_FLIPS = 2  # a stream of random numbers, beside those of the known images and of the outliers
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,12 @@ class Feed:
         crops = Crops.draw(total, self._config.padding, generator)
         mine = slice(self._rank * count, (self._rank + 1) * count)
         chosen = _take(len(data), self._config.seed, number, position * total, total, stream)[mine]
-        return Part(torch.from_numpy(data.images[chosen]), torch.from_numpy(data.labels[chosen]), crops.part(mine))
+        crops = crops.part(mine)
+        if self._config.flip == "alternating" and stream == 0:
+            crops = replace(
+                crops, mirrored=torch.from_numpy(_sides(len(data), self._config.seed)[chosen] ^ bool(number % 2))
+            )
+        return Part(torch.from_numpy(data.images[chosen]), torch.from_numpy(data.labels[chosen]), crops)
 
 
 def seed_of(*numbers: int) -> int:
@@ -117,6 +123,12 @@ def _take(length: int, seed: int, number: int, start: int, count: int, stream: i
 def _order(length: int, seed: int, number: int, stream: int) -> npt.NDArray[np.int64]:
     """A permutation of range(length), another one for each pass and stream."""
     return np.random.default_rng([seed, number, stream]).permutation(length)
+
+
+@lru_cache(maxsize=1)
+def _sides(length: int, seed: int) -> npt.NDArray[np.bool_]:
+    """Which images are mirrored in even epochs; the others are in odd ones."""
+    return np.random.default_rng([seed, _FLIPS]).random(length) < 0.5
 
 
 def _check_enough(images: ImageSet, batch: int) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -25,6 +27,8 @@ from train.metrics import mean_average_precision
 from train.models import Origin, Start
 from train.normalize import Normalize
 from train.targets import mixed, smoothed
+
+_FITTED = 5000  # training images that a network may take statistics from
 
 
 class Trainer:
@@ -67,11 +71,16 @@ class Trainer:
         self.model = models.make(config.arch, 0 if self.method.task == "unlabelled" else len(data.classes), network)
         if init:
             _start_from(init, self.model, config.arch, () if self.method.task == "unlabelled" else data.classes)
+        self._normalize = Normalize(spec).to(world.device)
+        if not init:
+            models.fit(self.model, partial(self._some, data, _FITTED))
+        if config.dropout is not None:
+            models.set_dropout(self.model, config.dropout)
         self._groups = Groups.of(config, self.model, spec.height, spec.width)
         self._groups.freeze()
         self.method.prepare(self.model, (spec.height, spec.width))
         self.model.to(world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in the stubs
-        self._normalize = Normalize(spec).to(world.device)
+        self._notes = self.method.examine(self.model, self._some(data, 2))
         self._optimizer = _optimizer(config, self._groups.parameters(self.model))
         self._average = Average(self.model, config.ema) if config.ema else None
         self._augmentation, self._classes = parse(config.augment), len(data.classes)
@@ -139,8 +148,8 @@ class Trainer:
 
     @property
     def told(self) -> tuple[str, ...]:
-        """What is frozen and how fast what else learns, where that is not all alike."""
-        return self._groups.told(self.model)
+        """What is frozen, how fast what else learns where that is not all alike, and what the method says of the network."""
+        return *self._groups.told(self.model), *self._notes
 
     @property
     def evaluated(self) -> nn.Module:
@@ -225,6 +234,12 @@ class Trainer:
         labels = torch.zeros(len(images), dtype=torch.int64, device=images.device)
         return Batch(first, labels, first[:0], seed, second)
 
+    def _some(self, data: ImageSet, count: int) -> Tensor:
+        """Images evenly apart, normalised."""
+        chosen = np.linspace(0, len(data) - 1, min(count, len(data))).astype(np.intp)
+        images: Tensor = self._normalize(torch.from_numpy(data.images[chosen]).to(self._world.device))
+        return images
+
     def _images(self, part: Part, seed: int) -> Tensor:
         images = part.images.to(self._world.device, non_blocking=True)
         normalized: Tensor = self._normalize(self._augmentation.apply(images, part.crops, seed))
@@ -258,7 +273,7 @@ def _optimizer(config: Config, groups: list[dict[str, Any]]) -> torch.optim.Opti
         lr=config.learning_rate,
         momentum=config.momentum,
         weight_decay=config.weight_decay,
-        nesterov=True,
+        nesterov=config.nesterov,
     )
 
 

@@ -167,3 +167,49 @@ def test_draws_of_torch_depend_on_every_number() -> None:
 
 def test_the_same_numbers_give_the_same_seed() -> None:
     assert seed_of(3, 4) == seed_of(3, 4) != seed_of(4, 3)
+
+
+def mirrored(steps: Iterable[Fed]) -> dict[int, bool]:
+    """By image, whether it was mirrored."""
+    return {
+        label: side
+        for fed in steps
+        for label, side in zip(fed.known.labels.tolist(), fed.known.crops.mirrored.tolist(), strict=True)
+    }
+
+
+def test_alternating_flips_mirror_each_image_every_other_epoch() -> None:
+    source = feed(64, 64, config=replace(CONFIG, flip="alternating"))
+    first, second, third = (mirrored(epoch(source, number)) for number in range(3))
+    assert 16 < sum(first.values()) < 48
+    assert second == {image: not side for image, side in first.items()}
+    assert third == first
+    other = feed(64, 64, config=replace(CONFIG, flip="alternating", seed=6))
+    assert mirrored(epoch(other, 0)) != first
+
+
+def test_alternating_flips_change_nothing_else_and_are_those_of_a_run_gone_on_with() -> None:
+    plain, source = feed(64, 64), feed(64, 64, config=replace(CONFIG, flip="alternating"))
+    for random, fed in zip(epoch(plain, 1), epoch(source, 1), strict=True):
+        assert random.known.labels.tolist() == fed.known.labels.tolist()
+        assert torch.equal(random.known.crops.shifts, fed.known.crops.shifts)
+        assert random.outliers is not None
+        assert fed.outliers is not None
+        assert torch.equal(random.outliers.crops.mirrored, fed.outliers.crops.mirrored)
+    whole = mirrored(epoch(source, 1))
+    middle = source.steps_per_epoch + 5
+    (resumed,) = source.steps(middle, middle + 1)
+    assert mirrored([resumed]).items() <= whole.items()
+
+
+@pytest.mark.parametrize(("ratio", "count"), [(2.0, 8), (0.5, 2), (0.01, 1), (1.0, 4)])
+def test_outliers_per_image(ratio: float, count: int) -> None:
+    method = methods.make("energy", {"outliers_per_image": ratio})
+    (fed,) = Feed(CONFIG, method, numbered(16), numbered(16)).steps(0, 1)
+    assert fed.outliers is not None
+    assert (len(fed.known.images), len(fed.outliers.images)) == (4, count)
+
+
+def test_with_twice_as_many_outliers_a_step_an_epoch_shows_each_twice() -> None:
+    source = Feed(CONFIG, methods.make("energy", {"outliers_per_image": 2}), numbered(16), numbered(16))
+    assert sorted(outliers(epoch(source, 0))) == sorted([*range(16), *range(16)])

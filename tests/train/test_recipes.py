@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ from train import __main__ as command
 from train import methods, models
 from train.config import Config, learning_rate
 from train.exceptions import TrainingError
-from train.recipes import RECIPES
+from train.recipes import RECIPES, SOURCES
 
-SOURCES = ["--data=data", "--val=val", "--out=run"]
+GIVEN = ["--data=data", "--val=val", "--out=run"]
 MISSING = {"arch": "resnet20", "epochs": "7"}  # what a recipe may leave to the user
 
 
@@ -24,7 +25,7 @@ def given(recipe: str, *more: str) -> list[str]:
     return [
         f"--recipe={recipe}",
         *(f"--{k}={v}" for k, v in MISSING.items() if k not in RECIPES[recipe]),
-        *SOURCES,
+        *GIVEN,
         *more,
     ]
 
@@ -41,11 +42,29 @@ def test_every_value_is_taken(name: str) -> None:
     assert hyperparameters == recipe.pop("set", {})
     assert {option: args[option] for option in recipe} == recipe
     assert methods.make(recipe["method"], hyperparameters)
-    assert recipe.get("arch", "resnet20").removesuffix("+nan") in models.ARCHITECTURES
+    arch = recipe.get("arch", "resnet20")
+    assert models.is_foreign(arch) or models.split(arch)[0] in models.ARCHITECTURES
     settings = {option: value for option, value in recipe.items() if option in Config.__dataclass_fields__}
     config = Config(**{"arch": "resnet20", "epochs": 7, **settings})
-    assert set(recipe) - set(settings) <= {"size"}
+    assert set(recipe) - set(settings) <= {"size", "init"}
     assert math.isfinite(learning_rate(0.5, config))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_value_says_whose_it_is(name: str) -> None:
+    recipe = dict(RECIPES[name])
+    hyperparameters = recipe.pop("set", {})
+    assert set(SOURCES[name]) == {*recipe, *(f"set.{option}" for option in hyperparameters)}
+    for source in SOURCES[name].values():
+        assert re.match(r"(section \d|appendix [A-Z]|supplement \d|code\b|ours: )", source)
+
+
+def test_what_the_authors_code_has_and_ours_had_not() -> None:
+    assert (RECIPES["logitnorm-cifar"]["nesterov"], RECIPES["energy-cifar"]["nesterov"]) == (False, True)
+    for name in ("energy-cifar", "oe-cifar"):
+        method = methods.make(RECIPES[name]["method"], RECIPES[name]["set"])
+        assert method.outliers(RECIPES[name]["batch_size"], share=1) == 256
+    assert methods.make("greg", RECIPES["greg-cifar"]["set"]).outliers(64, share=1) == 64
 
 
 @pytest.mark.parametrize("name", RECIPES)

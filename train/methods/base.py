@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from runtime.manifest import Task
+from train.exceptions import TrainingError
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,10 @@ class Method(ABC):
             size: height and width of its images.
         """
 
+    def examine(self, model: nn.Module, images: Tensor) -> list[str]:  # noqa: ARG002
+        """Try some images on the network before training; what is worth a line, or TrainingError where the method can't."""
+        return []
+
     def release(self, model: nn.Module) -> None:  # noqa: B027
         """Take off what :meth:`prepare` added for training alone, once the weights are loaded."""
 
@@ -93,6 +98,15 @@ class OutlierMethod(Method):
     """A method that learns from auxiliary outliers too, by terms of their logits."""
 
     needs_outliers: ClassVar[bool] = True
+
+    outliers_per_image: float = 1.0  # auxiliary images that a step draws for each known one
+
+    def __post_init__(self) -> None:
+        if self.outliers_per_image <= 0:
+            raise TrainingError(f"outliers_per_image must be positive, found {self.outliers_per_image:g}")
+
+    def outliers(self, batch_size: int, share: int) -> int:  # noqa: ARG002
+        return max(1, round(self.outliers_per_image * batch_size))
 
     def step(self, model: nn.Module, batch: Batch) -> Step:
         # One forward pass over both, so that batch normalisation sees both.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from train.distributed import process_count
 from train.exceptions import TrainingError
-from train.methods.base import Batch, Step, at_least_float32
+from train.methods.base import Batch, OutlierMethod, Step, at_least_float32
 from train.methods.double_backward import twice_differentiable
+from train.methods.double_backward.examine import examine
 from train.methods.energy import Energy, energy
 from train.methods.outlier_exposure import OutlierExposure
 from train.methods.sampling import Sample, energy_based_sample
@@ -64,21 +65,38 @@ def gradient_loss(norms_in: Tensor, norms_aux: Tensor, reduction: Reduction = "s
 
 
 @dataclass(frozen=True)
-class GReg(Energy):
-    """The energy loss plus `gradient_weight` times the gradient loss of the energy (GReg eq. 3)."""
+class GradientLoss(OutlierMethod):
+    """A method whose loss has `gradient_weight` times the gradient loss of a score (GReg eq. 3)."""
 
     gradient_weight: float = 0.05  # lambda of the gradient loss, chosen in docs/measured/greg_settings.md
     reduction: Reduction = "sample"
 
     def __post_init__(self) -> None:
-        _check_reduction(self.reduction)
+        super().__post_init__()
+        if self.reduction not in ("sample", "batch"):
+            raise TrainingError(f"reduction must be sample or batch, found {self.reduction!r}")
 
-    def step(self, model: nn.Module, batch: Batch) -> Step:
-        return _step(self, model, batch, energy, self.m_in, self.m_aux)
+    @abstractmethod
+    def score(self, logits: Tensor) -> Tensor:
+        """S, what is to be flat: (B, K) -> (B,); low means in-distribution."""
+
+    def examine(self, model: nn.Module, images: Tensor) -> list[str]:
+        return examine(model, images, self.score) if self.gradient_weight > 0 else []
 
 
 @dataclass(frozen=True)
-class GRegOutlierExposure(OutlierExposure):
+class GReg(GradientLoss, Energy):
+    """The energy loss plus `gradient_weight` times the gradient loss of the energy (GReg eq. 3)."""
+
+    def score(self, logits: Tensor) -> Tensor:
+        return energy(logits)
+
+    def step(self, model: nn.Module, batch: Batch) -> Step:
+        return _step(self, model, batch, self.m_in, self.m_aux)
+
+
+@dataclass(frozen=True)
+class GRegOutlierExposure(GradientLoss, OutlierExposure):
     """Outlier Exposure plus the gradient loss of the score it is detected by, S = -max softmax (GReg table 4).
 
     The paper leaves the margins open: here an image is detected right when its confidence is at least `confident`,
@@ -86,15 +104,14 @@ class GRegOutlierExposure(OutlierExposure):
     """
 
     gradient_weight: float = 0.1
-    reduction: Reduction = "sample"
     confident: float = 0.9
     uncertain: float = 0.2
 
-    def __post_init__(self) -> None:
-        _check_reduction(self.reduction)
+    def score(self, logits: Tensor) -> Tensor:
+        return -logits.softmax(dim=1).amax(dim=1)
 
     def step(self, model: nn.Module, batch: Batch) -> Step:
-        return _step(self, model, batch, _negative_confidence, -self.confident, -self.uncertain)
+        return _step(self, model, batch, -self.confident, -self.uncertain)
 
 
 @dataclass(frozen=True)
@@ -106,6 +123,16 @@ class GRegPlus(GReg):
     """
 
     candidates: float = 4.0  # at least so many for each image; more where an epoch would not show every outlier
+    clusters: int = 0  # of a step's candidates; 0 for one each image, the paper's, whose table 7 compares 16, 32 and 64
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.clusters < 0:
+            raise TrainingError(f"clusters must be at least 1, or 0 for one each image, found {self.clusters:g}")
+        if self.outliers_per_image != 1:
+            raise TrainingError(
+                "greg+ draws candidates and takes two of each cluster: set candidates or clusters instead"
+            )
 
     def outliers(self, batch_size: int, share: int) -> int:
         return max(share, int(self.candidates * batch_size))
@@ -126,36 +153,26 @@ class GRegPlus(GReg):
 
     @torch.no_grad()
     def _sample(self, model: nn.Module, batch: Batch) -> Sample:
+        training = [module for module in model.modules() if module.training]  # some may be frozen
         model.eval()  # neither ties candidates together nor counts them in the running statistics
         logits, features = model(batch.outliers)
-        model.train()
-        return energy_based_sample(
-            features.float().cpu().numpy(), energy(logits.float()).cpu().numpy(), len(batch.images), batch.seed
-        )
+        for module in training:
+            module.training = True
+        clusters = int(self.clusters) or len(batch.images)
+        energies = energy(logits.float()).cpu().numpy()
+        return energy_based_sample(features.float().cpu().numpy(), energies, clusters, batch.seed)
 
 
-def _step(
-    method: GReg | GRegOutlierExposure,
-    model: nn.Module,
-    batch: Batch,
-    score_of: Callable[[Tensor], Tensor],
-    m_in: float,
-    m_aux: float,
-) -> Step:
-    """The method's own terms, and the gradient loss of a score where it is beyond its margin."""
+def _step(method: GradientLoss, model: nn.Module, batch: Batch, m_in: float, m_aux: float) -> Step:
+    """The method's own terms, and the gradient loss of its score where it is beyond its margin."""
     weight = method.gradient_weight
     logits, images = _differentiable(model, torch.cat([batch.images, batch.outliers]), twice=weight > 0)
     known, outliers = batch.split(logits)
-    score = score_of(logits)
+    score = method.score(logits)
     inside, outside = batch.split(score)
     norms = gradient_norms(score, images, torch.cat([inside <= m_in, outside >= m_aux]), create_graph=weight > 0)
     terms = method.terms(known, outliers, batch.labels)
     return _regularised(terms, known, weight, method.reduction, *batch.split(norms))
-
-
-def _negative_confidence(logits: Tensor) -> Tensor:
-    """-max softmax(f), (B, K) -> (B,); low means in-distribution, as of the energy."""
-    return -logits.softmax(dim=1).amax(dim=1)
 
 
 def _differentiable(model: nn.Module, images: Tensor, *, twice: bool) -> tuple[Tensor, Tensor]:
@@ -175,8 +192,3 @@ def _regularised(
     loss = gradient_loss(norms_in, norms_aux, reduction, process_count())
     figures = {"gradient_norm_in": norms_in.mean(), "gradient_norm_aux": norms_aux.mean()}
     return Step({**terms, "gradient": weight * loss}, logits, figures)
-
-
-def _check_reduction(reduction: str) -> None:
-    if reduction not in ("sample", "batch"):
-        raise TrainingError(f"reduction must be sample or batch, found {reduction!r}")

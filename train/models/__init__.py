@@ -11,10 +11,11 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from train.exceptions import TrainingError
 from train.models import foreign
+from train.models.airbench import Whitening, airbench
 from train.models.densenet import densenet_bc_100
 from train.models.foreign import Origin, Size, Start
 from train.models.libraries import named
@@ -22,13 +23,14 @@ from train.models.projection import WithProjection
 from train.models.resnet import resnet18, resnet20
 from train.models.wide_resnet import wrn_40_2
 
-__all__ = ["ARCHITECTURES", "CHOICES", "Origin", "Start", "is_foreign", "make", "split", "start"]
+__all__ = ["ARCHITECTURES", "CHOICES", "Origin", "Start", "fit", "is_foreign", "make", "set_dropout", "split", "start"]
 
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "resnet20": resnet20,
     "resnet18": resnet18,
     "wrn-40-2": wrn_40_2,
     "densenet-bc-100": densenet_bc_100,
+    "airbench": airbench,
 }
 
 _PROJECTION = "+nan"
@@ -87,3 +89,28 @@ def start(
 ) -> Start:
     """As :func:`train.models.foreign.start`, of an architecture with or without a projection head."""
     return foreign.start(split(arch)[0], init, key, size, untrained)
+
+
+def fit(model: nn.Module, draw: Callable[[], Tensor]) -> None:
+    """Give a new network what it takes from training images: the components of its whitening.
+
+    Args:
+        model: any network; most take nothing.
+        draw: makes the images, normalised, (N, 3, H, W), where they are needed.
+    """
+    for module in model.modules():
+        if isinstance(module, Whitening):
+            module.fit(draw())
+
+
+def set_dropout(model: nn.Module, share: float) -> None:
+    """Let every dropout layer drop this share.
+
+    Raises:
+        TrainingError: there is none.
+    """
+    layers = [module for module in model.modules() if isinstance(module, nn.Dropout)]
+    if not layers:
+        raise TrainingError("--dropout: the network has no dropout layer; leave it out, or take --arch wrn-40-2")
+    for layer in layers:
+        layer.p = share

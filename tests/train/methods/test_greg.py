@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,9 @@ from sklearn.cluster import KMeans
 from torch import Tensor
 
 from tests.train.methods.examples import Linear, Numbers, check_terms, cross_entropy, hinges, random_batch
-from train import methods
+from train import methods, models
+from train.exceptions import TrainingError
+from train.methods import Batch
 from train.methods.energy import energy
 from train.methods.greg import gradient_loss, gradient_norms
 
@@ -248,3 +252,33 @@ def test_a_weight_of_zero_watches_the_norms_and_teaches_nothing(name: str, plain
     (expected,) = torch.autograd.grad(methods.make(plain, shared).step(model, random_batch()).loss, model.w)
     (found,) = torch.autograd.grad(steps[0].loss, model.w)
     assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("clusters", [0, 3])
+def test_greg_plus_takes_two_outliers_of_each_of_so_many_clusters(clusters: int) -> None:
+    batch, model = random_batch(known=6, outliers=40), Linear()
+    methods.make("greg+", {"clusters": clusters}).step(model, batch)
+    assert model.calls == [(40, False), (6 + 2 * (clusters or 6), True)]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("greg+", {"clusters": -1}, "clusters must be at least 1, or 0 for one each image, found -1"),
+        ("greg+", {"clusters": 2.5}, "clusters of method 'greg+' must be a whole number"),
+        ("greg+", {"outliers_per_image": 2}, "set candidates or clusters instead"),
+        ("energy", {"outliers_per_image": 0}, "outliers_per_image must be positive, found 0"),
+        ("greg-oe", {"outliers_per_image": -1}, "outliers_per_image must be positive, found -1"),
+    ],
+)
+def test_how_many_outliers_must_make_sense(name: str, options: dict[str, float], message: str) -> None:
+    with pytest.raises(TrainingError, match=re.escape(message)):
+        methods.make(name, options)
+
+
+def test_greg_plus_leaves_frozen_layers_frozen() -> None:
+    model = models.make("resnet20", 3)
+    frozen = model.get_submodule("bn1").eval()
+    batch = Batch(torch.rand(4, 3, 8, 8), torch.arange(4) % 3, torch.rand(8, 3, 8, 8))
+    methods.make("greg+", {}).step(model, batch)
+    assert [module for module in model.modules() if not module.training] == [frozen]

@@ -6,13 +6,13 @@ import copy
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
+from tests.train.methods.double_backward.gradients import check, penalty_gradients, random, randomise
 from train import models
 from train.methods.double_backward import FastDoubleBackward, twice_differentiable
 
@@ -38,43 +38,6 @@ NORMALISATIONS: dict[str, Callable[[], nn.Module]] = {
     "large epsilon": lambda: nn.BatchNorm2d(4, eps=0.5),
 }
 NETWORKS = {"resnet20": 8, "resnet18": 4, "wrn-40-2": 4}  # and the side of their images
-
-
-def randomise(module: nn.Module) -> nn.Module:
-    """Scales and shifts that are not one and zero."""
-    with torch.no_grad():
-        for parameter in module.parameters():
-            if parameter.ndim == 1:
-                parameter.copy_(torch.rand_like(parameter) + 0.5)
-    return module
-
-
-def penalty_gradients(
-    module: Callable[[Tensor], Any], parameters: list[nn.Parameter], images: Tensor, fast: bool
-) -> tuple[Tensor, list[Tensor]]:
-    """The input gradient of a score, and the gradients of its norms plus the score: by the weights and by the images."""
-    torch.manual_seed(0)  # dropout
-    images = images.detach().clone(memory_format=torch.preserve_format).requires_grad_()
-    with FastDoubleBackward() if fast else nullcontext():
-        outputs = module(images)
-        logits = outputs[0] if isinstance(outputs, tuple) else outputs
-    score = logits.flatten(1).double().logsumexp(dim=1) + logits.flatten(1).double().square().mean(dim=1)
-    (gradient,) = torch.autograd.grad(score.sum(), images, create_graph=True)
-    loss = torch.linalg.vector_norm(gradient.flatten(1), dim=1).square().sum() + score.sum()
-    return gradient.detach(), list(torch.autograd.grad(loss, [*parameters, images], allow_unused=True))
-
-
-def check(module: nn.Module, images: Tensor, tolerance: float = 1e-10) -> None:
-    parameters = list(module.parameters())
-    expected, expected_gradients = penalty_gradients(module, parameters, images, fast=False)
-    found, gradients = penalty_gradients(module, parameters, images, fast=True)
-    assert (found - expected).norm() <= tolerance * expected.norm()
-    for mine, reference in zip(gradients, expected_gradients, strict=True):
-        assert (mine - reference).norm() <= tolerance * (1 + reference.norm())
-
-
-def random(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
-    return torch.randn(*shape, dtype=dtype, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.mark.parametrize("kind", CONVOLUTIONS)
@@ -182,7 +145,7 @@ def test_it_is_used_in_its_context_only(layer: nn.Module) -> None:
     assert type(outside).__name__ in ("ConvolutionBackward0", "NativeBatchNormBackward0")
 
 
-def test_without_gradients_and_in_evaluation_mode_torch_s_own_is_used() -> None:
+def test_without_gradients_torch_s_own_is_used() -> None:
     convolution, normalisation = nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4)
     images = random(2, 4, 5, 5, dtype=torch.float32)
     with torch.no_grad():
@@ -190,8 +153,76 @@ def test_without_gradients_and_in_evaluation_mode_torch_s_own_is_used() -> None:
     normalisation.reset_running_stats()
     with FastDoubleBackward(), torch.no_grad():
         assert torch.equal(normalisation(convolution(images)), expected)
-    normalisation.eval()
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_frozen_batch_normalisation(affine: bool) -> None:
+    """In evaluation mode, among layers that go on to learn; as where the first stages of a network are frozen."""
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6, affine=affine), nn.Softplus(), nn.Conv2d(6, 3, 1)
+    ).double()
+    randomise(module)(random(8, 4, 7, 8) + 1)  # statistics that are not zero and one
+    module[1].eval()
+    before = {name: value.clone() for name, value in module.named_buffers()}
+    check(module, random(3, 4, 7, 8))
+    assert all(torch.equal(value, before[name]) for name, value in module.named_buffers())
     with FastDoubleBackward():
-        result = normalisation(images)
-    assert type(result.grad_fn).__name__ == "NativeBatchNormBackward0"
-    torch.testing.assert_close(result, normalisation(images), rtol=0, atol=0)
+        assert type(module[:2](random(3, 4, 7, 8)).grad_fn).__name__ == "_FrozenBatchNormBackward"
+
+
+def test_frozen_weights_get_no_gradient_and_change_no_other() -> None:
+    torch.manual_seed(0)
+    module = randomise(models.make("resnet20", 5)).double()
+    images = random(4, 3, 8, 8)
+    _, expected = penalty_gradients(module, list(module.parameters()), images, fast=False)
+    frozen = [name for name, _ in module.named_parameters() if not name.startswith(("blocks.8", "fc"))]
+    for name in frozen:
+        module.get_parameter(name).requires_grad_(False)
+    kept = [(p, e) for p, e in zip(module.parameters(), expected, strict=False) if p.requires_grad]
+    _, found = penalty_gradients(module, [p for p, _ in kept], images, fast=True)
+    for mine, (_, reference) in zip(found, kept, strict=False):
+        assert (mine - reference).norm() <= 1e-10 * (1 + reference.norm())
+
+
+def test_frozen_batch_normalisation_in_bf16() -> None:
+    torch.manual_seed(0)
+    model = randomise(models.make("resnet20", 5)).train()
+    images = random(16, 3, 16, 16, dtype=torch.float32)
+    model(images)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+    parameters = list(model.parameters())
+    with torch.autocast("cpu", torch.bfloat16):
+        _, mine = penalty_gradients(partial(twice_differentiable, model), parameters, images, fast=False)
+    model.double()
+    _, reference = penalty_gradients(model, parameters, images.double(), fast=False)
+    a, b = (torch.cat([gradient.double().flatten() for gradient in found[:-1]]) for found in (mine, reference))
+    assert F.cosine_similarity(a, b, dim=0) >= 0.999
+
+
+@pytest.mark.parametrize("layer", [nn.ReLU, nn.ReLU6, nn.Hardtanh])
+@pytest.mark.parametrize("inplace", [True, False])
+def test_rectifiers(layer: Callable[..., nn.Module], inplace: bool) -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6), layer(inplace=inplace), nn.Conv2d(6, 3, 1), nn.Softplus()
+    )
+    images = random(3, 4, 7, 8) * 5  # beyond 6 too
+    check(module.double(), images)
+    rectified = images.clone().requires_grad_()
+    with FastDoubleBackward():
+        output = layer(inplace=inplace)(rectified * 1)
+    assert type(output.grad_fn).__name__ == "_RectifierBackward"
+    torch.testing.assert_close(output, layer()(images), rtol=0, atol=0)
+
+
+def test_a_rectifier_in_place_changes_its_input() -> None:
+    images = random(3, 4)
+    expected = images.relu()
+    for known in ((), [(expected,)]):
+        given = images.clone().requires_grad_() * 1
+        with FastDoubleBackward(known):
+            F.relu(given, inplace=True)
+        assert torch.equal(given, expected)

@@ -7,29 +7,36 @@ are linear in what flows through them, all those backward, run in half.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
-from train.methods.operations import Known, batch_norm, conv2d, relu, with_statistics
+from train.methods.double_backward.batch_norm import batch_norm, with_statistics
+from train.methods.double_backward.convolution import conv2d
+from train.methods.double_backward.function import Known
+from train.methods.double_backward.rectifier import hardtanh, relu, relu6
 
 _OPERATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     F.conv2d: conv2d,
     F.batch_norm: batch_norm,
     F.relu: relu,
+    F.relu6: relu6,
+    F.hardtanh: hardtanh,
 }
 
 
 class FastDoubleBackward(TorchFunctionMode):
     """Within this context the forward pass of any network records these operations in place of torch's own.
 
-    A backward pass that builds a graph (``create_graph=True``) then yields the gradient with respect to the input
-    alone: weights get none. That is the first half of an input-gradient penalty; the second half, an ordinary
-    backward pass, yields them all.
+    It does not matter whether a module of torch calls them or another one does. A backward pass that builds a graph
+    (``create_graph=True``) then yields the gradient with respect to the input alone: weights get none. That is the
+    first half of an input-gradient penalty; the second half, an ordinary backward pass, yields them all.
 
     Args:
         known: what the operations give, in their order, where that was computed before.
@@ -56,18 +63,31 @@ def twice_differentiable(model: nn.Module, images: Tensor) -> Any:
     """
     kind = images.device.type
     if not torch.is_autocast_enabled(kind):
-        with FastDoubleBackward():
+        with _unfused_attention(), FastDoubleBackward():
             return model(images)
     exact = _Exact(torch.get_autocast_dtype(kind))
     devices = [images.device] if kind != "cpu" else []
-    with torch.random.fork_rng(devices), torch.no_grad(), torch.autocast(kind, enabled=False), exact:
+    single = torch.autocast(kind, enabled=False)
+    with torch.random.fork_rng(devices), torch.no_grad(), single, _unfused_attention(), exact:
         model(images)
     kept = [buffer.clone() for buffer in model.buffers()]
-    with FastDoubleBackward(exact.known):
+    with _unfused_attention(), FastDoubleBackward(exact.known):
         outputs = model(images)
     for buffer, value in zip(model.buffers(), kept, strict=True):
         buffer.copy_(value)
     return outputs
+
+
+@contextmanager
+def _unfused_attention() -> Iterator[None]:
+    """Attention in elementary steps: no backward pass of torch's fused kernels can be differentiated."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
 
 
 class _Exact(TorchFunctionMode):
@@ -90,5 +110,5 @@ class _Exact(TorchFunctionMode):
         else:
             output, statistics = func(*args, **(kwargs or {})), []
         if func in _OPERATIONS:
-            self.known.append((output.to(self._dtype), *statistics))
+            self.known.append((output.to(self._dtype, copy=True), *statistics))
         return output

@@ -47,10 +47,16 @@ from train.data import ImageSet
 Measured = tuple[Row, dict[str, dict[str, Values]]]
 
 
-def frozen(work: Work, variant: str, seed: int) -> Measured:
+def frozen(work: Work, variant: str, seed: int, args: argparse.Namespace) -> Measured:
     began = time.monotonic()
     features = work.features(variant)
-    return _row(work, classified(work.fitted(features["train"], seed), features), began)
+    head = work.fitted(features["train"], seed)
+    odin = None
+    if seed in args.odin:
+        network = prepared(work.backbone, whole(work.backbone, FROZEN[variant]), 1)
+        network.classifier = head
+        odin = measuring.odin(network, work.spec, work.sets())
+    return _row(work, classified(head, features), began, odin)
 
 
 def classified(head: Classifier, features: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, Outputs]:
@@ -184,7 +190,7 @@ def one(work: Work, part: str, variant: str, seed: int, args: argparse.Namespace
     if (args.work / f"{name}.json").exists():
         return
     if part == "frozen":
-        row, scores = frozen(work, variant, seed)
+        row, scores = frozen(work, variant, seed, args)
     elif part == "upper":
         row, scores = upper(work, variant, seed, args)
     else:

@@ -20,6 +20,7 @@ from export.from_torch.network.backbone import Backbone
 from export.images.inference import BATCH
 from export.metrics.detection import detection
 from runtime.command import run
+from runtime.manifest import Task
 from train.data import Images, batches, read
 
 
@@ -44,8 +45,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def odin(backbone: Backbone, images: Tensor, temperature: float, epsilon: float) -> Tensor:
+def odin(backbone: Backbone, images: Tensor, temperature: float, epsilon: float, task: Task) -> Tensor:
     """max softmax(f(x') / T) with x' = x - epsilon sign(-grad_x log max softmax(f(x) / T)) (Liang et al. 2018, eq. 1-2).
+
+    Where an image may have several labels, the largest sigmoid instead (Wang et al. 2021, arXiv:2109.14162): without the
+    step it orders images as the largest logit does, whatever T. Their code takes the gradient of the binary cross-entropy
+    of that label, on or off as it is predicted, so that an image without a predicted label is moved the other way.
 
     Higher is more in-distribution: the step raises the score of known images more. Two forward passes and a backward pass.
 
@@ -54,23 +59,29 @@ def odin(backbone: Backbone, images: Tensor, temperature: float, epsilon: float)
         images: uint8 [N, H, W, 3].
         temperature: T, positive.
         epsilon: size of the step in units of pixels in [0, 1].
+        task: of the model, with classes.
 
     Returns:
         float64 (N,).
     """
     x = images.float().requires_grad_()
-    log_confidence = F.log_softmax(backbone(x)[0] / temperature, dim=1).amax(dim=1)
-    (gradient,) = torch.autograd.grad(log_confidence.sum(), x)
+    (gradient,) = torch.autograd.grad(_log_confidence(backbone(x)[0], temperature, task).sum(), x)
     with torch.no_grad():
         logits = backbone(x + 255 * epsilon * gradient.sign())[0].double()
-        return F.softmax(logits / temperature, dim=1).amax(dim=1)
+        return _log_confidence(logits, temperature, task).exp()
 
 
-def _scores(
-    backbone: Backbone, images: Images, temperature: float, epsilon: float, title: str
+def _log_confidence(logits: Tensor, temperature: float, task: Task) -> Tensor:
+    scaled = logits / temperature
+    return (F.logsigmoid(scaled) if task == "multilabel" else F.log_softmax(scaled, dim=1)).amax(dim=1)
+
+
+def odin_scores(
+    backbone: Backbone, images: Images, temperature: float, epsilon: float, task: Task, title: str
 ) -> npt.NDArray[np.float64]:
+    """:func:`odin` of all images, float64 (N,)."""
     parts = tqdm(batches(images, BATCH), desc=title, unit="batch", disable=None, leave=False)
-    found = [odin(backbone, torch.from_numpy(part), temperature, epsilon) for part in parts]
+    found = [odin(backbone, torch.from_numpy(part), temperature, epsilon, task) for part in parts]
     return np.asarray(torch.cat(found).numpy())
 
 
@@ -80,12 +91,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not (args.temperature > 0 and args.epsilon >= 0):
         raise ExportError(f"expected temperature > 0 and epsilon >= 0, found {args.temperature:g} and {args.epsilon:g}")
     classifier = from_checkpoint(args.checkpoint)
+    if classifier.task == "unlabelled":
+        raise ExportError(f"{args.checkpoint}: ODIN looks at class scores, and a model without labels has none")
     backbone = Backbone(classifier.module, classifier.input).eval()
-    settings = args.temperature, args.epsilon
-    known = _scores(backbone, read(args.id, classifier.input).images, *settings, "ID")
-    print(f"ODIN (T = {args.temperature:g}, epsilon = {args.epsilon:g}), torch only: not a score of the bundle")
+    settings = args.temperature, args.epsilon, classifier.task
+    known = odin_scores(backbone, read(args.id, classifier.input).images, *settings, "ID")
+    by = ", by the largest sigmoid" if classifier.task == "multilabel" else ""
+    print(f"ODIN{by} (T = {args.temperature:g}, epsilon = {args.epsilon:g}), torch only: not a score of the bundle")
     for name, source in sources.items():
-        figures = detection(known, _scores(backbone, read(source, classifier.input).images, *settings, name))
+        figures = detection(known, odin_scores(backbone, read(source, classifier.input).images, *settings, name))
         print(
             f"{name}: AUROC {100 * figures.auroc:.2f}, FPR95 (ID-positive) {100 * figures.fpr95_id_positive:.2f}, "
             f"AUPR-in {100 * figures.aupr_in:.2f}, AUPR-out {100 * figures.aupr_out:.2f}"

@@ -81,7 +81,7 @@ class Checkpoint:
         model = models.make(self.header.arch, len(self.header.labels), self.header.origin)
         options = self.header.hyperparameters.get("method_options", {})
         method = methods.make(self.header.method, options)
-        method.prepare(model)
+        method.prepare(model, (self.header.input.height, self.header.input.width))
         self.load_into(model)
         method.release(model)
         return spectral.fold(model)

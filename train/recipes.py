@@ -130,7 +130,7 @@ _GREG_PLUS_IMAGENET: _Recipe = {
 # SNoJoE, on PASCAL-VOC. Epochs are left open: it names none.
 _SNOJOE: _Recipe = {
     "method": ("snojoe", "section 4.1"),
-    "set.layers": (9, "section 4.1"),
+    "set.stages": (9, "section 4.1: 9 layers, by section 4.3 children of a ResNet-101, the ninth its average pooling"),
     "size": (256, "section 4.1"),
     "optimizer": ("adam", "section 4.1"),
     "batch_size": (32, "ours: the paper names none"),

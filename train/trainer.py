@@ -78,7 +78,7 @@ class Trainer:
             models.set_dropout(self.model, config.dropout)
         self._groups = Groups.of(config, self.model, spec.height, spec.width)
         self._groups.freeze()
-        self.method.prepare(self.model)
+        self.method.prepare(self.model, (spec.height, spec.width))
         self.model.to(world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in the stubs
         self._notes = self.method.examine(self.model, self._some(data, 2))
         self._optimizer = _optimizer(config, self._groups.parameters(self.model))

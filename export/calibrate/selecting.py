@@ -26,7 +26,7 @@ from export.detectors.sign import is_meaningless
 from export.graph.last_layers import last_layers
 from export.images import leakage, outliers
 from runtime.engines.interface import Engine, Outputs
-from runtime.manifest import Choice, Manifest, MergeMethod
+from runtime.manifest import Choice, Manifest, MergeMethod, Task
 from train.data import Images, ImageSet
 
 Run = Callable[[Images, str], Outputs]
@@ -69,16 +69,15 @@ def candidates(names: Sequence[str], negative_share: float) -> list[Candidate]:
     return [*map(Candidate, sound), *fusions]
 
 
-def fitted_names(task: str, *, linear: bool) -> list[str]:
-    """Those of :data:`FITTED` that a model of this task and with these last layers can have."""
+def fitted_names(task: Task, *, linear: bool) -> list[str]:
+    """Those of :data:`FITTED` that a model of this task and with these last layers can have.
+
+    For several labels an image none that needs labels: what chooses by itself takes images without any.
+    """
     if task == "unlabelled":
         return [*FITTED_UNLABELLED]
-    kinds = {name: DETECTORS[name] for name in FITTED}
-    return [
-        name
-        for name, kind in kinds.items()
-        if (linear or not kind.linear) and (task == "multiclass" or kind.needs != "labels")
-    ]
+    possible = [name for name in fitting.for_task(task) if task == "multiclass" or DETECTORS[name].needs != "labels"]
+    return [name for name in FITTED if name in possible and (linear or not DETECTORS[name].linear)]
 
 
 def with_columns(outputs: Outputs, names: Sequence[str], detectors: Mapping[str, Fitted]) -> Outputs:

@@ -12,7 +12,7 @@ import onnx
 from tqdm import tqdm
 
 from export.detectors import DETECTORS, columns
-from export.detectors.interface import Fitted, Observed, Training
+from export.detectors.interface import ONE_LABEL, Fitted, Observed, Training
 from export.detectors.sign import is_meaningless, objection
 from export.exceptions import ExportError, NotApplicable
 from export.graph.last_layers import LastLayers
@@ -20,12 +20,17 @@ from export.images import outliers
 from export.images.inference import collect
 from export.images.leakage import record
 from runtime.engines.interface import Engine, Outputs
-from runtime.manifest import Manifest
+from runtime.manifest import Manifest, Task
 from train.data import Images, ImageSet, Reading, SelectedImages, read, short_name
 
 _OUTLIERS = 500  # of each set
 _SAMPLE = 192  # images that graph and reference are compared on, and a third as many of noise
 _TOLERANCE = 1e-3  # beyond this relative difference the graph computes something else
+_LABELS: dict[Task, str] = {
+    "multiclass": "one label an image",
+    "multilabel": "any number of labels an image",
+    "unlabelled": "no labels",
+}
 _LARGEST_FILE = 2**31 - 2**20  # bytes of a protobuf message, less some room for everything but constants
 
 
@@ -39,8 +44,9 @@ def training_images(
     """The images that the detectors `names` are fitted on, labelled if one of them needs labels; None if none needs any.
 
     Raises:
-        ExportError: no source though a detector needs one, labels needed for a multi-label model, or for a model without
-            classes a detector that looks at logits.
+        ExportError: no source though a detector needs one; for a model of several labels an image a detector that takes it to
+            have one, or images of one label each where labels are needed; for a model without classes a detector that looks
+            at logits.
         DataError: images that can't be read, or, where labels are needed, of a class that the model does not have.
     """
     needing = [name for name in names if DETECTORS[name].needs != "nothing"]
@@ -49,23 +55,29 @@ def training_images(
     if impossible := [name for name in names if unlabelled and not DETECTORS[name].of_features]:
         raise ExportError(
             f"{impossible[0]} looks at logits or their layer, which {manifest.model.name} lacks, as it is unlabelled; fit "
-            f"{', '.join(of_features())}"
+            f"{', '.join(for_task('unlabelled'))}"
         )
+    if manifest.task == "multilabel" and (single := [name for name in names if DETECTORS[name].of_one_label]):
+        raise ExportError(f"{single[0]}: {ONE_LABEL}; fit {', '.join(for_task('multilabel'))}")
     if not needing:
         return None
     if source is None:
         raise ExportError(f"{needing[0]} is fitted: give training images, SOURCE")
-    if labelled and manifest.task != "multiclass":
-        raise ExportError(f"{labelled[0]} needs one label an image, and this model is {manifest.task}")
     images = read(source, manifest.input, reading=reading, labels=manifest.labels)
-    if labelled and images.task != "multiclass":
-        raise ExportError(f"{labelled[0]} needs one label an image, and those of {source} have any number")
+    if labelled and images.task != manifest.task:
+        expected, found = _LABELS[manifest.task], _LABELS[images.task]
+        raise ExportError(
+            f"{labelled[0]} needs {expected}, as the model gives, and the images of {source} have {found}"
+        )
     return images.with_classes(manifest.labels, source) if labelled else images
 
 
-def of_features() -> list[str]:
-    """The detectors that a model without classes can have."""
-    return [name for name, kind in DETECTORS.items() if kind.of_features]
+def for_task(task: Task) -> list[str]:
+    """The detectors that a model can have: without classes those of features alone, with several labels an image those that
+    do not take it to have one."""
+    if task == "unlabelled":
+        return [name for name, kind in DETECTORS.items() if kind.of_features]
+    return [name for name, kind in DETECTORS.items() if task == "multiclass" or not kind.of_one_label]
 
 
 def observe(engine: Engine, manifest: Manifest, layers: LastLayers | None, images: ImageSet | None) -> Training:

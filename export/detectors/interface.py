@@ -27,6 +27,7 @@ Features = npt.NDArray[np.floating]
 Score = npt.NDArray[np.float64]
 
 _ROWS = 4096
+ONE_LABEL = "it takes an image to have exactly one label, and this model gives any number"
 
 
 class Detector(ABC):
@@ -35,11 +36,14 @@ class Detector(ABC):
     Attributes:
         use: a sentence on when to use it.
         of_features: whether it looks at the penultimate activations alone, and so needs no logits.
+        of_one_label: whether it takes an image to have exactly one label, by a softmax over them or by the class of the
+            largest logit, and so means nothing where it may have several.
         negative: for one that takes features to be at least 0, what it is where they are not, and why.
     """
 
     use: ClassVar[str]
     of_features: ClassVar[bool] = False
+    of_one_label: ClassVar[bool] = False
     negative: ClassVar[tuple[Literal["weaker", "meaningless"], str] | None] = None
 
     @abstractmethod
@@ -105,7 +109,7 @@ class Training:
 
     Attributes:
         logits, penultimate: float32 (n, K) and (n, D), finite; n = 0 where no detector needs them.
-        labels: int64 (n,), classes of the model, where a detector needs them.
+        labels: classes of the model, where a detector needs them: int64 (n,), or multi-hot bool (n, K).
         last_layers: from penultimate to logits; None where the logits need more than them.
         seed: of everything random.
         settings: hyperparameters by detector, where they are not the defaults.
@@ -141,7 +145,13 @@ class Training:
         return negative_share(self.penultimate)
 
     def fit(self, kind: type[F]) -> F:
-        """A detector fitted to these features; once, whoever asks."""
+        """A detector fitted to these features; once, whoever asks.
+
+        Raises:
+            NotApplicable: it takes an image to have one label, and these may have several.
+        """
+        if kind.of_one_label and self.labels.ndim == 2:
+            raise NotApplicable(ONE_LABEL)
         if kind not in self._fitted:
             self._fitted[kind] = kind.fit(self)
         return cast(F, self._fitted[kind])
@@ -169,9 +179,13 @@ def check_temperature(temperature: float) -> None:
 
 def float64_rows(features: Features) -> Iterator[tuple[slice, Array]]:
     """A large array in float64, a few thousand rows at a time, each with their place."""
-    for start in range(0, len(features), _ROWS):
-        rows = slice(start, start + _ROWS)
+    for rows in chunks(len(features)):
         yield rows, np.asarray(features[rows], dtype=np.float64)
+
+
+def chunks(count: int) -> Iterator[slice]:
+    """`count` rows, a few thousand at a time."""
+    return (slice(start, start + _ROWS) for start in range(0, count, _ROWS))
 
 
 def negative_share(features: Features) -> float:

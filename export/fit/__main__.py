@@ -15,8 +15,8 @@ from export.calibrate.options import GateOptions
 from export.detectors import DETECTORS
 from export.detectors.fitting import (
     fit,
+    for_task,
     observe,
-    of_features,
     strange,
     training_images,
     verify,
@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     engine = make_engine(loaded.model, precision, args.threads)
     model = onnx.load_from_string(loaded.model)
     manifest = without_gate(model, manifest)
-    names = names or (of_features() if manifest.task == "unlabelled" else list(DETECTORS))
+    names = names or for_task(manifest.task)
     check_used(args.set, names)
     images = training_images(names, manifest, args.source, reading=Reading.of(args))
     training = observe(engine, manifest, last_layers(model), images)

@@ -66,8 +66,13 @@ class Method(ABC):
     task: ClassVar[Task] = "multiclass"
     needs_outliers: ClassVar[bool] = False
 
-    def prepare(self, model: nn.Module) -> None:  # noqa: B027  most methods need nothing
-        """Change a new network before it is trained; what this adds must fold into plain weights, or be released."""
+    def prepare(self, model: nn.Module, size: tuple[int, int]) -> None:  # noqa: B027  most methods need nothing
+        """Change a new network before it is trained; what this adds must fold into plain weights, or be released.
+
+        Args:
+            model: returns (logits, penultimate).
+            size: height and width of its images.
+        """
 
     def examine(self, model: nn.Module, images: Tensor) -> list[str]:  # noqa: ARG002
         """Try some images on the network before training; what is worth a line, or TrainingError where the method can't."""

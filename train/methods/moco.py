@@ -121,7 +121,7 @@ class Moco(Method):
             if not holds:
                 raise TrainingError(problem)
 
-    def prepare(self, model: nn.Module) -> None:
+    def prepare(self, model: nn.Module, size: tuple[int, int]) -> None:  # noqa: ARG002  of any size
         embedding = cast(nn.Linear, model.embedding)
         setattr(model, _STATE, Momentum(model, int(self.queue), embedding.out_features))
 

@@ -6,12 +6,25 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from export.detectors.distances.features import build_unit, check_variance, scatter, unit, whitening
-from export.detectors.interface import Array, Features, Fitted, Score, Training, float64_rows
+from export.detectors.interface import Array, Features, Fitted, Score, Training, chunks
 from export.exceptions import NotApplicable
 from export.graph.building import Graph
 from train.data import Labels
+
+
+def having(labels: Labels) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Each image with each of its labels, as positions of the images, ascending, and classes.
+
+    Args:
+        labels: int64 (n,), or multi-hot bool (n, K).
+    """
+    if labels.ndim == 1:
+        return np.arange(len(labels)), np.asarray(labels, np.int64)
+    images, classes = np.nonzero(labels)
+    return images, classes
 
 
 @dataclass(frozen=True)
@@ -19,9 +32,10 @@ class Mahalanobis(Fitted):
     """-min_k (a - m_k)' P (a - m_k), m_k the class means and P the inverse of the covariance within classes.
 
     Lee et al. 2018, arXiv:1807.03888, eq. 1-2, on the penultimate features alone: no input perturbation and no ensemble of
-    layers. P is a pseudo-inverse where the covariance is singular
-    (:func:`export.detectors.distances.features.whitening`). At most 0; higher, that is nearer, is more in-distribution.
-    O(D^2 + K D). Without classes all images are one.
+    layers. Where images have several labels each counts once for each of its own, in the label's mean and in the
+    covariance, and one without labels not at all, as in the code of Wang et al. 2021 (arXiv:2109.14162). P is a
+    pseudo-inverse where the covariance is singular (:func:`export.detectors.distances.features.whitening`).
+    At most 0; higher, that is nearer, is more in-distribution. O(D^2 + K D). Without classes all images are one.
     """
 
     normalised: ClassVar[bool] = False
@@ -41,17 +55,18 @@ class Mahalanobis(Fitted):
 
     @classmethod
     def of(cls, features: Features, labels: Labels) -> Self:
-        """The Gaussians of features (n, D) in classes (n,)."""
-        _, members, counts = np.unique(labels, return_inverse=True, return_counts=True)
+        """The Gaussians of features (n, D) in classes (n,), or with multi-hot labels (n, K)."""
+        images, classes = having(labels)
+        _, members, counts = np.unique(classes, return_inverse=True, return_counts=True)
         if counts.max(initial=0) < 2:
             raise NotApplicable("no class has two training images, so nothing varies within a class: give more of each")
         means = np.zeros((len(counts), features.shape[1]))
-        for rows, a in float64_rows(features):
-            np.add.at(means, members[rows], cls._seen(a))
+        for rows in chunks(len(images)):
+            np.add.at(means, members[rows], cls._seen(features[images[rows]]))
         means /= counts[:, None]
-        residuals = (cls._seen(a) - means[members[rows]] for rows, a in float64_rows(features))
-        covariance = scatter(residuals) / len(features)
-        magnitude = np.sqrt(np.diag(covariance) + (counts[:, None] * means**2).sum(axis=0) / len(features))
+        residuals = (cls._seen(features[images[rows]]) - means[members[rows]] for rows in chunks(len(images)))
+        covariance = scatter(residuals) / len(images)
+        magnitude = np.sqrt(np.diag(covariance) + (counts[:, None] * means**2).sum(axis=0) / len(images))
         whiten = whitening(covariance, magnitude)
         check_variance(whiten)
         origin = means.mean(axis=0)
@@ -107,7 +122,7 @@ class Rmds(Fitted):
 
     @classmethod
     def fit(cls, training: Training) -> Self:
-        if (training.labels == training.labels[0]).all():
+        if len(np.unique(having(training.labels)[1])) == 1:
             raise NotApplicable("of images of one class alone the distances are the same, and their difference is 0")
         background = cls.kind.of(training.penultimate, np.zeros(len(training.penultimate), np.int64))
         return cls(training.fit(cls.kind), background)

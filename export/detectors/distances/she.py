@@ -19,6 +19,7 @@ class She(Fitted):
     training image is predicted right takes the mean over all images. Higher is more in-distribution. O(K + D).
     """
 
+    of_one_label = True
     needs = "labels"
     use = "A cheap mixture of feature norm and likeness to the predicted class; seldom better than `nci`."
     patterns: Array  # (K, D)

@@ -40,6 +40,7 @@ class Gen(Fitted):
     the mean and keeps p within [1e-7, 1 - 1e-7], which orders alike but for sure predictions: there it sees no difference.
     """
 
+    of_one_label = True
     settings = GenSettings()
     needs = "nothing"
     use = "Logits alone, where `msp` is too coarse: it looks at all the large probabilities and amplifies small ones."

@@ -20,6 +20,7 @@ class KlUniform(Fitted):
     from uniform, so more in-distribution. O(K); shares the softmax of `msp`.
     """
 
+    of_one_label = True
     needs = "nothing"
     use = "Like `energy`, without its dependence on the logits' common offset."
     classes: int

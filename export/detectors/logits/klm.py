@@ -24,6 +24,7 @@ class Klm(Fitted):
     prediction stand for the others. At most 0; higher is more in-distribution. O(K^2), and 8 K^2 bytes in the file.
     """
 
+    of_one_label = True
     use = "With classes that are confused with each other in typical ways: such a prediction is no sign of an unknown image."
     logarithms: Array  # (K', K), log d_k
 

@@ -24,6 +24,7 @@ class Fdbd(Fitted):
     which orders alike. Needs a plain linear last layer of two classes or more.
     """
 
+    of_one_label = True
     linear = True
     use = "Where the margin tells more than the logits' level, as with LogitNorm; nothing to choose."
     inverse: Array  # (K, K), 1 / ||w_c - w_k|| / (K - 1)

@@ -20,6 +20,7 @@ class GradNorm(Fitted):
     and the norm of `feature_norm`. Needs a plain linear last layer.
     """
 
+    of_one_label = True
     needs = "nothing"
     linear = True
     use = "Where neither the prediction nor the feature norm alone separates: it is the product of both."

@@ -37,6 +37,7 @@ class Nci(Fitted):
     Needs a plain linear last layer.
     """
 
+    of_one_label = True
     settings = NciSettings()
     linear = True
     use = "For networks trained long with cross-entropy, whose features collapse towards the weights of their class."

@@ -11,6 +11,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 import torch
+from sklearn.covariance import EmpiricalCovariance
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
 from torch import nn
@@ -18,6 +19,9 @@ from torch import nn
 from export.calibrate.__main__ import main as calibrate
 from export.classifier import assemble
 from export.detectors import DETECTORS
+from export.detectors.fitting import fit
+from export.detectors.interface import Training
+from export.exceptions import ExportError
 from export.fit.__main__ import main
 from export.from_torch.classifier import TorchClassifier
 from export.graph.head import seal
@@ -231,6 +235,37 @@ def test_another_heads_pair(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert not needing & fitted
     for name in DETECTORS.keys() - fitted:
         assert f"left out: {name}: " in output
+
+
+def test_several_labels_an_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What takes an image to have one label is refused by name; the Gaussians are one a label."""
+    several = classifier()
+    model, manifest = assemble(replace(several, task="multilabel"), "several", {})
+    path = bundle.write(tmp_path / "several", manifest, {bundle.MODEL: seal(model, manifest)}, {}).path
+    hot = np.random.default_rng(0).random((90, len(LABELS))) < 0.5
+    data_set = data.ImageSet(calibration_images(90), hot, LABELS, tuple(f"{i:03}.png" for i in range(90)))
+    source = write_folder(tmp_path / "train", data_set)
+    single = [name for name, kind in DETECTORS.items() if kind.of_one_label]
+    assert single == ["kl_uniform", "gradnorm", "gen", "klm", "nci", "fdbd", "she"]
+    for name in single:
+        message = failure(capsys, main, path, source, "--detectors", name)
+        assert message.startswith(
+            f"{name}: it takes an image to have exactly one label, and this model gives any number;"
+        )
+        with pytest.raises(ExportError, match=f"{name}: it takes an image to have exactly one label"):
+            fit([name], Training(np.zeros((90, 3), np.float32), np.ones((90, 4), np.float32), hot, None))
+    np.savez(tmp_path / "one.npz", images=calibration_images(90), labels=np.array(LABELS)[np.arange(90) % 3])
+    message = failure(capsys, main, path, tmp_path / "one.npz", "--detectors", "mahalanobis")
+    assert "mahalanobis needs any number of labels an image, as the model gives, and the images of" in message
+    call(main, path, source, "--detectors", "all", "--set", "knn.k=2", "--set", "nnguide.k=2")
+    found = outputs(path, source)
+    assert not set(single) & set(found)
+    features = found["penultimate"].astype(np.float64)
+    of_label = [features[hot[:, k]] for k in range(len(LABELS))]
+    within = EmpiricalCovariance(assume_centered=True)
+    within.fit(np.concatenate([each - each.mean(axis=0) for each in of_label]))
+    expected = -np.stack([within.mahalanobis(features - each.mean(axis=0)) for each in of_label]).min(axis=0)
+    np.testing.assert_allclose(found["mahalanobis"], expected, rtol=1e-3)
 
 
 def test_features_behind_a_layer_norm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,7 +27,7 @@ def network() -> nn.Module:
 
 def prepared(network: nn.Module, **options: Any) -> tuple[Moco, Momentum]:
     method = cast(Moco, methods.make("moco", {"queue": 12, "splits": 2, **options}))
-    method.prepare(network)
+    method.prepare(network, (8, 8))
     return method, cast(Momentum, network.moco)
 
 

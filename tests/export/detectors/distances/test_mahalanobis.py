@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -36,6 +37,33 @@ def test_against_scikit_learn(example: Example) -> None:
     )
     found = example.training().fit(Mahalanobis).reference(example.scored, example.scored)
     np.testing.assert_allclose(found, expected(example), rtol=1e-7)
+
+
+def test_several_labels_are_a_mean_each_and_one_covariance(rng: np.random.Generator) -> None:
+    """As Wang et al.'s code has it: the list of each label's features, and the covariance of all lists about their means."""
+    example = random(classes=3)
+    labels = rng.random((len(example.labels), 5)) < 0.4
+    labels[:, 3] = False
+    assert (labels.sum(axis=1) == 0).any()
+    features, scored = example.fitted_on.astype(np.float64), example.scored.astype(np.float64)
+    of_label = [features[labels[:, k]] for k in (0, 1, 2, 4)]
+    within = EmpiricalCovariance(assume_centered=True)
+    within.fit(np.concatenate([each - each.mean(axis=0) for each in of_label]))
+    nearest = -np.stack([within.mahalanobis(scored - each.mean(axis=0)) for each in of_label]).min(axis=0)
+    detector = Mahalanobis.of(example.fitted_on, labels)
+    np.testing.assert_allclose(detector.reference(scored, scored), nearest, rtol=1e-7)
+    seen = MahalanobisPlusPlus.of(example.fitted_on, labels).reference(scored, scored)
+    units = Mahalanobis.of(normalize(features), labels).reference(normalize(scored), normalize(scored))
+    np.testing.assert_allclose(seen, units, rtol=1e-6)
+
+
+def test_one_label_alone_in_multi_hot_labels_has_no_relative_distance() -> None:
+    example = random(classes=3)
+    labels = np.zeros((len(example.labels), 3), dtype=bool)
+    labels[::2, 1] = True
+    training = replace(example.training(), labels=labels)
+    with pytest.raises(ExportError, match="rmds: of images of one class alone"):
+        fit(["rmds"], training)
 
 
 def test_classes_without_images() -> None:

@@ -1,0 +1,1 @@
+"""SNoJoE on photographs: the paper's question on pretrained backbones."""

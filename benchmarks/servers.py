@@ -86,7 +86,7 @@ def family(pid: int) -> list[psutil.Process]:
 def workers(pid: int) -> list[psutil.Process]:
     """The workers of a service of ours that are alive."""
     children = [child for child in psutil.Process(pid).children() if child.status() != psutil.STATUS_ZOMBIE]
-    return [child for child in children if {"--worker-id", "--multiprocessing-fork"} & set(child.cmdline())]
+    return [child for child in children if {"--worker-id", "oodgate.service"} & set(child.cmdline())]
 
 
 def resident(pid: int) -> float:

@@ -6,8 +6,9 @@ import argparse
 import os
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.util import find_spec
 
-_APPLICATION = "oodgate.service:application"
+_WORKER = "oodgate.service"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -27,7 +28,9 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until a signal ends it; the exit status."""
     args = _parser().parse_args(argv)
+    if find_spec("uvicorn") is None:  # which the workers import
+        raise ModuleNotFoundError("No module named 'uvicorn'", name="uvicorn")
     if args.bundle:
         os.environ["OODGATE_BUNDLE"] = args.bundle
-    status: int = import_module("serving.process.server").serve(_APPLICATION, args.host, args.port)
+    status: int = import_module("serving.process.server").serve(_WORKER, args.host, args.port)
     return status

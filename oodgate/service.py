@@ -1,12 +1,17 @@
-"""The application as ``oodgate serve`` names it to its workers, which import it where the command was typed."""
+"""A worker of ``oodgate serve``, which is started where the command was typed: ``python -m oodgate.service DESCRIPTOR``."""
 
+import sys
 from importlib import import_module
-from typing import Any
 
 from oodgate import beside
 
 
-def application() -> Any:
-    """The service as an ASGI application, made of the settings in the environment."""
+def main() -> int:
+    """Serve on the socket that is given; the exit status."""
     beside.prefer()
-    return import_module("serving.application").application()
+    status: int = import_module("serving.application").work(int(sys.argv[1]))
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
+import socket
 from functools import partial
 
+import uvicorn
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.config import STARTUP_FAILURE
 
 from runtime import native
 from runtime.exceptions import OodgateError
@@ -16,7 +16,7 @@ from serving.http.connections import BoundedProtocol
 from serving.http.middleware import guarded
 from serving.process.checks import checked_settings
 from serving.process.server import configure_logging
-from serving.process.workers import end_with_parent
+from serving.process.workers import REFUSED, end_with_parent
 from serving.settings import Settings
 
 
@@ -43,16 +43,29 @@ class Refusing:
         await self._served(scope, receive, told if scope["type"] == "lifespan" else send)
 
 
-def application() -> ASGIApp:
-    """What a worker of :mod:`serving.process.server` runs.
+def work(descriptor: int) -> int:
+    """What a worker of :mod:`serving.process.server` does; its exit status.
 
-    Where the settings can't be used it ends the process: the one that started it finds the same, and says so.
+    Where the settings can't be used nothing is said: the process that started it finds the same, and says so.
+
+    Args:
+        descriptor: of the socket to serve on.
     """
     configure_logging()
     end_with_parent()
     try:
         settings = checked_settings()
     except OodgateError:
-        sys.exit(STARTUP_FAILURE)
+        return REFUSED
     app = create_app(settings)
-    return behind_guards(app, app, settings)
+    config = uvicorn.Config(
+        behind_guards(app, app, settings),
+        lifespan="on",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+    )
+    server = uvicorn.Server(config)
+    server.run(sockets=[socket.socket(fileno=descriptor)])
+    return 0 if server.started else REFUSED

@@ -1,73 +1,98 @@
-"""``oodgate serve``: the application on worker processes of uvicorn's.
+"""``oodgate serve``: the application on worker processes, started again when one has ended.
 
 Ready in less than half the time that `bentoml serve` takes, most of which are imports, twice: here the workers import what
-they serve, and the process that starts them uvicorn.
+they serve, and the process that starts them what looks at the settings.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
-import uvicorn
-from uvicorn.config import STARTUP_FAILURE
-from uvicorn.supervisors import Multiprocess
-from uvicorn.supervisors.multiprocess import Process
-
-from runtime.exceptions import OodgateError
 from serving.exceptions import SettingsError
 from serving.process.home import METRICS, own_metrics
-from serving.process.workers import log_end
+from serving.process.workers import REFUSED, log_end
 
 logger = logging.getLogger("oodgate")
 
-_PROTOCOL = "serving.http.connections:BoundedProtocol"
+_LOOKED = 0.2  # seconds between looks at the workers
 _FORMAT = "%(asctime)s [%(levelname)s] [%(process)d] %(message)s"
 
 
-class Workers(Multiprocess):
-    """As many workers as the settings say, each started again when it has ended, of which the log tells why."""
+def serve(module: str, host: str, port: int) -> int:
+    """Serve until SIGTERM or SIGINT; the exit status, which is 1 where a worker refused to start.
 
-    def init_processes(self) -> None:
-        """Start them; while the first one imports the application, the settings are looked at here.
+    Args:
+        module: of a worker, which is run with the descriptor of the socket as its argument and ends with
+            :data:`serving.process.workers.REFUSED` where it can't serve.
+        host, port: to listen on.
 
-        Raises:
-            OodgateError: with these settings nothing can be served.
-        """
-        self.processes.append(self._started())
+    Raises:
+        OodgateError: the settings, or what they name, can't be used.
+    """
+    configure_logging()
+    with own_metrics() as directory, _bound(host, port) as bound, _asked_to_end() as end:
+        os.environ[METRICS] = str(directory)
+        workers = Workers([sys.executable, "-m", module, str(bound.fileno())], bound.fileno())
         try:
-            from serving.process.checks import checked_settings
+            workers.start(1)  # which imports the application while the settings are looked at here
+            workers.start(_wanted() - 1)
+            address = f"[{host}]" if ":" in host else host
+            logger.info("listening on http://%s:%d; Ctrl-C ends it", address, bound.getsockname()[1])
+            while not end.wait(_LOOKED):
+                if not workers.are_kept():
+                    return 1
+        finally:
+            workers.stop()
+    return 0
 
-            self.processes_num = checked_settings().workers
-        except OodgateError:
-            self.terminate_all()
-            self.join_all()
-            raise
-        host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
-        port = self.sockets[0].getsockname()[1]  # of 0 the one that was free
-        logger.info("listening on http://%s:%d; Ctrl-C ends it", host, port)
-        while len(self.processes) < self.processes_num:
-            self.processes.append(self._started())
 
-    def keep_subprocess_alive(self) -> None:
-        """Replace those that have ended; where one could not start, the next would not either, and all is over.
+class Workers:
+    """Processes that all serve on one socket.
 
-        uvicorn's own asks each for a sign of life, and takes one that compiles a network for dead.
-        """
-        for index, process in enumerate(self.processes):
-            if process.pid is None or process.exitcode is None:
+    Args:
+        command: that starts one.
+        descriptor: of the socket.
+    """
+
+    def __init__(self, command: Sequence[str], descriptor: int) -> None:
+        self._command = command
+        self._descriptor = descriptor
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def start(self, count: int) -> None:
+        """So many more."""
+        self._processes += [self._started() for _ in range(count)]
+
+    def are_kept(self) -> bool:
+        """Replace those that have ended, of which the log tells why; false where one refused to start, as its successor
+        would."""
+        for index, process in enumerate(self._processes):
+            code = process.poll()
+            if code is None:
                 continue
-            log_end(process.pid, process.exitcode)
-            if process.exitcode == STARTUP_FAILURE:
-                self.should_exit.set()
-                return
-            self.processes[index] = self._started()
+            log_end(process.pid, code)
+            if code == REFUSED:
+                return False
+            self._processes[index] = self._started()
+        return True
 
-    def _started(self) -> Process:
-        process = Process(self.config, self.sockets)
-        process.start()
-        return process
+    def stop(self) -> None:
+        """Ask all to end, and wait until they have answered what they accepted."""
+        for process in self._processes:
+            process.terminate()
+        for process in self._processes:
+            process.wait()
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(self._command, pass_fds=[self._descriptor])
 
 
 def configure_logging() -> None:
@@ -78,50 +103,37 @@ def configure_logging() -> None:
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of what a client got wrong
 
 
-def serve(application: str, host: str, port: int) -> int:
-    """Serve until a signal ends it; the exit status.
+def _wanted() -> int:
+    from serving.process.checks import checked_settings  # whose imports take as long as a worker's first half
 
-    Args:
-        application: ``module:function`` that makes the application, called in each worker.
-        host, port: to listen on.
-
-    Raises:
-        OodgateError: the settings, or what they name, can't be used.
-    """
-    configure_logging()
-    config = uvicorn.Config(
-        application,
-        factory=True,
-        http=_PROTOCOL,
-        host=host,
-        port=port,
-        log_config=None,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-    )
-    with own_metrics() as directory:
-        os.environ[METRICS] = str(directory)
-        workers = Workers(config, [_bound(host, port)])
-        workers.run()
-    return int(any(process.exitcode == STARTUP_FAILURE for process in workers.processes))
+    return checked_settings().workers
 
 
-def _bound(host: str, port: int) -> socket.socket:
+@contextmanager
+def _bound(host: str, port: int) -> Iterator[socket.socket]:
     """A socket on which a worker listens when it is ready; until then connections are refused.
 
     Raises:
         SettingsError: the address can't be had.
     """
-    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as bound:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            bound.bind((host, port))
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            message = f"{host}, port {port}, can't be listened on ({reason}); name others by --host, --port"
+            raise SettingsError(message) from error
+        yield bound
+
+
+@contextmanager
+def _asked_to_end() -> Iterator[threading.Event]:
+    """An event that SIGINT or SIGTERM sets."""
+    asked = threading.Event()
+    before = {number: signal.signal(number, lambda *_: asked.set()) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        bound.bind((host, port))
-    except (OSError, OverflowError) as error:
-        bound.close()
-        reason = getattr(error, "strerror", None) or str(error)
-        raise SettingsError(
-            f"{host}, port {port}, can't be listened on ({reason}); name others by --host, --port"
-        ) from error
-    bound.set_inheritable(True)
-    return bound
+        yield asked
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)

@@ -8,6 +8,9 @@ import signal
 
 logger = logging.getLogger("oodgate")
 
+REFUSED = 3
+"""The exit status of a worker that can't serve what it is asked to."""
+
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl.h
 
 _ASKED = (0, -signal.SIGTERM, -signal.SIGINT)

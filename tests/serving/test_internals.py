@@ -140,15 +140,3 @@ print(os.getpid())
     pid, _ = _printed(code, PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
     found = [*internals.live_gauge_processes(tmp_path)]
     assert found == [pid], f"prometheus_client names its files otherwise: {sorted(tmp_path.iterdir())}"
-
-
-def test_uvicorn_s_supervisor_has_the_parts_that_are_extended() -> None:
-    from uvicorn.config import STARTUP_FAILURE
-    from uvicorn.supervisors import Multiprocess
-    from uvicorn.supervisors.multiprocess import Process
-
-    for name in ("init_processes", "keep_subprocess_alive", "terminate_all", "join_all", "run"):
-        assert callable(getattr(Multiprocess, name, None)), f"uvicorn's Multiprocess has no {name}()"
-    for name in ("start", "pid", "exitcode"):
-        assert hasattr(Process, name), f"uvicorn's Process has no {name}"
-    assert STARTUP_FAILURE == 3

@@ -200,7 +200,7 @@ def test_an_address_that_can_t_be_had_is_one_line(host: str, port: int | None, r
         with pytest.raises(
             SettingsError, match=rf"{host}, port {port}, can't be listened on \(.*{reason}.*\); name others"
         ):
-            _bound(host, port)
+            _bound(host, port).__enter__()
 
 
 def test_no_worker_outlives_the_service(shared_bundle: Bundle) -> None:

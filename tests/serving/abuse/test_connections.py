@@ -57,7 +57,7 @@ def answer(connection: socket.socket) -> bytes:
 
 def workers(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
     children = [child for child in psutil.Process(process.pid).children() if child.status() != psutil.STATUS_ZOMBIE]
-    return [child for child in children if {"--worker-id", "--multiprocessing-fork"} & set(child.cmdline())]
+    return [child for child in children if {"--worker-id", "oodgate.service"} & set(child.cmdline())]
 
 
 def total(url: str, start: str) -> float:

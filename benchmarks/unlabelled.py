@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.machine import processor
 from benchmarks.no_logits import SPEC
 from benchmarks.paths import MEASURED
+from benchmarks.unlabelled_page import CLASSES, KIND, OOD, page
 from export.detectors import DETECTORS
 from export.detectors.base import base_scores
 from export.detectors.distances.knn import Knn, KnnSettings
@@ -33,21 +33,13 @@ from export.evaluate.bundles import evaluate_sources
 from export.exporting import export
 from export.images.inference import collect
 from export.metrics.detection import detection, detection_intervals
-from export.report.table import layout, percent
 from runtime.command import run
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.gate import load_calibrated
 from train.data import ImageSet, load
 
-CLASSES = ("airplane", "deer", "ship")
-OOD = ("ood-cifar100", "ood-tinyimagenet", "ood-svhn", "ood-textures")
-KIND = "airplane"  # of COCO's labels, in images that have no other
 DETECTORS_OF_FEATURES = ("ssd", "knn", "nan_ssd", "nan_knn")
 SHIFTS = [(dy, dx) for dy in (-4, 0, 4) for dx in (-4, 0, 4)]
-# NAN, tables 3 (without labels, average) and 4: AUROC in percent, ResNet-18, MoCo-v2, 800 epochs of batches of 512.
-PAPER_ONE_CLASS = {"nan": 93.7, "ssd": 91.1, "nan_ssd": 94.3, "knn": 92.1, "nan_knn": 94.3}
-PAPER_LABEL_FREE = {"nan": 92.5, "ssd": 91.6, "nan_ssd": 93.9, "knn": 93.3, "nan_knn": 93.9}
-
 Pixels = npt.NDArray[np.uint8]
 Row = dict[str, Any]
 
@@ -145,7 +137,7 @@ def one_class(data: Path, work: Path, args: argparse.Namespace, name: str) -> Ro
     is_own = val.labels == val.classes.index(name)
     sets = [some(np.asarray(val.images)[flags], args.limit) for flags in (is_own, ~is_own)]
     found = separations(*(score(each) for each in sets))
-    return {"trained": len(known), "known": len(sets[0]), "unknown": len(sets[1]), "scores": found}
+    return {"budget": budget(args, len(known)), "known": len(sets[0]), "unknown": len(sets[1]), "scores": found}
 
 
 def label_free(data: Path, work: Path, args: argparse.Namespace) -> Row:
@@ -158,7 +150,7 @@ def label_free(data: Path, work: Path, args: argparse.Namespace) -> Row:
     for name in OOD:
         others = some(np.asarray(cifar(data, name).images), args.limit)
         found[name] = {"images": len(others), "scores": separations(own, score(others))}
-    return {"trained": len(known), "known": len(own["nan"]), "sets": found}
+    return {"budget": budget(args, len(known)), "known": len(own["nan"]), "sets": found}
 
 
 def frozen(data: Path, work: Path) -> Row:
@@ -204,83 +196,20 @@ def frozen(data: Path, work: Path) -> Row:
     return {"fitted": len(parts["fit"]), "calibrated": len(parts["calibration"]), "gates": gates}
 
 
+def budget(args: argparse.Namespace, images: int) -> str:
+    """What a part was given, in words."""
+    return (
+        f"{args.arch}, {args.epochs} epochs of {images:,} images in batches of {args.batch_size}; of each set at most "
+        f"{args.limit:,} images"
+    )
+
+
 def once(file: Path, make: Callable[[], Row]) -> Row:
     """What a part came to, made where it is not there yet."""
     if not file.exists():
         file.write_text(json.dumps(make(), indent=1))
     found: Row = json.loads(file.read_text())
     return found
-
-
-def cell(figure: Sequence[float]) -> str:
-    return percent(figure[0], (figure[1], figure[2]))
-
-
-def page(work: Path, args: argparse.Namespace) -> str:
-    budget = (
-        f"{args.arch}, {args.epochs} epochs of at most {args.images:,} images in batches of {args.batch_size}; "
-        f"of each set at most {args.limit:,} images are looked at."
-    )
-    parts = [
-        "# Gates without labels, measured",
-        f"By `python -m benchmarks.unlabelled DATA --work DIR` on {processor()}. AUROC and FPR95 (ID-positive) in percent, "
-        "with 95 % intervals; of MoCo every score is the mean over nine translations of an image.",
-        "**Budget.** The paper (NAN, sections 6.3 and 6.4) trains a ResNet-18 for 800 epochs of all images, in batches of "
-        "512. "
-        f"Here: {budget} The paper's figures stand beside ours for the distance, and are not reached with such a budget.",
-        "## One class of CIFAR-10, by MoCo-v2 with rotations",
-    ]
-    found = {name: json.loads(file.read_text()) for name in CLASSES if (file := work / f"{name}.json").exists()}
-    rows = [
-        [
-            "score",
-            *(f"{name} ({found[name]['trained']:,} images)" for name in found),
-            "mean",
-            "paper, mean of 10 classes",
-        ]
-    ]
-    for score in ("nan", "ssd", "nan_ssd", "knn", "nan_knn", "feature_norm"):
-        each = [one["scores"][score]["auroc"] for one in found.values()]
-        mean = f"{100 * np.mean([figure[0] for figure in each]):.1f}" if each else "-"
-        rows.append([score, *map(cell, each), mean, f"{PAPER_ONE_CLASS[score]}" if score in PAPER_ONE_CLASS else "-"])
-    parts.append(layout(rows, True) if found else "Not measured yet.")
-    parts.append("## CIFAR-10 without its labels, by MoCo-v2")
-    file = work / "all.json"
-    if file.exists():
-        whole = json.loads(file.read_text())
-        rows = [["score", *OOD, "mean", "paper, mean of its 5 sets"]]
-        for score in ("nan", "ssd", "nan_ssd", "knn", "nan_knn", "feature_norm"):
-            each = [whole["sets"][name]["scores"][score]["auroc"] for name in OOD]
-            mean = f"{100 * np.mean([figure[0] for figure in each]):.1f}"
-            rows.append([score, *map(cell, each), mean, f"{PAPER_LABEL_FREE.get(score, '-')}"])
-        parts += [f"Trained on {whole['trained']:,} images; AUROC.", layout(rows, True)]
-    else:
-        parts.append("Not measured yet.")
-    if (file := work / "frozen.json").exists():
-        parts += frozen_section(json.loads(file.read_text()))
-    return "\n\n".join(parts) + "\n"
-
-
-def frozen_section(found: Row) -> list[str]:
-    rows = [["gate", "set", "images", "accepted or rejected", "promised", "AUROC", "FPR95"]]
-    for gate, figures in found["gates"].items():
-        own = figures["id"]
-        promised = " to ".join(f"{100 * bound:.1f}" for bound in own["acceptance_expected"])
-        accepted = percent(own["acceptance"], tuple(own["acceptance_interval"]))
-        name = f"{gate}: {figures['score']}" if gate != figures["score"] else gate
-        rows.append([name, f"{KIND}, held out", f"{own['images']}", f"{accepted} accepted", promised, "", ""])
-        for other, ood in figures["ood"].items():
-            rejected = percent(ood["rejection"], tuple(ood["rejection_interval"]))
-            scores, within = ood["scores"][figures["score"]], ood["intervals"][figures["score"]]
-            cells = [percent(scores[field], tuple(within[field])) for field in ("auroc", "fpr95_id_positive")]
-            rows.append([name, other, f"{ood['images']}", f"{rejected} rejected", "", *cells])
-    return [
-        "## Frozen features, no training",
-        "EfficientNet-lite0 with its ImageNet weights, exported with `--task unlabelled`; known are COCO's photographs of "
-        f"{KIND} and of nothing else: {found['fitted']} training images fit the distances, {found['calibrated']} others "
-        "calibrate at alpha = 0.1. `auto` chose its score by outliers made of calibration images; what is below set nothing.",
-        layout(rows, True),
-    ]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -303,8 +232,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         }
         make = makers.get(part, lambda part=part: one_class(args.data, args.work, args, part))
         once(args.work / f"{part}.json", make)
-        (MEASURED / "unlabelled.md").write_text(page(args.work, args))
-    (MEASURED / "unlabelled.md").write_text(page(args.work, args))
+        (MEASURED / "unlabelled.md").write_text(page(args.work))
+    (MEASURED / "unlabelled.md").write_text(page(args.work))
     return 0
 
 

@@ -251,7 +251,7 @@ def test_no_plain_linear_layer_is_said() -> None:
     model = graph(node("Tanh", "z", "t"), node("Mul", "t ten", "logits"), ten=np.float32(10))
     examined = examine(network(model), IMAGES)
     assert examined.relation == "layers"
-    assert "gradnorm, hidden_confidence, nci, fdbd, dice, vim can't be fitted" in examined.remarks[0]
+    assert "gradnorm, nci, fdbd, dice, vim can't be fitted" in examined.remarks[0]
 
 
 def test_log_softmax_values_are_those_of_scipy() -> None:

@@ -8,7 +8,6 @@ Bentos; no request passes its middlewares.
 from __future__ import annotations
 
 import asyncio
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from serving.http.app import create_app
 from serving.http.errors import image_error
 from serving.internals import hear_of_ended_workers, is_worker, switch_tracking_off
 from serving.process.checks import checked_settings
+from serving.process.server import set_levels
 from serving.process.workers import log_end
 from serving.settings import Settings
 
@@ -35,12 +35,10 @@ def _checked_settings() -> Settings:
         raise BentoMLException(str(error)) from None
 
 
-for name in ("oodgate", "runtime"):  # whose lines are few: what is served, on which engine and why
-    logging.getLogger(name).setLevel(logging.INFO)
+set_levels()
 switch_tracking_off()
 if not is_worker():  # which would import circus for nothing
     hear_of_ended_workers(log_end)
-logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of what a client got wrong
 
 settings = _checked_settings()
 app = create_app(settings)

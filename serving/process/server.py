@@ -98,6 +98,11 @@ class Workers:
 def configure_logging() -> None:
     """Warnings of everything, and of the service's own few lines those of less weight too, on standard error."""
     logging.basicConfig(level=logging.WARNING, format=_FORMAT)
+    set_levels()
+
+
+def set_levels() -> None:
+    """Of the loggers, whoever handles what they write."""
     for name in ("oodgate", "runtime"):  # what is served, on which engine and why
         logging.getLogger(name).setLevel(logging.INFO)
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of what a client got wrong

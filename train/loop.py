@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from runtime.manifest import DataSpec, InputSpec
+from runtime.signals import asked_to_end
 from train import checkpoint
 from train.checkpoint import Checkpoint, Header
 from train.config import Config, learning_rate
@@ -98,7 +97,7 @@ def train(
         print(line)
     per_epoch = trainer.feed.steps_per_epoch
     stopped = False
-    with _stop_signals() as stop, closing(log) if log else nullcontext():
+    with asked_to_end() as stop, closing(log) if log else nullcontext():
         for epoch in range(header.step // per_epoch, config.epochs):
             means = _Means()
             first, end = max(header.step, epoch * per_epoch), (epoch + 1) * per_epoch
@@ -203,19 +202,3 @@ def _plain(value: dict[str, Any]) -> dict[str, Any]:
     """As JSON has it: tuples are lists."""
     plain: dict[str, Any] = json.loads(json.dumps(value))
     return plain
-
-
-@contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """An event that SIGINT or SIGTERM sets, so that the loop can save and leave."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    handler: Callable[..., None] = lambda *_: stop.set()  # noqa: E731
-    previous = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, old in previous.items():
-            signal.signal(number, old)

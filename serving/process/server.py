@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from runtime.signals import asked_to_end
 from serving.exceptions import SettingsError
 from serving.process.home import METRICS, own_metrics
 from serving.process.workers import REFUSED, log_end
@@ -38,7 +37,7 @@ def serve(module: str, host: str, port: int) -> int:
         OodgateError: the settings, or what they name, can't be used.
     """
     configure_logging()
-    with own_metrics() as directory, _bound(host, port) as bound, _asked_to_end() as end:
+    with own_metrics() as directory, _bound(host, port) as bound, asked_to_end() as end:
         os.environ[METRICS] = str(directory)
         workers = Workers([sys.executable, "-m", module, str(bound.fileno())], bound.fileno())
         try:
@@ -130,15 +129,3 @@ def _bound(host: str, port: int) -> Iterator[socket.socket]:
             message = f"{host}, port {port}, can't be listened on ({reason}); name others by --host, --port"
             raise SettingsError(message) from error
         yield bound
-
-
-@contextmanager
-def _asked_to_end() -> Iterator[threading.Event]:
-    """An event that SIGINT or SIGTERM sets."""
-    asked = threading.Event()
-    before = {number: signal.signal(number, lambda *_: asked.set()) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield asked
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)

@@ -17,6 +17,7 @@ import numpy as np
 import psutil
 import pytest
 
+from benchmarks import servers
 from runtime import Gate
 from runtime.bundle import Bundle
 from tests.serving.conftest import BENTOML_SERVE, OODGATE_SERVE, serve
@@ -56,8 +57,7 @@ def answer(connection: socket.socket) -> bytes:
 
 
 def workers(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    children = [child for child in psutil.Process(process.pid).children() if child.status() != psutil.STATUS_ZOMBIE]
-    return [child for child in children if {"--worker-id", "oodgate.service"} & set(child.cmdline())]
+    return servers.workers(process.pid)
 
 
 def total(url: str, start: str) -> float:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -61,8 +62,8 @@ CONTESTANTS = {
 
 @dataclass(frozen=True)
 class Protocol:
-    """Where the images are, where runs go, how long they are, the gradient weight of GReg and GReg+, and which part of the
-    training images, such as 1/2, is fine-tuned on, where it is not all of them."""
+    """Where the images are, where runs go, how long they are, the gradient weight of GReg and GReg+, which part of the
+    training images, such as 1/2, is fine-tuned on, where it is not all of them, and further options of runs from scratch."""
 
     data: Path
     runs: Path
@@ -72,6 +73,7 @@ class Protocol:
     tune_rate: float
     gradient_weight: float
     tune_part: str
+    scratch: tuple[str, ...]
 
     def training(self, *, tuned: bool) -> str:
         return self.source("cifar10-train") + (f"@{self.tune_part}" if tuned and self.tune_part else "")
@@ -113,7 +115,7 @@ def train(protocol: Protocol, name: str, seed: int) -> Path:
         for aux in AUX:
             options += ["--aux", protocol.source(f"aux-{aux}")]
     else:
-        options += ["--epochs", protocol.epochs]
+        options += ["--epochs", protocol.epochs, *protocol.scratch]
     command("train", *options)
     return run / CHECKPOINT
 
@@ -175,6 +177,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--tune-rate", type=float, default=0.002, help="default: %(default)s")
     parser.add_argument("--gradient-weight", type=float, default=0.05, help="of GReg and GReg+; default: %(default)s")
     parser.add_argument("--tune-part", default="", metavar="K/N", help="part of the training images (default: all)")
+    parser.add_argument(
+        "--scratch", default="", metavar="OPTIONS", help="of training from scratch, such as '--recipe cifar-fast'"
+    )
     parser.add_argument("--runs", type=Path, default=Path("runs/methods"), help="default: %(default)s")
     parser.add_argument("--docs", type=Path, default=MEASURED, help="where the page goes; default: %(default)s")
     parser.add_argument("--page", default="results", metavar="NAME", help="DOCS/NAME.md; default: %(default)s")
@@ -188,12 +193,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.tune_rate,
         args.gradient_weight,
         args.tune_part,
+        tuple(shlex.split(args.scratch)),
     )
     file = args.docs / f"{args.page}.json"
     text = (
         f"`python -m benchmarks.methods DATA --arch {args.arch} --epochs {args.epochs} --tune-epochs {args.tune_epochs} "
         f"--tune-rate {args.tune_rate:g} --gradient-weight {args.gradient_weight:g}"
         + (f" --tune-part {args.tune_part}" if args.tune_part else "")
+        + (f" --scratch '{args.scratch}'" if args.scratch else "")
         + "`: epochs from scratch, epochs and rate "
         f"of fine-tuning with the auxiliary sets {' and '.join(AUX)}, and the gradient weight of GReg and GReg+."
     )

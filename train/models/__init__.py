@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from train.exceptions import TrainingError
 from train.models import foreign
-from train.models.airbench import Whitening, airbench
+from train.models.airbench import Whitening, airbench, airbench_half
 from train.models.densenet import densenet_bc_100
 from train.models.foreign import Origin, Size, Start
 from train.models.libraries import named
@@ -31,6 +31,7 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "wrn-40-2": wrn_40_2,
     "densenet-bc-100": densenet_bc_100,
     "airbench": airbench,
+    "airbench-half": airbench_half,
 }
 
 _PROJECTION = "+nan"

@@ -63,7 +63,8 @@ CONTESTANTS = {
 @dataclass(frozen=True)
 class Protocol:
     """Where the images are, where runs go, how long they are, the gradient weight of GReg and GReg+, which part of the
-    training images, such as 1/2, is fine-tuned on, where it is not all of them, and further options of runs from scratch."""
+    training images, such as 1/2, is fine-tuned on, where it is not all of them, and further options of runs from scratch
+    and of fine-tuning."""
 
     data: Path
     runs: Path
@@ -74,6 +75,7 @@ class Protocol:
     gradient_weight: float
     tune_part: str
     scratch: tuple[str, ...]
+    tuning: tuple[str, ...]
 
     def training(self, *, tuned: bool) -> str:
         return self.source("cifar10-train") + (f"@{self.tune_part}" if tuned and self.tune_part else "")
@@ -111,7 +113,7 @@ def train(protocol: Protocol, name: str, seed: int) -> Path:
         options += ["--set", f"gradient_weight={protocol.gradient_weight:g}"]
     if contestant.tuned:
         options += ["--init", train(protocol, "cross-entropy", seed), "--epochs", protocol.tune_epochs]
-        options += ["--learning-rate", protocol.tune_rate, "--warmup", 0]
+        options += ["--learning-rate", protocol.tune_rate, "--warmup", 0, *protocol.tuning]
         for aux in AUX:
             options += ["--aux", protocol.source(f"aux-{aux}")]
     else:
@@ -180,6 +182,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--scratch", default="", metavar="OPTIONS", help="of training from scratch, such as '--recipe cifar-fast'"
     )
+    parser.add_argument("--tuning", default="", metavar="OPTIONS", help="of fine-tuning, such as '--recipe greg-cifar'")
     parser.add_argument("--runs", type=Path, default=Path("runs/methods"), help="default: %(default)s")
     parser.add_argument("--docs", type=Path, default=MEASURED, help="where the page goes; default: %(default)s")
     parser.add_argument("--page", default="results", metavar="NAME", help="DOCS/NAME.md; default: %(default)s")
@@ -194,6 +197,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.gradient_weight,
         args.tune_part,
         tuple(shlex.split(args.scratch)),
+        tuple(shlex.split(args.tuning)),
     )
     file = args.docs / f"{args.page}.json"
     text = (
@@ -201,6 +205,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"--tune-rate {args.tune_rate:g} --gradient-weight {args.gradient_weight:g}"
         + (f" --tune-part {args.tune_part}" if args.tune_part else "")
         + (f" --scratch '{args.scratch}'" if args.scratch else "")
+        + (f" --tuning '{args.tuning}'" if args.tuning else "")
         + "`: epochs from scratch, epochs and rate "
         f"of fine-tuning with the auxiliary sets {' and '.join(AUX)}, and the gradient weight of GReg and GReg+."
     )

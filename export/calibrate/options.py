@@ -119,7 +119,8 @@ class GateOptions:
         return self.chooses_score or self.chooses_temperature
 
     def for_task(self, task: Task) -> GateOptions:
-        """These, with the default score of a model: `energy`, or without classes `nan`, or what is best of what is fitted.
+        """These, with the default score of a model's task: `energy`, of several labels `joint_energy`, and without classes
+        `nan`, or what is best of what is fitted.
 
         Raises:
             ExportError: options of classes, for a model without.
@@ -137,8 +138,8 @@ class GateOptions:
                 )
         if self.score != DEFAULT:
             return self
-        score = "energy" if task != "unlabelled" else AUTO if self.fit else "nan"
-        return dataclasses.replace(self, score=score)
+        defaults = {"multiclass": "energy", "multilabel": "joint_energy", "unlabelled": AUTO if self.fit else "nan"}
+        return dataclasses.replace(self, score=defaults[task])
 
     def check(self, scores: Sequence[str], task: Task = "multiclass") -> None:
         """Raises ExportError for options that don't go with each other or with the `scores` that a model of a task has."""
@@ -185,7 +186,7 @@ def add_gate_options(parser: argparse.ArgumentParser, *, as_before: bool) -> Non
         metavar="KEY|A+B|auto",
         help="the gate's score; A+B merges the p-values of several; auto takes the one with the largest AUROC between "
         f"a quarter of the calibration images and outliers, fusions of two among them "
-        f"({default('energy; of a model without classes nan, or auto with --fit')})",
+        f"({default('energy; with several labels joint_energy, without classes nan, or auto with --fit')})",
     )
     group.add_argument(
         "--alpha",

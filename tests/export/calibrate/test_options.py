@@ -29,7 +29,6 @@ def parse(*argv: str, as_before: bool, more: bool = False) -> argparse.Namespace
 def test_defaults() -> None:
     given = vars(parse(as_before=False))
     assert (given["score"], given["alpha"], given["merge"]) == ("default", 0.05, "min")
-    assert {GateOptions(given["score"]).for_task(task).score for task in ("multiclass", "multilabel")} == {"energy"}
     assert (given["temperature"], given["class_conditional"], given["aux"]) == (None, False, [])
     assert {value for name, value in vars(parse(as_before=True)).items() if name != "aux"} == {None}
 
@@ -84,6 +83,7 @@ def test_a_temperature_needs_an_energy() -> None:
     ("given", "task", "expected"),
     [
         (GateOptions("default"), "multiclass", "energy"),
+        (GateOptions("default"), "multilabel", "joint_energy"),
         (GateOptions("default"), "unlabelled", "nan"),
         (GateOptions("default", fit="good.tar"), "unlabelled", "auto"),
         (GateOptions("ssd"), "unlabelled", "ssd"),

@@ -22,7 +22,7 @@ from runtime.manifest import InputSpec
 from train import methods, models
 from train.config import Config
 from train.data import load
-from train.feed import Fed, Feed
+from train.loop.feed import Fed, Feed
 from train.methods import Batch
 from train.normalize import Normalize
 

@@ -6,20 +6,20 @@ import argparse
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from runtime.command import prog, run
 from train import checkpoint, methods, models
 from train.beginning import Beginning, begin
 from train.checkpoint import Checkpoint, Header
-from train.config import Config, Flip, Optimizer, Precision, Schedule
+from train.config import Config
 from train.data import Reading, add_reading_options, check, concatenate, load, read, short_name
 from train.descriptions.options import add_input_options
 from train.distributed import World, join
 from train.exceptions import TrainingError
 from train.loop import CHECKPOINT, train
+from train.options import add_image_options, add_optimization_options, add_tuning_options
 from train.recipes import RECIPES
-from train.tuning import add_tuning_options
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -64,53 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     wanted = "how images become the input (default: as it was for the weights to start from, else own statistics)"
     add_input_options(parser.add_argument_group(wanted))
-    parser.add_argument(
-        "--batch-size", type=int, default=defaults.batch_size, help="of a process; default: %(default)s"
-    )
-    parser.add_argument(
-        "--optimizer", choices=get_args(Optimizer), default=defaults.optimizer, help="default: %(default)s"
-    )
-    parser.add_argument("--learning-rate", type=float, default=defaults.learning_rate, help="default: %(default)s")
-    parser.add_argument("--momentum", type=float, default=defaults.momentum, help="default: %(default)s")
-    parser.add_argument(
-        "--nesterov",
-        action=argparse.BooleanOptionalAction,
-        default=defaults.nesterov,
-        help="of SGD's momentum; default: yes",
-    )
-    parser.add_argument("--weight-decay", type=float, default=defaults.weight_decay, help="default: %(default)s")
-    parser.add_argument("--warmup", type=float, default=defaults.warmup, help="epochs; default: %(default)s")
-    parser.add_argument(
-        "--schedule", choices=get_args(Schedule), default=defaults.schedule, help="default: %(default)s"
-    )
-    parser.add_argument(
-        "--milestones",
-        type=float,
-        nargs="+",
-        default=defaults.milestones,
-        metavar="SHARE",
-        help="of the run, after each of which the multistep schedule divides the rate by 10; default: %(default)s",
-    )
-    add_tuning_options(parser, defaults)
-    parser.add_argument(
-        "--dropout", type=float, metavar="SHARE", help="of the dropout layers (default: the network's own)"
-    )
-    parser.add_argument(
-        "--padding",
-        type=int,
-        default=defaults.padding,
-        help="pixels around an image to crop it from; default: %(default)s",
-    )
-    parser.add_argument(
-        "--flip",
-        choices=get_args(Flip),
-        default=defaults.flip,
-        help="alternating: every other epoch; default: %(default)s",
-    )
-    parser.add_argument(
-        "--precision", choices=get_args(Precision), default=defaults.precision, help="default: %(default)s"
-    )
-    parser.add_argument("--seed", type=int, default=defaults.seed, help="default: %(default)s")
+    add_optimization_options(parser.add_argument_group("optimization"), defaults)
+    add_image_options(parser.add_argument_group("augmentation and labels"), defaults)
+    add_tuning_options(parser.add_argument_group("fine-tuning"), defaults)
     add_reading_options(parser)
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out, if there is one")
     return parser

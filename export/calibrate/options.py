@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, get_args
 
 from export.calibrate.values import AUTO, NONE, coverages, max_error, temperature
@@ -176,10 +177,13 @@ def add_gate_options(parser: argparse.ArgumentParser, *, as_before: bool) -> Non
     group = parser.add_argument_group("gate")
     if not as_before:
         group.add_argument("--calibration", metavar="SOURCE", help="in-distribution images that were not trained on")
+    _add_score_options(group, as_before=as_before)
+    _add_promise_options(group, as_before=as_before)
 
-    def default(value: str) -> str:
-        return f"default: {'as before, else ' if as_before else ''}{value}"
 
+def _add_score_options(group: argparse._ArgumentGroup, *, as_before: bool) -> None:
+    """Which score decides, and by what it is chosen."""
+    default = partial(_default, as_before=as_before)
     group.add_argument(
         "--score",
         default=None if as_before else DEFAULT,
@@ -187,12 +191,6 @@ def add_gate_options(parser: argparse.ArgumentParser, *, as_before: bool) -> Non
         help="the gate's score; A+B merges the p-values of several; auto takes the one with the largest AUROC between "
         f"a quarter of the calibration images and outliers, fusions of two among them "
         f"({default('energy; with several labels joint_energy, without classes nan, or auto with --fit')})",
-    )
-    group.add_argument(
-        "--alpha",
-        type=float,
-        default=None if as_before else 0.05,
-        help=f"bound on rejecting an ID image ({default('0.05')})",
     )
     group.add_argument(
         "--temperature",
@@ -209,12 +207,6 @@ def add_gate_options(parser: argparse.ArgumentParser, *, as_before: bool) -> Non
         f"({default('min')})",
     )
     group.add_argument(
-        "--class-conditional",
-        action=argparse.BooleanOptionalAction,
-        default=None if as_before else False,
-        help=f"a threshold for every predicted class, with the promise for each of them ({default('no')})",
-    )
-    group.add_argument(
         "--aux",
         action="append",
         default=[],
@@ -225,6 +217,23 @@ def add_gate_options(parser: argparse.ArgumentParser, *, as_before: bool) -> Non
         "--fit",
         metavar="SOURCE",
         help=f"training images: --score {AUTO} fits detectors on them and chooses among these too",
+    )
+
+
+def _add_promise_options(group: argparse._ArgumentGroup, *, as_before: bool) -> None:
+    """What is promised of known images."""
+    default = partial(_default, as_before=as_before)
+    group.add_argument(
+        "--alpha",
+        type=float,
+        default=None if as_before else 0.05,
+        help=f"bound on rejecting an ID image ({default('0.05')})",
+    )
+    group.add_argument(
+        "--class-conditional",
+        action=argparse.BooleanOptionalAction,
+        default=None if as_before else False,
+        help=f"a threshold for every predicted class, with the promise for each of them ({default('no')})",
     )
     group.add_argument(
         "--guarantee",
@@ -260,3 +269,7 @@ def add_gate_options(parser: argparse.ArgumentParser, *, as_before: bool) -> Non
         metavar="C,..|none",
         help=f"coverages of label sets for known images, such as 0.9,0.95; takes labelled images ({default('none')})",
     )
+
+
+def _default(value: str, *, as_before: bool) -> str:
+    return f"default: {'as before, else ' if as_before else ''}{value}"

@@ -15,7 +15,7 @@ from tests.train.sets import SPEC, colours, noise
 from train.config import Config
 from train.data import ImageSet
 from train.distributed import World, join, use_global_batch_norm
-from train.trainer import Trainer
+from train.loop.trainer import Trainer
 
 BATCH = 8  # of all processes
 # Margins between which some images of an untrained network lie and some do not.

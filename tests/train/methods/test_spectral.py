@@ -18,10 +18,10 @@ from train.checkpoint import Checkpoint
 from train.config import Config
 from train.exceptions import TrainingError
 from train.loop import CHECKPOINT, train
+from train.loop.trainer import Trainer
 from train.methods import spectral
 from train.methods.multilabel import SNoJoE
 from train.normalize import Normalize
-from train.trainer import Trainer
 
 SIZE = (8, 8)
 SNOJOE = Config(method="snojoe", arch="resnet20", epochs=2, batch_size=16, padding=1, precision="fp32")

@@ -14,12 +14,12 @@ from train import models
 from train.config import Config
 from train.distributed import World
 from train.exceptions import TrainingError
+from train.loop.trainer import Trainer
 from train.methods.double_backward.examine import examine
 from train.methods.energy import energy
 from train.models.airbench import Airbench, Whitening, airbench
 from train.normalize import Normalize
 from train.recipes import RECIPES
-from train.trainer import Trainer
 
 
 def patches(images: np.ndarray) -> np.ndarray:

@@ -13,7 +13,14 @@ from torch.nn import functional as F
 from train import models
 from train.exceptions import TrainingError
 
-WIDTHS = {"resnet20": 64, "resnet18": 512, "wrn-40-2": 128, "densenet-bc-100": 342, "airbench": 256, "airbench-half": 128}
+WIDTHS = {
+    "resnet20": 64,
+    "resnet18": 512,
+    "wrn-40-2": 128,
+    "densenet-bc-100": 342,
+    "airbench": 256,
+    "airbench-half": 128,
+}
 # Counted layer by layer for ten classes; the literature's 0.27, 11.2, 2.2 and 0.77 million.
 PARAMETERS = {
     "resnet20": 272_474,

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.train.loop.test_loop import CONFIG, OUTLIERS, REGULARISED, equal, interrupt, saved
 from tests.train.sets import SPEC, coloured, colours
-from tests.train.test_loop import CONFIG, OUTLIERS, REGULARISED, equal, interrupt, saved
 from train import models
 from train.config import Config
 from train.distributed import World
 from train.exceptions import TrainingError
-from train.groups import Groups, factors
 from train.loop import train
-from train.trainer import Trainer
+from train.loop.groups import Groups, factors
+from train.loop.trainer import Trainer
 
 SMALL = replace(CONFIG, arch="resnet20", epochs=1)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from train.targets import mixed, smoothed
+from train.loop.targets import mixed, smoothed
 
 
 def test_smoothing_is_torchs() -> None:

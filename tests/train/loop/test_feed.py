@@ -16,7 +16,7 @@ from train import methods
 from train.config import Config
 from train.data import ImageSet, load
 from train.exceptions import TrainingError
-from train.feed import Fed, Feed, seed_of
+from train.loop.feed import Fed, Feed, seed_of
 
 CONFIG = Config(method="energy", arch="resnet20", epochs=3, batch_size=4, padding=2, seed=5)
 

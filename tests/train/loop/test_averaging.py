@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from train.averaging import Average, decay_at
+from train.loop.averaging import Average, decay_at
 
 
 def test_against_a_plain_loop() -> None:

@@ -14,19 +14,19 @@ from torch import Tensor, nn
 from runtime.manifest import InputSpec
 from train import methods, models
 from train.augment import DEFAULT, parse, views
-from train.averaging import Average
 from train.checkpoint import Checkpoint
 from train.config import Config, learning_rate
 from train.data import ImageSet
 from train.distributed import World
 from train.exceptions import CheckpointError, TrainingError
-from train.feed import Fed, Feed, Part, seed_of
-from train.groups import Groups
+from train.loop.averaging import Average
+from train.loop.feed import Fed, Feed, Part, seed_of
+from train.loop.groups import Groups
+from train.loop.targets import mixed, smoothed
 from train.methods import Batch
 from train.metrics import mean_average_precision
 from train.models import Origin, Start
 from train.normalize import Normalize
-from train.targets import mixed, smoothed
 
 _FITTED = 5000  # training images that a network may take statistics from
 

@@ -24,8 +24,8 @@ from train.data import ImageSet
 from train.data.sketches import Fingerprints
 from train.distributed import World
 from train.exceptions import CheckpointError, TrainingError
+from train.loop.trainer import Trainer
 from train.models import Origin, Start
-from train.trainer import Trainer
 
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -69,19 +69,9 @@ def train(
     """
     world = world or World.alone()
     trainer = Trainer(config, spec, data, outliers, init, world, network)
-    unlabelled = trainer.method.task == "unlabelled"
-    if not unlabelled:
+    if trainer.method.task != "unlabelled":
         _check_validation(val, data)
-    header = Header(
-        arch=config.arch,
-        task=trainer.method.task,
-        labels=() if unlabelled else data.classes,
-        input=spec,
-        method=config.method,
-        hyperparameters={**dataclasses.asdict(config), "processes": world.size},
-        sources=dict(sources or {}),
-        origin=network.origin if isinstance(network, Start) else network,
-    )
+    header = _header(trainer, spec, data, network, world, sources or {})
     if resume:
         _check_same_run(header, resume.header)
         trainer.restore(resume)
@@ -152,6 +142,28 @@ class _Log:
     def close(self) -> None:
         self._bar.close()
         self._board.close()
+
+
+def _header(
+    trainer: Trainer,
+    spec: InputSpec,
+    data: ImageSet,
+    network: Start | Origin | None,
+    world: World,
+    sources: Mapping[str, Any],
+) -> Header:
+    """Of a run that has not begun."""
+    config, task = trainer.config, trainer.method.task
+    return Header(
+        arch=config.arch,
+        task=task,
+        labels=() if task == "unlabelled" else data.classes,
+        input=spec,
+        method=config.method,
+        hyperparameters={**dataclasses.asdict(config), "processes": world.size},
+        sources=dict(sources),
+        origin=network.origin if isinstance(network, Start) else network,
+    )
 
 
 def _sketches(

@@ -13,7 +13,7 @@ from runtime import __version__
 from runtime.bundle import MANIFEST, MODEL, Bundle
 from serving.batch.parts import Parts
 from serving.batch.places import Folder
-from serving.batch.source import Source
+from serving.batch.sources import Source
 from serving.exceptions import OutputUnusable
 
 FILE = "_job.json"  # what reads Parquet passes over names that begin so

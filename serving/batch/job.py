@@ -14,15 +14,15 @@ from runtime.bundle import MANIFEST, Bundle
 from runtime.engines.interface import EngineName
 from runtime.exceptions import NotCalibrated
 from runtime.manifest import GateSpec
-from serving.batch import discovery, local, summary
+from serving.batch import discovery, summary
 from serving.batch.discovery import Discovery
 from serving.batch.identity import Identity, claim, identity
 from serving.batch.images import BATCH
 from serving.batch.parts import Parts
 from serving.batch.places import Folder
-from serving.batch.source import Source, open_source
+from serving.batch.sources import Source, open_source
 from serving.batch.summary import Summary
-from serving.batch.workers import Setup, Workers
+from serving.batch.workers import Setup, Workers, local
 from serving.exceptions import SourceUnusable, WorkersFailed
 
 _PIECE = 16 * BATCH  # images of a list of files that one task of Ray decodes
@@ -33,7 +33,7 @@ class Options:
     """A job.
 
     Attributes:
-        sources: of :func:`serving.batch.source.open_source`.
+        sources: of :func:`serving.batch.sources.open_source`.
         bundle: its directory.
         out: a directory or URL.
         engine: what the work is spread by.
@@ -135,7 +135,7 @@ def _start(options: Options, setup: Setup) -> AbstractContextManager[Workers]:
     if options.engine == "local":
         return local.start(setup)
     try:
-        from serving.batch import cluster
+        from serving.batch.workers import cluster
     except ModuleNotFoundError as error:
         raise WorkersFailed(
             f"--engine ray needs {error.name}, which is not installed: pip install 'oodgate[ray]'"

@@ -27,7 +27,7 @@ from tests.serving.batch.sources import DAMAGED, options, photos, rows, write_fo
 from tests.small import calibration_images, encode
 
 ray = pytest.importorskip("ray")
-cluster = pytest.importorskip("serving.batch.cluster")
+cluster = pytest.importorskip("serving.batch.workers.cluster")
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own
 
 OF_ACTORS, OF_TASKS = "ray::MapWorker", "ray::MapBatches(_decoded)"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from serving.batch.images import Image, Part, Wanted, chunks
-from serving.batch.source import Files, Source
+from serving.batch.sources import Files, Source
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ def test_nothing_of_the_service_or_of_training_is_loaded() -> None:
 
 
 def test_only_one_module_imports_ray() -> None:
-    texts = {file.name: file.read_text() for file in (ROOT / "serving" / "batch").glob("*.py")}
+    texts = {file.name: file.read_text() for file in (ROOT / "serving" / "batch").rglob("*.py")}
     assert [name for name, text in texts.items() if "\nimport ray" in text or "from ray" in text] == ["cluster.py"]
 
 

@@ -7,9 +7,10 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from serving.batch import parquet, places, tars
+from serving.batch import places
 from serving.batch.images import Image, Part, Piece, Wanted
 from serving.batch.places import Found
+from serving.batch.sources import parquet, tars
 from serving.exceptions import SourceUnusable
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")

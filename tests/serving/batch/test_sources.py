@@ -14,7 +14,7 @@ import pytest
 
 from runtime.folder import images
 from serving.batch.images import Failure, Image, Piece
-from serving.batch.source import Source, open_source
+from serving.batch.sources import Source, open_source
 from serving.exceptions import SourceUnusable
 from tests.serving.batch.sources import photos, write_folder, write_shards, write_tar
 

@@ -21,12 +21,12 @@ GIVEN = Description(labels=LABELS, size=(16, 16), mean=SPEC.mean, std=SPEC.std, 
 
 
 def scripted(path: Path) -> None:
-    with pytest.warns(DeprecationWarning, match="torch.jit"):
+    with pytest.warns((DeprecationWarning, FutureWarning), match="torch.jit"):
         torch.jit.script(factories.trained()).save(str(path))  # type: ignore[no-untyped-call]
 
 
 def traced(path: Path) -> None:
-    with pytest.warns(DeprecationWarning, match="torch.jit"):
+    with pytest.warns((DeprecationWarning, FutureWarning), match="torch.jit"):
         torch.jit.trace(factories.trained(), torch.zeros(1, 3, 16, 16)).save(str(path))  # type: ignore[no-untyped-call]
 
 

@@ -174,7 +174,7 @@ def write(path: Path, manifest: Manifest, files: Mapping[str, bytes], documents:
     manifest = dataclasses.replace(manifest, files={name: entry(data) for name, data in files.items()}, engines=engines)
     try:
         with atomic.writing(path) as folder:
-            for name, data in {**documents, **files, MANIFEST: _document(manifest)}.items():
+            for name, data in {**documents, **files, MANIFEST: document(manifest)}.items():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 (folder / name).write_bytes(data)
     except OSError as error:
@@ -202,7 +202,7 @@ def update(bundle: Bundle, manifest: Manifest, added: Mapping[str, bytes]) -> Bu
     """
     for name, data in added.items():
         _replace(bundle.path / name, data)
-    _replace(bundle.path / MANIFEST, _document(manifest))
+    _replace(bundle.path / MANIFEST, document(manifest))
     for name in bundle.manifest.files.keys() - manifest.files.keys():
         (bundle.path / name).unlink(missing_ok=True)
     return dataclasses.replace(bundle, manifest=manifest)
@@ -218,7 +218,7 @@ def write_documents(path: Path, documents: Mapping[str, bytes]) -> None:
         _replace(path / name, data)
 
 
-def _document(manifest: Manifest) -> bytes:
+def document(manifest: Manifest) -> bytes:
     """The bytes of manifest.json."""
     return (manifest.to_json(indent=1) + "\n").encode()
 
@@ -239,10 +239,10 @@ def _replaceable(path: Path) -> bool:
     if not any(path.iterdir()):
         return True
     try:
-        document = json.loads((path / MANIFEST).read_bytes())
+        found = json.loads((path / MANIFEST).read_bytes())
     except (OSError, ValueError):
         return False
-    return isinstance(document, dict) and {"schema_version", "files"} <= document.keys()
+    return isinstance(found, dict) and {"schema_version", "files"} <= found.keys()
 
 
 def _read_verified(file: Path, entry: FileEntry) -> bytes:

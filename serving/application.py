@@ -16,7 +16,7 @@ from serving.http.connections import BoundedProtocol
 from serving.http.middleware import guarded
 from serving.process.checks import checked_settings
 from serving.process.server import configure_logging
-from serving.process.workers import REFUSED, end_with_parent
+from serving.process.workers import REFUSED
 from serving.settings import Settings
 
 
@@ -52,7 +52,6 @@ def work(descriptor: int) -> int:
         descriptor: of the socket to serve on.
     """
     configure_logging()
-    end_with_parent()
     try:
         settings = checked_settings()
     except OodgateError:

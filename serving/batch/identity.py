@@ -10,7 +10,7 @@ import onnxruntime
 import PIL
 
 from runtime import __version__
-from runtime.bundle import MANIFEST, MODEL, Bundle
+from runtime.bundle import MODEL, Bundle, document
 from serving.batch.parts import Parts
 from serving.batch.places import Folder
 from serving.batch.sources import Source
@@ -34,7 +34,7 @@ def identity(source: Source, bundle: Bundle, options: Identity) -> dict[str, str
         "source": f"{source.files:,} {source.kind}, SHA-256 of their names, sizes and times {source.digest}",
         "bundle": manifest.model.name,
         "model": manifest.files[MODEL].sha256,
-        "manifest": hashlib.sha256((bundle.path / MANIFEST).read_bytes()).hexdigest(),
+        "manifest": hashlib.sha256(document(manifest)).hexdigest(),
         **options,
         "oodgate": __version__,
         "onnxruntime": onnxruntime.__version__,

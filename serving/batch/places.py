@@ -56,7 +56,8 @@ def files_in(name: str, ending: str) -> list[Found]:
 def matching(pattern: str) -> list[Found]:
     """The files that a pattern finds, sorted; ``**`` stands for folders in folders."""
     if not is_url(pattern):
-        return [_local(each) for each in sorted(glob.glob(pattern, recursive=True)) if Path(each).is_file()]  # noqa: PTH207
+        found = set(glob.glob(pattern, recursive=True))  # noqa: PTH207  # twice, by a pattern with two **
+        return [_local(each) for each in sorted(found) if Path(each).is_file()]
     fs, path = _opened(pattern)
     with _explained(pattern):
         return _files(fs, fs.glob(path, detail=True))
@@ -92,15 +93,15 @@ def read(name: str, limit: int) -> bytes:
     Raises:
         OSError: it can't be read.
     """
-    if not is_url(name):
-        with open(name, "rb") as file:  # noqa: PTH123  many
-            return file.read(limit)
-    fs, path = fsspec.url_to_fs(name)
     try:
+        if not is_url(name):
+            with open(name, "rb") as file:  # noqa: PTH123  many
+                return file.read(limit)
+        fs, path = fsspec.url_to_fs(name)
         return bytes(fs.cat_file(path, start=0, end=limit))
     except OSError:
         raise
-    except Exception as error:  # a plugin's own errors
+    except Exception as error:  # a name that is none, a protocol that nobody knows, a plugin's own errors
         raise OSError(f"{type(error).__name__}: {error}") from error
 
 

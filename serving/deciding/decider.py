@@ -32,6 +32,8 @@ _PATIENCE = 0.25
 # longer than the interpreter lets any thread keep the others waiting.
 _MOMENT = 0.005
 
+_FAILURES = 3  # batches in a row, by which it is no longer an image's fault
+
 
 class Caller(NamedTuple):
     """Who asks.
@@ -144,6 +146,17 @@ class Decider:
         if self.is_full(bulk=True, client=client):
             raise OVERLOADED.with_traceback(None)  # or it would grow with every request, and hold its images
 
+    async def works(self) -> bool:
+        """Whether the engine does: its last batches did not all fail, or it takes one now."""
+        served = self.served
+        if served.failures >= _FAILURES:
+            try:
+                await asyncio.to_thread(served.gate.warm_up)
+            except Exception:  # for which batches have been logged
+                return False
+            served.failures = 0
+        return True
+
     async def close(self) -> None:
         """Finish what is queued and end the threads."""
         await asyncio.to_thread(self._pipeline.close)
@@ -225,7 +238,9 @@ class Decider:
                 wait.future.set_result(None)
 
     def _heard(self, batch: Sequence[Job], job: Job, caller: Caller, served: Served) -> None:
-        """Note how long the engine takes for one image, and tell the listeners of a job's decisions."""
+        """Note whether the engine works and how long it takes for one image, and tell the listeners of a job's decisions."""
+        if job is batch[0] and job.started:
+            served.failures = served.failures + 1 if isinstance(job.outcome, Exception) else 0
         if len(batch) == job.size == 1 and job.started:
             served.engine_seconds = job.finished - job.started
         if not isinstance(job.outcome, list):

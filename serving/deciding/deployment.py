@@ -122,10 +122,13 @@ Fingerprint = tuple[tuple[int, int, int], ...]
 
 
 def fingerprint(bundle: Path) -> Fingerprint | None:
-    """What differs when a bundle's files were replaced, or written to; None while they are not all there."""
+    """What differs when any file of a bundle was replaced, added or written to; None while it has no manifest or no model."""
     try:
-        files = [(bundle / name).stat() for name in (MANIFEST, MODEL)]
-    except OSError:
+        paths = sorted(path for path in bundle.rglob("*") if path.is_file())
+        if not {bundle / MANIFEST, bundle / MODEL} <= set(paths):
+            return None
+        files = [path.stat() for path in paths]
+    except OSError:  # one went meanwhile
         return None
     return tuple((file.st_ino, file.st_mtime_ns, file.st_size) for file in files)
 

@@ -229,7 +229,7 @@ class Pipeline:
                 self._ready.append(job)
             return
         with self._lock:
-            self._waiting[job.ticket.bulk] -= 1
+            self._waiting[job.ticket.bulk] -= job.size
         self._finish([job])
 
     @staticmethod

@@ -49,6 +49,7 @@ class Served:
 
     Attributes:
         engine_seconds: how long the engine took for one image, the last time that it had only one.
+        failures: batches that the engine failed on since the last that it did not.
         small: bounds on an image that is decoded in a moment.
     """
 
@@ -56,6 +57,7 @@ class Served:
         self.gate = gate
         self.listeners = listeners
         self.engine_seconds = math.inf
+        self.failures = 0
         limits = gate.limits
         self.small = Limits(min(limits.max_bytes, _SMALL.max_bytes), min(limits.max_pixels, _SMALL.max_pixels))
         self._uses = 0

@@ -13,24 +13,28 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from time import monotonic
 
 from runtime.signals import asked_to_end
 from serving.exceptions import SettingsError
 from serving.process.home import METRICS, own_metrics
-from serving.process.workers import REFUSED, log_end
+from serving.process.workers import log_end
 
 logger = logging.getLogger("oodgate")
 
 _LOOKED = 0.2  # seconds between looks at the workers
+_LASTING = 60  # seconds after which a worker's end has nothing to do with its start
+_PAUSE, _LONGEST_PAUSE = 0.5, 30  # seconds before one that did not last is replaced, at first and at most
 _FORMAT = "%(asctime)s [%(levelname)s] [%(process)d] %(message)s"
 
 
 def serve(module: str, host: str, port: int) -> int:
-    """Serve until SIGTERM or SIGINT; the exit status, which is 1 where a worker refused to start.
+    """Serve until SIGTERM or SIGINT; the exit status, which is 1 where no worker could start.
 
     Args:
-        module: of a worker, which is run with the descriptor of the socket as its argument and ends with
-            :data:`serving.process.workers.REFUSED` where it can't serve.
+        module: of a worker, which is run with the descriptor of the socket and the number of this process as its arguments
+            and ends with :data:`serving.process.workers.REFUSED` where it can't serve.
         host, port: to listen on.
 
     Raises:
@@ -39,7 +43,7 @@ def serve(module: str, host: str, port: int) -> int:
     configure_logging()
     with own_metrics() as directory, _bound(host, port) as bound, asked_to_end() as end:
         os.environ[METRICS] = str(directory)
-        workers = Workers([sys.executable, "-m", module, str(bound.fileno())], bound.fileno())
+        workers = Workers([sys.executable, "-m", module, str(bound.fileno()), str(os.getpid())], bound)
         try:
             workers.start(1)  # which imports the application while the settings are looked at here
             workers.start(_wanted() - 1)
@@ -53,45 +57,83 @@ def serve(module: str, host: str, port: int) -> int:
     return 0
 
 
+@dataclass
+class _Place:
+    """Where one worker follows another.
+
+    Attributes:
+        process: the latest.
+        started: on the monotonic clock.
+        pause: seconds that its successor waits; 0 after one that lasted.
+        ended: when it had ended; None while it lives.
+    """
+
+    process: subprocess.Popen[bytes]
+    started: float
+    pause: float = 0.0
+    ended: float | None = None
+
+
 class Workers:
     """Processes that all serve on one socket.
 
     Args:
         command: that starts one.
-        descriptor: of the socket.
+        bound: the socket.
     """
 
-    def __init__(self, command: Sequence[str], descriptor: int) -> None:
+    def __init__(self, command: Sequence[str], bound: socket.socket) -> None:
         self._command = command
-        self._descriptor = descriptor
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self._bound = bound
+        self._places: list[_Place] = []
 
     def start(self, count: int) -> None:
         """So many more."""
-        self._processes += [self._started() for _ in range(count)]
+        self._places += [_Place(self._started(), monotonic()) for _ in range(count)]
 
     def are_kept(self) -> bool:
-        """Replace those that have ended, of which the log tells why; false where one refused to start, as its successor
-        would."""
-        for index, process in enumerate(self._processes):
-            code = process.poll()
-            if code is None:
+        """Replace those that have ended, of which the log tells why: at once where they lasted, else after a growing pause.
+
+        Returns:
+            False where one failed to start and there is none that serves: its successor would fail as well. While others
+            serve, on a bundle that was whole when they loaded it, they go on.
+        """
+        for place in self._places:
+            if place.ended is None and not self._has_ended(place):
                 continue
-            log_end(process.pid, code)
-            if code == REFUSED:
-                return False
-            self._processes[index] = self._started()
+            if place.ended is not None and monotonic() >= place.ended + place.pause:
+                place.process, place.started, place.ended = self._started(), monotonic(), None
+        return not any(self._is_hopeless(place) for place in self._places)
+
+    def _has_ended(self, place: _Place) -> bool:
+        """Whether a worker has, since the last look."""
+        code = place.process.poll()
+        if code is None:
+            return False
+        log_end(place.process.pid, code)
+        place.ended = monotonic()
+        lasted = place.ended - place.started > _LASTING
+        place.pause = 0.0 if lasted else min(2 * place.pause + _PAUSE, _LONGEST_PAUSE)
+        if place.pause > _PAUSE:
+            logger.warning("its successor starts in %.0f s", place.pause)
         return True
 
+    def _is_hopeless(self, place: _Place) -> bool:
+        """Whether a worker failed to start, and none serves."""
+        failed = place.ended is not None and (place.process.returncode or 0) > 0
+        serving = self._bound.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        return failed and not (serving and any(other.ended is None for other in self._places))
+
     def stop(self) -> None:
-        """Ask all to end, and wait until they have answered what they accepted."""
-        for process in self._processes:
-            process.terminate()
-        for process in self._processes:
-            process.wait()
+        """Ask all to end, and wait until they have answered what they accepted; nobody is let in meanwhile."""
+        for place in self._places:
+            place.process.terminate()
+        self._bound.close()  # or connections would wait in its queue for somebody to take them
+        for place in self._places:
+            place.process.wait()
 
     def _started(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(self._command, pass_fds=[self._descriptor])
+        return subprocess.Popen(self._command, pass_fds=[self._bound.fileno()])
 
 
 def configure_logging() -> None:

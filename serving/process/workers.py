@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import os
 import signal
 
 logger = logging.getLogger("oodgate")
@@ -39,15 +40,24 @@ def log_end(pid: int, code: int) -> None:
     logger.error("worker %d was ended by %s, %s", pid, name, _REASONS.get(name, "which nobody here sends"))
 
 
-def end_with_parent() -> bool:
+def end_with_parent(parent: int) -> bool:
     """Have this process asked to end when the one that started it does, however it does: nobody else would, and the port
     would stay taken.
 
+    Args:
+        parent: the process that started this one.
+
     Returns:
         Whether this system can.
+
+    Raises:
+        SystemExit: the parent has ended already.
     """
     try:
         prctl = ctypes.CDLL(None).prctl
     except (OSError, AttributeError, TypeError):  # no Linux
         return False
-    return bool(prctl(_PR_SET_PDEATHSIG, signal.SIGTERM) == 0)
+    can = bool(prctl(_PR_SET_PDEATHSIG, signal.SIGTERM) == 0)
+    if os.getppid() != parent:
+        raise SystemExit(REFUSED)
+    return can

@@ -17,7 +17,7 @@ import ray
 import ray.data
 from ray.exceptions import RayError
 
-from runtime.bundle import MANIFEST
+from runtime.bundle import MANIFEST, MODEL, document
 from runtime.engines import selection
 from runtime.engines.interface import EngineName, EngineOptions
 from runtime.engines.selection import GPU_ENGINES
@@ -51,9 +51,14 @@ class Recipe:
 
     @classmethod
     def of(cls, setup: Setup, engine: EngineName) -> Recipe:
-        """The recipe for a bundle on this machine."""
-        path, names = setup.bundle.path, (*setup.bundle.manifest.files, MANIFEST)
-        return cls({name: (path / name).read_bytes() for name in names}, engine, setup.alpha)
+        """The recipe for a bundle on this machine, as it was loaded.
+
+        Raises:
+            BundleError: its files were replaced since.
+        """
+        bundle = setup.bundle
+        files = {name: bundle.model if name == MODEL else bundle.read(name) for name in bundle.manifest.files}
+        return cls({**files, MANIFEST: document(bundle.manifest)}, engine, setup.alpha)
 
     def make(self) -> Gate:
         """The gate, on the machine that this is called on."""

@@ -192,5 +192,6 @@ def _bounded(request: Request, limit: int, hold: Hold) -> Receive:
 
 
 def _too_large(limit: int) -> RequestError:
-    """What is left of a body that is refused is not read, so the connection can't carry another request."""
-    return RequestError(413, "body_too_large", f"the body has more than {limit:,} bytes", connection="close")
+    """What is left of the body is read and forgotten, within the body's time: many a client looks for an answer only when it
+    has sent all, and would find the connection closed."""
+    return RequestError(413, "body_too_large", f"the body has more than {limit:,} bytes")

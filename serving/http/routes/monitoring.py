@@ -27,7 +27,7 @@ async def _drift(request: Request) -> Response:
 
 async def _list(request: Request) -> Response:
     store, limit = _store(request), request.query_params.get("limit", str(_PAGE))
-    if not (limit.isascii() and limit.isdigit() and 1 <= int(limit) <= _MOST):
+    if not (limit.isascii() and limit.isdigit() and len(limit) <= len(str(_MOST)) and 1 <= int(limit) <= _MOST):
         raise RequestError(400, "bad_request", f"limit must be a whole number from 1 to {_MOST}")
     after = request.query_params.get("after")
     page = await to_thread.run_sync(lambda: store.page(int(limit), after))

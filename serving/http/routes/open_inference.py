@@ -30,6 +30,7 @@ from serving.exceptions import ProtocolError, RequestError
 from serving.http.errors import JsonResponse
 from serving.http.requests.body import caller, holding, read_body
 from serving.http.requests.query import asked_alpha
+from serving.http.routes.process import check_engine
 from serving.metrics import metrics
 from serving.settings import Settings
 
@@ -208,6 +209,7 @@ async def _live(_: Request) -> Response:
 
 
 async def _ready(request: Request) -> Response:
+    await check_engine(request)
     ready = request.app.state.decider is not None
     return JsonResponse({"ready": ready}, 200 if ready else 503)
 
@@ -221,6 +223,7 @@ async def _model(request: Request) -> Response:
 
 
 async def _model_ready(request: Request) -> Response:
+    await check_engine(request)
     return JsonResponse({"name": _gate(request).manifest.model.name, "ready": True})
 
 

@@ -8,14 +8,25 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from serving.deciding.decider import Decider
+from serving.exceptions import RequestError
 from serving.http.errors import JsonResponse
 
 _FILE = {"type": "file", "format": "binary"}
 
 
-async def _well(_: Request) -> Response:
-    """A worker listens from when its bundle is loaded: whoever is answered at all is ready."""
+async def _well(request: Request) -> Response:
+    """A worker listens from when its bundle is loaded: whoever is answered at all is ready, while the engine works. Where it
+    no longer does, the process is not alive either: what a GPU has lost comes back with another."""
+    await check_engine(request)
     return PlainTextResponse("\n")
+
+
+async def check_engine(request: Request) -> None:
+    """Raises RequestError, 503, where batch after batch fails."""
+    decider: Decider | None = request.app.state.decider
+    if decider is not None and not await decider.works():
+        raise RequestError(503, "engine_failed", "the engine fails on batch after batch; the log says why")
 
 
 async def _schema(_: Request) -> Response:

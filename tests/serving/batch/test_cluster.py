@@ -18,7 +18,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from runtime.bundle import Bundle
+from runtime.bundle import MANIFEST, MODEL, Bundle
 from runtime.engines.interface import EngineName
 from serving.batch import job
 from serving.batch.workers import Setup
@@ -41,6 +41,16 @@ def connection() -> Iterator[None]:
     ray.shutdown()
     with warnings.catch_warnings(action="ignore"):
         gc.collect()  # of processes that it has killed and not waited for
+
+
+def test_actors_decide_by_the_bundle_that_was_loaded(bundle_dir: Path, unlabelled_bundle: Bundle) -> None:
+    """Or by none: whatever lies in its place meanwhile."""
+    loaded = Bundle.load(bundle_dir)
+    setup = Setup(loaded, "onnxruntime-cpu", 0.05, 1, 64)
+    (bundle_dir / MODEL).write_bytes(unlabelled_bundle.model)
+    (bundle_dir / MANIFEST).write_bytes((unlabelled_bundle.path / MANIFEST).read_bytes())
+    made = cluster.Recipe.of(setup, "onnxruntime-cpu").make()
+    assert (made.manifest.files, made.bundle.model) == (loaded.manifest.files, loaded.model)
 
 
 def large(count: int) -> list[bytes]:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from runtime.folder import images
+from serving.batch import places
 from serving.batch.images import Failure, Image, Piece
 from serving.batch.sources import Source, open_source
 from serving.exceptions import SourceUnusable
@@ -25,6 +26,18 @@ def read(*splits: Piece) -> list[Image]:
 
 def keys(source: Source) -> list[str]:
     return [image.key for image in read(*source.splits)]
+
+
+@pytest.mark.parametrize("name", ["weird://bucket/a.jpg", "github://x/y.jpg", "a\0b.jpg", "memory://nowhere/a.jpg"])
+def test_a_name_that_nobody_can_open_is_one_that_can_t_be_read(name: str) -> None:
+    with pytest.raises(OSError):  # noqa: PT011  which a row of the output tells, whatever it says
+        places.read(name, 10)
+
+
+def test_a_pattern_finds_each_file_once(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "x" / "x", photos(2))
+    found = places.matching(f"{tmp_path}/**/x/**/*.png")
+    assert [each.name for each in found] == sorted(str(path) for path in folder.rglob("*.png"))
 
 
 def test_a_directory_is_its_images_in_the_order_of_run(tmp_path: Path) -> None:

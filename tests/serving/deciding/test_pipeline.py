@@ -161,6 +161,16 @@ def test_what_nobody_waits_for_is_not_inferred(make: Callable[..., Run], abandon
     assert good.outcome == [2]
 
 
+def test_an_array_that_nobody_waits_for_waits_no_longer(make: Callable[..., Run]) -> None:
+    run = make()
+    blocked(run)
+    (late,) = run.submit(np.zeros((5, 2, 2, 3), np.uint8), bulk=True, deadline=-1)
+    run.until(lambda: late in run.done)
+    assert isinstance(late.outcome, Expired)
+    assert run.pipeline.waiting(True) == 0
+    run.gate.go.set()
+
+
 def test_a_batch_never_mixes_two_gates(make: Callable[..., Run]) -> None:
     run = make()
     blocked(run)

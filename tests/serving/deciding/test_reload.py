@@ -58,6 +58,27 @@ def sample(name: str, **labels: str) -> float:
     return REGISTRY.get_sample_value(name, labels) or 0.0
 
 
+def test_a_bundle_that_is_copied_file_by_file_is_served_when_it_is_whole(other: Bundle, bundle_dir: Path) -> None:
+    """Whatever its last file is, and whenever one looks."""
+    new = write(bundle_dir.parent / "new", other.manifest, {MODEL: other.model, "pipeline.onnx": b"theirs"}, {})
+
+    async def body(_: httpx.AsyncClient, app: Starlette, path: Path) -> None:
+        deployment: Deployment = app.state.deployment
+        refused = sample("oodgate_reloads_total", outcome="refused")
+        before = deployment.decider.gate
+        for name in (MANIFEST, MODEL):
+            shutil.copy(new.path / name, path / name)
+        for _ in range(3):
+            await deployment.look()
+        assert deployment.decider.gate is before
+        assert sample("oodgate_reloads_total", outcome="refused") == refused + 1  # said once
+        shutil.copy(new.path / "pipeline.onnx", path / "pipeline.onnx")
+        await deployment.look()
+        assert deployment.decider.gate.manifest == new.manifest
+
+    run(bundle_dir, body)
+
+
 def test_a_hundred_reloads_under_load(shared_bundle: Bundle, other: Bundle, bundle_dir: Path) -> None:
     bundles = {sha256(bundle): bundle for bundle in (shared_bundle, other)}
     expected = {

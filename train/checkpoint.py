@@ -108,11 +108,15 @@ def save(
 ) -> None:
     """Write to a temporary sibling, then rename: a reader sees the old file or the new one, never half of one."""
     named = {_WEIGHTS: weights, _OPTIMIZER: optimizer, _LEARNING: learning or {}}
-    tensors = {
-        prefix + name: tensor.detach().cpu().contiguous()
-        for prefix, part in named.items()
-        for name, tensor in part.items()
-    }
+    tensors: dict[str, Tensor] = {}
+    storages: set[int] = set()
+    for prefix, part in named.items():
+        for name, tensor in part.items():
+            own = tensor.detach().cpu().contiguous()
+            if own.untyped_storage().data_ptr() in storages:  # of a layer that stands in two places
+                own = own.clone()
+            storages.add(own.untyped_storage().data_ptr())
+            tensors[prefix + name] = own
     with writing(path) as temporary:
         save_file(tensors, temporary, metadata={KEY: json.dumps(dataclasses.asdict(header))})
 

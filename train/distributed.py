@@ -10,7 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
+
+from train.exceptions import TrainingError
 
 
 @dataclass(frozen=True)
@@ -102,10 +105,19 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
 
 
 def use_global_batch_norm(model: nn.Module) -> None:
-    """Let every BatchNorm2d of a network see the batches of all processes; its weights stay where they are."""
+    """Let every BatchNorm2d of a network see the batches of all processes; its weights stay where they are.
+
+    Raises:
+        TrainingError: a layer that is not frozen normalises by batches in a way of its own.
+    """
     for module in model.modules():
         if type(module) is nn.BatchNorm2d:
             module.__class__ = GlobalBatchNorm2d
+        elif isinstance(module, _BatchNorm) and module.training and not isinstance(module, GlobalBatchNorm2d):
+            raise TrainingError(
+                f"a {type(module).__name__} would normalise by the batch of its own process alone: train in one process, or "
+                "freeze it"
+            )
 
 
 class _Sum(torch.autograd.Function):

@@ -6,15 +6,16 @@ chosen score is then a fixed function, and split conformal prediction keeps its 
 on the very images that set the threshold could exceed alpha by an amount of the order of sqrt(log(S) / n).
 
 So it is with an int8 graph. The ranges of its activations are learned from images of that quarter, which makes the graph
-a function of them: no value of theirs is clipped, as one of a new image may be. They are recorded in the manifest, and
-set no threshold, whenever and with whatever images a gate is calibrated; all others, one by one, are exchangeable
-with new images.
+a function of them: no value of theirs is clipped, as one of a new image may be.
+
+The images that chose, and those of an int8 graph, are recorded in the manifest, and set no threshold, whenever and with
+whatever images a gate is calibrated; all others, one by one, are exchangeable with new images.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -87,7 +88,7 @@ def fit_gate(
         DataError: a source that can't be read.
         CalibrationError: too few images for alpha, or scores that are not finite.
     """
-    options = options.for_task(manifest.task)
+    options, before = options.for_task(manifest.task), manifest
     manifest = _ungated(model, manifest, options)
     make = partial(_make, precision=manifest.model.precision, threads=threads)
     images, title = _read(manifest, source, options)
@@ -95,13 +96,18 @@ def fit_gate(
     training = selecting.training_images(manifest, options)
     manifest, leaking = _recorded(manifest, images, title, training, options)
     fitted: Mapping[str, Fitted] = {}
-    rest, chosen = np.arange(len(images)), None
+    rest, chosen, seen = np.arange(len(images)), _chosen_before(before, options), (leakage.QUANTISATION, leakage.CHOICE)
     if options.merges or options.chooses:
-        held, rest = split(len(images))
+        held, rest = split(len(images), leakage.SIZE if options.chooses else None)
         conformal.rank(len(rest), options.alpha, options.pac)  # refuses too few before the work of choosing
         part = SelectedImages(images.images, held)
-        manifest, chosen, options, fitted = _chosen(model, manifest, part, training, options, make)
-    rest = _unseen(manifest, images.images, rest)
+        manifest, now, options, fitted = _chosen(model, manifest, part, training, options, make)
+        if now:
+            manifest, chosen = leakage.record(manifest, leakage.CHOICE, title, part), now
+            seen = (
+                leakage.QUANTISATION,
+            )  # the part that chose now is left out by its places: an image may be there twice
+    rest = _unseen(manifest, images.images, rest, seen)
     rest, test = (rest, rest[:0]) if labels is None else labelled.halves(rest)
     calibrating = SelectedImages(images.images, rest)
     outputs = _run(model, calibrating, make, "calibrate")
@@ -125,10 +131,10 @@ def fit_gate(
     return Gated(manifest, calibrating, warned or None, outputs.logits, known, _note(manifest, outputs), fitted)
 
 
-def split(n: int, seed: int = 0) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """The positions of two random parts of n images: a quarter to choose on, and the others to calibrate on."""
+def split(n: int, most: int | None = None, seed: int = 0) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The positions of two random parts of n images: a quarter to choose on, or `most`, and the others to calibrate on."""
     order = np.random.default_rng(seed).permutation(n)
-    held = max(1, n // 4)
+    held = max(1, min(n // 4, most or n))
     return order[:held], np.sort(order[held:])
 
 
@@ -200,6 +206,18 @@ def _chosen(
     return manifest, chosen, options, fitted
 
 
+def _chosen_before(before: Manifest, options: GateOptions) -> Choice | None:
+    """How the score of the gate that there was came to be chosen, where it stays."""
+    gate = before.gate
+    if (
+        gate is None
+        or gate.score != options.score
+        or (options.merges and before.merged[gate.score].method != options.merge)
+    ):
+        return None
+    return gate.choice
+
+
 def _leaking(manifest: Manifest, source: str, found: leakage.Fingerprints, allow: bool) -> list[str]:
     """A line for each set that was learned from and is among the images that are to calibrate."""
     learned = leakage.learned_from(manifest)
@@ -211,11 +229,16 @@ def _leaking(manifest: Manifest, source: str, found: leakage.Fingerprints, allow
     ]
 
 
-def _unseen(manifest: Manifest, images: Images, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """The positions of the images that the graph was not quantised with."""
-    seen = leakage.members(manifest, leakage.QUANTISATION, SelectedImages(images, positions))
+def _unseen(
+    manifest: Manifest, images: Images, positions: npt.NDArray[np.int64], roles: Sequence[str]
+) -> npt.NDArray[np.int64]:
+    """The positions of the images that had none of the roles."""
+    part = SelectedImages(images, positions)
+    seen = np.any([leakage.members(manifest, role, part) for role in roles], axis=0)
     if seen.all():
-        raise ExportError("the graph was quantised with all of these images: calibrate it on others")
+        raise ExportError(
+            "the graph was quantised with all of these images, or its score chosen: calibrate it on others"
+        )
     return positions[np.logical_not(seen)]
 
 

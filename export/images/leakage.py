@@ -19,12 +19,28 @@ from scipy.stats import binom
 from export.images.inference import BATCH
 from runtime.manifest import Manifest
 from train.data import Images, batches
-from train.data.sketches import LOOKS, SIZE, Fingerprints, Hashes, Looks, exact_of, hashes, looks_of, sketch
+from train.data.sketches import LOOKS, SIZE, Fingerprints, Hashes, Looks, exact_of, hashes, looks_of
 
-__all__ = ["Fingerprints", "Hashes", "Overlap", "hashes", "leaks", "members", "overlap", "record", "sketch", "warnings"]
+__all__ = [
+    *(
+        "SIZE",
+        "Fingerprints",
+        "Hashes",
+        "Overlap",
+        "hashes",
+        "leaks",
+        "members",
+        "overlap",
+        "record",
+        "sketch",
+        "warnings",
+    ),
+]
 
 # The role, in a manifest's `data`, of the images that an int8 graph was quantised with.
 QUANTISATION = "quantisation"
+# And of the in-distribution ones that chose the gate's score, or the energy's temperature.
+CHOICE = "choice"
 # Public sets hold a few images twice: up to this share of an evaluated set may be known by chance. Looks are told apart
 # better than that: of CIFAR-10's validation images 0.2 % have that of a training image, most of them rightly.
 TOLERANCE, TOLERANCE_OF_LOOKS = 0.01, 0.0025

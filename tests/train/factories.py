@@ -6,6 +6,7 @@ from collections import namedtuple
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 
 Outputs = namedtuple("Outputs", ["logits", "aux"])
@@ -37,6 +38,14 @@ def pretrained(path: str) -> nn.Module:
     network = Small()
     state = torch.load(path, map_location="cpu")
     network.load_state_dict({name: value.float() for name, value in state["model"].items()})
+    return network
+
+
+def opened(path: str) -> nn.Module:
+    """One that reads them tensor by tensor."""
+    network = Small()
+    with safe_open(path, framework="pt") as file:
+        network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118  not a dict
     return network
 
 

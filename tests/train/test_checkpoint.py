@@ -64,6 +64,16 @@ def test_round_trip_is_exact(tmp_path: Path) -> None:
             assert torch.equal(found[name], tensor)
 
 
+def test_weights_in_two_places_are_kept_in_both(tmp_path: Path) -> None:
+    layer = torch.nn.Linear(2, 2)
+    shared = torch.nn.Sequential(layer, layer)
+    checkpoint.save(tmp_path / "c.safetensors", HEADER, shared.state_dict(), {}, shared.state_dict())
+    found = checkpoint.load(tmp_path / "c.safetensors")
+    for weights in (found.weights, found.learning):
+        assert weights.keys() == shared.state_dict().keys()
+        assert all(torch.equal(weights[name], value) for name, value in shared.state_dict().items())
+
+
 def test_model_has_the_weights_and_is_in_evaluation_mode(tmp_path: Path) -> None:
     model = checkpoint.load(save(tmp_path / "c.safetensors")).model()
     assert not model.training

@@ -13,11 +13,13 @@ import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from tests.train import together
 from tests.train.sets import colours, noise, write_folder
 from train import checkpoint
-from train.distributed import World, join, process_count
+from train.distributed import World, join, process_count, use_global_batch_norm
+from train.exceptions import TrainingError
 
 ROOT = Path(__file__).parents[2]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
@@ -60,6 +62,20 @@ def test_normalisation_over_both_batches(results: Path) -> None:
         else:
             for part in parts:
                 torch.testing.assert_close(part[name], value, rtol=1e-10, atol=1e-12)
+
+
+def test_layers_that_would_normalise_by_their_own_batches_are_refused() -> None:
+    """Subclasses, such as timm's and those of parametrised weights, and other dimensions; frozen ones don't."""
+
+    class Activated(nn.BatchNorm2d):
+        pass
+
+    for layer in (Activated(3), nn.BatchNorm1d(3)):
+        with pytest.raises(
+            TrainingError, match=f"a {type(layer).__name__} would normalise by the batch of its own process"
+        ):
+            use_global_batch_norm(nn.Sequential(nn.BatchNorm2d(3), layer))
+        use_global_batch_norm(nn.Sequential(nn.BatchNorm2d(3), layer.eval()))
 
 
 def test_the_command_on_two_processes_leaves_one_checkpoint_and_stops_together(tmp_path: Path) -> None:

@@ -76,8 +76,10 @@ def train(
         _check_same_run(header, resume.header)
         trainer.restore(resume)
         header = dataclasses.replace(resume.header, sources=header.sources)
-    if world.rank == 0 and not header.data:
-        header = dataclasses.replace(header, data=_sketches(header.sources, data, outliers, init))
+    if world.rank == 0 or resume:
+        sketches = _sketches(header.sources, data, outliers, init)
+        _check_same_images(header.data, sketches)
+        header = dataclasses.replace(header, data={**sketches, **header.data})
     if world.mean([header.step]) != [header.step]:
         raise CheckpointError(
             "the processes would go on from different steps; give all of them the same --out directory"
@@ -207,6 +209,17 @@ def _check_same_run(expected: Header, found: Header) -> None:
         if ours[name] != theirs[name]:
             raise CheckpointError(
                 f"can't resume: {name} was {theirs[name]}, now {ours[name]}; train into another --out"
+            )
+
+
+def _check_same_images(before: Mapping[str, DataSpec], now: Mapping[str, DataSpec]) -> None:
+    """Raises CheckpointError where a run would go on with other images than it began with."""
+    for role in ("training", "auxiliary"):
+        then, found = before.get(role), now.get(role)
+        if then and found and (then.images, then.looks) != (found.images, found.looks):
+            raise CheckpointError(
+                f"can't resume: the {role} images were the {then.images:,} of {then.source}, and are {found.images:,} others "
+                f"of {found.source} now; train into another --out"
             )
 
 

@@ -31,6 +31,9 @@ class Average:
         weight = 1 - decay_at(step, self._decay)
         theirs = model.state_dict()
         own = self.model.state_dict()
+        own = {
+            name: own[name] for name in {value.data_ptr(): name for name, value in own.items()}.values()
+        }  # each once
         floating = [name for name, value in own.items() if value.is_floating_point()]
         torch._foreach_lerp_([own[name] for name in floating], [theirs[name] for name in floating], weight)
         for name in own.keys() - set(floating):

@@ -99,7 +99,7 @@ def _blocks(
 ) -> Iterator[tuple[str, nn.Module]]:
     for child_name, child in module.named_children():
         below = f"{name}.{child_name}" if name else child_name
-        if not _size(child, heads):
+        if not _size(child, heads) and not _has_statistics(child):
             continue
         if type(child) in _LISTS or type(child) in large:
             yield from _blocks(below, child, heads, large)
@@ -107,11 +107,16 @@ def _blocks(
             yield below, child
 
 
+def _has_statistics(module: nn.Module) -> bool:
+    """Whether it keeps running statistics, as a batch normalisation without weights does."""
+    return any(name.rpartition(".")[2] == "running_mean" for name, _ in module.named_buffers())
+
+
 def _joined(units: list[tuple[str, nn.Module]]) -> list[Stage]:
     """A single layer and the norms behind it are one stage."""
     runs: list[list[tuple[str, nn.Module]]] = []
     for name, unit in units:
-        if runs and _is_norm(unit) and _is_layer(runs[-1][-1][1]):
+        if runs and _is_norm(unit) and (_is_layer(runs[-1][-1][1]) or next(unit.parameters(), None) is None):
             runs[-1].append((name, unit))
         else:
             runs.append([(name, unit)])

@@ -13,14 +13,17 @@ from scipy.stats import binom
 
 from export.calibrate import choice
 from export.calibrate.__main__ import main
+from export.calibrate.gating import split
 from export.calibrate.selecting import FITTED
 from export.detectors.combined.merged import parts
+from export.images import leakage
 from runtime import Gate
 from runtime.bundle import Bundle
 from tests.export.conftest import Sources, call, contents
 from tests.small import encode
 from tests.train.commands import failure
 from train import data
+from train.data import SelectedImages
 
 
 def scores_and_default_decisions(bundle: Path, source: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
@@ -263,6 +266,24 @@ def test_auto_on_a_file(exported_copy: Path, sources: Sources) -> None:
     assert f"{gate.score} *" in output
     assert "The scores were compared on 30 other in-distribution images" in output
     assert "| AUROC, %" in (exported_copy / "card.md").read_text()
+
+
+def test_images_that_chose_the_score_never_set_its_threshold(exported_copy: Path, sources: Sources) -> None:
+    """Nor when the gate is calibrated again, on them among others; and how the score was chosen stays said."""
+    call(main, exported_copy, sources.val, "--score", "auto", "--aux", sources.noise)
+    loaded = Bundle.load(exported_copy)
+    before = loaded.manifest.gate
+    assert before is not None
+    held = SelectedImages(data.load(str(sources.val), loaded.manifest.input).images, split(120)[0])
+    assert leakage.members(loaded.manifest, leakage.CHOICE, held).sum() == len(held) == 30
+    call(main, exported_copy, sources.val, "--alpha", "0.2")
+    after = Bundle.load(exported_copy).manifest.gate
+    assert after is not None
+    assert (after.n_calibration, after.choice) == (90, before.choice)
+    call(main, exported_copy, sources.val, "--score", "msp")
+    other = Bundle.load(exported_copy).manifest.gate
+    assert other is not None
+    assert other.choice is None or other.score == before.score
 
 
 def test_images_of_other_classes_calibrate_the_gate_but_no_confidence(exported_copy: Path, sources: Sources) -> None:

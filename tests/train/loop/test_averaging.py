@@ -39,3 +39,14 @@ def test_the_network_itself_is_left_alone() -> None:
     average = Average(model, 0.5)
     assert all(weight.requires_grad for weight in model.parameters())
     assert not any(weight.requires_grad for weight in average.model.parameters())
+
+
+def test_weights_in_two_places_are_averaged_once() -> None:
+    layer = nn.Linear(1, 1, bias=False)
+    average = Average(nn.Sequential(layer, layer), 0.9)
+    (weight,) = average.model.parameters()
+    with torch.no_grad():
+        before = weight.item()
+        layer.weight.copy_(torch.tensor([[before + 1]]))
+    average.follow(nn.Sequential(layer, layer), 1000)
+    assert weight.item() == pytest.approx(before + 0.1)

@@ -327,6 +327,16 @@ def test_resume_on_images_of_other_statistics_is_refused(completed: Path, tmp_pa
         train(CONFIG, spec, colours(35), colours(12), tmp_path, resume=saved(completed))
 
 
+def test_resume_on_other_images_is_refused(completed: Path, tmp_path: Path) -> None:
+    """Of the same classes and the same input: a bundle would take them for unseen."""
+    with pytest.raises(
+        CheckpointError, match=r"can't resume: the training images were the 35 of .*, and are 35 others"
+    ):
+        train(CONFIG, SPEC, colours(35, seed=7), colours(12), tmp_path, resume=saved(completed))
+    with pytest.raises(CheckpointError, match="and are 34 others"):
+        train(CONFIG, SPEC, colours(34), colours(12), tmp_path, resume=saved(completed))
+
+
 def test_processes_that_would_go_on_from_different_steps(completed: Path, tmp_path: Path) -> None:
     """As on two machines, of which one does not see the other's directory."""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tests.train import factories
@@ -150,6 +151,16 @@ def test_a_factory_that_reads_its_weights(saved: tuple[Path, factories.Small]) -
     assert started.told(2)[0] == f"weights: {arch}, which read w.pth"
     model = models.make(arch, 2, started).eval()
     torch.testing.assert_close(model(IMAGES)[1], network.features(IMAGES))
+
+
+def test_a_factory_that_reads_its_weights_in_a_way_of_its_own(
+    saved: tuple[Path, factories.Small], tmp_path: Path
+) -> None:
+    """It is no less pretrained, and the input is to be said."""
+    save_file(saved[1].state_dict(), tmp_path / "w.safetensors")
+    arch = f"{PLACE}:opened({str(tmp_path / 'w.safetensors')!r})"
+    started = models.start(arch, None, None, (16, 16))
+    assert started.told(2)[0] == f"weights: {arch}, which read a file"
 
 
 def test_a_checkpoint_does_not_read_them_again(saved: tuple[Path, factories.Small]) -> None:

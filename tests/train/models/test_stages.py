@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from train import models
+from train.config import Config
+from train.loop.groups import Groups
 from train.models.stages import backbone_of, find, head_of
 
 IMAGES = torch.randn(2, 3, 32, 32)
@@ -93,6 +95,29 @@ def test_a_convolution_with_its_norm_is_a_stage() -> None:
     stages = find(model, IMAGES)
     assert [stage.name for stage in stages] == ["features.0", "features.3", "features.5"]
     assert [len(stage.modules) for stage in stages] == [2, 1, 2]
+
+
+def test_a_norm_without_weights_belongs_to_what_it_follows() -> None:
+    """Or its statistics would go on while all around it is frozen."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.block = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+            self.bn = nn.BatchNorm2d(4, affine=False)
+            self.fc = nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            features = self.bn(self.block(x)).mean((2, 3))
+            return self.fc(features), features
+
+    model = Net()
+    config = Config(method="cross-entropy", arch="net", epochs=1, freeze="all-but-head")
+    Groups.of(config, model, 8, 8).freeze()
+    model.train()
+    before = {name: value.clone() for name, value in model.named_buffers()}
+    model(torch.randn(4, 3, 8, 8))
+    assert all(torch.equal(value, before[name]) for name, value in model.named_buffers())
 
 
 def test_the_backbone_is_behind_its_wrappers() -> None:

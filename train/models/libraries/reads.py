@@ -29,7 +29,8 @@ class _Nothing(dict[Any, Any]):
 
 @contextmanager
 def watched() -> Iterator[list[str]]:
-    """Within this context, the files that weights are read from, as far as torch or safetensors reads them."""
+    """Within this context, the files that weights are read from, as far as torch or safetensors reads them; of weights that
+    somebody else reads and a module loads, that there is one."""
     read: list[str] = []
 
     def noted(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -39,9 +40,16 @@ def watched() -> Iterator[list[str]]:
 
         return reading
 
+    load = nn.Module.load_state_dict
+
+    def loading(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        read.extend([] if read else ["a file"])
+        return load(module, *args, **kwargs)
+
     with ExitStack() as stack:
         for owner, name in ((torch, "load"), (safetensors, "load_file")):
             stack.enter_context(mock.patch.object(owner, name, noted(getattr(owner, name))))
+        stack.enter_context(mock.patch.object(nn.Module, "load_state_dict", loading))
         yield read
 
 

@@ -96,7 +96,8 @@ def fit_gate(
     training = selecting.training_images(manifest, options)
     manifest, leaking = _recorded(manifest, images, title, training, options)
     fitted: Mapping[str, Fitted] = {}
-    rest, chosen, seen = np.arange(len(images)), _chosen_before(before, options), (leakage.QUANTISATION, leakage.CHOICE)
+    rest, chosen = np.arange(len(images)), _chosen_before(before, options)
+    seen: tuple[str, ...] = (leakage.QUANTISATION, leakage.CHOICE)
     if options.merges or options.chooses:
         held, rest = split(len(images), leakage.SIZE if options.chooses else None)
         conformal.rank(len(rest), options.alpha, options.pac)  # refuses too few before the work of choosing
@@ -104,9 +105,7 @@ def fit_gate(
         manifest, now, options, fitted = _chosen(model, manifest, part, training, options, make)
         if now:
             manifest, chosen = leakage.record(manifest, leakage.CHOICE, title, part), now
-            seen = (
-                leakage.QUANTISATION,
-            )  # the part that chose now is left out by its places: an image may be there twice
+            seen = (leakage.QUANTISATION,)  # this part is left out by its places: an image may be there twice
     rest = _unseen(manifest, images.images, rest, seen)
     rest, test = (rest, rest[:0]) if labels is None else labelled.halves(rest)
     calibrating = SelectedImages(images.images, rest)

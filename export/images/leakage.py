@@ -22,19 +22,17 @@ from train.data import Images, batches
 from train.data.sketches import LOOKS, SIZE, Fingerprints, Hashes, Looks, exact_of, hashes, looks_of
 
 __all__ = [
-    *(
-        "SIZE",
-        "Fingerprints",
-        "Hashes",
-        "Overlap",
-        "hashes",
-        "leaks",
-        "members",
-        "overlap",
-        "record",
-        "sketch",
-        "warnings",
-    ),
+    "SIZE",
+    "Fingerprints",
+    "Hashes",
+    "Overlap",
+    "hashes",
+    "leaks",
+    "members",
+    "overlap",
+    "record",
+    "sketch",
+    "warnings",
 ]
 
 # The role, in a manifest's `data`, of the images that an int8 graph was quantised with.

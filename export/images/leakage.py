@@ -31,7 +31,6 @@ __all__ = [
     "members",
     "overlap",
     "record",
-    "sketch",
     "warnings",
 ]
 

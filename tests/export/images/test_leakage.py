@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from export.images.leakage import Hashes, Overlap, hashes, leaks, members, overlap, record, sketch
+from export.images.leakage import Hashes, Overlap, hashes, leaks, members, overlap, record
 from runtime.manifest import Manifest
 from tests.export.figures import MANIFEST
 from tests.train.sets import noise
+from train.data.sketches import sketch
 
 
 def drawn(count: int, seed: int = 0) -> Hashes:

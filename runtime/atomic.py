@@ -37,6 +37,7 @@ def writing(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         if temporary.is_dir() and path.exists():
+            _remove(replaced)
             path.rename(replaced)
         temporary.replace(path)
     finally:

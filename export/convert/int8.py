@@ -106,7 +106,9 @@ def quantise(model: onnx.ModelProto, images: Images, others: Images, options: In
     method: Method = methods[0]
     if options.method is None:
         expected = _penultimate(trunk, others)
-        spread = np.square(expected - expected.mean(axis=0)).mean()
+        spread = max(
+            np.square(expected - expected.mean(axis=0)).mean(), np.finfo(np.float32).tiny
+        )  # 0 of a single image
         for name, candidate in candidates.items():
             errors[name] = float(np.sqrt(np.square(_penultimate(candidate, others) - expected).mean() / spread))
         method = min(methods, key=lambda name: errors[name])

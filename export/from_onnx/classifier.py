@@ -39,6 +39,7 @@ class Opened:
         network: the same, plain.
         face: its input.
         labels: its classes, and where that is said; none where it is not.
+        beside: whether other files may lie beside it, as they can't beside a model in memory.
     """
 
     path: Path
@@ -47,6 +48,7 @@ class Opened:
     face: Face
     labels: tuple[str, ...]
     labels_from: str
+    beside: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def open_file(path: Path, layout: Layout | None = None) -> Opened:
     Raises:
         ExportError: not an ONNX file, or not one with an input for images.
     """
-    return open_model(file.read(path), path, layout)
+    return replace(open_model(file.read(path), path, layout), beside=True)
 
 
 def open_model(model: onnx.ModelProto, path: Path, layout: Layout | None = None) -> Opened:
@@ -138,12 +140,12 @@ def from_onnx(
             answers that depend on the batch or on chance.
     """
     one = opened.face
-    pixels = Pixels(spec, one.tensor, one.dtype, one.layout or "nhwc", one.layout is None)
+    pixels = Pixels(spec, one.tensor, one.dtype, one.layout or "nhwc", one.row is not None)
     try:
         if task == "unlabelled":
             found, batch = _read_features(opened, pixels, output or penultimate)
         else:
-            found, batch = _read(opened, pixels, len(labels), output, penultimate)
+            found, batch = _read(opened, pixels, len(labels), task, output, penultimate)
         classifier = _assembled(opened, pixels, found, batch, labels, task)
         _check_batches(classifier, _images(spec))
     except ExportError as error:
@@ -152,13 +154,13 @@ def from_onnx(
 
 
 def _read(
-    opened: Opened, pixels: Pixels, labels: int, output: str | None, penultimate: str | None
+    opened: Opened, pixels: Pixels, labels: int, task: Task, output: str | None, penultimate: str | None
 ) -> tuple[Reading, int | None]:
     """Where logits and penultimate activations are, and how many images the file takes at once; None for any number."""
     chosen = ending.choose(opened.network, output, labels)
     found = reading.find(opened.network, opened.model, chosen, penultimate)
     original, batch = _running(opened, pixels, (*found.tensors, chosen))
-    return reading.tried(found, original, _images(pixels.spec), labels), batch
+    return reading.tried(found, original, _images(pixels.spec), labels, task), batch
 
 
 def _read_features(opened: Opened, pixels: Pixels, wanted: str | None) -> tuple[Reading, int | None]:
@@ -240,6 +242,8 @@ def _remarks(opened: Opened, classifier: OnnxClassifier, output: str | None) -> 
         width = classifier.model.graph.output[0].type.tensor_type.shape.dim[1].dim_value
         return [f"features: {found.ending.output}, {width} an image", *_operators(opened, classifier)]
     end, sources = found.ending, found.layer.sources
+    if opened.face.row is not None and opened.face.layout is None and classifier.input.channels != "grey":
+        lines.append("its rows of numbers are taken as height, width, channels; --layout nchw: channels, height, width")
     if len(opened.model.graph.output) > 1 and output is None:
         lines.append(f"of its outputs, {end.output} is taken for the classes'")
     if words := ending.describe(end.steps):

@@ -31,7 +31,7 @@ class Face:
     Attributes:
         tensor, dtype: its name and ONNX element type.
         batch: the number of images that it is written down for; None where any number is taken.
-        layout: None for a row of numbers an image.
+        layout: where the channels stand; None for a row of numbers an image, in an order that nobody named.
         channels: 1, 3, or None for a row of numbers.
         height, width: in pixels; None where any size is taken, or an image is a row.
         row: how many numbers an image has, where it is a row.
@@ -75,7 +75,7 @@ def find(network: Network, layout: Layout | None) -> Face:
         )
     batch = sizes[0] if sizes else None
     if len(sizes) == 2:
-        return Face(name, kind.elem_type, batch, None, None, None, None, sizes[1])
+        return Face(name, kind.elem_type, batch, layout, None, None, None, sizes[1])
     if len(sizes) != 4:
         raise ExportError(
             f"the input {name} {sizes} is none for images: expected [N, C, H, W], [N, H, W, C] or [N, numbers]"

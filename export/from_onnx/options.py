@@ -70,7 +70,8 @@ def classifier_of(opened: Opened, given: Description, tensors: Tensors) -> OnnxC
         ExportError: what is missing, or contradicts the file.
     """
     try:
-        described = given.over(_said(opened, given)).over(beside.described(opened.path))
+        described = given.over(_said(opened, given))
+        described = described.over(beside.described(opened.path)) if opened.beside else described
         check_labels(described.labels or ())
         description = dataclasses.replace(described, channels=_channels(opened, described))
         spec = description.input("it")

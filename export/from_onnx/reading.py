@@ -20,7 +20,7 @@ from export.from_onnx.original import Original
 from export.from_onnx.surgery import assembly
 from export.from_onnx.surgery.network import Network
 from export.graph.building import prune
-from runtime.manifest import Precision
+from runtime.manifest import Precision, Task
 
 Tensors = Mapping[str, npt.NDArray[Any]]
 
@@ -150,7 +150,7 @@ def features(network: Network, wanted: str | None) -> Reading:
     return Reading(Ending(name, name), layer, _part(network.model, name), None, classes=False)
 
 
-def tried(reading: Reading, original: Original, images: npt.NDArray[np.uint8], labels: int) -> Reading:
+def tried(reading: Reading, original: Original, images: npt.NDArray[np.uint8], labels: int, task: Task) -> Reading:
     """The same, with what images show of it.
 
     Args:
@@ -158,6 +158,7 @@ def tried(reading: Reading, original: Original, images: npt.NDArray[np.uint8], l
         original: the file, with the tensors of `reading` and its output.
         images: to try it on, uint8 [N, H, W, 3].
         labels: how many classes there should be.
+        task: what the file was trained for.
 
     Raises:
         ExportError: another number of classes, values that are not finite, an ending that is not what it seems, or
@@ -165,13 +166,13 @@ def tried(reading: Reading, original: Original, images: npt.NDArray[np.uint8], l
     """
     end, found = reading.ending, original(images)
     logits, penultimate = reading.raw(found)
-    _check_classes(end.output, found[end.output].shape, logits, labels)
+    _check_classes(end.output, found[end.output].shape, logits, labels, task)
     close = ROUNDING[reading.precision]
     _check_ending(end, logits, found[end.output], close)
     layer = reading.layer
     if layer.weights is not None and not are_close(reading.affine(penultimate), logits, close):
         layer = LastLayer(layer.sources, exact=False)
-    return replace(reading, layer=layer, column=_column(end, layer, logits.shape[1]))
+    return replace(reading, layer=layer, column=_column(end, layer, logits.shape[1]) if task == "multiclass" else None)
 
 
 def are_close(found: npt.NDArray[Any], expected: npt.NDArray[Any], share: float) -> bool:
@@ -214,14 +215,20 @@ def _named(part: Network, logits: str, name: str) -> LastLayer:
     return LastLayer((Source(name),), exact=False)
 
 
-def _check_classes(output: str, shape: tuple[int, ...], logits: npt.NDArray[np.float32], labels: int) -> None:
+def _check_classes(
+    output: str, shape: tuple[int, ...], logits: npt.NDArray[np.float32], labels: int, task: Task
+) -> None:
     if sum(size > 1 for size in shape[1:]) > 1:
         raise ExportError(f"{output} is [N, {', '.join(map(str, shape[1:]))}], not [N, K]: no classifier's")
     if not np.isfinite(logits).all():
         raise ExportError(f"{output}: values that are not finite for random images")
-    classes = logits.shape[1]
-    if classes != labels and (classes, labels) != (1, 2):
-        wanted = "as many as labels" if classes > 1 else "as many as labels, or one for 2"
+    classes, binary = logits.shape[1], task == "multiclass"
+    if binary and (classes, labels) == (1, 1):
+        raise ExportError(
+            f"{output} has one value for two classes; give the labels of both, that of its low values first"
+        )
+    if classes != labels and not (binary and (classes, labels) == (1, 2)):
+        wanted = "as many as labels, or one for 2" if binary and classes == 1 else "as many as labels"
         raise ExportError(f"{output} has {classes} values an image; expected {wanted}, found {labels} labels")
 
 

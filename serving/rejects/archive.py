@@ -49,5 +49,5 @@ def export(store: RejectStore, out: Path, *, by_prediction: bool = False) -> int
 
 
 def _folder_name(label: str) -> str:
-    """A class name as the name of a folder: letters, digits, spaces, ``_-.`` and no leading dot."""
-    return re.sub(r"[^\w .-]", "_", label).strip().lstrip(".") or UNLABELLED
+    """A class name as the name of a folder, by which it is known again: only what no folder can be called is replaced."""
+    return re.sub(r"[/\\\0]", "_", label).strip().lstrip(".") or UNLABELLED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 from pathlib import Path
 from types import MappingProxyType
@@ -78,7 +79,11 @@ def test_the_model_stays_as_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's exporter of before
-def test_an_onnx_model_in_memory(bundle: oodgate.Bundle, tmp_path: Path) -> None:
+def test_an_onnx_model_in_memory(bundle: oodgate.Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing lies beside it, whatever lies in the folder that one works in."""
+    names = {str(i): name for i, name in enumerate(("tench", "goldfish", "shark"))}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "vit", "id2label": names}))
+    monkeypatch.chdir(tmp_path)
     file = io.BytesIO()
     torch.onnx.export(
         network(), (torch.zeros(1, 3, 16, 16),), file, dynamo=False, input_names=["x"], dynamic_axes={"x": {0: "n"}}
@@ -90,6 +95,8 @@ def test_an_onnx_model_in_memory(bundle: oodgate.Bundle, tmp_path: Path) -> None
     assert made.manifest.gate is not None
     assert bundle.manifest.gate is not None
     assert made.manifest.gate.threshold == pytest.approx(bundle.manifest.gate.threshold, rel=1e-5)
+    with pytest.raises(oodgate.OodgateError, match="needs --labels"):
+        oodgate.export(model, input=SPEC, calibration=IMAGES, alpha=0.1, out=tmp_path / "other", verbose=False)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of TorchScript

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -92,3 +93,17 @@ def test_a_lock_lets_one_in_at_a_time(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(work, range(16)))
     assert most == 1
+
+
+def test_what_a_process_of_the_same_number_left_is_in_nobody_s_way(tmp_path: Path) -> None:
+    """It was killed while it deleted what it had replaced."""
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "file").write_text("before")
+    left = tmp_path / f".bundle.old-{os.getpid()}"
+    left.mkdir()
+    (left / "file").write_text("long ago")
+    with atomic.writing(tmp_path / "bundle") as temporary:
+        temporary.mkdir()
+        (temporary / "file").write_text("now")
+    assert (tmp_path / "bundle" / "file").read_text() == "now"
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]

@@ -107,20 +107,23 @@ def follow(files: Mapping[str, File], links: Mapping[str, str]) -> tuple[dict[st
     """
     found, left = dict(files), dict(links)
     for _ in range(_ROUNDS):
+        to_files = {name: found[target] for name, target in left.items() if target in found}
+        if to_files:  # first, as a folder that is linked to may have links inside
+            found |= to_files
+            left = {name: target for name, target in left.items() if name not in to_files}
+            continue
         folders = _above(found)
-        reached: dict[str, File] = {}
-        for name, target in list(left.items()):
-            if target in found:
-                reached[name] = found[target]
-            elif target in folders and not f"{name}/".startswith(f"{target}/"):
-                inside = [each for each in found if each.startswith(f"{target}/")]
-                reached |= {name + each.removeprefix(target): found[each] for each in inside}
-            else:
-                continue
-            del left[name]
-        if not reached:
+        to_folders = {
+            name: target
+            for name, target in left.items()
+            if target in folders and not f"{name}/".startswith(f"{target}/")
+        }
+        if not to_folders:
             break
-        found |= reached
+        for name, target in to_folders.items():
+            inside = [each for each in found if each.startswith(f"{target}/")]
+            found |= {name + each.removeprefix(target): found[each] for each in inside}
+            del left[name]
     return found, sorted(left)
 
 

@@ -131,8 +131,8 @@ def _class_names(images: Any) -> Sequence[str] | None:
             return classes
         features = getattr(images, "features", None)
         if isinstance(features, Mapping):
-            named = (getattr(features[key], "names", None) for key in _LABELS if key in features)
-            return next((names for names in named if names), None)
+            key = next((key for key in _LABELS if key in features), None)  # as an item's label is found
+            return getattr(features[key], "names", None) if key else None
         if (images := getattr(images, "dataset", None)) is None:
             return None
     return None

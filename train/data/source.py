@@ -73,12 +73,18 @@ def part(names: Sequence[str], labels: Labels, index: int, count: int) -> npt.ND
     """
     if count == 1:
         return np.arange(len(names))
-    shuffled = np.array(sorted(range(len(names)), key=lambda i: _lot(names[i])), dtype=np.intp)
+    flat = (
+        len({PurePosixPath(name).parent for name in names}) == 1
+    )  # a folder, or the archive of one, that has no others
+    shuffled = np.array(sorted(range(len(names)), key=lambda i: (_lot(names[i], flat), names[i])), dtype=np.intp)
     groups = labels[shuffled] if labels.ndim == 1 else np.zeros(len(names), dtype=np.int64)
     by_group = np.argsort(groups, kind="stable")
     return np.sort(shuffled[by_group][index - 1 :: count])
 
 
-def _lot(name: str) -> bytes:
-    """What an image's place in the shuffled order comes from: its folder's and its own name, wherever the set lies."""
-    return hashlib.sha256("/".join(PurePosixPath(name).parts[-2:]).encode(errors="surrogateescape")).digest()
+def _lot(name: str, flat: bool) -> bytes:
+    """What an image's place in the shuffled order comes from: its folder's and its own name, or where there are no folders
+    its own, wherever the set lies."""
+    return hashlib.sha256(
+        "/".join(PurePosixPath(name).parts[-1 if flat else -2 :]).encode(errors="surrogateescape")
+    ).digest()

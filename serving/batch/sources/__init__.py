@@ -90,7 +90,7 @@ def open_source(names: Sequence[str], *, image: str | None = None, key: str | No
     Raises:
         SourceUnusable: no such source, nothing in it, or of several kinds.
     """
-    found = [each for name in names for each in _found(name)]
+    found = list({each.name: each for name in names for each in _found(name)}.values())  # two patterns may share files
     title = ", ".join(names)
     if not found:
         raise SourceUnusable(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import onnx
 import pytest
@@ -125,6 +127,14 @@ def test_the_method_with_the_smallest_error_is_chosen() -> None:
     again, given = quantised(Int8Options(method=how.method))
     assert given == Quantised(how.method, {}, 2)
     assert again == model
+
+
+def test_a_single_image_chooses_too() -> None:
+    """Nothing deviates from its mean: the errors are absurd, and still finite and in order."""
+    model, _ = graph()
+    how = quantise(model, RANGES, OTHERS[:1], Int8Options())
+    assert all(map(math.isfinite, how.errors.values()))
+    assert how.method == min(how.errors, key=lambda name: how.errors[name])
 
 
 def test_what_the_rest_of_the_graph_reads_is_there() -> None:

@@ -17,7 +17,7 @@ from onnx import TensorProto, numpy_helper
 from export.exceptions import ExportError
 from export.from_onnx.classifier import OnnxClassifier, from_onnx, open_file
 from export.graph.last_layers import LastLayers
-from runtime.manifest import InputSpec
+from runtime.manifest import InputSpec, Task
 from tests.export.from_onnx.graphs import NCHW, NHWC, SIDE, D, K, Writer, tensorflow_like, torch_like
 
 LABELS = ("cat", "dog", "ship")
@@ -38,7 +38,9 @@ def read(model: onnx.ModelProto, path: Path, labels: tuple[str, ...] = LABELS, *
     file = path / "model.onnx"
     file.write_bytes(model.SerializeToString())
     spec = dataclasses.replace(options.pop("spec", SPEC), channels=options.pop("channels", "rgb"))
-    return from_onnx(open_file(file, options.pop("layout", None)), labels, spec, "multiclass", **options)
+    return from_onnx(
+        open_file(file, options.pop("layout", None)), labels, spec, options.pop("task", "multiclass"), **options
+    )
 
 
 def outputs(classifier: OnnxClassifier, x: npt.NDArray[np.uint8]) -> list[Array]:
@@ -602,3 +604,42 @@ def test_behind_another_preprocessing_it_is_the_file_behind_it(tmp_path: Path) -
     expected, _ = read(model, tmp_path, spec=other, channels="bgr").run(images())
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     assert np.abs(found - classifier.run(images())[0]).max() > 1e-3
+
+
+# --- rows of numbers, and one value an image
+
+
+def rows(order: str) -> onnx.ModelProto:
+    """A linear classifier of rows of pixels."""
+    w = Writer()
+    w.constant("row.w", np.random.default_rng(3).normal(0, 0.1, (3 * SIDE * SIDE, D)).astype(np.float32))
+    w.op("Relu", w.op("MatMul", "x row.w", "hidden"), "penultimate")
+    w.fc("penultimate", order)
+    return w.model({"x": (1, 3 * SIDE * SIDE)}, {order: (1, K)})
+
+
+@pytest.mark.parametrize("layout", [None, "nhwc", "nchw"])
+def test_rows_of_numbers_are_in_the_order_that_is_named(layout: str | None, tmp_path: Path) -> None:
+    model = rows("output")
+    classifier = read(model, tmp_path, layout=layout)
+    x = normalised(images())
+    x = x if layout == "nchw" else x.transpose(0, 2, 3, 1)
+    weights = constants(model)
+    penultimate = np.maximum(x.reshape(len(x), -1).astype(np.float64) @ weights["row.w"], 0)
+    expected = penultimate @ weights["fc.w"].T + weights["fc.b"]
+    np.testing.assert_allclose(outputs(classifier, images())[0], expected, rtol=1e-4, atol=1e-4)
+    assert any("height, width, channels; --layout nchw" in line for line in classifier.remarks) == (layout is None)
+
+
+@pytest.mark.parametrize(("labels", "task"), [(("cat", "dog"), "multilabel"), (("cat",), "multiclass")])
+def test_one_value_for_other_than_one_label_or_two_classes(labels: tuple[str, ...], task: Task, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"has (1 values|one value)"):
+        read(torch_like(ending="Sigmoid", classes=1), tmp_path, labels, task=task)
+
+
+def test_one_label_of_an_image_or_none(tmp_path: Path) -> None:
+    model = torch_like(ending="Sigmoid", classes=1)
+    classifier = read(model, tmp_path, ("crack",), task="multilabel")
+    found = outputs(classifier, images())[0]
+    assert found.shape == (5, 1)
+    np.testing.assert_allclose(found, by_hand(model, normalised(images()))[0], rtol=1e-4, atol=1e-4)

@@ -51,7 +51,16 @@ def test_by_prediction_and_into_training(store: RejectStore, tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("label", "folder"),
-    [("a/b", "a_b"), ("../x", "_x"), ("..", "unlabelled"), ("", "unlabelled"), ("Äpfel 2", "Äpfel 2"), ("a\0b", "a_b")],
+    [
+        ("a/b", "a_b"),
+        ("../x", "_x"),
+        ("..", "unlabelled"),
+        ("", "unlabelled"),
+        ("Äpfel 2", "Äpfel 2"),
+        ("a\0b", "a_b"),
+        ("tench, Tinca tinca", "tench, Tinca tinca"),
+        ("jack-o'-lantern", "jack-o'-lantern"),
+    ],
 )
 def test_a_label_can_t_leave_its_folder(label: str, folder: str, tmp_path: Path) -> None:
     store = RejectStore(LocalFiles(tmp_path / "store"))

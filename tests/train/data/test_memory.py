@@ -288,3 +288,11 @@ def test_an_unlabelled_npz_and_npy(tmp_path: Path) -> None:
         found = load(str(tmp_path / name), SPEC)
         np.testing.assert_array_equal(found.images[:], expected)
         assert not found.labelled
+
+
+def test_names_are_those_of_the_labels_that_are_taken() -> None:
+    """Not of another column."""
+    features = {"label": SimpleNamespace(), "fine_label": SimpleNamespace(names=["poodle", "tabby"])}
+    assert memory._class_names(SimpleNamespace(features=features)) is None
+    features["label"] = SimpleNamespace(names=["dog", "cat"])
+    assert memory._class_names(SimpleNamespace(features=features)) == ["dog", "cat"]

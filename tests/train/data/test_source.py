@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.train.sets import CLASSES, SPEC, check_equal, colours, noise, write_folder, write_tar
-from train.data import load, short_name
+from train.data import ImageSet, load, short_name
 from train.data.source import part
 from train.exceptions import DataError
 
@@ -101,3 +101,21 @@ def test_a_part_without_images(tmp_path: Path) -> None:
 )
 def test_short_name(source: str, name: str) -> None:
     assert short_name(source) == name
+
+
+def test_parts_of_a_flat_folder_are_those_of_its_archive(tmp_path: Path) -> None:
+    """Whose images lie in a folder: no half of one shares an image with the other half of the other."""
+    data = colours(20)
+    flat = ImageSet(data.images, np.zeros(20, np.int64), ("all",), tuple(f"{i}.png" for i in range(20)))
+    folder = write_folder(tmp_path / "photos", flat)
+    archive = write_tar(tmp_path / "photos.tar", flat, prefix="photos/")
+    for half in ("@1/2", "@2/2"):
+        names = [Path(name).name for name in load(f"{folder}{half}", SPEC).names]
+        assert names == [Path(name).name for name in load(f"{archive}{half}", SPEC).names]
+
+
+def test_parts_do_not_depend_on_the_order_of_images_of_one_name() -> None:
+    names = [f"{top}/cat/1.png" for top in "xyzw"]
+    chosen = {names[i] for i in part(names, np.zeros(4, np.int64), 1, 2)}
+    backwards = names[::-1]
+    assert chosen == {backwards[i] for i in part(backwards, np.zeros(4, np.int64), 1, 2)}

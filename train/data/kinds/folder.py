@@ -28,6 +28,11 @@ def index(path: Path, reading: Reading, memory: int) -> Index:
         DataError: a folder that may not be read, no images, or labels that can't be understood.
     """
     listing = list_folder(path)
+    if listing.images and not any("/" in name for name in listing.images) and (shards := sorted(path.glob("*.tar"))):
+        raise DataError(
+            f"{path}: holds both images, such as {listing.images[0]}, and tars, such as {shards[0].name}; name those that "
+            f"are meant, '{path}/*.tar' for the tars"
+        )
     if listing.images:
         return label(path, listing, reading)
     if shards := sorted(path.glob("*.tar")):

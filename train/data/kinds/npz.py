@@ -25,7 +25,7 @@ def takes(path: Path) -> bool:
 
 
 def index(path: Path, reading: Reading, memory: int) -> Index:  # noqa: ARG001  arrays of an .npz are unpacked whole
-    """Read the arrays ``images``, ``labels`` if it is there, and ``classes`` where the labels are multi-hot.
+    """Read the arrays ``images``, ``labels`` if it is there, and ``classes``, of which the labels are numbers, or multi-hot.
 
     Raises:
         DataError: no readable .npz, or arrays of other kinds.
@@ -61,13 +61,13 @@ def _images_of(there: list[str]) -> str:
 def _labels(
     path: Path, labels: npt.NDArray[Any], classes: npt.NDArray[Any] | None, count: int
 ) -> tuple[Labels, tuple[str, ...]]:
-    if classes is not None and count and labels.shape == (count, *classes.shape) and classes.ndim == 1:
+    names = [] if classes is None or classes.ndim != 1 else list(map(str, classes))
+    if len(set(names)) != len(names):
+        raise DataError(f"{path}: classes must be distinct, found {names}")
+    order = np.array(sorted(range(len(names)), key=names.__getitem__), dtype=np.intp)
+    if names and count and labels.shape == (count, len(names)):
         if not np.isin(labels, (0, 1)).all():
             raise DataError(f"{path}: labels [N, K] must be zeros and ones, found {labels.min()} to {labels.max()}")
-        names = list(map(str, classes))
-        if len(set(names)) != len(names):
-            raise DataError(f"{path}: classes must be distinct, found {names}")
-        order = sorted(range(len(names)), key=names.__getitem__)
         return labels[:, order].astype(np.bool_), tuple(sorted(names))
     if labels.shape != (count,) or not count:
         raise DataError(
@@ -78,6 +78,13 @@ def _labels(
         labels = np.char.decode(labels, "utf-8", "replace")
     elif labels.dtype.kind == "f" and (labels == labels.round()).all():
         labels = labels.astype(np.int64)
+    if names and labels.dtype.kind in "iu":
+        if labels.min() < 0 or labels.max() >= len(names):
+            raise DataError(
+                f"{path}: labels must be from 0 to {len(names) - 1}, as there are {len(names)} classes; found {labels.min()} "
+                f"to {labels.max()}"
+            )
+        return np.argsort(order)[labels].astype(np.int64), tuple(sorted(names))
     distinct, indices = np.unique(labels, return_inverse=True)
     return indices.astype(np.int64), tuple(map(str, distinct))
 

@@ -37,7 +37,8 @@ def index(path: Path, reading: Reading, memory: int) -> Index:
 
 
 def of_shards(path: Path, shards: Sequence[Path], reading: Reading, memory: int) -> Index:
-    """The images of several tars, by ``shard.tar/name``.
+    """The images of several tars, by ``shard.tar/name``, or where shards of one name lie in several folders by
+    ``number~shard.tar/name``.
 
     Args:
         path: what they are shards of.
@@ -45,8 +46,9 @@ def of_shards(path: Path, shards: Sequence[Path], reading: Reading, memory: int)
         reading, memory: as :func:`index` takes them.
     """
     members = _Members({}, {}, [])
-    for shard in shards:
-        members = members.joined(_Members.of(shard, memory), f"{shard.name}/")
+    alike = len({shard.name for shard in shards}) < len(shards)
+    for number, shard in enumerate(shards):
+        members = members.joined(_Members.of(shard, memory), f"{number}~{shard.name}/" if alike else f"{shard.name}/")
     listing = _listing(members)
     if not listing.images:
         raise DataError(f"{path}: no images; expected shards with key.jpg beside key.cls or key.json")

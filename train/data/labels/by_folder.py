@@ -50,6 +50,9 @@ def by_innermost(folders: Sequence[tuple[str, ...]], own: str) -> tuple[list[str
         own: the label of images that lie in none.
     """
     remarks = []
+    if all(len(parts) > 1 for parts in folders) and len({parts[0] for parts in folders}) == 1:
+        below = {parts[1] for parts in folders}
+        folders = [parts[1:] for parts in folders] if are_splits(below) else folders
     tops = {parts[0] for parts in folders if parts}
     if all(folders) and are_splits(tops):
         folders = [parts[1:] for parts in folders]
@@ -61,9 +64,29 @@ def by_innermost(folders: Sequence[tuple[str, ...]], own: str) -> tuple[list[str
         above = [parts[:-1] for parts in folders]
         if len(set(above)) > 1 and not are_splits({parts[-1] for parts in above}):
             folders, how = above, f"the folder above {_several(innermost)}"
+    elif shared := _inside_several(folders):
+        inside = [parts[-1:] == (shared,) for parts in folders]
+        folders = [parts[:-1] if within else parts for parts, within in zip(folders, inside, strict=True)]
+        how = f"innermost folder, or the one above {shared}/"
+        remarks.append(
+            f"{inside.count(False):,} images lie beside {shared}/, not in it, and are read with those that do"
+        )
     if not any(folders):
         how = _OWN
     return [parts[-1] if parts else own for parts in folders], how, tuple(remarks)
+
+
+def _inside_several(folders: Sequence[tuple[str, ...]]) -> str | None:
+    """The folder that classes have inside, where some of their images lie beside it."""
+    above: dict[str, set[str]] = {}
+    for parts in folders:
+        if len(parts) > 1:
+            above.setdefault(parts[-1], set()).add(parts[-2])
+    for name, classes in above.items():
+        beside = {parts[-1] for parts in folders if parts and parts[-1] != name}
+        if len(classes) > 1 and all(folders) and beside <= classes:
+            return name
+    return None
 
 
 def are_splits(names: set[str]) -> bool:

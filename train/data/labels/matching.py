@@ -62,6 +62,9 @@ def resolve(classes: Sequence[str], labels: Sequence[str], synonyms: Sequence[Ro
     bare = _unique((_after_number(label), i) for i, label in enumerate(labels))
     by_rest = _Way("without the number before a name", _after_number, bare)
     found = [_first(name, (*known, by_file, by_list, by_rest)) for name in classes]
+    for at, (index, way) in enumerate(found):
+        if way == by_rest.text and index is not None and _differ_in_number(classes[at], labels[index]):
+            found[at] = None, ""
     if all(index is None for index, _ in found) and _are_indices(classes, labels):
         found = [(int(name), "as indices from 0") for name in classes]
     return Resolution(tuple(index for index, _ in found), tuple(_remarks(classes, labels, found)))
@@ -84,6 +87,12 @@ def _plain_number(name: str) -> str:
 def _after_number(name: str) -> str:
     """What follows a number or a WordNet number: ``001.Black_footed_Albatross``, ``n02085620-Chihuahua``."""
     return plainly(_NUMBERED.sub("", name))
+
+
+def _differ_in_number(name: str, label: str) -> bool:
+    """Whether both have a number in front, and not the same: a 2-wheeler is no 3-wheeler."""
+    numbers = [match[1] for text in (name, label) if (match := _NUMBERED.match(text)) and match[1].isdecimal()]
+    return len({int(number) for number in numbers}) == 2
 
 
 def _first(name: str, ways: Sequence[_Way]) -> tuple[int | None, str]:

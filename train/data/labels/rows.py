@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
+from runtime.preprocess.formats import SUFFIXES
 from train.data.files import File
 from train.data.index import Index, labelled, multilabelled, unlabelled
 from train.data.labels.columns import choose, is_usual
@@ -26,7 +27,8 @@ _DELIMITERS = (",", "\t", ";", "|")
 _SEVERAL = (";", "|")  # between the labels of one image
 _SAMPLE = 50  # lines that the delimiter must fit
 _WHOLE = re.compile(r"(\d+)\.0$")  # an integer that a library wrote as a float
-_ENDINGS = ("", ".jpg", ".jpeg", ".png", ".webp")  # of files that a table names without
+# Of files that a table names without, the usual ones first.
+_ENDINGS = ("", *dict.fromkeys((".jpg", ".jpeg", ".png", ".webp", *sorted(SUFFIXES))))
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ def has_own_header(title: str, data: bytes) -> bool:
     """Whether a labels.csv begins with a header of a usual kind that is not ours."""
     first = text(title, data).split("\n", 1)[0].strip()
     cells = _split(first, _delimiter([first]))
-    return cells != HEADER and len(cells) > 1 and any(map(is_usual, cells))
+    return cells != HEADER and len(cells) > 1 and any(map(is_usual, cells)) and not any(map(is_image, cells))
 
 
 def of_rows(
@@ -129,7 +131,11 @@ def _passed(missing: tuple[str, ...], kept: Collection[str], listing: Listing | 
 
 
 def _found(name: str, find: Find) -> File | None:
-    tried = [name + ending for ending in _ENDINGS] if "." not in name.rpartition("/")[2] else [name]
+    tried = (
+        [name + each for ending in _ENDINGS for each in dict.fromkeys((ending, ending.upper()))]
+        if "." not in name.rpartition("/")[2]
+        else [name]
+    )
     return next((file for each in tried if each and (file := find(each)) is not None), None)
 
 

@@ -14,7 +14,7 @@ from train.data.files import File
 from train.data.index import Index, labelled
 from train.data.labels.text import lines
 from train.data.listing import Listing
-from train.data.report import Report, without
+from train.data.report import Passed, Report, without
 from train.exceptions import DataError
 
 CLASSES = "classes.txt"
@@ -44,7 +44,9 @@ def index(path: Path, listing: Listing) -> Index:
     Raises:
         DataError: no images, an image without a label, or a label that is not one of ``classes.txt``.
     """
-    images = listing.images
+    plain = {_key(name) for name in listing.images if _is_plain(name)}
+    others = tuple(name for name in listing.images if not _is_plain(name) and _key(name) in plain)
+    images = [name for name in listing.images if name not in set(others)]
     if not images:
         raise DataError(f"{path}: no images; expected shards with key.jpg beside key.cls or key.json")
     labels = [_label(f"{path}: {name}", _key(name), listing.files) for name in images]
@@ -58,7 +60,8 @@ def index(path: Path, listing: Listing) -> Index:
             labels[i] = known[label]
     keys = {_key(name) for name in images}
     beside = {name for name in listing.files if _key(name) in keys}
-    report = Report("labels = what stands beside each image", without(listing.passed, beside))
+    more = (Passed("images beside a sample's own, such as masks", others),) if others else ()
+    report = Report("labels = what stands beside each image", (*without(listing.passed, beside), *more))
     return labelled(images, [listing.files[name] for name in images], labels, report, classes=classes or None)
 
 
@@ -66,6 +69,11 @@ def _key(name: str) -> str:
     """A file's name up to the first dot of its last component."""
     folder, slash, file = name.rpartition("/")
     return f"{folder}{slash}{file.partition('.')[0]}"
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a file's name is its sample's key and one ending: ``000.jpg``, and not ``000.seg.png``."""
+    return name.rpartition("/")[2].count(".") == 1
 
 
 def _of_json(title: str, file: File) -> object:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tarfile
 import unicodedata
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.small import encode
-from tests.train.sets import CLASSES, SPEC, check_equal, colours, noise, write_folder
+from tests.train.sets import CLASSES, SPEC, check_equal, colours, noise, write_folder, write_tar
 from train.data import load, read
 from train.exceptions import DataError
 
@@ -197,4 +198,51 @@ def test_a_class_index_at_the_root_names_the_folders(tmp_path: Path, capsys: pyt
 def test_a_folder_of_what_datasets_keeps(tmp_path: Path) -> None:
     put(tmp_path / "data-00000-of-00001.arrow", b"x")
     with pytest.raises(DataError, match="write it as Parquet"):
+        load(str(tmp_path), SPEC)
+
+
+def test_images_beside_the_folder_that_classes_have_inside(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("cat/images/1.png", "dog/images/1.png", "owl/images/1.png", "owl/cover.png"):
+        file = tmp_path / "set" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(encode(noise(1)[0]))
+    found = read(str(tmp_path / "set"), SPEC)
+    assert found.classes == ("cat", "dog", "owl")
+    assert [found.classes[label] for label in found.labels] == ["cat", "dog", "owl", "owl"]
+    assert "1 images lie beside images/, not in it" in capsys.readouterr().out
+
+
+def test_splits_below_a_folder_of_their_own_are_no_classes(tmp_path: Path) -> None:
+    """As in a tar that was made of the folder of a set."""
+    folder = tmp_path / "set"
+    for split in ("train", "test"):
+        (folder / split).mkdir(parents=True)
+        (folder / split / f"{split}.png").write_bytes(encode(noise(1)[0]))
+    with tarfile.open(tmp_path / "set.tar", "w") as tar:
+        tar.add(folder, "set")
+    for source in (folder, tmp_path / "set.tar"):
+        assert load(str(source), SPEC).classes == ("set",)
+        assert not read(str(source), SPEC, labels=("cat", "dog")).labelled
+
+
+def test_a_linked_folder_has_its_links_in_a_tar_too(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    for name in ("a/1.png", "c/2.png"):
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_bytes(encode(noise(1)[0]))
+    (folder / "a" / "2.png").symlink_to("../c/2.png")
+    (folder / "b").symlink_to("a")
+    with tarfile.open(tmp_path / "set.tar", "w") as tar:
+        tar.add(folder, ".")
+    expected = ("a/1.png", "a/2.png", "b/1.png", "b/2.png", "c/2.png")
+    for source in (folder, tmp_path / "set.tar"):
+        assert load(str(source), SPEC).names == expected
+
+
+def test_images_and_tars_side_by_side_are_one_or_the_other(tmp_path: Path) -> None:
+    write_tar(tmp_path / "000.tar", colours(3))
+    (tmp_path / "preview.png").write_bytes(encode(noise(1)[0]))
+    with pytest.raises(
+        DataError, match=r"holds both images, such as preview\.png, and tars, such as 000\.tar; name those"
+    ):
         load(str(tmp_path), SPEC)

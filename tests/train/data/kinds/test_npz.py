@@ -140,3 +140,25 @@ def test_labels_of_other_types(tmp_path: Path, labels: Any) -> None:
     found = load(str(tmp_path / "set.npz"), SPEC)
     assert found.classes in (("cat", "dog"), ("0", "1"))
     assert found.labels.tolist() == [1, 0]
+
+
+def test_numbers_of_classes(tmp_path: Path) -> None:
+    """They are in the order of `classes`, whatever order a model's labels are in."""
+    np.savez(tmp_path / "set.npz", images=noise(4), labels=[0, 1, 2, 1], classes=["cat", "dog", "bird"])
+    found = load(str(tmp_path / "set.npz"), SPEC)
+    assert found.classes == ("bird", "cat", "dog")
+    assert [found.classes[label] for label in found.labels] == ["cat", "dog", "bird", "dog"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "message"),
+    [
+        ([0, 2], ["cat", "dog"], "labels must be from 0 to 1, as there are 2 classes; found 0 to 2"),
+        ([-1, 0], ["cat", "dog"], "found -1 to 0"),
+        ([0, 1], ["cat", "cat"], "classes must be distinct"),
+    ],
+)
+def test_numbers_of_no_classes(tmp_path: Path, labels: list[int], classes: list[str], message: str) -> None:
+    np.savez(tmp_path / "set.npz", images=noise(2), labels=labels, classes=classes)
+    with pytest.raises(DataError, match=message):
+        load(str(tmp_path / "set.npz"), SPEC)

@@ -28,6 +28,8 @@ SYNONYMS: tuple[Row, ...] = (("0", "n01440764", "tench"), ("1", "n01443537", "go
         (("001.Black_footed_Albatross", "n02085620-Chihuahua"), ("chihuahua", "black footed albatross"), (1, 0)),
         (("albatross", "7 up"), ("001.Albatross", "up", "7-up"), (0, 2)),
         (("1.cat",), ("2.cat", "3.cat"), (None,)),
+        (("2-wheeler",), ("3-wheeler", "car"), (None,)),
+        (("5 Series", "03. Series"), ("3 Series", "x"), (None, 0)),
         (("0", "2", "1"), ("cat", "dog", "ship"), (0, 2, 1)),
         (("00", "02"), ("cat", "dog", "ship"), (0, 2)),
         (("1", "2"), ("cat", "dog", "ship"), (None, None)),

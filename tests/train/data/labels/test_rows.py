@@ -233,3 +233,20 @@ def test_folders_that_do_not_tell_the_classes_apart_name_none(root: Path) -> Non
 def test_a_list_from_its_own_folder(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(root / "benchmark_imglist" / "set")
     assert len(load("test_set.txt", SPEC)) == 6
+
+
+def test_names_without_endings_of_files_in_capitals(tmp_path: Path) -> None:
+    for name in ("A.JPG", "b.tiff"):
+        (tmp_path / name).write_bytes(encode(noise(1)[0]))
+    found = load(table(tmp_path, "id,label\nA,cat\nb,dog\n"), SPEC)
+    assert [found.classes[label] for label in found.labels] == ["cat", "dog"]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_label_that_is_called_as_columns_are(tmp_path: Path, order: int) -> None:
+    lines = ["0.png,photo", "1.png,cat", "2.png,cat"][::order]
+    for i in range(3):
+        (tmp_path / f"{i}.png").write_bytes(encode(noise(1)[0]))
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    found = load(str(tmp_path), SPEC)
+    assert (found.task, found.classes) == ("multilabel", ("cat", "photo"))

@@ -135,3 +135,33 @@ def test_a_shard_that_is_missing_is_named(shards: Path) -> None:
 def test_a_range_that_counts_down(shards: Path) -> None:
     with pytest.raises(DataError, match=r"\{001\.\.000\} counts down; expected \{000\.\.001\}"):
         load(str(shards / "train-{001..000}.tar"), SPEC)
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg"])
+def test_shards_of_one_name_in_several_folders(tmp_path: Path, ending: str) -> None:
+    """Each image keeps its own label, and none is lost."""
+    for camera, label in (("cam1", "cat"), ("cam2", "dog")):
+        (tmp_path / camera).mkdir()
+        with tarfile.open(tmp_path / camera / "000.tar", "w") as tar:
+            for i in range(3):
+                add_member(tar, f"s{i}.cls", label.encode())
+                image = encode(IMAGES[i], "JPEG") if camera == "cam1" and ending == "jpg" else encode(IMAGES[i])
+                add_member(tar, f"s{i}.{ending if camera == 'cam1' else 'png'}", image)
+    found = load(f"{tmp_path}/cam*/000.tar", SPEC)
+    assert [found.classes[label] for label in found.labels] == 3 * ["cat"] + 3 * ["dog"]
+    assert found.names[0] == f"0~000.tar/s0.{ending}"
+
+
+def test_masks_beside_a_sample_s_image_are_none(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "set.tar", "w") as tar:
+        for i in range(2):
+            add_member(tar, f"s{i}.png", encode(IMAGES[i]))
+            add_member(tar, f"s{i}.seg.png", encode(IMAGES[i + 2]))
+            add_member(tar, f"s{i}.cls", b"1")
+        add_member(tar, "t.rgb.png", encode(IMAGES[5]))  # the only one of its sample
+        add_member(tar, "t.cls", b"2")
+    found = load(str(tmp_path / "set.tar"), SPEC)
+    assert found.names == ("s0.png", "s1.png", "t.rgb.png")
+    assert [(one.reason, one.names) for one in found.report.passed] == [
+        ("images beside a sample's own, such as masks", ("s0.seg.png", "s1.seg.png"))
+    ]

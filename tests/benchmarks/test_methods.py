@@ -29,7 +29,7 @@ def data(tmp_path: Path) -> Path:
     folder = tmp_path / "data"
     folder.mkdir()
     for seed, name in enumerate(("cifar10-train", "cifar10-val", "aux-cifar100", "aux-tinyimagenet")):
-        write_tar(folder / f"{name}.tar", photographs(12, seed))
+        write_tar(folder / f"{name}.tar", photographs(6, seed))
     return folder
 
 
@@ -50,9 +50,9 @@ def test_a_paper_s_network_and_recipes_start_on_a_cpu(
     arguments = [str(data), "--arch", "wrn-40-2", "--epochs", "1", "--tune-epochs", "1", "--tune-rate", "0.001"]
     arguments += [
         "--scratch",
-        "--recipe logitnorm-cifar --batch-size 4",
+        "--recipe logitnorm-cifar --batch-size 3",
         "--tuning",
-        "--recipe greg-cifar --batch-size 4",
+        "--recipe greg-cifar --batch-size 3",
     ]
     arguments += ["--methods", "cross-entropy", "greg", "--seeds", "3", "--runs", str(tmp_path / "runs")]
     arguments += ["--docs", str(tmp_path), "--page", "few"]
@@ -67,6 +67,6 @@ def test_a_paper_s_network_and_recipes_start_on_a_cpu(
     assert tuned.sources["init"]["method"] == "cross-entropy"
     stored = json.loads((tmp_path / "few.json").read_text())
     assert list(stored["runs"]) == ["cross-entropy-3", "greg-3"]
-    assert "--tuning '--recipe greg-cifar --batch-size 4'" in stored["protocol"]
+    assert "--tuning '--recipe greg-cifar --batch-size 3'" in stored["protocol"]
     methods.main(arguments)
     assert len(trained) == 2  # what is there is not run again

@@ -1,6 +1,6 @@
 """A worker of ``oodgate serve``, which is started where the command was typed.
 
-python -m oodgate.service DESCRIPTOR PARENT
+``python -m oodgate.service DESCRIPTOR PARENT``
 """
 
 import sys

@@ -106,9 +106,8 @@ def quantise(model: onnx.ModelProto, images: Images, others: Images, options: In
     method: Method = methods[0]
     if options.method is None:
         expected = _penultimate(trunk, others)
-        spread = max(
-            np.square(expected - expected.mean(axis=0)).mean(), np.finfo(np.float32).tiny
-        )  # 0 of a single image
+        spread = np.square(expected - expected.mean(axis=0)).mean()
+        spread = max(spread, np.finfo(np.float32).tiny)  # it is 0 of a single image
         for name, candidate in candidates.items():
             errors[name] = float(np.sqrt(np.square(_penultimate(candidate, others) - expected).mean() / spread))
         method = min(methods, key=lambda name: errors[name])

@@ -99,30 +99,29 @@ class Workers:
             serve, on a bundle that was whole when they loaded it, they go on.
         """
         for place in self._places:
-            if place.ended is None and not self._has_ended(place):
-                continue
+            if place.ended is None:
+                self._look_at(place)
             if place.ended is not None and monotonic() >= place.ended + place.pause:
                 place.process, place.started, place.ended = self._started(), monotonic(), None
-        return not any(self._is_hopeless(place) for place in self._places)
+        failed = any(place.ended is not None and (place.process.returncode or 0) > 0 for place in self._places)
+        return not failed or self._serve()
 
-    def _has_ended(self, place: _Place) -> bool:
-        """Whether a worker has, since the last look."""
+    def _look_at(self, place: _Place) -> None:
+        """Note that a worker has ended, if it has, and how long its successor waits."""
         code = place.process.poll()
         if code is None:
-            return False
+            return
         log_end(place.process.pid, code)
         place.ended = monotonic()
         lasted = place.ended - place.started > _LASTING
         place.pause = 0.0 if lasted else min(2 * place.pause + _PAUSE, _LONGEST_PAUSE)
         if place.pause > _PAUSE:
             logger.warning("its successor starts in %.0f s", place.pause)
-        return True
 
-    def _is_hopeless(self, place: _Place) -> bool:
-        """Whether a worker failed to start, and none serves."""
-        failed = place.ended is not None and (place.process.returncode or 0) > 0
-        serving = self._bound.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-        return failed and not (serving and any(other.ended is None for other in self._places))
+    def _serve(self) -> bool:
+        """Whether any does: one has listened, and one lives."""
+        listening = self._bound.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        return bool(listening) and any(place.ended is None for place in self._places)
 
     def stop(self) -> None:
         """Ask all to end, and wait until they have answered what they accepted; nobody is let in meanwhile."""

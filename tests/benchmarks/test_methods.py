@@ -5,23 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from benchmarks import methods
-from tests.train.sets import CLASSES, write_tar
+from tests.train.sets import colours, write_tar
 from train import checkpoint
-from train.data import ImageSet
-
-SIDE = 32
-
-
-def photographs(count: int, seed: int) -> ImageSet:
-    rng = np.random.default_rng(seed)
-    labels = np.sort(np.arange(count) % len(CLASSES))
-    images = rng.integers(0, 128, (count, SIDE, SIDE, 3), dtype=np.uint8)
-    images[np.arange(count), :, :, 2 - labels] += 128
-    return ImageSet(images, labels, CLASSES, tuple(f"{CLASSES[label]}/{i:04}.png" for i, label in enumerate(labels)))
 
 
 @pytest.fixture
@@ -29,7 +17,7 @@ def data(tmp_path: Path) -> Path:
     folder = tmp_path / "data"
     folder.mkdir()
     for seed, name in enumerate(("cifar10-train", "cifar10-val", "aux-cifar100", "aux-tinyimagenet")):
-        write_tar(folder / f"{name}.tar", photographs(6, seed))
+        write_tar(folder / f"{name}.tar", colours(6, seed))
     return folder
 
 

@@ -73,9 +73,7 @@ def part(names: Sequence[str], labels: Labels, index: int, count: int) -> npt.ND
     """
     if count == 1:
         return np.arange(len(names))
-    flat = (
-        len({PurePosixPath(name).parent for name in names}) == 1
-    )  # a folder, or the archive of one, that has no others
+    flat = len({name.rpartition("/")[0] for name in names}) == 1  # one folder, or the archive of one
     shuffled = np.array(sorted(range(len(names)), key=lambda i: (_lot(names[i], flat), names[i])), dtype=np.intp)
     groups = labels[shuffled] if labels.ndim == 1 else np.zeros(len(names), dtype=np.int64)
     by_group = np.argsort(groups, kind="stable")
@@ -85,6 +83,5 @@ def part(names: Sequence[str], labels: Labels, index: int, count: int) -> npt.ND
 def _lot(name: str, flat: bool) -> bytes:
     """What an image's place in the shuffled order comes from: its folder's and its own name, or where there are no folders
     its own, wherever the set lies."""
-    return hashlib.sha256(
-        "/".join(PurePosixPath(name).parts[-1 if flat else -2 :]).encode(errors="surrogateescape")
-    ).digest()
+    own = PurePosixPath(name).parts[-1 if flat else -2 :]
+    return hashlib.sha256("/".join(own).encode(errors="surrogateescape")).digest()

@@ -24,6 +24,10 @@ class Average:
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.model = copy.deepcopy(model).requires_grad_(False)
         self._decay = decay
+        own = self.model.state_dict()
+        names = {value.data_ptr(): name for name, value in own.items()}.values()  # of each tensor one
+        self._floating = [name for name in names if own[name].is_floating_point()]
+        self._others = [name for name in names if not own[name].is_floating_point()]
 
     @torch.no_grad()
     def follow(self, model: nn.Module, step: int) -> None:
@@ -31,12 +35,9 @@ class Average:
         weight = 1 - decay_at(step, self._decay)
         theirs = model.state_dict()
         own = self.model.state_dict()
-        own = {
-            name: own[name] for name in {value.data_ptr(): name for name, value in own.items()}.values()
-        }  # each once
-        floating = [name for name, value in own.items() if value.is_floating_point()]
+        floating = self._floating
         torch._foreach_lerp_([own[name] for name in floating], [theirs[name] for name in floating], weight)
-        for name in own.keys() - set(floating):
+        for name in self._others:
             own[name].copy_(theirs[name])
 
     def load(self, weights: Mapping[str, Tensor]) -> None:

@@ -42,8 +42,17 @@ def asked_top(request: Request) -> int:
     text = request.query_params.get("top", "")
     if not text:
         return 0
-    if not (text.isascii() and text.isdigit() and len(text) <= 3 and 1 <= int(text) <= MOST):
-        raise RequestError(400, "bad_request", f"top must be a whole number from 1 to {MOST}")
+    return whole("top", text, MOST)
+
+
+def whole(name: str, text: str, most: int) -> int:
+    """A number of a query.
+
+    Raises:
+        RequestError: 400, no whole number from 1 to `most`.
+    """
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(most)) and 1 <= int(text) <= most):
+        raise RequestError(400, "bad_request", f"{name} must be a whole number from 1 to {most}")
     return int(text)
 
 

@@ -11,6 +11,7 @@ from starlette.routing import BaseRoute, Route
 
 from serving.exceptions import RequestError
 from serving.http.errors import JsonResponse
+from serving.http.requests.query import whole
 from serving.rejects.image_type import media_type_of
 from serving.rejects.store import RejectStore
 
@@ -26,11 +27,9 @@ async def _drift(request: Request) -> Response:
 
 
 async def _list(request: Request) -> Response:
-    store, limit = _store(request), request.query_params.get("limit", str(_PAGE))
-    if not (limit.isascii() and limit.isdigit() and len(limit) <= len(str(_MOST)) and 1 <= int(limit) <= _MOST):
-        raise RequestError(400, "bad_request", f"limit must be a whole number from 1 to {_MOST}")
+    store, limit = _store(request), whole("limit", request.query_params.get("limit", str(_PAGE)), _MOST)
     after = request.query_params.get("after")
-    page = await to_thread.run_sync(lambda: store.page(int(limit), after))
+    page = await to_thread.run_sync(lambda: store.page(limit, after))
     return JsonResponse({"rejects": [asdict(reject) for reject in page.rejects], "next": page.next})
 
 

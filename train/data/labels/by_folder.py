@@ -64,7 +64,7 @@ def by_innermost(folders: Sequence[tuple[str, ...]], own: str) -> tuple[list[str
         above = [parts[:-1] for parts in folders]
         if len(set(above)) > 1 and not are_splits({parts[-1] for parts in above}):
             folders, how = above, f"the folder above {_several(innermost)}"
-    elif shared := _inside_several(folders):
+    elif shared := _inside_several(list(dict.fromkeys(folders))):
         inside = [parts[-1:] == (shared,) for parts in folders]
         folders = [parts[:-1] if within else parts for parts, within in zip(folders, inside, strict=True)]
         how = f"innermost folder, or the one above {shared}/"
@@ -78,15 +78,15 @@ def by_innermost(folders: Sequence[tuple[str, ...]], own: str) -> tuple[list[str
 
 def _inside_several(folders: Sequence[tuple[str, ...]]) -> str | None:
     """The folder that classes have inside, where some of their images lie beside it."""
+    if not all(folders):
+        return None
     above: dict[str, set[str]] = {}
     for parts in folders:
         if len(parts) > 1:
             above.setdefault(parts[-1], set()).add(parts[-2])
-    for name, classes in above.items():
-        beside = {parts[-1] for parts in folders if parts and parts[-1] != name}
-        if len(classes) > 1 and all(folders) and beside <= classes:
-            return name
-    return None
+    innermost = {parts[-1] for parts in folders}
+    several = (name for name, classes in above.items() if len(classes) > 1 and innermost - {name} <= classes)
+    return next(several, None)
 
 
 def are_splits(names: set[str]) -> bool:

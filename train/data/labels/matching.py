@@ -30,11 +30,13 @@ class Resolution:
 
 
 class _Way(NamedTuple):
-    """A way to know a label: what it is called, how names are written for it, and what it knows."""
+    """A way to know a label: what it is called, how names are written for it, what it knows, and whether a name and the index
+    that it found go together."""
 
     text: str
     form: Callable[[str], str]
     known: Mapping[str, int]
+    fits: Callable[[str, int], bool] = lambda *_: True
 
 
 def resolve(classes: Sequence[str], labels: Sequence[str], synonyms: Sequence[Row] = ()) -> Resolution:
@@ -60,11 +62,11 @@ def resolve(classes: Sequence[str], labels: Sequence[str], synonyms: Sequence[Ro
     by_list = _Way("by one of the names that a label lists", plainly, listed)
     by_file = _Way("by what a file calls them", _plain_number, _by_synonyms(synonyms, (*known, by_list)))
     bare = _unique((_after_number(label), i) for i, label in enumerate(labels))
-    by_rest = _Way("without the number before a name", _after_number, bare)
+    by_rest = _Way(
+        *("without the number before a name", _after_number, bare),
+        fits=lambda name, index: not _differ_in_number(name, labels[index]),
+    )
     found = [_first(name, (*known, by_file, by_list, by_rest)) for name in classes]
-    for at, (index, way) in enumerate(found):
-        if way == by_rest.text and index is not None and _differ_in_number(classes[at], labels[index]):
-            found[at] = None, ""
     if all(index is None for index, _ in found) and _are_indices(classes, labels):
         found = [(int(name), "as indices from 0") for name in classes]
     return Resolution(tuple(index for index, _ in found), tuple(_remarks(classes, labels, found)))
@@ -97,7 +99,7 @@ def _differ_in_number(name: str, label: str) -> bool:
 
 def _first(name: str, ways: Sequence[_Way]) -> tuple[int | None, str]:
     for way in ways:
-        if (index := way.known.get(way.form(name))) is not None:
+        if (index := way.known.get(way.form(name))) is not None and way.fits(name, index):
             return index, way.text
     return None, ""
 

@@ -28,7 +28,8 @@ _SEVERAL = (";", "|")  # between the labels of one image
 _SAMPLE = 50  # lines that the delimiter must fit
 _WHOLE = re.compile(r"(\d+)\.0$")  # an integer that a library wrote as a float
 # Of files that a table names without, the usual ones first.
-_ENDINGS = ("", *dict.fromkeys((".jpg", ".jpeg", ".png", ".webp", *sorted(SUFFIXES))))
+_SUFFIXES = dict.fromkeys((".jpg", ".jpeg", ".png", ".webp", *sorted(SUFFIXES)))
+_ENDINGS = ("", *(each for suffix in _SUFFIXES for each in (suffix, suffix.upper())))
 
 
 @dataclass(frozen=True)
@@ -131,11 +132,7 @@ def _passed(missing: tuple[str, ...], kept: Collection[str], listing: Listing | 
 
 
 def _found(name: str, find: Find) -> File | None:
-    tried = (
-        [name + each for ending in _ENDINGS for each in dict.fromkeys((ending, ending.upper()))]
-        if "." not in name.rpartition("/")[2]
-        else [name]
-    )
+    tried = [name + ending for ending in _ENDINGS] if "." not in name.rpartition("/")[2] else [name]
     return next((file for each in tried if each and (file := find(each)) is not None), None)
 
 

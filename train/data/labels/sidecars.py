@@ -45,8 +45,8 @@ def index(path: Path, listing: Listing) -> Index:
         DataError: no images, an image without a label, or a label that is not one of ``classes.txt``.
     """
     plain = {_key(name) for name in listing.images if _is_plain(name)}
+    images = [name for name in listing.images if _is_plain(name) or _key(name) not in plain]
     others = tuple(name for name in listing.images if not _is_plain(name) and _key(name) in plain)
-    images = [name for name in listing.images if name not in set(others)]
     if not images:
         raise DataError(f"{path}: no images; expected shards with key.jpg beside key.cls or key.json")
     labels = [_label(f"{path}: {name}", _key(name), listing.files) for name in images]

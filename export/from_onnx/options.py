@@ -13,7 +13,7 @@ from export.from_onnx.classifier import OnnxClassifier, Opened, from_onnx
 from export.from_onnx.surgery.pixels import Layout
 from runtime.exceptions import OodgateError
 from runtime.manifest import Channels
-from train.descriptions.description import Description, check_labels, distinct
+from train.descriptions.description import Description, check_labels, named
 
 Values = tuple[float, ...]
 
@@ -88,15 +88,12 @@ def classifier_of(opened: Opened, given: Description, tensors: Tensors) -> OnnxC
         description.task or "multiclass",
         output=tensors.output,
         penultimate=tensors.penultimate,
-        remarks=description.remarks,
+        remarks=description.lines,
     )
 
 
 def _said(opened: Opened, given: Description) -> Description:
     """What the file says, or what is so of all files like it, where `given` says nothing."""
-    labels, remarks = distinct(opened.labels)
-    if given.labels is None and labels:
-        remarks = (f"{len(labels)} labels from {opened.labels_from}: {', '.join(labels[:3])} ...", *remarks)
     size = _size(opened, given.size)
     mean, std, why = _statistics(opened, given)
     resize_to = None
@@ -106,16 +103,16 @@ def _said(opened: Opened, given: Description) -> Description:
     channels = face.channels(opened.model)
     if channels == "bgr" and not given.channels:
         why = (*why, "its metadata says Bgr8: channels are given to it in that order")
+    labels = named(opened.labels, opened.labels_from) if opened.labels else Description()
     return Description(
-        labels=labels or None,
         size=size,
         mean=mean,
         std=std,
         resize="shortest" if resize_to else None,
         resize_to=resize_to,
         channels=channels,
-        remarks=(*(remarks if given.labels is None else ()), *why),
-    )
+        remarks=tuple(why),
+    ).over(labels)
 
 
 def _size(opened: Opened, given: tuple[int, int] | None) -> tuple[int, int] | None:

@@ -143,7 +143,7 @@ def of_module(
         module,
         channels_last=channels_last,
         traced=traced,
-        remarks=(*description.remarks, *found, *traced.remarks),
+        remarks=(*description.lines, *found, *traced.remarks),
         **fields,
     )
 

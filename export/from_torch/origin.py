@@ -86,7 +86,7 @@ def read(request: Request, given: Description) -> TorchClassifier:
         )
     built = _with_model(request) if request.model is not None else _without_model(request)
     description = given.over(built.description)
-    remarks = (*built.remarks, *description.remarks)
+    remarks = (*built.remarks, *description.lines)
     if built.headed is False and description.task != "unlabelled":
         raise ExportError(
             f"{built.arch}: num_classes is 0: it has no head, so no classes; --task unlabelled makes a gate of its features"
@@ -94,7 +94,7 @@ def read(request: Request, given: Description) -> TorchClassifier:
     if missing := description.missing():
         who = "--model" if request.model is not None else str(request.checkpoint)
         raise ExportError("; ".join((needs(missing, who), *remarks)))
-    described = Description(**{**vars(description), "remarks": remarks})
+    described = dataclasses.replace(description, naming=(), remarks=remarks)
     classifier = of_module(built.module, built.arch, described, headed=built.headed)
     if built.transform is None or any(getattr(given, name) for name in _OF_INPUT):
         return classifier

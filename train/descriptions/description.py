@@ -30,6 +30,7 @@ class Description:
 
     Attributes:
         labels: class names, in the order of the logits; what they are does not matter for the task ``unlabelled``.
+        naming: where the labels are from, a line each; goes with them.
         size: height and width.
         mean, std: of one, three or four channels: R, G, B and alpha.
         remarks: what was found, taken or assumed, a line each.
@@ -38,6 +39,7 @@ class Description:
     """
 
     labels: tuple[str, ...] | None = None
+    naming: tuple[str, ...] = ()
     task: Task | None = None
     size: tuple[int, int] | None = None
     mean: tuple[float, ...] | None = None
@@ -77,12 +79,18 @@ class Description:
         )
 
     def over(self, other: Description) -> Description:
-        """This one, and `other` where it says nothing; how to resize goes together."""
+        """This one, and `other` where it says nothing; how to resize goes together, and labels with where they are from."""
         known = {name: value for name, value in vars(self).items() if value is not None}
         if self.resize:
             known |= {name: getattr(self, name) for name in _RESIZING}
+        known["naming"] = other.naming if self.labels is None else self.naming
         known["remarks"] = self.remarks + other.remarks
         return dataclasses.replace(other, **known)
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What there is to say of it: where its labels are from, and its remarks."""
+        return (() if self.task == "unlabelled" else self.naming) + self.remarks
 
     def missing(self) -> tuple[str, ...]:
         """The options that would have to say what nothing else says."""
@@ -147,13 +155,14 @@ def needs(missing: Sequence[str], who: str = "--model") -> str:
     return "; ".join(parts)
 
 
-def distinct(labels: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Labels as a model's files have them, made distinct by their index where two are equal, and a remark of it."""
+def named(labels: Sequence[str], source: str) -> Description:
+    """Labels as a model's files have them, made distinct by their index where two are equal."""
     counts = Counter(labels)
     twice = [label for label, count in counts.items() if count > 1]
-    named = tuple(f"{label} ({index})" if counts[label] > 1 else label for index, label in enumerate(labels))
-    remarks = (f"labels that several classes share got their index: {', '.join(twice[:3])}",) if twice else ()
-    return named, remarks
+    distinct = tuple(f"{label} ({index})" if counts[label] > 1 else label for index, label in enumerate(labels))
+    shared = (f"labels that several classes share got their index: {', '.join(twice[:3])}",) if twice else ()
+    first = ", ".join(distinct[:3])
+    return Description(labels=distinct, naming=(f"{len(distinct)} labels from {source}: {first} ...", *shared))
 
 
 def check_labels(labels: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from runtime.manifest import Channels
-from train.descriptions.description import GREY_FIRST, Description, distinct
+from train.descriptions.description import GREY_FIRST, Description, named
 from train.descriptions.interpolations import interpolation
 from train.exceptions import ModelError
 
@@ -62,10 +62,7 @@ def of_hub_config(config: Json) -> Description:
     if not isinstance(names, Sequence) or not names:
         return Description()
     descriptions = config.get("label_descriptions") or {}
-    labels, remarks = distinct([_described(str(name), descriptions) for name in names])
-    return Description(
-        labels=labels, remarks=(f"{len(labels)} labels from config.json: {', '.join(labels[:3])} ...", *remarks)
-    )
+    return named([_described(str(name), descriptions) for name in names], "config.json")
 
 
 def _described(name: str, descriptions: object) -> str:

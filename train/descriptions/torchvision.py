@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from train.descriptions.description import Description, distinct
+from train.descriptions.description import Description, named
 from train.descriptions.interpolations import interpolation
 from train.exceptions import ModelError
 
@@ -40,10 +40,8 @@ def of_preset(preset: Mapping[str, Any]) -> Description:
 
 def of_meta(meta: Mapping[str, Any]) -> Description:
     """The labels, from the weights' meta."""
-    labels, remarks = distinct(list(map(str, meta["categories"])))
-    return Description(
-        labels=labels, task="multiclass", remarks=(f"{len(labels)} labels from torchvision's weights", *remarks)
-    )
+    labels = named(list(map(str, meta["categories"])), "torchvision's weights")
+    return Description(task="multiclass").over(labels)
 
 
 def of_reference_arguments(arguments: Mapping[str, Any]) -> Description:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from runtime.manifest import Resampler, Task
-from train.descriptions.description import Description, distinct
+from train.descriptions.description import Description, named
 from train.descriptions.interpolations import interpolation
 from train.exceptions import ModelError
 
@@ -48,11 +49,11 @@ def of_config(config: Json) -> Description:
         raise ModelError(f"config.json: id2label has gaps: {len(names)} labels up to the index {max(names)}")
     if not names:
         return Description(task=_TASKS[problem])
-    labels, remarks = distinct([names[index] for index in range(len(names))])
-    remarks = (f"{len(labels)} labels from config.json: {', '.join(labels[:3])} ...", *remarks)
-    if all(label == f"LABEL_{index}" for index, label in enumerate(labels)):
-        remarks = ("config.json has no names of classes: they are LABEL_0 and so on, --labels FILE names them",)
-    return Description(labels=labels, task=_TASKS[problem], remarks=remarks)
+    labels = named([names[index] for index in range(len(names))], "config.json")
+    if all(label == f"LABEL_{index}" for index, label in names.items()):
+        unnamed = "config.json has no names of classes: they are LABEL_0 and so on, --labels FILE names them"
+        labels = replace(labels, naming=(unnamed,))
+    return Description(task=_TASKS[problem]).over(labels)
 
 
 def of_processor(processor: Json, resampler: Resampler = "torch") -> Description:

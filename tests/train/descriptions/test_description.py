@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from runtime.manifest import InputSpec
-from train.descriptions.description import Description, check_labels, distinct, needs
+from train.descriptions.description import Description, check_labels, named, needs
 from train.exceptions import ModelError
 
 WHOLE = Description(
@@ -80,10 +80,20 @@ def test_what_makes_no_sense(changes: dict[str, object], message: str) -> None:
 
 
 def test_labels_of_files_are_made_distinct() -> None:
-    labels, remarks = distinct(["crane", "cat", "crane", "maillot", "maillot"])
-    assert labels == ("crane (0)", "cat", "crane (2)", "maillot (3)", "maillot (4)")
-    assert remarks == ("labels that several classes share got their index: crane, maillot",)
-    assert distinct(["cat", "dog"]) == (("cat", "dog"), ())
+    found = named(["crane", "cat", "crane", "maillot", "maillot"], "config.json")
+    assert found.labels == ("crane (0)", "cat", "crane (2)", "maillot (3)", "maillot (4)")
+    assert found.lines == (
+        "5 labels from config.json: crane (0), cat, crane (2) ...",
+        "labels that several classes share got their index: crane, maillot",
+    )
+    assert named(["cat", "dog"], "names").lines == ("2 labels from names: cat, dog ...",)
+
+
+def test_where_labels_are_from_goes_with_them() -> None:
+    found = replace(named(["cat", "dog"], "config.json"), remarks=("input from timm",))
+    assert Description(labels=("a", "b"), remarks=("given",)).over(found).lines == ("given", "input from timm")
+    assert Description(size=(3, 3)).over(found).lines == ("2 labels from config.json: cat, dog ...", "input from timm")
+    assert Description(task="unlabelled").over(found).lines == ("input from timm",)
 
 
 def test_labels_of_a_user_have_to_be() -> None:

@@ -173,7 +173,7 @@ def test_labels() -> None:
 def test_labels_without_names_are_said() -> None:
     found = of_config({"id2label": {"0": "LABEL_0", "1": "LABEL_1"}})
     assert found.labels == ("LABEL_0", "LABEL_1")
-    assert "--labels FILE" in found.remarks[0]
+    assert "--labels FILE" in found.lines[0]
 
 
 def test_no_labels() -> None:

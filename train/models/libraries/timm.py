@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from train.descriptions import timm as described
-from train.descriptions.description import Description, distinct
+from train.descriptions.description import Description, named
 from train.exceptions import ModelError
 from train.models.libraries.built import Built, Transform, classes_of, said
 from train.models.libraries.installed import announce_download, require
@@ -249,6 +249,5 @@ def _labelled(timm: ModuleType, module: nn.Module, description: Description, *, 
     subset = timm.data.infer_imagenet_subset(module) if count else None
     if description.labels or not subset:
         return description
-    labels, remarks = distinct(timm.data.ImageNetInfo(subset).label_descriptions())
-    said_by = "timm" if whole else f"timm, assumed because there are {count} classes; --labels FILE gives others"
-    return description.over(Description(labels=labels, remarks=(f"labels of {subset} from {said_by}", *remarks)))
+    assumed = "" if whole else f", assumed because there are {count} classes (--labels FILE gives others)"
+    return description.over(named(timm.data.ImageNetInfo(subset).label_descriptions(), f"timm's {subset}{assumed}"))

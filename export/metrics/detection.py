@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
-from export.metrics.intervals import Interval, false_positive_rate, from_influence, separation
+from export.metrics.intervals import Interval, false_positive_rate, from_influence, lowest_average_precision, separation
 
 Scores = npt.NDArray[np.floating]
 Influence = npt.NDArray[np.float64]
@@ -61,7 +60,7 @@ def detection_intervals(id_scores: Scores, ood_scores: Scores, figures: Detectio
     """The intervals of `figures`, which :func:`detection` returned for the same scores.
 
     Images are taken as independent draws of ID and of OOD images, and AUPR is that of this proportion of the two. Where
-    the sample separates perfectly, the intervals reach to what so many pairs in order leave open.
+    the sample separates perfectly, or all of it ties, the intervals reach to what so many equal pairs leave open.
     """
     n, m = len(id_scores), len(ood_scores)
     auroc = from_influence(figures.auroc, *auroc_influence(id_scores, ood_scores))
@@ -70,10 +69,13 @@ def detection_intervals(id_scores: Scores, ood_scores: Scores, figures: Detectio
     if id_scores.min() > ood_scores.max():
         error = separation(min(n, m))
         auroc = (1 - error, 1.0)
-        aupr_in = (_lowest_average_precision(n, m, error), 1.0)
-        aupr_out = (_lowest_average_precision(m, n, error), 1.0)
+        aupr_in = (lowest_average_precision(n, m, error), 1.0)
+        aupr_out = (lowest_average_precision(m, n, error), 1.0)
     elif id_scores.max() < ood_scores.min():
         auroc = (0.0, separation(min(n, m)))
+    elif id_scores.min() == id_scores.max() == ood_scores.min() == ood_scores.max():
+        error = separation(min(n, m))  # of pairs that do not tie
+        auroc = (0.5 - error / 2, 0.5 + error / 2)
     return DetectionIntervals(
         auroc=auroc,
         aupr_in=aupr_in,
@@ -125,12 +127,3 @@ def average_precision_influence(positives: Scores, negatives: Scores) -> tuple[I
     of_positives = precision + by_positive[np.searchsorted(x, positives, side="right")]
     of_negatives = by_negative[np.searchsorted(x, negatives, side="right")]
     return of_positives - of_positives.mean(), of_negatives - of_negatives.mean()
-
-
-def _lowest_average_precision(n: int, m: int, error: float) -> float:
-    """The lowest AP of n positives to m negatives with an AUROC of 1 - error: a share `error` of negatives above all.
-
-    Then p = u / (u + r) with r = error m / n, and u uniform: 1 - r log(1 + 1 / r).
-    """
-    r = error * m / n
-    return 1 - r * math.log1p(1 / r)

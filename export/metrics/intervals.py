@@ -71,6 +71,15 @@ def separation(n: int) -> float:
     return float(-np.expm1(math.log(_TAIL) / n))
 
 
+def lowest_average_precision(n: int, m: int, error: float) -> float:
+    """The lowest AP of n positives to m negatives with an AUROC of 1 - error: a share `error` of negatives above all.
+
+    Then p = u / (u + r) with r = error m / n, and u uniform: 1 - r log(1 + 1 / r).
+    """
+    r = error * m / n
+    return 1 - r * math.log1p(1 / r)
+
+
 def false_positive_rate(positives: Values, negatives: Values, tpr: float, value: float) -> Interval:
     """Interval of the false-positive rate at the threshold that keeps `tpr` of all positives.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from export.metrics.intervals import Interval, from_influence
+from export.metrics.intervals import Interval, from_influence, lowest_average_precision, separation
 from train import metrics
 
 
@@ -34,8 +34,17 @@ def mean_average_precision(
         return None
     value = metrics.mean_average_precision(logits, labels)
     ranked = metrics.comparable(logits)
-    by_image = np.mean([influence(ranked[:, k], labels[:, k]) for k in present], axis=0)
-    return MeanAveragePrecision(value, from_influence(value, by_image), len(present))
+    if value == 1:
+        interval = (float(np.mean([_lowest(labels[:, k]) for k in present])), 1.0)
+    else:
+        interval = from_influence(value, np.mean([influence(ranked[:, k], labels[:, k]) for k in present], axis=0))
+    return MeanAveragePrecision(value, interval, len(present))
+
+
+def _lowest(positive: npt.NDArray[np.bool_]) -> float:
+    """The lowest average precision of a label that images whose order is perfect leave open."""
+    n, m = int(positive.sum()), int((~positive).sum())
+    return lowest_average_precision(n, m, separation(min(n, m))) if m else 1.0
 
 
 def influence(scores: npt.NDArray[np.floating], positive: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:

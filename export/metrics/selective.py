@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from export.metrics.intervals import Interval, from_influence
+from export.metrics.intervals import Interval, from_influence, share
 
 COVERAGES = tuple(i / 100 for i in range(1, 101))
 
@@ -40,7 +41,22 @@ def risk_coverage(order: npt.NDArray[np.floating], right: npt.NDArray[np.bool_])
     risks = (errors[tied] + wrong[tied] / sizes[tied] * (place - start[tied])) / place
     aurc = float(risks.mean())
     asked = np.maximum(1, np.round(np.array(COVERAGES) * n)).astype(np.int64)
-    return RiskCoverage(aurc, from_influence(aurc, _influence(group, sizes, wrong, right)), tuple(risks[asked - 1]))
+    if right.all() or not right.any():
+        interval = _uniform(n, right=bool(right.all()))
+    else:
+        interval = from_influence(aurc, _influence(group, sizes, wrong, right))
+    return RiskCoverage(aurc, interval, tuple(risks[asked - 1]))
+
+
+def _uniform(n: int, *, right: bool) -> Interval:
+    """Where n answers are all right, or all wrong.
+
+    The share u of the others is at most Clopper and Pearson's bound. The worst order has them first: the risk at the
+    coverage c is min(1, u / c), whose mean is u (1 - ln u).
+    """
+    _, u = share(0, n)
+    area = u * (1 - math.log(u))
+    return (0.0, area) if right else (1 - area, 1.0)
 
 
 def _influence(

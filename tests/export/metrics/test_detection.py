@@ -206,3 +206,10 @@ def test_intervals_of_perfect_separation() -> None:
     assert found.aupr_in == (pytest.approx(np.mean(ordered / (ordered + 100 * p)), abs=1e-4), 1)
     backwards = detection_intervals(unknown, known, detection(unknown, known))
     assert backwards.auroc == (0, pytest.approx(p))
+
+
+def test_intervals_of_scores_that_all_tie() -> None:
+    """40 pairs that tie leave open that p of all pairs do not, with (1 - p)^40 = 2.5 %, whichever way round."""
+    found = detection_intervals(np.ones(40), np.ones(60), detection(np.ones(40), np.ones(60)))
+    p = 1 - 0.025 ** (1 / 40)
+    assert found.auroc == pytest.approx((0.5 - p / 2, 0.5 + p / 2))

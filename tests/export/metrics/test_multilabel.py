@@ -76,3 +76,14 @@ def test_the_interval_is_as_wide_as_the_bootstraps_over_images(rng: np.random.Ge
     low, high = found.interval
     assert low < found.value < high
     assert high - low == pytest.approx(np.subtract(*np.quantile(draws, [0.975, 0.025])), rel=0.3)
+
+
+def test_a_perfect_order_leaves_errors_open() -> None:
+    """Of 10 and of 40 images with a label among 50: each label's lowest AP, where a share p of negatives is above all."""
+    labels = np.stack([np.arange(50) < 10, np.arange(50) < 40], axis=1)
+    found = mean_average_precision(np.where(labels, 1.0, -1.0) + np.arange(100).reshape(50, 2) / 1000, labels)
+    assert found is not None
+    p, at = 1 - 0.025**0.1, np.linspace(5e-7, 1 - 5e-7, 10**6)
+    lowest = [np.mean(n * at / (n * at + (50 - n) * p)) for n in (10, 40)]
+    assert found.value == 1
+    assert found.interval == pytest.approx((np.mean(lowest), 1), abs=1e-4)

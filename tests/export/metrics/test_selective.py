@@ -38,6 +38,17 @@ def test_never_wrong() -> None:
     assert (found.aurc, set(found.risk)) == (0, {0})
 
 
+@pytest.mark.parametrize("n", [1, 40, 1000])
+def test_answers_that_are_all_right_leave_errors_open(n: int) -> None:
+    """(1 - u)^n = 2.5 %; with u of a million images wrong, and first, the area is the end of the interval."""
+    u = 1 - 0.025 ** (1 / n)
+    million = 10**6
+    worst = np.minimum(1, u * million / np.arange(1, million + 1)).mean()
+    order = np.arange(float(n))
+    assert risk_coverage(order, np.ones(n, bool)).aurc_interval == pytest.approx((0, worst), abs=1e-5)
+    assert risk_coverage(order, np.zeros(n, bool)).aurc_interval == pytest.approx((1 - worst, 1), abs=1e-5)
+
+
 def test_the_interval_is_as_wide_as_the_bootstraps(rng: np.random.Generator) -> None:
     order = rng.normal(size=1500)
     right = rng.random(1500) < 1 / (1 + np.exp(-1 - 2 * order))

@@ -10,7 +10,9 @@ at hand, with a confidence over draws of the calibration set: `pac` below, which
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from fractions import Fraction
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +20,12 @@ from scipy.stats import beta
 
 from runtime.exceptions import CalibrationError
 
+Float = TypeVar("Float", bound=np.floating)
+
 # Up to this many calibration images every order statistic is stored, and p-values are exact.
 MAX_STORED = 4096
+# Some last bits of a float32, by which engines and batches differ.
+_SLACK = 1e-6
 # The operating points stored beside the chosen one, where there are images enough.
 ALPHAS = (0.01, 0.05, 0.1)
 
@@ -72,6 +78,22 @@ def threshold(scores: npt.NDArray[np.floating], alpha: float, pac: float | None 
     check_finite(scores)
     k = rank(len(scores), alpha, pac)
     return float(np.partition(scores, k - 1)[k - 1])
+
+
+def lowered(scores: npt.NDArray[Float]) -> npt.NDArray[Float]:
+    """Calibration scores (n, ...) by some last bits lower, in the same order: what new ones are compared with.
+
+    Where many scores tie, as of saturated softmaxes or of features that are all 0, another engine or batch may compute each
+    of them a last bit lower, and a threshold that is the tied score itself would then reject them all. Lower calibration
+    scores accept more, so that every bound on rejection holds as before.
+    """
+    below: npt.NDArray[Float] = (scores - _SLACK * np.abs(scores)).astype(scores.dtype)
+    return below
+
+
+def tied(threshold: float, quantiles: Sequence[float]) -> bool:
+    """Whether several calibration scores are the threshold: then more may be accepted than an interval's upper end."""
+    return int((np.array(quantiles, np.float32) == np.float32(threshold)).sum()) > 1
 
 
 def stored_ranks(n: int) -> npt.NDArray[np.int64]:

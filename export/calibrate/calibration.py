@@ -57,6 +57,7 @@ def calibrate(
     if score not in manifest.scores:
         raise ExportError(f"unknown score {score!r}; the graph has {', '.join(manifest.scores)}")
     conformal.check_finite(scores)
+    scores = conformal.lowered(scores)
     n, own = len(scores), scores[:, manifest.scores.index(score)]
     alphas = sorted({alpha, *(other for other in conformal.ALPHAS if n >= conformal.smallest(other, pac))})
     members = {} if classes is None else _by_class(own, classes, manifest.labels)

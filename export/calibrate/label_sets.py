@@ -39,5 +39,5 @@ def fit(probabilities: Array, labels: npt.NDArray[np.int64], coverage: float) ->
             f"{n} labelled images that the gate takes for known are too few for prediction sets of coverage {coverage:g}: at "
             f"least {needed} are needed; add images or lower the coverage"
         )
-    least = conformal.threshold(probabilities[np.arange(n), labels], missing)
+    least = conformal.threshold(conformal.lowered(probabilities[np.arange(n), labels]), missing)
     return LabelSet(coverage, least, n, float(np.maximum(1, (probabilities >= least).sum(axis=1)).mean()))

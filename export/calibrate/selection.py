@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import beta, binom
 
+from export import conformal
 from runtime.exceptions import CalibrationError
 from runtime.manifest import Selection
 
@@ -83,7 +84,7 @@ def thresholds(tuning: Judged) -> npt.NDArray[np.float32]:
     """The thresholds that are tried, descending: for ever larger shares of the tuning images that pass the gate."""
     scores = np.sort(tuning.scores[tuning.known])[::-1]
     places = np.ceil(len(scores) * np.arange(1, GRID + 1) / GRID).astype(np.int64) - 1
-    return np.unique(scores[places])[::-1] if len(scores) else scores
+    return conformal.lowered(np.unique(scores[places]))[::-1] if len(scores) else scores
 
 
 def upper(errors: int, accepted: int, confidence: float) -> float:

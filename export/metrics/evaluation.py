@@ -178,8 +178,9 @@ def _out_of_distribution(manifest: Manifest, known: Observed, unknown: Observed)
 
 
 def expected_acceptance(gate: GateSpec, images: int) -> Interval:
-    """Central 95 % of BetaBinomial(images, n + 1 - k, k) / images, k being the threshold's rank among n."""
+    """Central 95 % of BetaBinomial(images, n + 1 - k, k) / images, k being the threshold's rank among n; to 1 with ties."""
     n = gate.n_calibration
     k = conformal.rank(n, gate.alpha, gate.confidence)
     low, high = betabinom.ppf([0.025, 0.975], images, n + 1 - k, k)
-    return float(low) / images, float(high) / images
+    tied = conformal.tied(gate.threshold, gate.calibration.quantiles[gate.score])
+    return float(low) / images, 1.0 if tied else float(high) / images

@@ -61,7 +61,7 @@ def _validation_text(manifest: Manifest) -> str | None:
 
 def _guarantee(gate: GateSpec) -> str:
     low, high = gate.tpr_interval
-    tied = _tied(gate.threshold, gate.calibration.quantiles[gate.score])
+    tied = conformal.tied(gate.threshold, gate.calibration.quantiles[gate.score])
     accepted = "taken for known" if gate.max_error else "accepted"
     promised = f"rejected with probability at most {gate.alpha:g}"
     if gate.confidence is not None:
@@ -83,11 +83,6 @@ def _guarantee(gate: GateSpec) -> str:
         f"rate compatible with it at 95 % is {100 * gate.max_rejection:.2f} %. "
         "Nothing is promised for images of another source: recalibrate on yours."
     )
-
-
-def _tied(threshold: float, quantiles: Sequence[float]) -> bool:
-    """Whether several calibration scores are the threshold: then more may be accepted than the interval's upper end."""
-    return quantiles.count(threshold) > 1
 
 
 def _between(low: float, high: float, tied: bool) -> str:
@@ -118,7 +113,7 @@ def _classes_text(gate: GateSpec, labels: Sequence[str], markdown: bool) -> list
     for label in labels:
         if own := gate.classes.get(label):
             low, high = (100 * bound for bound in own.tpr_interval)
-            tied = _tied(own.threshold, gate.calibration.classes[label].quantiles)
+            tied = conformal.tied(own.threshold, gate.calibration.classes[label].quantiles)
             interval = f"above {low:.2f} %, scores are tied" if tied else f"{low:.2f} to {high:.2f} %"
             rows.append([label, f"{own.n}", f"{own.threshold:.6g}", interval, f"{100 * own.max_rejection:.2f} %"])
     shared = [label for label in labels if label not in gate.classes]

@@ -66,7 +66,7 @@ def test_counts_are_those_of_the_images_that_pass_both(rng: np.random.Generator)
     found = fit(tuning, test, RATE, CONFIDENCE)
     accepted = test.known & (test.scores >= np.float32(found.threshold))
     assert (found.accepted, found.errors) == (accepted.sum(), (accepted & ~test.right).sum())
-    assert np.float32(found.threshold) in tuning.scores
+    assert tuning.scores[tuning.scores >= found.threshold].min() == pytest.approx(found.threshold, rel=2e-6)
     exact = binomtest(found.errors, found.accepted).proportion_ci(0.9, "exact").high  # two-sided 90 %: 5 % above
     assert found.upper == pytest.approx(exact)
     assert found.upper <= RATE
@@ -91,7 +91,7 @@ def test_each_threshold_up_to_it_passes_and_the_next_does_not(rng: np.random.Gen
 def test_all_are_accepted_where_all_are_right(rng: np.random.Generator) -> None:
     tuning, test = judged(rng, 400, Population(0, 1))
     found = fit(tuning, test, RATE, CONFIDENCE)
-    assert found.threshold == pytest.approx(tuning.scores[tuning.known].min())
+    assert found.threshold == pytest.approx(tuning.scores[tuning.known].min(), rel=2e-6)
     assert found.errors == 0
     assert found.upper == pytest.approx(1 - 0.05 ** (1 / found.accepted))
 
@@ -100,7 +100,8 @@ def test_tied_scores_are_accepted_together() -> None:
     scores, right = np.repeat(np.float32([1, 0.5]), [300, 100]), np.repeat([True, False], [300, 100])
     images = Judged(scores, np.ones(400, np.bool_), right)
     found = fit(images, images, RATE, CONFIDENCE)
-    assert (found.threshold, found.accepted, found.errors) == (1.0, 300, 0)
+    assert (found.threshold, found.accepted, found.errors) == (pytest.approx(1, abs=2e-6), 300, 0)
+    assert found.threshold < np.nextafter(np.float32(1), np.float32(0))  # another engine may compute a last bit less
 
 
 @pytest.mark.parametrize(("errors", "accepted", "bound"), [(0, 0, 1.0), (5, 5, 1.0), (0, 149, 0.0199), (0, 1, 0.95)])

@@ -211,7 +211,8 @@ def _chosen_before(before: Manifest, options: GateOptions) -> Choice | None:
     if (
         gate is None
         or gate.score != options.score
-        or (options.merges and before.merged[gate.score].method != options.merge)
+        or options.temperature is not None
+        or (options.merges and before.merged[gate.score].method != options.merging)
     ):
         return None
     return gate.choice
@@ -246,7 +247,7 @@ def _with_merged(
 ) -> Manifest:
     scores = _run(model, images, make, "p-values").scores
     own = [manifest.scores.index(part) for part in options.parts]
-    spec = merged.fit(scores[:, own], options.parts, options.merge)
+    spec = merged.fit(scores[:, own], options.parts, options.merging)
     tensors = head.columns(model)
     parts = {part: merged.Column(tensors[index]) for part, index in zip(options.parts, own, strict=True)}
     names = columns.attach(model, {options.score: merged.MergedScore(spec, parts)}, manifest.scores)

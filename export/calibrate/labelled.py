@@ -96,7 +96,7 @@ def with_promises(
     if options.prediction_sets:
         manifest = _with_sets(manifest, options.prediction_sets, tested)
     if options.bounds_error:
-        bound = ErrorBound(float(options.max_error), options.confidence, options.select, len(labels))
+        bound = ErrorBound(float(options.max_error), options.level, options.select, len(labels))
         manifest = _with_selection(manifest, bound, tuning, tested)
     return manifest
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, get_args
@@ -17,6 +17,8 @@ from runtime.manifest import Guarantee, Manifest, MergeMethod, Task
 from train.data import Reading
 
 DEFAULT: Literal["default"] = "default"
+_MERGE: MergeMethod = "min"
+_CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class GateOptions:
             :meth:`for_task` says.
         alpha: bound on the probability of rejecting an in-distribution image.
         temperature: T of the energy score; ``auto`` chooses; None chooses with the score ``auto``, and else leaves it.
-        merge: how p-values are merged.
+        merge: how p-values are merged; None for their minimum.
         class_conditional: whether every predicted class gets a threshold of its own.
         aux: sources of auxiliary outliers to choose by; none stands for synthetic ones.
         fit: training images, on which detectors are fitted to be chosen from; None for the scores that there are.
@@ -36,7 +38,7 @@ class GateOptions:
         allow_leakage: whether images that the model learned from may calibrate it.
         guarantee: ``marginal`` bounds the rejection rate on average over calibration sets, ``pac`` this gate's own, with a
             confidence.
-        confidence: of ``pac``, and of `max_error`.
+        confidence: of ``pac``, and of `max_error`; None for 0.95.
         max_error: bound on the share of accepted in-distribution images that are classified wrong.
         select: key of the score whose threshold keeps that bound, or ``confidence``.
         prediction_sets: coverages of the label sets that known images have.
@@ -45,14 +47,14 @@ class GateOptions:
     score: str
     alpha: float = 0.05
     temperature: float | Literal["auto"] | None = None
-    merge: MergeMethod = "min"
+    merge: MergeMethod | None = None
     class_conditional: bool = False
     aux: tuple[str, ...] = ()
     fit: str | None = None
     reading: Reading = Reading()  # noqa: RUF009  frozen
     allow_leakage: bool = False
     guarantee: Guarantee = "marginal"
-    confidence: float = 0.95
+    confidence: float | None = None
     max_error: float | Literal["none"] = "none"
     select: str = CONFIDENCE
     prediction_sets: tuple[float, ...] = ()
@@ -70,23 +72,46 @@ class GateOptions:
         gate = manifest.gate
         if gate is None:
             return cls(DEFAULT)
-        merge = manifest.merged[gate.score].method if gate.score in manifest.merged else cls.merge
+        merge = manifest.merged[gate.score].method if gate.score in manifest.merged else None
         return cls(
             gate.score,
             gate.alpha,
             merge=merge,
             class_conditional=gate.class_conditional,
             guarantee=gate.guarantee,
-            confidence=gate.confidence or (gate.max_error.confidence if gate.max_error else cls.confidence),
+            confidence=gate.confidence or (gate.max_error.confidence if gate.max_error else None),
             max_error=gate.max_error.rate if gate.max_error else NONE,
             select=gate.max_error.score if gate.max_error else CONFIDENCE,
             prediction_sets=tuple(one.coverage for one in gate.sets),
         )
 
+    def changed(self, given: Mapping[str, Any]) -> GateOptions:
+        """These with what is `given`; a confidence and a way to merge that were there go where nothing takes them."""
+        options = dataclasses.replace(self, **given)
+        if "confidence" not in given and not options.takes_confidence:
+            options = dataclasses.replace(options, confidence=None)
+        if "merge" not in given and not options.merges:
+            options = dataclasses.replace(options, merge=None)
+        return options
+
+    @property
+    def level(self) -> float:
+        """The confidence of ``pac`` and of the bound on the error."""
+        return _CONFIDENCE if self.confidence is None else self.confidence
+
+    @property
+    def merging(self) -> MergeMethod:
+        """How p-values are merged."""
+        return self.merge or _MERGE
+
     @property
     def pac(self) -> float | None:
         """The confidence of a PAC threshold; None for the marginal guarantee."""
-        return self.confidence if self.guarantee == "pac" else None
+        return self.level if self.guarantee == "pac" else None
+
+    @property
+    def takes_confidence(self) -> bool:
+        return self.guarantee == "pac" or self.bounds_error
 
     @property
     def bounds_error(self) -> bool:
@@ -146,7 +171,7 @@ class GateOptions:
         """Raises ExportError for options that don't go with each other or with the `scores` that a model of a task has."""
         for option, value, known in (
             ("--guarantee", self.guarantee, get_args(Guarantee)),
-            ("--merge", self.merge, get_args(MergeMethod)),
+            ("--merge", self.merging, get_args(MergeMethod)),
         ):
             if value not in known:
                 raise ExportError(f"{option} must be one of {', '.join(known)}, found {value}")
@@ -165,8 +190,14 @@ class GateOptions:
             raise ExportError("--select goes with --max-error: there is nothing to select for")
         if self.select not in (*scores, CONFIDENCE, *(["+".join(self.parts)] if self.merges else [])):
             raise ExportError(f"--select {self.select}: unknown score; there are {', '.join(scores)}, and {CONFIDENCE}")
-        if not 0 < self.confidence < 1:
-            raise ExportError(f"--confidence must be between 0 and 1, found {self.confidence:g}")
+        if not 0 < self.level < 1:
+            raise ExportError(f"--confidence must be between 0 and 1, found {self.level:g}")
+        if self.confidence is not None and not self.takes_confidence:
+            raise ExportError("--confidence goes with --guarantee pac or --max-error: a marginal guarantee has none")
+        if self.merge is not None and not self.merges:
+            raise ExportError(
+                "--merge goes with --score A+B: a single score has nothing to merge, and auto tries every way"
+            )
 
 
 def add_gate_options(parser: argparse.ArgumentParser, *, as_before: bool) -> None:
@@ -202,7 +233,6 @@ def _add_score_options(group: argparse._ArgumentGroup, *, as_before: bool) -> No
     group.add_argument(
         "--merge",
         choices=get_args(MergeMethod),
-        default=None if as_before else "min",
         help="how --score A+B merges p-values: Bonferroni's minimum, the harmonic mean, or Fisher's sum of logarithms "
         f"({default('min')})",
     )
@@ -245,7 +275,6 @@ def _add_promise_options(group: argparse._ArgumentGroup, *, as_before: bool) -> 
     group.add_argument(
         "--confidence",
         type=float,
-        default=None if as_before else 0.95,
         help=f"of --guarantee pac, and of --max-error ({default('0.95')})",
     )
     group.add_argument(

@@ -59,7 +59,7 @@ def recalibrate(
         manifest = _moved(loaded.manifest, given)
     else:
         kept = dataclasses.replace(GateOptions.of(loaded.manifest), reading=reading, allow_leakage=allow_leakage)
-        options = dataclasses.replace(kept, **{**given, "aux": tuple(given.get("aux", ()))})
+        options = kept.changed({**given, "aux": tuple(given.get("aux", ()))})
         source = as_source(images, loaded.manifest.input, reading=reading)
         gated = fit_gate(model, loaded.manifest, source, options, threads=threads)
         manifest, warning, note = gated.manifest, gated.warning, gated.note

@@ -181,7 +181,7 @@ def choose(
     known, strange = compared(wanted, names, known, strange)
     table = choice.compare([one.name for one in wanted], known, strange, temperatures)
     (best_one,) = (one for one in wanted if one.name == choice.best_score(table))
-    options = dataclasses.replace(options, score=best_one.score, merge=best_one.merge or options.merge)
+    options = dataclasses.replace(options, score=best_one.score, merge=best_one.merge)
     kept = {part: detectors[part] for part in options.parts if part in detectors}
     if kept and examples:
         manifest = fitting.with_scores(model, manifest, kept, examples)

@@ -19,11 +19,13 @@ def best(candidates: Iterable[F], training: Training) -> F:
     """The one with the largest mean AUROC between training images and the sets of outliers; of equals the first.
 
     Raises:
-        ExportError: several candidates, and no outliers to choose by.
+        ExportError: no candidates, or several and no outliers to choose by.
     """
-    first, *others = candidates
-    if not others:
-        return first
+    found = list(candidates)
+    if not found:
+        raise ExportError("no setting that is tried fits the one that is given; give both by --set")
+    if len(found) == 1:
+        return found[0]
     if not training.outliers:
         raise ExportError("its settings are chosen by outliers, and there are none; give them by --set")
     chosen = np.random.default_rng(training.seed).permutation(len(training.logits))[:_KNOWN]
@@ -34,7 +36,7 @@ def best(candidates: Iterable[F], training: Training) -> F:
         sets = training.outliers.values()
         return float(np.mean([auroc(known, candidate.reference(one.logits, one.penultimate)) for one in sets]))
 
-    return max((first, *others), key=mean_auroc)
+    return max(found, key=mean_auroc)
 
 
 def auroc(known: npt.NDArray[np.floating], outliers: npt.NDArray[np.floating]) -> float:

@@ -24,6 +24,7 @@ from export.detectors.fitting import (
     with_scores,
 )
 from export.detectors.sign import objections
+from export.exceptions import ExportError
 from export.fit.options import check_used, chooses, default_settings, parse_names, parse_settings
 from export.graph.last_layers import last_layers
 from export.images.inference import make_engine
@@ -99,6 +100,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if images is not None and chooses(names, settings):
         manifest, sets = strange(engine, manifest, images.images, args.aux, Reading.of(args))
         training = dataclasses.replace(training, outliers=sets)
+    elif args.aux:
+        raise ExportError("--aux chooses settings that are auto, and there are none among these detectors")
     fitted, left_out = fit(names, training, skip=args.detectors == "all")
     manifest = with_scores(model, manifest, fitted, training)
     engine = make_engine(model.SerializeToString(), precision, args.threads)

@@ -43,7 +43,7 @@ def test_another_score_and_alpha(exported_copy: Path, sources: Sources) -> None:
 
     scores, accept = scores_and_default_decisions(exported_copy, source)
     own = scores[:, document["scores"].index("max_logit")]
-    assert gate["threshold"] == pytest.approx(np.sort(own)[14])  # floor(0.25 * 61) = 15
+    assert gate["threshold"] == pytest.approx(np.sort(own)[14], rel=2e-6)  # floor(0.25 * 61) = 15
     np.testing.assert_array_equal(accept, own >= np.float32(gate["threshold"]))
     assert f"{exported_copy}: An image is accepted when `max_logit >= " in output
 
@@ -286,6 +286,21 @@ def test_images_that_chose_the_score_never_set_its_threshold(exported_copy: Path
     assert other.choice is None or other.score == before.score
 
 
+def test_a_temperature_that_is_given_was_not_chosen(exported_copy: Path, sources: Sources) -> None:
+    output = call(
+        main, exported_copy, sources.val, "--score", "energy", "--temperature", "auto", "--aux", sources.noise
+    )
+    assert "temperature" in output
+    gate = Bundle.load(exported_copy).manifest.gate
+    assert gate is not None
+    assert gate.choice is not None
+    output = call(main, exported_copy, sources.val, "--temperature", "2")
+    assert "was chosen with them" not in output
+    gate = Bundle.load(exported_copy).manifest.gate
+    assert gate is not None
+    assert gate.choice is None
+
+
 def test_images_of_other_classes_calibrate_the_gate_but_no_confidence(exported_copy: Path, sources: Sources) -> None:
     output = call(main, exported_copy, sources.noise)
     assert "warning: the reported confidence is the model's own, for want of labelled images" in output
@@ -299,6 +314,8 @@ def test_images_of_other_classes_calibrate_the_gate_but_no_confidence(exported_c
         ("--temperature warm", "--temperature must be positive or auto, found warm"),
         ("--merge sum", "invalid choice: 'sum'"),
         ("--score msp+msp", "merges a score with itself"),
+        ("--score msp --merge min", "--merge goes with --score A+B"),
+        ("--confidence 0.999", "--confidence goes with --guarantee pac or --max-error"),
     ],
 )
 def test_wrong_options_of_the_gate(

@@ -28,7 +28,7 @@ def parse(*argv: str, as_before: bool, more: bool = False) -> argparse.Namespace
 
 def test_defaults() -> None:
     given = vars(parse(as_before=False))
-    assert (given["score"], given["alpha"], given["merge"]) == ("default", 0.05, "min")
+    assert (given["score"], given["alpha"], given["merge"]) == ("default", 0.05, None)
     assert (given["temperature"], given["class_conditional"], given["aux"]) == (None, False, [])
     assert {value for name, value in vars(parse(as_before=True)).items() if name != "aux"} == {None}
 
@@ -64,6 +64,9 @@ def test_what_is_chosen(options: GateOptions, merges: bool, chooses_score: bool,
         (GateOptions("msp+msp"), "merges a score with itself"),
         (GateOptions("msp", select="nan"), "--select goes with --max-error"),
         (GateOptions("msp", select="softmax", max_error=0.1), "--select softmax: unknown score; there are msp, energy"),
+        (GateOptions("msp", confidence=0.9), "--confidence goes with --guarantee pac or --max-error"),
+        (GateOptions("msp", merge="min"), "--merge goes with --score A+B"),
+        (GateOptions("auto", merge="harmonic"), "--merge goes with --score A+B"),
         (GateOptions("msp", confidence=0.0), "--confidence must be between 0 and 1, found 0"),
         (GateOptions("msp", aux=("a.tar",)), "--aux goes with --score auto or --temperature auto"),
     ],
@@ -123,3 +126,14 @@ def test_no_promises(text: str) -> None:
 def test_no_temperatures(text: str) -> None:
     with pytest.raises(ExportError, match="--temperature must be positive or auto, found"):
         temperature(text)
+
+
+def test_what_a_changed_gate_does_not_take_goes() -> None:
+    before = GateOptions("msp+nan", merge="fisher", guarantee="pac", confidence=0.9)
+    assert before.changed({"alpha": 0.1}) == GateOptions(
+        "msp+nan", 0.1, merge="fisher", guarantee="pac", confidence=0.9
+    )
+    assert before.changed({"guarantee": "marginal"}) == GateOptions("msp+nan", merge="fisher")
+    assert before.changed({"score": "msp"}) == GateOptions("msp", guarantee="pac", confidence=0.9)
+    with pytest.raises(ExportError, match="--merge goes with"):
+        before.changed({"score": "msp", "merge": "fisher"}).check(SCORES)

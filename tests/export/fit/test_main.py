@@ -317,6 +317,14 @@ def test_features_behind_a_layer_norm(tmp_path: Path, capsys: pytest.CaptureFixt
         ("--detectors knn", "knn: knn.k=50 neighbours in a bank of 20 of 20 training images"),
         ("--detectors nan_knn --set knn.k=3 --set knn.bank=30", "nan_knn: knn.k=3 neighbours in a bank of 30 of 20"),
         ("--detectors mahalanobis", "class 'pink' is not one of the model's"),
+        (
+            "--detectors vra --set vra.high=30",
+            "no setting that is tried fits the one that is given; give both by --set",
+        ),
+        (
+            "--detectors gradnorm --aux train.npz",
+            "--aux chooses settings that are auto, and there are none among these",
+        ),
     ],
 )
 def test_wrong_options_leave_the_bundle_as_it_was(

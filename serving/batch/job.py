@@ -145,7 +145,8 @@ def _start(options: Options, setup: Setup) -> AbstractContextManager[Workers]:
 
 def _score(source: Source, workers: Workers, parts: Parts, folder: Folder, rows: int) -> int:
     """Score what is left; how many images that were."""
-    left = [piece for piece in source.pieces(_PIECE) if not parts.is_finished(piece.split)]
+    finished = parts.finished()
+    left = [piece for piece in source.pieces(_PIECE) if piece.split not in finished]
     if not left:
         return 0
     folder.delete(summary.FILE)

@@ -50,10 +50,10 @@ class Parts:
         matches = (_NAME.fullmatch(name) for name in folder.names())
         self.names = {Part(int(one[1]), int(one[2])): one[0] for one in matches if one}
 
-    def is_finished(self, split: int) -> bool:
-        """Whether a split's last part is there, and all before it."""
-        last = [part.slice for part, name in self.names.items() if part.split == split and "-last" in name]
-        return bool(last) and all(Part(split, slice_) in self.names for slice_ in range(last[0]))
+    def finished(self) -> set[int]:
+        """The splits whose last part is there, and all before it."""
+        last = {part.split: part.slice for part, name in self.names.items() if "-last" in name}
+        return {split for split, end in last.items() if all(Part(split, slice_) in self.names for slice_ in range(end))}
 
     def add(self, scored: Scored) -> int:
         """Take the rows of a chunk, and write its part if they are the last of it; how many rows are new."""
@@ -70,14 +70,16 @@ class Parts:
         return len(scored.rows)
 
     def check_whole(self) -> None:
-        """Check that no part misses a chunk.
+        """Check that every split of which there is anything is finished.
 
         Raises:
-            OutputUnusable: one does.
+            OutputUnusable: one is not: a chunk of it was lost, or it broke off inside a part that was there already.
         """
-        if self._unfinished:
+        lacking = {part.split for part in (*self.names, *self._unfinished)} - self.finished()
+        if lacking:
             raise OutputUnusable(
-                f"{self._folder.name}: {len(self._unfinished)} parts have not got all of their rows; run the command again"
+                f"{self._folder.name}: rows are missing of {len(lacking)} splits, the first part-{min(lacking):05}-*; "
+                "run the command again when they can be read"
             )
 
     def tables(self, columns: list[str] | None = None) -> Iterator[tuple[Part, pa.Table]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,7 +19,7 @@ from runtime.__main__ import main as run_images
 from runtime.bundle import Bundle
 from runtime.exceptions import EngineError, UnknownOperatingPoint
 from runtime.gate import Gate
-from serving.batch import job
+from serving.batch import job, places
 from serving.batch.scoring import printable
 from serving.exceptions import OutputUnusable, SourceUnusable
 from tests.serving.batch.sources import DAMAGED, options, photos, rows, write_folder, write_shards, write_tar
@@ -48,6 +50,16 @@ def answers(
         if "score" in answer:
             del answer["score"]["name"], answer["model"], answer["is_ood"]
     return found
+
+
+class Broken(io.BytesIO):
+    """A file of a bucket that answers no more where these bytes end."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        if not data:
+            raise OSError("503 Slow Down")
+        return data
 
 
 @pytest.fixture
@@ -110,6 +122,27 @@ def test_a_job_that_was_stopped_goes_on(
     assert (again.scored, again.summary.images) == (0, 150)
     (out / "part-00000-00001.parquet").unlink()
     assert job.run(said).scored == 64
+    assert rows(out) == rows(whole)
+
+
+@pytest.mark.parametrize("read", [20_000, 100_000])  # bytes, in the first part and in the second
+def test_a_tar_that_breaks_off_where_rows_are_already_leaves_no_whole_output(
+    read: int, shared_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tar = write_tar(tmp_path / "a.tar", {f"{i:03}.png": data for i, data in enumerate(photos(150))})
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    job.run(options(shared_bundle, whole, tar, rows=64))
+    said = options(shared_bundle, out, tar, rows=64)
+    job.run(said)
+    (out / "part-00000-00002-last.parquet").unlink()
+    before = sorted(out.glob("*.parquet"))
+    with monkeypatch.context() as patch:
+        patch.setattr(places, "opened", lambda _: contextlib.nullcontext(Broken(tar.read_bytes()[:read])))
+        with pytest.raises(OutputUnusable, match="rows are missing of 1 splits"):
+            job.run(said)
+    assert sorted(out.glob("*.parquet")) == before
+    assert not (out / "_summary.json").exists()
+    assert job.run(said).scored == 150 - 128
     assert rows(out) == rows(whole)
 
 

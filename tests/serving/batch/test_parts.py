@@ -23,7 +23,7 @@ def scored(number: int, *, slice_: int = 0, last: bool = False, final: bool = Fa
     return Scored(Part(0, slice_), number, last, final, pa.table({"key": [f"{slice_}.{number}.{i}" for i in range(2)]}))
 
 
-CHUNKS = [scored(0), scored(1), scored(2, last=True)]
+CHUNKS = [scored(0), scored(1), scored(2, last=True, final=True)]
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
@@ -34,7 +34,7 @@ def test_a_part_is_written_when_its_last_chunk_has_come_in_the_order_of_the_sour
     for i in order:
         assert not list(tmp_path.iterdir())
         assert parts.add(CHUNKS[i]) == 2
-    written = pq.read_table(tmp_path / "part-00000-00000.parquet")
+    written = pq.read_table(tmp_path / "part-00000-00000-last.parquet")
     assert written["key"].to_pylist() == [f"0.{n}.{i}" for n in range(3) for i in range(2)]
     assert json.loads(written.schema.metadata[METADATA]) == {"job": 1}
 
@@ -42,7 +42,7 @@ def test_a_part_is_written_when_its_last_chunk_has_come_in_the_order_of_the_sour
 def test_a_chunk_that_comes_again_is_dropped_before_and_after_its_part_is_written(tmp_path: Path) -> None:
     parts = Parts(Folder(str(tmp_path)), {})
     assert [parts.add(chunk) for chunk in (*CHUNKS[:2], *CHUNKS, *CHUNKS)] == [2, 2, 0, 0, 2, 0, 0, 0]
-    assert pq.read_metadata(tmp_path / "part-00000-00000.parquet").num_rows == 6
+    assert pq.read_metadata(tmp_path / "part-00000-00000-last.parquet").num_rows == 6
     parts.check_whole()
 
 
@@ -63,7 +63,7 @@ def test_a_part_without_one_of_its_chunks_is_no_part(tmp_path: Path) -> None:
     parts = Parts(Folder(str(tmp_path)), {})
     parts.add(CHUNKS[0])
     parts.add(CHUNKS[2])
-    with pytest.raises(OutputUnusable, match="1 parts have not got all of their rows"):
+    with pytest.raises(OutputUnusable, match=r"rows are missing of 1 splits, the first part-00000-\*"):
         parts.check_whole()
     assert not list(tmp_path.iterdir())
 
@@ -72,13 +72,15 @@ def test_a_split_is_finished_when_all_parts_up_to_its_last_are_there(tmp_path: P
     parts = Parts(Folder(str(tmp_path)), {})
     parts.add(scored(0, slice_=2, last=True, final=True))
     parts.add(scored(0, slice_=0, last=True))
-    assert not parts.is_finished(0)
+    assert parts.finished() == set()
+    with pytest.raises(OutputUnusable, match="rows are missing of 1 splits"):
+        parts.check_whole()
     parts.add(scored(0, slice_=1, last=True))
-    assert parts.is_finished(0)
+    assert parts.finished() == {0}
+    parts.check_whole()
     again = Parts(Folder(str(tmp_path)), {})
     assert again.names == parts.names
-    assert again.is_finished(0)
-    assert not again.is_finished(1)
+    assert again.finished() == {0}
     assert sorted(file.name for file in tmp_path.iterdir()) == [
         "part-00000-00000.parquet",
         "part-00000-00001.parquet",
@@ -99,9 +101,9 @@ def test_an_output_may_be_a_url(scheme: str, tmp_path: Path) -> None:
         parts.add(chunk)
     assert [len(rows) for _, rows in Parts(Folder(f"{tmp_path}/deep/down"), {}).tables()] == [6]
     folder = Folder(f"{scheme}://{tmp_path}/deep/down")
-    assert folder.names() == ["part-00000-00000.parquet"]
-    folder.delete("part-00000-00000.parquet")
-    folder.delete("part-00000-00000.parquet")
+    assert folder.names() == ["part-00000-00000-last.parquet"]
+    folder.delete("part-00000-00000-last.parquet")
+    folder.delete("part-00000-00000-last.parquet")
     assert not folder.names()
     assert not Folder(f"{scheme}://{tmp_path}/none").names()
 

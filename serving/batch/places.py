@@ -41,6 +41,19 @@ def is_folder(name: str) -> bool:
         return bool(fs.isdir(path))
 
 
+def is_file(name: str) -> bool:
+    """Whether it is a file that is there.
+
+    Raises:
+        SourceUnusable: the URL can't be opened.
+    """
+    if not is_url(name):
+        return Path(name).is_file()
+    fs, path = _opened(name)
+    with _explained(name):
+        return bool(fs.isfile(path))
+
+
 def images_below(name: str) -> list[Found]:
     """The images of a directory and all below it, by their endings, in the order of `oodgate run`."""
     if not is_url(name):
@@ -49,8 +62,18 @@ def images_below(name: str) -> list[Found]:
 
 
 def files_in(name: str, ending: str) -> list[Found]:
-    """The files of a directory itself whose names have this ending, sorted."""
-    return matching(f"{name.rstrip('/')}/*{ending}")
+    """The files of a directory itself whose names have this ending, in small letters or capitals, sorted; no hidden ones."""
+
+    def is_wanted(own: str) -> bool:
+        return own.lower().endswith(ending) and not folder.is_hidden(own)
+
+    if not is_url(name):
+        paths = (f"{name.rstrip('/')}/{own}" for own in sorted(os.listdir(name)) if is_wanted(own))  # noqa: PTH208
+        return [_local(path) for path in paths if Path(path).is_file()]
+    fs, path = _opened(name)
+    with _explained(name):
+        infos = {info["name"]: info for info in fs.ls(path, detail=True)}
+        return _files(fs, {path: info for path, info in infos.items() if is_wanted(path.rpartition("/")[2])})
 
 
 def matching(pattern: str) -> list[Found]:
@@ -177,11 +200,6 @@ class Folder:
             yield
         except Exception as error:  # a plugin's own errors: credentials, names, networks
             raise OutputUnusable(f"{self.name}: can't be written ({error}); choose another --out") from error
-
-
-def is_file(name: str) -> bool:
-    """Whether a path is a file that is there."""
-    return not is_url(name) and Path(name).is_file()
 
 
 def _below(name: str) -> list[Found]:

@@ -117,13 +117,15 @@ def open_source(names: Sequence[str], *, image: str | None = None, key: str | No
 
 
 def _found(name: str) -> list[Found]:
-    if match := _RANGE.search(name):
-        return [each for one in _counted(name, match) for each in _found(one)]
+    """What a name stands for: a folder or file that is called so, or else what it describes."""
     if places.is_folder(name):
         return places.images_below(name) or places.files_in(name, ".tar") or places.files_in(name, ".parquet")
-    if _WILD.search(name) and not places.is_file(name):
-        return places.matching(name)
-    return [places.find(name)]
+    counted = _RANGE.search(name)
+    if not (counted or _WILD.search(name)) or places.is_file(name):
+        return [places.find(name)]
+    if counted:
+        return [each for one in _counted(name, counted) for each in _found(one)]
+    return places.matching(name)
 
 
 def _counted(name: str, match: re.Match[str]) -> list[str]:

@@ -61,6 +61,21 @@ def test_patterns_and_ranges(tmp_path: Path) -> None:
     assert keys(open_source([f"{tmp_path}/photo[1].png"])) == [f"{tmp_path}/photo[1].png"]
 
 
+@pytest.mark.parametrize("scheme", ["", "file://"])
+@pytest.mark.parametrize(("name", "others"), [("x[1]", ["x1"]), ("x{1..2}", ["x1", "x2"]), ("x?", ["x1"])])
+def test_what_is_called_like_a_pattern_is_itself_where_it_is_there(
+    name: str, others: list[str], scheme: str, tmp_path: Path
+) -> None:
+    for each in (name, *others):
+        for ending in ("tar", "TAR"):
+            write_tar(tmp_path / each / f"{ending}s.{ending}", {f"of {each}.png": b"x"})
+        write_tar(tmp_path / each / "._tars.tar", {"hidden.png": b"x"})
+        write_tar(tmp_path / f"{each}.tar", {f"{each} alone.png": b"x"})
+    found = keys(open_source([f"{scheme}{tmp_path}/{name}"]))
+    assert found == [f"{scheme}{tmp_path}/{name}/{ending}s.{ending}/of {name}.png" for ending in ("TAR", "tar")]
+    assert keys(open_source([f"{scheme}{tmp_path}/{name}.tar"])) == [f"{scheme}{tmp_path}/{name}.tar/{name} alone.png"]
+
+
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz"])
 def test_tars_of_any_compression(tmp_path: Path, mode: str) -> None:
     files = photos(3)

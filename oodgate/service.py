@@ -1,6 +1,6 @@
 """A worker of ``oodgate serve``, which is started where the command was typed.
 
-``python -m oodgate.service DESCRIPTOR PARENT``
+``python -m oodgate.service DESCRIPTOR PARENT NUMBER``
 """
 
 import sys
@@ -13,7 +13,7 @@ def main() -> int:
     """Serve on the socket that is given; the exit status."""
     beside.prefer()
     import_module("serving.process.workers").end_with_parent(int(sys.argv[2]))  # before imports that take a second
-    status: int = import_module("serving.application").work(int(sys.argv[1]))
+    status: int = import_module("serving.application").work(int(sys.argv[1]), int(sys.argv[3]))
     return status
 
 

@@ -14,6 +14,7 @@ from runtime.exceptions import OodgateError
 from serving.http.app import create_app, is_full
 from serving.http.connections import BoundedProtocol
 from serving.http.middleware import guarded
+from serving.internals import number_worker
 from serving.process.checks import checked_settings
 from serving.process.server import configure_logging
 from serving.process.workers import REFUSED
@@ -43,19 +44,22 @@ class Refusing:
         await self._served(scope, receive, told if scope["type"] == "lifespan" else send)
 
 
-def work(descriptor: int) -> int:
+def work(descriptor: int, number: int) -> int:
     """What a worker of :mod:`serving.process.server` does; its exit status.
 
     Where the settings can't be used nothing is said: the process that started it finds the same, and says so.
 
     Args:
         descriptor: of the socket to serve on.
+        number: of the worker among those that serve at the same time, from 1.
     """
     configure_logging()
     try:
         settings = checked_settings()
     except OodgateError:
         return REFUSED
+    if settings.monitor:
+        number_worker(number)
     app = create_app(settings)
     config = uvicorn.Config(
         behind_guards(app, app, settings),

@@ -45,6 +45,17 @@ def is_worker() -> bool:
     return "--worker-id" in sys.argv
 
 
+def number_worker(number: int) -> None:
+    """Have ``bentoml.monitor`` write to files of this worker's own, which are named for its number.
+
+    BentoML numbers the workers that it starts itself, and takes all others for one: they would share a file, of which each
+    takes the day's records away from the others when it begins the next day's.
+    """
+    from bentoml._internal.context import server_context
+
+    server_context.worker_index = number
+
+
 def hear_of_ended_workers(heard: Callable[[int, int], None]) -> None:
     """Have `heard` called, in the process that starts the workers, with the number and exit code of each that has ended.
 

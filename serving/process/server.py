@@ -33,8 +33,8 @@ def serve(module: str, host: str, port: int) -> int:
     """Serve until SIGTERM or SIGINT; the exit status, which is 1 where no worker could start.
 
     Args:
-        module: of a worker, which is run with the descriptor of the socket and the number of this process as its arguments
-            and ends with :data:`serving.process.workers.REFUSED` where it can't serve.
+        module: of a worker, which is run with the descriptor of the socket, the number of this process and its own among the
+            workers as its arguments, and ends with :data:`serving.process.workers.REFUSED` where it can't serve.
         host, port: to listen on.
 
     Raises:
@@ -62,12 +62,14 @@ class _Place:
     """Where one worker follows another.
 
     Attributes:
+        number: of the place, from 1.
         process: the latest.
         started: on the monotonic clock.
         pause: seconds that its successor waits; 0 after one that lasted.
         ended: when it had ended; None while it lives.
     """
 
+    number: int
     process: subprocess.Popen[bytes]
     started: float
     pause: float = 0.0
@@ -78,7 +80,7 @@ class Workers:
     """Processes that all serve on one socket.
 
     Args:
-        command: that starts one.
+        command: that starts one, but for the number of its place, which is added.
         bound: the socket.
     """
 
@@ -89,7 +91,8 @@ class Workers:
 
     def start(self, count: int) -> None:
         """So many more."""
-        self._places += [_Place(self._started(), monotonic()) for _ in range(count)]
+        for number in range(len(self._places) + 1, len(self._places) + count + 1):
+            self._places.append(_Place(number, self._started(number), monotonic()))
 
     def are_kept(self) -> bool:
         """Replace those that have ended, of which the log tells why: at once where they lasted, else after a growing pause.
@@ -102,7 +105,7 @@ class Workers:
             if place.ended is None:
                 self._look_at(place)
             if place.ended is not None and monotonic() >= place.ended + place.pause:
-                place.process, place.started, place.ended = self._started(), monotonic(), None
+                place.process, place.started, place.ended = self._started(place.number), monotonic(), None
         failed = any(place.ended is not None and (place.process.returncode or 0) > 0 for place in self._places)
         return not failed or self._serve()
 
@@ -131,8 +134,8 @@ class Workers:
         for place in self._places:
             place.process.wait()
 
-    def _started(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(self._command, pass_fds=[self._bound.fileno()])
+    def _started(self, number: int) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([*self._command, str(number)], pass_fds=[self._bound.fileno()])
 
 
 def configure_logging() -> None:

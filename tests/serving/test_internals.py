@@ -85,6 +85,19 @@ def test_bentoml_makes_the_tracer_provider() -> None:
     assert found == "TracerProvider", f"BentoML keeps its tracer provider elsewhere: {errors}"
 
 
+def test_bentoml_s_monitor_writes_to_files_named_for_the_worker(tmp_path: Path) -> None:
+    code = """
+import bentoml
+from serving.internals import number_worker
+number_worker(7)
+with bentoml.monitor("oodgate") as monitor:
+    monitor.log("x", "request", "feature", "categorical")
+"""
+    _, errors = _printed(f"import os, sys; sys.path.insert(0, os.getcwd()); os.chdir({str(tmp_path)!r})\n{code}")
+    found = sorted(path.name for path in tmp_path.rglob("*.log"))
+    assert found == ["data.7.log", "schema.7.log"], f"BentoML names the files of monitoring otherwise: {errors}"
+
+
 def test_bentoml_s_schema_of_the_service_is_ours(shared_bundle: Bundle, tmp_path: Path) -> None:
     """What its clients ask for is answered without it."""
     code = "import json; from serving.service import OodGate; print(json.dumps(OodGate.schema()).encode().hex())"

@@ -167,6 +167,13 @@ def test_decisions_that_can_t_be_logged_are_told_of_once(
     assert not record.exc_info
 
 
+def test_a_worker_logs_its_decisions_to_files_of_its_own(shared_bundle: Bundle, tmp_path: Path) -> None:
+    settings = {"OODGATE_BUNDLE": str(shared_bundle.path), "OODGATE_WORKERS": "1", "OODGATE_MONITOR": "1"}
+    with serve(*OODGATE_SERVE, cwd=tmp_path, PYTHONPATH=str(ROOT), **settings) as (url, _):
+        assert httpx.post(f"{url}/classify", content=PNG).status_code == 200
+    assert sorted(path.name for path in tmp_path.rglob("*.log")) == ["data.1.log", "schema.1.log"]
+
+
 def test_a_home_that_can_t_be_written_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     home = str(tmp_path / "file" / "home")

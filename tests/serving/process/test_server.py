@@ -22,7 +22,7 @@ WORKER = """
 import pathlib, sys, time
 file = pathlib.Path(sys.argv[1])
 with (file.parent / "starts").open("a") as starts:
-    starts.write("x")
+    starts.write(sys.argv[2])
 code = file.read_text()
 time.sleep(0 if code else 60)
 sys.exit(int(code))
@@ -119,6 +119,18 @@ def test_one_that_is_killed_is_followed_again_and_again(workers: Workers, status
         assert look(workers, 0.3 * (2**count - 1) + 0.3)
 
 
+def test_a_successor_has_its_predecessor_s_number(workers: Workers, status: Path) -> None:
+    workers.start(1)
+    workers.start(2)
+    assert starts(status, 3) == 3
+    workers._places[1].process.kill()
+    workers._places[1].process.wait()
+    assert look(workers, 0.6)
+    assert starts(status, 4) == 4
+    started = (status.parent / "starts").read_text()
+    assert (sorted(started[:3]), started[3:]) == (["1", "2", "3"], "2")
+
+
 def test_at_the_end_nobody_is_let_in(workers: Workers, bound: socket.socket, status: Path) -> None:
     address = bound.getsockname()
     workers.start(1)
@@ -131,6 +143,6 @@ def test_at_the_end_nobody_is_let_in(workers: Workers, bound: socket.socket, sta
 
 def test_a_worker_whose_parent_has_ended_does_not_serve(bound: socket.socket) -> None:
     """It found another parent before it could ask the kernel to be told."""
-    command = [sys.executable, "-m", "oodgate.service", str(bound.fileno()), str(os.getpid() + 1)]
+    command = [sys.executable, "-m", "oodgate.service", str(bound.fileno()), str(os.getpid() + 1), "1"]
     ended = subprocess.run(command, cwd=ROOT, pass_fds=[bound.fileno()], timeout=60, check=False)
     assert ended.returncode == REFUSED

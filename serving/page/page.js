@@ -3,7 +3,7 @@
 import { byId, make, part, stamp, strongThen } from "./dom.js";
 import { drawGauge } from "./gauge.js";
 import { ask } from "./server.js";
-import { watchTraffic } from "./traffic.js";
+import { askForOutcomes, watchTraffic } from "./traffic.js";
 import { apart, compact, count, inWords, number, percent } from "./words.js";
 
 const AT_ONCE = 2; // requests
@@ -29,15 +29,30 @@ let model = null;
 
 // The server
 
-async function classify(image) {
+function decide(image) {
   const form = new FormData();
   form.append("image", image);
-  const start = performance.now();
   const coverage = model?.gate?.sets?.at(-1)?.coverage;
   const set = coverage ? `&set=${coverage}` : "";
-  const decision = await ask(`classify?top=${TOP}${set}`, { method: "POST", body: form });
+  return ask(`classify?top=${TOP}${set}`, { method: "POST", body: form });
+}
+
+async function classify(image) {
+  const start = performance.now();
+  const decision = await decide(image).catch(async (error) => {
+    if (error.code !== "unknown_set") throw error;
+    await loadModel(); // another bundle serves, which has other sets or none
+    return decide(image);
+  });
+  const milliseconds = performance.now() - start;
   if (!/^(accept|reject)$/.test(decision.decision) || !decision.score) throw new Error("The server's answer is no decision.");
-  return { decision, milliseconds: performance.now() - start };
+  if (!modelOf(decision)) await loadModel();
+  return { decision, milliseconds };
+}
+
+/** The model that decided, as far as it is known here: null after another bundle took its place. */
+function modelOf(decision) {
+  return decision.model?.sha256 === model?.sha256 ? model : null;
 }
 
 async function readable(file) {
@@ -69,13 +84,14 @@ function say(text) {
 }
 
 function className(decision) {
-  return decision.label ?? model?.labels?.[decision.class_index] ?? `class ${decision.class_index}`;
+  return decision.label ?? decision.top[0]?.label;
 }
 
 /** What a known image lacks for an answer. */
-function doubt({ selection }) {
+function doubt(decision) {
+  const { selection } = decision;
   const [value, threshold] = apart(selection.value, selection.threshold);
-  const bound = model?.gate?.max_error;
+  const bound = modelOf(decision)?.gate.max_error;
   const why = bound ? `, so that at most ${percent(bound.rate)} of accepted answers are wrong` : "";
   return `Its ${selection.name} is ${value}; an answer takes ${threshold}${why}.`;
 }
@@ -147,8 +163,8 @@ function showScores(card, decision) {
 
 /** What a score is compared with: the calibration images, or those predicted as the same class where it has a threshold of its own. */
 function knownTo(decision) {
-  const histogram = model?.calibration_histogram;
-  const own = histogram?.classes[model.labels[decision.class_index]];
+  const histogram = modelOf(decision)?.calibration_histogram;
+  const own = histogram?.classes[className(decision)];
   return histogram && { edges: histogram.edges, counts: own ?? histogram.counts };
 }
 
@@ -291,7 +307,8 @@ async function loadModel() {
   try {
     model = await ask("model");
     showModel();
-    for (const card of gauges.keys()) place(card);
+    for (const [card, decision] of gauges) if (modelOf(decision)) place(card);
+    askForOutcomes();
   } catch (error) {
     strongThen(byId("model"), "Unknown", error.message);
     for (const id of ["gate", "labels"]) byId(id).textContent = "Unknown";

@@ -60,6 +60,12 @@ function showOutcomes({ answers, error_rate, error_upper, confidence, promised }
   element.textContent = `${nearest(error_rate)} of ${count(answers)} accepted answers whose label came were wrong, ${nearest(error_upper)} at most (${nearest(confidence)} sure, at any time).${least}`;
 }
 
+/** Whether the model in service may have outcomes; there is nothing to ask for once the server has said that it has none. */
+export function askForOutcomes(may = true) {
+  keepsOutcomes = may;
+  if (!may) byId("outcomes").hidden = true;
+}
+
 /** Keep the numbers fresh while somebody looks. */
 export async function watchTraffic() {
   if (!document.hidden) {
@@ -67,7 +73,7 @@ export async function watchTraffic() {
       show(await ask("drift"));
       if (keepsOutcomes) showOutcomes(await ask("outcomes"));
     } catch (error) {
-      if (error.code === "not_found") keepsOutcomes = false; // there are none to ask for
+      if (error.code === "not_found") askForOutcomes(false);
       else showUnknown(error);
     }
   }

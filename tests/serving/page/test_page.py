@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from runtime import Gate
-from runtime.bundle import Bundle
+from runtime.bundle import MODEL, Bundle, write
 from serving.http.routes.model import calibration_histogram
 from tests.serving.conftest import serve
-from tests.small import LABELS, calibration_images, encode
+from tests.small import LABELS, calibration_images, classifier, encode, write_bundle
 
 playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
@@ -330,6 +330,62 @@ def test_two_refusals_look_different_and_say_why(browser: Any, selective_bundle:
         figures = " ".join(page.locator(".figures").all_inner_texts())
         assert "Known, but uncertain: " in figures
         assert "Out of distribution: " in figures
+        page.close()
+
+
+def test_a_bundle_that_takes_another_s_place_is_noticed(
+    browser: Any, selective_bundle: Bundle, unlabelled_bundle: Bundle, tmp_path: Path
+) -> None:
+    """By the next verdict: from one with label sets to one that has neither sets nor outcomes, to one with other classes."""
+    other = write_bundle(tmp_path / "other", classifier(("truck", "frog", "horse")))
+    image = encode(calibration_images(1, seed=3)[0])
+    live = tmp_path / "live"
+
+    def put(bundle: Bundle) -> str:
+        write(live, bundle.manifest, {MODEL: bundle.model}, {})
+        return bundle.manifest.files[MODEL].sha256
+
+    put(selective_bundle)
+    with serve(OODGATE_BUNDLE=str(live)) as (url, _), httpx.Client(base_url=url) as client:
+        page = browser.new_page()
+        page.set_default_timeout(30_000)
+        page.goto(url)
+        page.wait_for_selector("#facts[aria-busy=false]")
+
+        def decided(name: str) -> Any:
+            page.set_input_files("#files", {"name": name, "mimeType": "image/png", "buffer": image})
+            page.wait_for_selector(f"article[aria-label='{name}']:not([data-state=pending])")
+            return page.locator(f"article[aria-label='{name}']").first
+
+        first = decided("first")
+        bars = first.locator(".known").inner_text()
+        assert bars.startswith("Bars: ")
+        for bundle, labels in (
+            (unlabelled_bundle, ["Images like those that calibrated it, without classes"]),
+            (other, ["truck", "frog", "horse"]),
+        ):
+            sha256 = put(bundle)
+            deadline = time.monotonic() + 20
+            while client.get("/model").json()["sha256"] != sha256:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            shown = decided(bundle.manifest.model.name)
+            assert shown.get_attribute("data-state") in ("accept", "reject")
+            assert shown.locator(".known").inner_text().startswith("Bars: ")
+            assert page.locator("#labels li").all_inner_texts() == labels
+            assert page.locator("#footer").inner_text().endswith(sha256[:12])
+            time.sleep(2.5)  # the page hears that there are no outcomes
+        (decision,) = Gate.load(other.path, engine="onnxruntime-cpu", threads=1).decide([image])
+        assert shown.locator(".top li").first.inner_text().startswith(other.manifest.labels[decision.class_index])
+        words = shown.locator("h3").inner_text() + shown.locator(".said").inner_text()
+        assert other.manifest.labels[decision.class_index] in words
+        assert first.locator(".known").inner_text() == bars  # of the bundle that decided
+        accepted = encode(
+            next(one for one in calibration_images(20) if client.post("/classify", content=encode(one)).json()["label"])
+        )
+        answer = client.post("/classify", content=accepted)
+        client.post("/outcomes", json={"request_id": answer.headers["x-request-id"], "label": None})
+        page.wait_for_selector("#outcomes:has-text('100% of 1 accepted answers whose label came were wrong')")
         page.close()
 
 

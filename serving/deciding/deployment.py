@@ -48,10 +48,10 @@ class Deployment:
     def __init__(self, settings: Settings) -> None:
         self._seen = fingerprint(settings.bundle)
         bundle = Bundle.load(settings.bundle)
-        gate, settings, self.tuning = tuned(bundle, settings, lambda chosen: _gate(bundle, chosen, chosen.alpha))
+        gate, settings, self.tuning = tuned(bundle, settings, lambda chosen: _gate(bundle, chosen))
         _check(gate)
         self._settings = settings
-        self._shadow = Shadow(_load(Path(settings.shadow), settings, alpha=None), settings) if settings.shadow else None
+        self._shadow = Shadow(_load(Path(settings.shadow), settings), settings) if settings.shadow else None
         self.listeners = Listeners.start(gate, settings)
         self.decider = Decider(self._served(gate, self.listeners), settings)
         self._retiring: set[asyncio.Task[None]] = set()
@@ -66,7 +66,7 @@ class Deployment:
         if seen is None or seen == self._seen:
             return
         try:
-            gate = await to_thread.run_sync(_load, self._settings.bundle, self._settings, self._settings.alpha)
+            gate = await to_thread.run_sync(_load, self._settings.bundle, self._settings)
             if _sha256(gate) == _sha256(self.decider.gate):
                 self._seen = seen  # written again, and the same
                 return
@@ -133,15 +133,15 @@ def fingerprint(bundle: Path) -> Fingerprint | None:
     return tuple((file.st_ino, file.st_mtime_ns, file.st_size) for file in files)
 
 
-def _load(bundle: Path, settings: Settings, alpha: float | None) -> Gate:
-    gate = _gate(Bundle.load(bundle), settings, alpha)
+def _load(bundle: Path, settings: Settings) -> Gate:
+    gate = _gate(Bundle.load(bundle), settings)
     _check(gate)
     return gate
 
 
-def _gate(bundle: Bundle, settings: Settings, alpha: float | None) -> Gate:
+def _gate(bundle: Bundle, settings: Settings) -> Gate:
     options = EngineOptions(settings.engine, settings.engine_threads, contexts=settings.engine_calls)
-    gate = Gate(bundle, selection.load(bundle, options), settings.limits, alpha=alpha)
+    gate = Gate(bundle, selection.load(bundle, options), settings.limits, alpha=settings.alpha)
     gate.warm_up()
     return gate
 

@@ -18,11 +18,10 @@ def checked_settings() -> Settings:
     """
     check_home()
     settings = Settings.from_environment()
-    gate = Bundle.load(settings.bundle).manifest.gate
-    if gate and settings.alpha is not None:
-        gate.at(settings.alpha)
-    if settings.shadow:
-        Bundle.load(settings.shadow)
+    for bundle in (settings.bundle, settings.shadow):
+        gate = Bundle.load(bundle).manifest.gate if bundle else None
+        if gate and settings.alpha is not None:
+            gate.at(settings.alpha)
     selection.check_gpu(settings.engine)
     if settings.rejects:
         open_files(settings.rejects)

@@ -17,9 +17,10 @@ from starlette.applications import Starlette
 
 from runtime import Decision, Gate
 from runtime.bundle import MODEL, Bundle
-from runtime.exceptions import BundleError
+from runtime.exceptions import BundleError, UnknownOperatingPoint
 from runtime.manifest import InputSpec
 from serving.deciding.shadow import compare
+from serving.process.checks import checked_settings
 from tests.serving.decisions import assert_same
 from tests.serving.inside import application
 from tests.small import LABELS, SPEC, calibration_images, classifier, encode, write_bundle
@@ -86,6 +87,38 @@ def test_a_request_with_its_own_alpha_is_not_compared(shared_bundle: Bundle) -> 
         await client.post("/classify?alpha=0.01", content=encode(PIXELS[0]))
 
     assert not counts(shared_bundle, body, shadow=str(shared_bundle.path))
+
+
+def test_both_decide_at_the_operating_point_that_is_set(shared_bundle: Bundle) -> None:
+    images = [encode(image) for image in PIXELS]
+    gates = [Gate.load(shared_bundle.path, threads=1, alpha=alpha) for alpha in (0.01, 0.1)]
+    strict, default = ([decision.decision for decision in gate.decide(images)] for gate in gates)
+    assert strict != default
+
+    async def body(client: httpx.AsyncClient, _: Starlette) -> None:
+        for image, decision in zip(images, strict, strict=True):
+            assert (await client.post("/classify", content=image)).json()["decision"] == decision
+
+    assert counts(shared_bundle, body, shadow=str(shared_bundle.path), alpha=0.01) == {"agree": len(PIXELS)}
+
+
+def test_a_shadow_without_the_operating_point_that_is_set_ends_the_start(
+    shared_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = write_bundle(tmp_path / "few", classifier(), count=15)  # too few for an alpha of 0.05
+
+    async def body(_: httpx.AsyncClient, __: Starlette) -> None:
+        raise AssertionError("it started")
+
+    reason = r"no operating point for alpha = 0\.05; stored are 0\.1\."
+    with pytest.raises(UnknownOperatingPoint, match=reason):
+        counts(shared_bundle, body, shadow=str(few.path), alpha=0.05)
+    monkeypatch.setenv("BENTOML_HOME", str(tmp_path))
+    monkeypatch.setenv("OODGATE_BUNDLE", str(shared_bundle.path))
+    monkeypatch.setenv("OODGATE_SHADOW", str(few.path))
+    monkeypatch.setenv("OODGATE_ALPHA", "0.05")
+    with pytest.raises(UnknownOperatingPoint, match=reason):
+        checked_settings()
 
 
 def test_a_slow_shadow_delays_nobody(shared_bundle: Bundle) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from serving.internals import live_gauge_processes
 
 if TYPE_CHECKING:
-    from prometheus_client import Gauge, Histogram
+    from prometheus_client import Counter, Gauge, Histogram
 
 _SECONDS = (0.00025, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048, 8.192)
 _BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -36,6 +36,18 @@ _OUTCOMES = {
     "error_rate": "Share of them that were wrong",
     "error_upper": "Upper bound on their error that holds at all times with 95 % confidence",
 }
+
+# Errors that alarms ask for by their codes; others are counted from their first on.
+_ALARMING = (
+    "engine_failed",
+    "out_of_memory",
+    "internal_error",
+    "empty_image",
+    "not_an_image",
+    "unsupported_image",
+    "undecodable_image",
+    "unauthorized",
+)
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -62,24 +74,31 @@ class Metrics:
             "oodgate_decisions", "Images decided on, by verdict and predicted class", ["decision", "label"]
         )
         self._decisions = cache(decisions.labels)
-        rejections = Counter("oodgate_rejections", "Images rejected, by reason", ["reason"])
-        self._rejections = {reason: rejections.labels(reason) for reason in ("ood", "uncertain")}
+        self._rejections = _counters("rejections", "Images rejected, by reason", reason=("ood", "uncertain"))
         self._errors = Counter("oodgate_errors", "Images and requests refused with an error", ["code"])
-        self._dropped = Counter("oodgate_dropped", "Images dropped before inference", ["reason"])
+        for code in _ALARMING:
+            self._errors.labels(code)
+        self._dropped = _counters("dropped", "Images dropped before inference", reason=("abandoned", "late"))
         self._batch = Histogram("oodgate_batch_images", "Images of an engine call", buckets=_BATCH)
         self._queue = Gauge("oodgate_queue_images", "Images waiting for the engine", multiprocess_mode="livesum")
         self._bodies = Gauge("oodgate_body_bytes", "Bytes of request bodies in hand", multiprocess_mode="livesum")
-        self._rejects = Counter("oodgate_rejects", "Rejected images offered to the store", ["outcome"])
+        self._rejects = _counters(
+            "rejects", "Rejected images offered to the store", outcome=("stored", "dropped", "failed")
+        )
         self._drift = {name: _latest(f"oodgate_drift_{name}", text) for name, text in _DRIFT.items()}
         self._outcomes = {name: _latest(f"oodgate_outcomes_{name}", text) for name, text in _OUTCOMES.items()}
-        self._reloads = Counter("oodgate_reloads", "Replaced bundles that a worker loaded", ["outcome"])
+        self._reloads = _counters("reloads", "Replaced bundles that a worker loaded", outcome=("swapped", "refused"))
         self._bundles = Gauge(
             "oodgate_bundle_info",
             "Workers that have a bundle in service",
             ["role", "model", "sha256"],
             multiprocess_mode="livesum",
         )
-        self._shadow = Counter("oodgate_shadow", "Images that the shadow bundle was asked about", ["outcome"])
+        self._shadow = _counters(
+            "shadow",
+            "Images that the shadow bundle was asked about",
+            outcome=("agree", "verdict", "label", "dropped", "failed"),
+        )
         self._scores: dict[str, Histogram] = {}  # by model
         stages = Histogram("oodgate_stage_seconds", "Time of a stage of the work", ["stage"], buckets=_SECONDS)
         self._stages = {stage: stages.labels(stage) for stage in ("read", "decode", "queue", "infer")}
@@ -119,7 +138,7 @@ class Metrics:
 
     def dropped(self, reason: Literal["abandoned", "late"], images: int) -> None:
         """Images whose decision would be of no use."""
-        self._dropped.labels(reason).inc(images)
+        self._dropped[reason].inc(images)
 
     def decision(self, decision: str, label: str) -> None:
         """One image accepted or rejected, by its predicted class whatever the verdict."""
@@ -153,7 +172,7 @@ class Metrics:
 
     def reject(self, outcome: str) -> None:
         """What became of a rejected image that was to be kept."""
-        self._rejects.labels(outcome).inc()
+        self._rejects[outcome].inc()
 
     def bundle(self, role: Literal["served", "shadow"], model: str, sha256: str, workers: int) -> None:
         """This worker has a bundle in service (1), or no longer (0)."""
@@ -161,11 +180,11 @@ class Metrics:
 
     def reload(self, outcome: Literal["swapped", "refused"]) -> None:
         """What became of a bundle that replaced another on disk."""
-        self._reloads.labels(outcome).inc()
+        self._reloads[outcome].inc()
 
     def shadow(self, outcome: str) -> None:
         """What the shadow bundle said of an image, beside the bundle in service."""
-        self._shadow.labels(outcome).inc()
+        self._shadow[outcome].inc()
 
     def error(self, code: str) -> None:
         """One image, or one request, refused with the error `code`."""
@@ -188,6 +207,15 @@ def exposition() -> bytes:
 def metrics() -> Metrics:
     """The process's metrics."""
     return Metrics()
+
+
+def _counters(name: str, text: str, **label: Sequence[str]) -> dict[str, Counter]:
+    """A counter's series by the values of its one label, from zero: what rises from nothing is no increase to Prometheus."""
+    from prometheus_client import Counter
+
+    ((key, values),) = label.items()
+    counter = Counter(f"oodgate_{name}", text, [key])
+    return {value: counter.labels(value) for value in values}
 
 
 def _latest(name: str, text: str) -> Gauge:

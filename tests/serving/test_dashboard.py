@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 
 import yaml
 from prometheus_client import REGISTRY
@@ -36,6 +38,21 @@ def test_every_alarm_asks_for_series_that_exist_and_is_explained() -> None:
     assert {re.sub(r"_(total|bucket|sum|count)$", "", name) for name in re.findall(r"\boodgate_\w+", rules)} <= known
     manual = (ROOT / "docs" / "operations.md").read_text()
     assert re.findall(r"^\| `(Oodgate\w+)`", manual, re.MULTILINE) == [rule["alert"] for rule in group["rules"]]
+
+
+def test_alarms_hear_of_the_first_event_of_a_process() -> None:
+    """All series that they ask for by a label's value are there from the beginning: one that is born at 1 did not rise."""
+    code = "from serving.metrics import exposition, metrics; metrics(); print(exposition().decode())"
+    shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    rules = (ROOT / "deploy" / "prometheus" / "alerts.yaml").read_text()
+    asked = {
+        f'{name}{{{label}="{value}"}}'
+        for name, label, values in re.findall(r'(oodgate_\w+_total)\{(code|reason|outcome)!?=~?"([\w|]+)"\}', rules)
+        for value in values.split("|")
+    }
+    others = {f'oodgate_rejects_total{{outcome="{value}"}}' for value in ("dropped", "failed")}
+    assert len(asked) == 11
+    assert asked | others <= {line.removesuffix(" 0.0") for line in shown.splitlines() if line.endswith(" 0.0")}
 
 
 def test_an_alarm_looks_at_the_bound_on_the_error_of_accepted_answers() -> None:

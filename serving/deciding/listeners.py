@@ -23,6 +23,8 @@ from serving.drift.window import WindowSize
 from serving.internals import monitor_directory
 from serving.metrics import metrics
 from serving.outcomes.ledger import Ledger
+from serving.outcomes.report import Counts
+from serving.outcomes.report import Report as OutcomesReport
 from serving.rejects.files import open_files
 from serving.rejects.store import RejectStore, StoreLimits
 from serving.rejects.writer import RejectWriter
@@ -77,12 +79,13 @@ class Listeners:
             rejects = RejectStore(open_files(settings.rejects), limits)
             writer = RejectWriter(rejects, settings.rejects_percent / 100, on_outcome=metrics().reject)
             each.append(keeper(gate, writer))
-        outcomes = _ledger(gate, settings)
-        if outcomes:
-            each.append(rememberer(gate, outcomes))
-            outcomes.start()
+        ledger = _ledger(gate, settings)
+        if ledger:
+            each.append(rememberer(gate, ledger))
+            ledger.start()
+        show_outcomes(OutcomesReport.of(ledger.counts() if ledger else Counts(), gate.spec))
         drift.start()
-        return cls(tuple(each), drift, rejects, outcomes, writer)
+        return cls(tuple(each), drift, rejects, ledger, writer)
 
     def close(self) -> None:
         """Write down what is still to be written; waits for the disk."""
@@ -152,14 +155,14 @@ def keeper(gate: Gate, writer: RejectWriter) -> Listener:
     return keep
 
 
-def rememberer(gate: Gate, outcomes: Ledger) -> Listener:
+def rememberer(gate: Gate, ledger: Ledger) -> Listener:
     """Has decisions remembered until their labels come, by the ids of their requests."""
     named = namer(gate)
 
     def remember(decided: Decided) -> None:
         if decided.request_id:
             decision = decided.decision
-            outcomes.remember(decided.request_id, decided.position, named(decision), decision.decision == "accept")
+            ledger.remember(decided.request_id, decided.position, named(decision), decision.decision == "accept")
 
     return remember
 
@@ -221,6 +224,17 @@ def show_drift(report: Report) -> None:
         ("alarm", report.alarm),
     ):
         metrics().drift(name, math.nan if value is None else value)
+
+
+def show_outcomes(report: OutcomesReport) -> None:
+    """Set the metrics to what the outcomes of all workers say."""
+    for name, value in (
+        ("answers", report.answers),
+        ("errors", report.errors),
+        ("error_rate", report.error_rate),
+        ("error_upper", report.error_upper),
+    ):
+        metrics().outcome(name, math.nan if value is None else value)
 
 
 def _shared_by_workers() -> Path | None:

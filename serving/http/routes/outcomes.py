@@ -16,10 +16,10 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from runtime import Gate
+from serving.deciding.listeners import show_outcomes
 from serving.exceptions import RequestError
 from serving.http.errors import JsonResponse, error_body
 from serving.http.requests.body import holding, read_body
-from serving.metrics import metrics
 from serving.outcomes.ledger import FLUSH, Ledger, Refused, Settled
 from serving.outcomes.report import Report
 
@@ -93,18 +93,6 @@ async def _post(request: Request) -> Response:
 
 async def _get(request: Request) -> Response:
     return JsonResponse((await _report(_ledger(request), request.app.state.decider.gate)).to_dict())
-
-
-def show_outcomes(report: Report) -> None:
-    """Set the metrics to what the outcomes of all workers say."""
-    rate = float("nan") if report.error_rate is None else report.error_rate
-    for name, value in (
-        ("answers", report.answers),
-        ("errors", report.errors),
-        ("error_rate", rate),
-        ("error_upper", report.error_upper),
-    ):
-        metrics().outcome(name, value)
 
 
 Read = Outcome | RequestError

@@ -14,10 +14,10 @@ import pytest
 from starlette.applications import Starlette
 
 from runtime import Gate
-from runtime.bundle import Bundle
+from runtime.bundle import MODEL, Bundle, write
 from serving.outcomes.bound import upper
 from tests.serving.inside import application
-from tests.small import LABELS, calibration_images, encode
+from tests.small import LABELS, calibration_images, classifier, encode, write_bundle
 
 PIXELS = calibration_images(60, seed=5)
 IMAGES = [encode(image) for image in PIXELS]
@@ -78,6 +78,27 @@ def test_outcomes_are_the_error_of_accepted_answers(selective_bundle: Bundle) ->
         assert f"oodgate_outcomes_error_upper {upper(errors, accepted)}" in metrics
 
     run(selective_bundle, body)
+
+
+def test_metrics_forget_the_outcomes_of_a_bundle_that_was_replaced(bundle_dir: Path) -> None:
+    other = write_bundle(bundle_dir.parent / "other", classifier(seed=1))
+
+    async def body(client: httpx.AsyncClient, app: Starlette) -> None:
+        async def shown() -> list[str]:
+            lines = (await client.get("/metrics")).text.splitlines()
+            return [line.removeprefix("oodgate_outcomes_") for line in lines if line.startswith("oodgate_outcomes_")]
+
+        nothing = ["answers 0.0", "errors 0.0", "error_rate NaN", "error_upper 1.0"]
+        assert await shown() == nothing
+        request = next(id_ for id_, found in [await classified(client, one) for one in IMAGES] if found["label"])
+        assert (await client.post("/outcomes", json={"request_id": request, "label": None})).status_code == 200
+        assert (await shown())[:2] == ["answers 1.0", "errors 1.0"]
+        write(bundle_dir, other.manifest, {MODEL: other.model}, {})
+        await app.state.deployment.look()
+        assert (await client.get("/outcomes")).json()["answers"] == 0
+        assert await shown() == nothing
+
+    run(Bundle.load(bundle_dir), body, reload=0)
 
 
 def test_each_image_of_a_request_has_an_outcome_of_its_own(shared_bundle: Bundle) -> None:

@@ -21,7 +21,7 @@ _ROW = 64  # observations at a time
 
 _DRIFT = {
     "images": "Images in the drift window",
-    "rejection_rate": "Share of the window that was rejected",
+    "rejection_rate": "Share of the window that was rejected as out of distribution",
     "rejection_rate_low": "Lower end of its 95 % interval",
     "rejection_rate_high": "Upper end of its 95 % interval",
     "uniformity_p_value": "Kolmogorov-Smirnov test of the window against the calibration images",

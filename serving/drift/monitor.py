@@ -34,7 +34,7 @@ class State:
     """All that is known of a stream; what workers share.
 
     Attributes:
-        images, rejected: since the stream's beginning.
+        images, rejected: since the stream's beginning, the latter as out of distribution.
         changed: when the alarm went on or off last, in seconds since the epoch; 0 if it never did.
         blocks: the window.
         evidence: the detector's.
@@ -63,7 +63,7 @@ class Report:
     Attributes:
         images: in the window.
         seconds: how long ago the window's oldest image was decided on.
-        rejected: in the window.
+        rejected: as out of distribution, in the window.
         rejection_rate: rejected / images; None without images.
         rejection_interval: exact 95 % interval of the rate; above `alpha` when more is rejected than promised.
         alpha: the bound on the rejection rate of in-distribution images.

@@ -38,7 +38,7 @@ function show(drift) {
   if (drift.images) {
     const [low, high] = drift.rejection_interval.map(nearest);
     const images = drift.images === 1 ? "the last image" : `the last ${count(drift.images)} images`;
-    strongThen(byId("traffic"), `${nearest(drift.rejection_rate)} rejected`, `of ${images}, in ${ago(drift.seconds)} (95% interval ${low} to ${high}).`, known);
+    strongThen(byId("traffic"), `${nearest(drift.rejection_rate)} rejected as out of distribution`, `of ${images}, in ${ago(drift.seconds)} (95% interval ${low} to ${high}).`, known);
   } else {
     strongThen(byId("traffic"), "No images lately", known);
   }

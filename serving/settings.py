@@ -42,6 +42,13 @@ TUNED = frozenset({"engine_threads", "engine_calls", "max_batch", "batch_wait_ms
 _CORES = cores()
 _WORKERS = max(1, _CORES // 4)
 
+
+def _of_cores(workers: int) -> dict[str, int]:
+    """What a worker's share of the cores suggests where it is not set."""
+    share = max(1, _CORES // workers)
+    return {"engine_calls": max(1, share // 2), "decode_threads": share}
+
+
 # What Kubernetes sets in every pod beside a Service that is called oodgate, or oodgate-anything. By its name alone
 # OODGATE_PORT might be somebody's wish for a port; Kubernetes' is an address.
 _KUBERNETES = re.compile(
@@ -52,8 +59,8 @@ _KUBERNETES = re.compile(
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-def _at_least_zero(default: int) -> int:
-    return field(default=default, metadata={"smallest": 0})
+def _at_least(smallest: int, default: int) -> int:
+    return field(default=default, metadata={"smallest": smallest})
 
 
 @dataclass(frozen=True)
@@ -102,15 +109,15 @@ class Settings:
     bundle: Path = _ROOT / "bundles" / "cifar10"
     alpha: float | None = None
     engine: EngineName = "auto"
-    reload: int = _at_least_zero(1)
+    reload: int = _at_least(0, 1)
     shadow: str = ""
     workers: int = _WORKERS
     tune: bool = True
-    engine_threads: int = _at_least_zero(1)
-    engine_calls: int = max(1, _CORES // _WORKERS // 2)
-    decode_threads: int = _CORES // _WORKERS
-    max_batch: int = _at_least_zero(0)
-    batch_wait_ms: int = _at_least_zero(0)
+    engine_threads: int = _at_least(0, 1)
+    engine_calls: int = _of_cores(_WORKERS)["engine_calls"]
+    decode_threads: int = _of_cores(_WORKERS)["decode_threads"]
+    max_batch: int = _at_least(0, 0)
+    batch_wait_ms: int = _at_least(0, 0)
     max_queue: int = 64
     max_bulk: int = 512
     max_concurrency: int = 128
@@ -131,8 +138,8 @@ class Settings:
     tracing: bool = False
     drift_images: int = 10_000
     drift_seconds: int = 3600
-    drift_false_alarm: int = 10_000_000
-    outcomes: int = _at_least_zero(100_000)
+    drift_false_alarm: int = _at_least(2, 10_000_000)
+    outcomes: int = _at_least(0, 100_000)
     outcomes_days: int = 7
     rejects: str = ""
     rejects_percent: int = 100
@@ -167,7 +174,7 @@ class Settings:
             raise SettingsError("OODGATE_API_KEYS must be SHA-256 digests in hexadecimal: python -m serving.keys")
         if values.get("rejects_percent", 0) > 100:
             raise SettingsError(f"OODGATE_REJECTS_PERCENT must be from 1 to 100, found {values['rejects_percent']}")
-        settings = cls(**values, given=frozenset(values))
+        settings = cls(**{**_of_cores(values.get("workers", _WORKERS)), **values}, given=frozenset(values))
         largest = max(settings.max_body, settings.max_bytes + OVERHEAD)
         if settings.body_memory < 2 * largest:
             raise SettingsError(

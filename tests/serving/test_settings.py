@@ -8,9 +8,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from runtime.bundle import Bundle
+from serving import settings as settings_module
+from serving.drift.detector import Detector
+from serving.drift.reference import Reference
 from serving.exceptions import SettingsError
 from serving.settings import Settings, cores, variables
 from tests.serving.conftest import ROOT
@@ -117,6 +121,29 @@ def _as_written(default: Any) -> str:
     if isinstance(default, bool):
         return str(int(default))
     return "none" if default in ((), "") else str(default)
+
+
+@pytest.mark.parametrize(
+    ("workers", "calls", "threads"), [(1, 8, 16), (3, 2, 5), (4, 2, 4), (16, 1, 1), (40, 1, 1)]
+)  # the share of 16 cores, and half of it
+def test_a_worker_s_cores_are_those_of_as_many_workers_as_are_set(
+    workers: int, calls: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings_module, "_CORES", 16)
+    found = Settings.from_environment({"OODGATE_WORKERS": str(workers)})
+    assert (found.engine_calls, found.decode_threads) == (calls, threads)
+    assert found.given == {"workers"}
+    asked = {"OODGATE_WORKERS": str(workers), "OODGATE_DECODE_THREADS": "7", "OODGATE_ENGINE_CALLS": "9"}
+    found = Settings.from_environment(asked)
+    assert (found.engine_calls, found.decode_threads) == (9, 7)
+
+
+def test_a_false_alarm_comes_after_two_images_at_least() -> None:
+    with pytest.raises(
+        SettingsError, match="OODGATE_DRIFT_FALSE_ALARM must be a whole number of at least 2, found '1'"
+    ):
+        Settings.from_environment({"OODGATE_DRIFT_FALSE_ALARM": "1"})
+    Detector(Reference(np.array([1.0]), np.array([100.0])), 2)
 
 
 def test_zero_engine_threads_means_all_cores() -> None:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 _OPTIONS = ("top", "alpha", "set")
+_AS_PNG = {"YCbCr": "RGB", "LAB": "RGB", "HSV": "RGB", "RGBX": "RGB", "RGBa": "RGBA", "PA": "RGBA", "La": "LA"}
 
 
 class Client(bentoml.SyncHTTPClient):  # type: ignore[misc]
@@ -83,9 +84,20 @@ def _read(file: Any) -> bytes:
 
 
 def _encoded(image: Image.Image) -> bytes:
-    """A file with the same pixels, upright, and the same profile."""
+    """A file with the same pixels, upright, and the same profile.
+
+    Raises:
+        TypeError: an image of PIL's whose values have no range.
+    """
+    if image.mode in ("I", "F"):
+        raise TypeError(
+            f"expected an image of 8 or 16 bits a channel, found PIL's mode {image.mode}, which has no white: bring it to "
+            "0 to 255 and convert it to L"
+        )
     upright, buffer = ImageOps.exif_transpose(image), io.BytesIO()
-    profile = upright.info.get("icc_profile")
+    if image.mode in _AS_PNG:
+        upright = upright.convert(_AS_PNG[image.mode])
+    profile = upright.info.get("icc_profile") if image.mode != "LAB" else None
     if upright.mode == "CMYK":
         upright.save(buffer, "TIFF", icc_profile=profile)
     else:

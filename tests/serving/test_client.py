@@ -110,6 +110,14 @@ def test_every_kind_of_image(name: str, given: Any, client: Any, gate: oodgate.G
         image.close()
 
 
+@pytest.mark.parametrize("mode", ["YCbCr", "LAB", "HSV", "RGBX", "RGBa", "PA", "La"])
+def test_images_in_modes_that_no_png_has(mode: str, client: Any, gate: oodgate.Gate) -> None:
+    image = Image.fromarray(SQUARE)
+    image = image.convert({"La": "LA", "PA": "P", "RGBa": "RGBA"}.get(mode, "RGB")).convert(mode)
+    seen = image.convert({"La": "LA", "PA": "RGBA", "RGBa": "RGBA"}.get(mode, "RGB")).convert("RGB")
+    assert_decides(client.classify(image), gate.decide([encode(np.asarray(seen))])[0])
+
+
 def test_arrays_of_the_models_size(client: Any, gate: oodgate.Gate) -> None:
     for pixels in (SQUARE, SQUARE[..., 0]):
         assert_decides(client.classify(pixels), gate.decide([encode(pixels)])[0])
@@ -147,6 +155,8 @@ def test_bentoml_s_own_client_sends_files_in_batches(url: str, files: Path, gate
         (PHOTO / 255, r"expected an array uint8 \[H, W\]"),
         (PHOTO[None], "several images go to classify_batch"),
         (io.StringIO("text"), "opened as text"),
+        (Image.new("I", (8, 8)), "found PIL's mode I, which has no white"),
+        (Image.new("F", (8, 8)), "found PIL's mode F, which has no white"),
     ],
 )
 def test_what_is_no_image_is_not_sent(image: Any, message: str, client: Any) -> None:

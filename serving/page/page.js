@@ -4,7 +4,7 @@ import { byId, make, part, stamp, strongThen } from "./dom.js";
 import { drawGauge } from "./gauge.js";
 import { ask } from "./server.js";
 import { askForOutcomes, watchTraffic } from "./traffic.js";
-import { apart, compact, count, inWords, number, percent } from "./words.js";
+import { apart, atMost, compact, count, inWords, number, percent } from "./words.js";
 
 const AT_ONCE = 2; // requests
 const KEPT = 40; // cards
@@ -92,7 +92,7 @@ function doubt(decision) {
   const { selection } = decision;
   const [value, threshold] = apart(selection.value, selection.threshold);
   const bound = modelOf(decision)?.gate.max_error;
-  const why = bound ? `, so that at most ${percent(bound.rate)} of accepted answers are wrong` : "";
+  const why = bound ? `, so that at most ${atMost(bound.rate)} of accepted answers are wrong` : "";
   return `Its ${selection.name} is ${value}; an answer takes ${threshold}${why}.`;
 }
 

@@ -2,7 +2,7 @@
 
 import { byId, make, strongThen } from "./dom.js";
 import { ask } from "./server.js";
-import { count, number } from "./words.js";
+import { atMost, count, number } from "./words.js";
 
 const EVERY = 2000; // milliseconds
 
@@ -34,7 +34,7 @@ function showState(alarm, text) {
 }
 
 function show(drift) {
-  const known = `Promised: at most ${nearest(drift.alpha)} of known images.`;
+  const known = `Promised: at most ${atMost(drift.alpha)} of known images.`;
   if (drift.images) {
     const [low, high] = drift.rejection_interval.map(nearest);
     const images = drift.images === 1 ? "the last image" : `the last ${count(drift.images)} images`;
@@ -56,8 +56,8 @@ function showOutcomes({ answers, error_rate, error_upper, confidence, promised }
   const element = byId("outcomes");
   element.hidden = !answers;
   if (!answers) return;
-  const least = promised === null ? "" : ` Promised: at most ${nearest(promised)} of known images.`;
-  element.textContent = `${nearest(error_rate)} of ${count(answers)} accepted answers whose label came were wrong, ${nearest(error_upper)} at most (${nearest(confidence)} sure, at any time).${least}`;
+  const least = promised === null ? "" : ` Promised: at most ${atMost(promised)} of known images.`;
+  element.textContent = `${nearest(error_rate)} of ${count(answers)} accepted answers whose label came were wrong, ${atMost(error_upper)} at most (${nearest(confidence)} sure, at any time).${least}`;
 }
 
 /** Whether the model in service may have outcomes; there is nothing to ask for once the server has said that it has none. */

@@ -26,6 +26,9 @@ export function percent(share) {
   return `${Math.floor(share * 1000 + 1e-6) / 10}%`;
 }
 
+/** Rounded up, so that what is promised is true. */
+export const atMost = (share) => `${Math.ceil(share * 1000 - 1e-6) / 10}%`;
+
 /** A p-value, of n calibration images. */
 export function inWords(p, n) {
   if (!Number.isFinite(p)) return "";

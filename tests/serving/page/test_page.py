@@ -198,6 +198,12 @@ def test_by_keyboard_alone(open_page: Any) -> None:
     assert page.locator("article").count() == 0
 
 
+def test_bounds_are_rounded_up(open_page: Any) -> None:
+    shares = [0.0001, 0.0004, 0.001, 0.0204, 0.05, 0.1, 0.29, 1]
+    shown = open_page().evaluate("shares => import('./page/words.js').then(({atMost}) => shares.map(atMost))", shares)
+    assert shown == ["0.1%", "0.1%", "0.1%", "2.1%", "5%", "10%", "29%", "100%"]
+
+
 def test_traffic_is_live(open_page: Any, url: str, files: dict[str, Path]) -> None:
     """What others send shows without a reload."""
     page = open_page()

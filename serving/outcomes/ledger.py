@@ -57,7 +57,7 @@ class Ledger:
     """Remembers the latest decisions, and settles each with its label, once.
 
     :meth:`remember` takes a microsecond and never touches the disk. Safe to use from several threads. A request's id that
-    comes again stands for the later request.
+    comes again stands for the later request, position by position.
 
     Args:
         path: an SQLite file on a local disk, the same for all workers; its directory is made. None keeps it in memory.

@@ -33,6 +33,7 @@ from export.exceptions import ExportError
 from export.graph.building import LOGITS, PENULTIMATE
 from export.graph.last_layers import LastLayers, last_layers
 from export.graph.logits import Step, activation, let_be_linear, redo, undo, widen
+from runtime.engines.ort.cpu import cpu_session
 from runtime.manifest import InputSpec
 
 EXAMINED = 64  # images that are enough
@@ -199,7 +200,7 @@ def session(model: onnx.ModelProto) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.log_severity_level = 3  # errors; they are raised too
     try:
-        return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return cpu_session(model.SerializeToString(), options)
     except Exception as error:  # ONNX Runtime's exceptions share no public base
         raise ExportError(f"ONNX Runtime can't load the exported graph: {error}") from error
 

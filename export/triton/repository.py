@@ -18,6 +18,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
 from export.exceptions import ExportError
 from export.triton.answers import answering
 from export.triton.config import LABELS, Config, Scheduling, Tensor
@@ -30,6 +34,7 @@ CONFIG = "config.pbtxt"
 SUFFIXES = ("", "_threshold", "_tensorrt", "_files")
 _FRONTEND = Path(__file__).with_name("frontend.py")
 _MARK = "oodgate_sha256"  # what our models have among their parameters
+_SEVEN_BITS = 64  # the largest weight of which no sum of two products with 255 exceeds 16 bits
 
 
 @dataclass(frozen=True)
@@ -113,6 +118,11 @@ def _check(bundle: Bundle) -> GateSpec:
         )
     if manifest.model.precision == "bf16":
         raise ExportError(f"{path}: only OpenVINO computes it in bf16; export an fp32, fp16 or int8 bundle to Triton")
+    if _saturates(onnx.load_from_string(bundle.model)):
+        raise ExportError(
+            f"{path}: products of its 8-bit weights saturate in ONNX Runtime on a CPU without VNNI, and Triton can't be told "
+            "to add them in 32 bits, as oodgate serve does; quantise with weights of 7 bits, as oodgate convert does"
+        )
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", manifest.model.name, re.ASCII):
         raise ExportError(
             f"{path}: Triton's models are called as their directories, of letters, digits, '_', '-' and '.', and this one "
@@ -121,6 +131,12 @@ def _check(bundle: Bundle) -> GateSpec:
     if broken := [label for label in manifest.labels if label.splitlines() != [label]]:
         raise ExportError(f"{path}: {LABELS} has a class a line, and the label {broken[0]!r} has several")
     return manifest.gate
+
+
+def _saturates(model: onnx.ModelProto) -> bool:
+    """Whether a graph has int8 weights that use more than 7 bits (:func:`runtime.engines.ort.cpu.cpu_session`)."""
+    weights = (t for t in model.graph.initializer if t.data_type == onnx.TensorProto.INT8 and len(t.dims) > 1)
+    return any((np.abs(numpy_helper.to_array(tensor).astype(int)) > _SEVEN_BITS).any() for tensor in weights)
 
 
 def _check_place(path: Path, *, replaced: bool) -> None:

@@ -20,6 +20,7 @@ from runtime import Gate
 from runtime.bundle import Bundle
 from runtime.golden.document import Golden, read
 from runtime.preprocess import decoded
+from tests.runtime.engines.ort.test_cpu import EIGHT_BITS, eight_bits
 from tests.small import calibration_images, encode
 
 SOURCE = Path(__file__).resolve().parents[2] / "examples" / "cpp"
@@ -103,6 +104,16 @@ def test_a_bound_on_the_error_is_in_the_graph(program: Path, raw: Path, selectiv
         reasons |= {decision.reason for decision in decisions}
         assert alpha != gate.spec.alpha or accept == default
     assert reasons == {None, "ood", "uncertain"}
+
+
+def test_graphs_of_eight_bits_are_computed_as_they_say(program: Path, tmp_path: Path) -> None:
+    (tmp_path / "eight.onnx").write_bytes(eight_bits().SerializeToString())
+    (tmp_path / "white.rgb").write_bytes(bytes([255] * 4))
+    done = run(program, tmp_path / "eight.onnx", tmp_path / "white.rgb")
+    assert done.returncode == 0, done.stderr
+    _, classes, scores = answers(done.stdout)
+    assert classes == [0]
+    np.testing.assert_allclose(scores, [EIGHT_BITS], atol=0.0101)
 
 
 def test_a_model_without_classes(program: Path, raw: Path, unlabelled_bundle: Bundle) -> None:

@@ -18,6 +18,7 @@ from export.graph.building import LOGITS
 from export.graph.last_layers import LastLayers
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from tests.export.checks.networks import BIAS, IMAGES, LABELS, SPEC, WEIGHTS, features, graph, logits, network, node
+from tests.runtime.engines.ort.test_cpu import EIGHT_BITS, eight_bits
 
 LAST = {"axes": np.array([1])}
 ENDINGS: dict[str, tuple[onnx.ModelProto, tuple[str, ...]]] = {
@@ -54,6 +55,12 @@ ENDINGS: dict[str, tuple[onnx.ModelProto, tuple[str, ...]]] = {
     "Sigmoid": (graph(node("Sigmoid", "z", "logits")), ("sigmoid",)),
     "logits": (graph(node("Identity", "z", "logits")), ()),
 }
+
+
+def test_graphs_of_eight_bits_are_computed_as_they_say() -> None:
+    images = np.full((1, 2, 2, 1), 255, np.uint8)
+    (logits,) = session(eight_bits()).run(["logits"], {"images": images})[0]
+    np.testing.assert_allclose(logits, EIGHT_BITS, atol=0.0101)
 
 
 @pytest.mark.parametrize(("model", "steps"), ENDINGS.values(), ids=ENDINGS)

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
+from onnx import numpy_helper
 
 from export.exceptions import ExportError
 from export.tensorrt.attach import attach
@@ -231,6 +233,19 @@ def test_models_that_triton_cant_have(changes: dict[str, Any], message: str, sha
     model = dataclasses.replace(shared_bundle.manifest.model, **changes)
     with pytest.raises(ExportError, match=message):
         repository.models(changed(shared_bundle, model=model), Scheduling())
+
+
+@pytest.mark.parametrize("weight", [64, 65, -64, -65, -128])
+def test_weights_whose_products_saturate(weight: int, shared_bundle: Bundle) -> None:
+    """Two products of 255 each, added in 16 bits."""
+    model = onnx.load_from_string(shared_bundle.model)
+    model.graph.initializer.append(numpy_helper.from_array(np.full((2, 3), weight, np.int8), "eight_bits"))
+    made = dataclasses.replace(shared_bundle, model=model.SerializeToString())
+    if -(1 << 15) <= 2 * 255 * weight < 1 << 15:
+        assert [found.config.name for found in repository.models(made, Scheduling())] == ["small", "small_threshold"]
+    else:
+        with pytest.raises(ExportError, match="products of its 8-bit weights saturate"):
+            repository.models(made, Scheduling())
 
 
 def test_a_model_without_classes(unlabelled_bundle: Bundle) -> None:

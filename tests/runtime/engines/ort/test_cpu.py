@@ -8,6 +8,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
 
+EIGHT_BITS = 4 * 255 * 127 * 1e-5 * np.array([1, -1])
+"""The logits of :func:`eight_bits` for a white image, but for rounding."""
+
 
 def eight_bits() -> onnx.ModelProto:
     """Logits of four features of 255, by weights of 127 in QDQ form: 4 x 255 x 127 does not fit 16 bits."""
@@ -47,5 +50,4 @@ def test_sums_of_products_of_eight_bits_do_not_saturate() -> None:
     """Which they would on CPUs of AVX2 without VNNI; others compute the same either way."""
     images = np.full((1, 2, 2, 1), 255, np.uint8)
     (logits,) = OnnxRuntimeCpu(eight_bits().SerializeToString(), threads=1).run(images).logits
-    exact = 4 * 255 * 127 * 1e-5
-    np.testing.assert_allclose(logits, [exact, -exact], atol=0.0101)  # half a step
+    np.testing.assert_allclose(logits, EIGHT_BITS, atol=0.0101)  # half a step

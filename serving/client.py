@@ -9,7 +9,9 @@ import bentoml
 import httpx
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image
+
+from runtime.preprocess.orientation import upright
 
 _OPTIONS = ("top", "alpha", "set")
 _AS_PNG = {"YCbCr": "RGB", "LAB": "RGB", "HSV": "RGB", "RGBX": "RGB", "RGBa": "RGBA", "PA": "RGBA", "La": "LA"}
@@ -94,12 +96,12 @@ def _encoded(image: Image.Image) -> bytes:
             f"expected an image of 8 or 16 bits a channel, found PIL's mode {image.mode}, which has no white: bring it to "
             "0 to 255 and convert it to L"
         )
-    upright, buffer = ImageOps.exif_transpose(image), io.BytesIO()
+    turned, buffer = upright(image), io.BytesIO()
     if image.mode in _AS_PNG:
-        upright = upright.convert(_AS_PNG[image.mode])
-    profile = upright.info.get("icc_profile") if image.mode != "LAB" else None
-    if upright.mode == "CMYK":
-        upright.save(buffer, "TIFF", icc_profile=profile)
+        turned = turned.convert(_AS_PNG[image.mode])
+    profile = turned.info.get("icc_profile") if image.mode != "LAB" else None
+    if turned.mode == "CMYK":
+        turned.save(buffer, "TIFF", icc_profile=profile)
     else:
-        upright.save(buffer, "PNG", icc_profile=profile, compress_level=1)
+        turned.save(buffer, "PNG", icc_profile=profile, compress_level=1)
     return buffer.getvalue()

@@ -194,6 +194,7 @@ def _load(opened: _Opened, spec: InputSpec) -> Image.Image:
     extents = image.tile[0][1] if isinstance(image, GifImagePlugin.GifImageFile) else None
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         tiff.mend(image)
+    image.info.pop("xmp", None)  # orientation is EXIF's alone, and Pillow turns a TIFF when it loads it
     image.load()
     if extents and extents != (0, 0, *image.size):
         return _on_white_canvas(image, extents)

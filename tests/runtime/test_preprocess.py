@@ -29,6 +29,8 @@ from runtime.exceptions import (
 )
 from runtime.manifest import InputSpec, Interpolation, Resize
 from runtime.preprocess import FORMATS, SUFFIXES, Limits, fit, preprocess
+from runtime.preprocess.orientation import upright
+from tests import writers
 from tests.small import encode
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -158,6 +160,43 @@ def test_exif_orientation_survives_draft_decoding(orientation: int) -> None:
     data = oriented(upright, orientation, "JPEG", quality=95, subsampling=0)
     corners = preprocess(data, spec(16, 24))[4::8, 4::8]
     assert np.abs(corners.astype(int) - upright[160::320, 160::320]).max() <= 6
+
+
+XMP = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+TURNED = Image.Exif()
+TURNED[0x0112] = 6
+TEXTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "JPEG": ("JPEG", {"xmp": XMP, "quality": 100, "subsampling": 0}),
+    "WEBP": ("WEBP", {"xmp": XMP, "lossless": True}),
+    "TIFF": ("TIFF", {"tiffinfo": {700: XMP}}),
+    "TIFF deflate": ("TIFF", {"tiffinfo": {700: XMP}, "compression": "tiff_deflate"}),
+    **({"AVIF": ("AVIF", {"xmp": XMP, "quality": 100, "subsampling": "4:4:4"})} if "AVIF" in FORMATS else {}),
+}
+PNG_TEXTS = {
+    "XMP": (b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP),
+    "EXIF": (b"tEXt", b"Raw profile type exif\0\nexif\n32\n" + TURNED.tobytes().hex().encode()),
+}
+
+
+def with_texts() -> dict[str, bytes]:
+    """Files of one image whose texts alone say that it has to be turned."""
+    image = Image.fromarray(noise(2, 3).repeat(8, axis=0).repeat(8, axis=1))
+    files = {name: saved(image, format, **options) for name, (format, options) in TEXTS.items()}
+    for name, text in PNG_TEXTS.items():
+        files[f"PNG, {name}"] = writers.png(np.asarray(image), 8, 2, before=[text])
+        files[f"PNG, {name} at the end"] = writers.png(np.asarray(image), 8, 2, after=[text])
+    return files
+
+
+@pytest.mark.parametrize("name", with_texts())
+def test_no_text_turns_an_image(name: str) -> None:
+    """Nor one that is in memory, and keeps its texts."""
+    stored, data = noise(2, 3).repeat(8, axis=0).repeat(8, axis=1), with_texts()[name]
+    assert np.abs(pixels_of(data, 16, 24).astype(int) - stored).max() <= 4
+    image = Image.open(io.BytesIO(data))
+    assert np.abs(np.asarray(upright(image)).astype(int) - stored).max() <= 4
+    assert image.info.items() >= Image.open(io.BytesIO(data)).info.items()
+    assert ImageOps.exif_transpose(Image.open(io.BytesIO(data))).size == (16, 24)  # what Pillow makes of it
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])

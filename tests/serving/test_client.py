@@ -48,12 +48,13 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def files(path: Path) -> Path:
-    """A folder with a photograph in several files, one of them turned by its EXIF."""
+    """A folder with a photograph in several files, one turned by its EXIF, and one by its XMP, which does not count."""
     image, exif = Image.fromarray(PHOTO), Image.Exif()
     exif[0x0112] = 6
     image.save(path.parent / "photo.jpg", quality=90)
     image.save(path.parent / "photo.png")
     image.save(path.parent / "turned.jpg", quality=90, exif=exif)
+    image.save(path.parent / "edited.jpg", quality=90, xmp=b'tiff:Orientation="6"')
     image.convert("CMYK").save(path.parent / "cmyk.tif")
     return path.parent
 
@@ -98,6 +99,7 @@ def loaded(file: Path) -> Image.Image:
         pytest.param("photo.jpg", lambda file: file.open("rb"), id="open file"),
         pytest.param("photo.jpg", Image.open, id="PIL"),
         pytest.param("turned.jpg", Image.open, id="PIL, turned"),
+        pytest.param("edited.jpg", Image.open, id="PIL, turned by XMP"),
         pytest.param("photo.png", loaded, id="PIL without a file"),
         pytest.param("photo.png", lambda file: np.asarray(loaded(file)), id="array"),
         pytest.param("cmyk.tif", Image.open, id="PIL, CMYK"),

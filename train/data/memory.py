@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image
 
 from runtime.exceptions import ImageError
 from runtime.manifest import InputSpec
 from runtime.preprocess import Limits, fit, preprocess
+from runtime.preprocess.orientation import upright
 from train.data import loading
 from train.data.arrays import check_images
 from train.data.files import Contents, Extent, File, Pixels
@@ -268,14 +269,14 @@ def _bytes_of(title: str, array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
 def _of_pil(title: str, image: Image.Image, spec: InputSpec) -> npt.NDArray[np.uint8]:
     """A PIL image as its file would be: turned upright, over white, with its profile, at the model's size."""
     try:
-        upright = ImageOps.exif_transpose(image)
-        profile = upright.info.get("icc_profile")
-        if upright.mode == "RGB" and not profile and not upright.has_transparency_data:
-            return fit(upright, spec)
-        if upright.mode == "F":
+        turned = upright(image)
+        profile = turned.info.get("icc_profile")
+        if turned.mode == "RGB" and not profile and not turned.has_transparency_data:
+            return fit(turned, spec)
+        if turned.mode == "F":
             raise DataError(f"{title}: 32-bit float pixels have no defined range; give 8- or 16-bit pixels")
-        buffer, form = io.BytesIO(), "TIFF" if upright.mode == "CMYK" else "PNG"
-        plain = upright if upright.mode in (*_AS_FILES, "CMYK") else upright.convert("RGB")
+        buffer, form = io.BytesIO(), "TIFF" if turned.mode == "CMYK" else "PNG"
+        plain = turned if turned.mode in (*_AS_FILES, "CMYK") else turned.convert("RGB")
         plain.save(buffer, form, icc_profile=profile, **({"compress_level": 0} if form == "PNG" else {}))
         return preprocess(buffer.getvalue(), spec, _UNBOUNDED)
     except (ImageError, OSError) as error:

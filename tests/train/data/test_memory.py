@@ -158,6 +158,7 @@ def test_a_file_and_its_pil_image_are_the_same_pixels(tmp_path: Path) -> None:
         "6.jpg": (rgba.convert("CMYK"), {"quality": 95}),
         "7.png": (rgba.convert("1"), {}),
         "8.png": (rgba.convert("RGB"), {"icc_profile": profile}),
+        "9.tif": (rgba.convert("RGB"), {"tiffinfo": {700: b'tiff:Orientation="6"'}}),
     }
     spec = InputSpec(12, 10, mean=(0.0,) * 3, std=(1.0,) * 3, colour="srgb")
     files = []

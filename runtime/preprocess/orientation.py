@@ -1,0 +1,29 @@
+"""Which side of an image is up: what its EXIF data say, and not, as Pillow has it, texts of editors beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from PIL import Image, ImageOps
+
+_TEXTS = ("xmp", "XML:com.adobe.xmp", "Raw profile type exif")
+
+
+@contextmanager
+def without_texts(image: Image.Image) -> Iterator[None]:
+    """Keep from Pillow what else it takes an orientation from."""
+    aside: dict[str | tuple[int, int], Any] = {name: image.info.pop(name) for name in _TEXTS if name in image.info}
+    try:
+        yield
+    finally:
+        image.info |= aside
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """A copy of an image, turned as its file would be."""
+    with without_texts(image):
+        image.load()  # which turns a TIFF, and reads the texts at the end of a PNG
+    with without_texts(image):
+        return ImageOps.exif_transpose(image)

@@ -70,7 +70,35 @@ Image flattened(png_structp png, png_infop info) {
     return image;
 }
 
-// Palettes, grey, transparency and 16 bits become RGB or RGBA of 8 bits; gamma and profiles are left alone.
+// The orientation in the first directory of EXIF data, 0 if there is none. What is behind their end reads as zeros.
+std::size_t orientation(png_const_bytep exif, std::size_t size) {
+    const auto number = [&](std::size_t at, std::size_t bytes) {
+        std::size_t value = 0;
+        for (std::size_t i = 0; i < bytes; ++i) {
+            const std::size_t place = at + (exif[0] == 'I' ? bytes - 1 - i : i);
+            value = value << 8 | (place < size ? exif[place] : 0);
+        }
+        return value;
+    };
+    const std::size_t directory = number(4, 4), entries = number(directory, 2);
+    for (std::size_t i = 0; i < entries; ++i) {
+        const std::size_t entry = directory + 2 + 12 * i;
+        if (number(entry, 2) == 0x0112) return number(entry + 8, 2);
+    }
+    return 0;
+}
+
+void check(png_structp png, png_infop info, const std::string& path, bool srgb) {
+    png_uint_32 size = 0;
+    png_bytep exif = nullptr;
+    const std::size_t turned = png_get_eXIf_1(png, info, &size, &exif) ? orientation(exif, size) : 0;
+    if (turned > 1 && turned < 9) throw std::runtime_error(path + ": its EXIF says that it is turned; save it upright");
+    if (srgb && png_get_valid(png, info, PNG_INFO_iCCP)) {
+        throw std::runtime_error(path + ": it has a colour profile; save it in sRGB, without one");
+    }
+}
+
+// Palettes, grey, transparency and 16 bits become RGB or RGBA of 8 bits; gamma is left alone.
 bool decode(png_structp png, png_infop info, std::FILE* file) {
     if (setjmp(png_jmpbuf(png))) return false;
     png_init_io(png, file);
@@ -79,7 +107,7 @@ bool decode(png_structp png, png_infop info, std::FILE* file) {
     return true;
 }
 
-Image read_png(const std::string& path) {
+Image read_png(const std::string& path, bool srgb) {
     const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rb"), std::fclose);
     const auto quiet = [](png_structp png, png_const_charp) { png_longjmp(png, 1); };
     png_structp png = png_create_read_struct(PNG_LIBPNG_VER_STRING, nullptr, quiet, [](png_structp, png_const_charp) {});
@@ -87,12 +115,13 @@ Image read_png(const std::string& path) {
     const auto destroy = [&](void*) { png_destroy_read_struct(&png, &info, nullptr); };
     const std::unique_ptr<void, decltype(destroy)> guard(&png, destroy);
     if (!file || !info || !decode(png, info, file.get())) throw std::runtime_error(path + ": this PNG is damaged");
+    check(png, info, path, srgb);
     return flattened(png, info);
 }
 
 #else
 
-Image read_png(const std::string& path) {
+Image read_png(const std::string& path, bool) {
     throw std::runtime_error(path + ": built without libpng, this reads PPM alone");
 }
 
@@ -106,10 +135,10 @@ std::vector<std::uint8_t> read_file(const std::string& path) {
     return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
 }
 
-Image read_image(const std::string& path) {
+Image read_image(const std::string& path, bool srgb) {
     const std::vector<std::uint8_t> data = read_file(path);
     const std::string begin(data.begin(), data.begin() + std::min<std::size_t>(data.size(), 8));
     if (begin.substr(0, 2) == "P6") return read_ppm(data, path);
-    if (begin == "\x89PNG\r\n\x1a\n") return read_png(path);
+    if (begin == "\x89PNG\r\n\x1a\n") return read_png(path, srgb);
     throw std::runtime_error(path + ": neither a binary PPM nor a PNG");
 }

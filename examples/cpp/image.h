@@ -18,5 +18,6 @@ struct Image {
 
 std::vector<std::uint8_t> read_file(const std::string& path);
 
-// Throws std::runtime_error, naming the file and what is wrong with it.
-Image read_image(const std::string& path);
+// Throws std::runtime_error, naming the file and what is wrong with it: a PNG that has to be turned, or, where colours have to be
+// sRGB's, one with a profile, is refused, as nothing here turns or converts.
+Image read_image(const std::string& path, bool srgb);

@@ -8,13 +8,14 @@
 // green and blue of each pixel, row by row, resized by the rule of docs/images.md and no other, as scores depend on it.
 // Normalisation, scores and decision are in the graph. The graph's own thresholds decide, unless others are given: that of
 // the gate, and of a bundle that bounds the error of accepted images the second one, `selection.threshold` in the manifest. An
-// operating point is both of them.
+// operating point is both of them. Of a class-conditional gate it is a threshold for each class, and none is taken.
 //
 // One line an image: the decision, the class, every score.
 
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
+#include <cstring>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -46,7 +47,8 @@ Input read_input(const Ort::Session& session, const std::string& path) {
     const std::string name = session.GetInputNameAllocated(0, allocator).get();
     std::vector<std::int64_t> shape = session.GetInputTypeInfo(0).GetTensorTypeAndShapeInfo().GetShape();
     if (name == "image") {
-        Image image = read_image(path);
+        const auto manifest = session.GetModelMetadata().LookupCustomMetadataMapAllocated("oodgate", allocator);
+        Image image = read_image(path, manifest && std::strstr(manifest.get(), R"("colour": "srgb")"));
         return {name, {image.height, image.width, 3}, std::move(image.pixels)};
     }
     const auto size = static_cast<std::size_t>(shape[1] * shape[2] * shape[3]);
@@ -77,6 +79,10 @@ Ort::Session load(const Ort::Env& env, const std::string& model) {
 void classify(const std::string& model, const std::string& images, std::vector<float> thresholds) {
     Ort::Env env(ORT_LOGGING_LEVEL_ERROR, "oodgate");
     Ort::Session session = load(env, model);
+    const std::vector<std::string> defaults = session.GetOverridableInitializerNames();
+    if (!thresholds.empty() && std::count(defaults.begin(), defaults.end(), "class_thresholds")) {
+        throw std::runtime_error(model + ": each class has a threshold of its own, which a single one would replace");
+    }
     Input input = read_input(session, images);
 
     const auto memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import shlex
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import onnxruntime
 import pytest
 from PIL import Image
@@ -20,8 +23,11 @@ from runtime import Gate
 from runtime.bundle import Bundle
 from runtime.golden.document import Golden, read
 from runtime.preprocess import decoded
+from tests.gates import KINDS, gated
+from tests.profiles import P3, rgb_profile
 from tests.runtime.engines.ort.test_cpu import EIGHT_BITS, eight_bits
 from tests.small import calibration_images, encode
+from tests.writers import png
 
 SOURCE = Path(__file__).resolve().parents[2] / "examples" / "cpp"
 SHIPPED = SOURCE.parents[1] / "bundles" / "cifar10"
@@ -104,6 +110,18 @@ def test_a_bound_on_the_error_is_in_the_graph(program: Path, raw: Path, selectiv
         reasons |= {decision.reason for decision in decisions}
         assert alpha != gate.spec.alpha or accept == default
     assert reasons == {None, "ood", "uncertain"}
+
+
+def test_a_threshold_does_not_stand_for_those_of_classes(
+    program: Path, raw: Path, shared_bundle: Bundle, tmp_path: Path
+) -> None:
+    made = gated(tmp_path / "small", shared_bundle, KINDS["of classes"])
+    accept, _, _ = answers(run(program, made.path / "model.onnx", raw).stdout)
+    decisions = Gate.load(made.path, engine="onnxruntime-cpu").decide(IMAGES)
+    assert accept == [decision.decision == "accept" for decision in decisions]
+    done = run(program, made.path / "model.onnx", raw, "1.5")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert "each class has a threshold of its own, which a single one would replace" in done.stderr
 
 
 def test_graphs_of_eight_bits_are_computed_as_they_say(program: Path, tmp_path: Path) -> None:
@@ -205,6 +223,59 @@ def test_pixels_of_every_png_are_pillow_s(program: Path, tmp_path: Path, rng: np
         Image.fromarray(pixels).save(tmp_path / "same.ppm")
         same = run(program, SHIPPED / "pipeline.onnx", tmp_path / "same.ppm").stdout
         assert run(program, SHIPPED / "pipeline.onnx", file).stdout == same, file.name
+
+
+def exif(orientation: int, order: str) -> bytes:
+    """A directory of a width and, if it is not 0, of an orientation."""
+    tags = [(0x0100, 50), *([(0x0112, orientation)] if orientation else [])]
+    entries = b"".join(struct.pack(f"{order}HHIHH", tag, 3, 1, value, 0) for tag, value in tags)
+    head = b"II*\0" if order == "<" else b"MM\0*"
+    return head + struct.pack(f"{order}IH", 8, len(tags)) + entries + bytes(4)
+
+
+@pytest.mark.parametrize(("where", "order"), [("before", "<"), ("before", ">"), ("after", ">")])
+def test_a_png_that_has_to_be_turned_is_refused(program: Path, tmp_path: Path, where: str, order: str) -> None:
+    pixels = np.arange(40 * 50 * 3).reshape(40, 50, 3) % 251
+    (tmp_path / "plain.png").write_bytes(png(pixels, 8, 2))
+    plain = run(program, SHIPPED / "pipeline.onnx", tmp_path / "plain.png").stdout
+    spec, upright = Bundle.load(SHIPPED).manifest.input, pixels.astype(np.uint8)
+    for orientation in range(10):
+        data = png(pixels, 8, 2, **{where: [(b"eXIf", exif(orientation, order))]})
+        (tmp_path / "exif.png").write_bytes(data)
+        done = run(program, SHIPPED / "pipeline.onnx", tmp_path / "exif.png")
+        if np.array_equal(decoded(data, spec), upright):
+            assert orientation in (0, 1, 9)
+            assert done.stdout == plain
+        else:
+            assert orientation in range(2, 9)
+            assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+            assert "exif.png: its EXIF says that it is turned; save it upright" in done.stderr
+
+
+def test_exif_that_is_cut_off_says_nothing(program: Path, tmp_path: Path) -> None:
+    pixels, whole = np.zeros((40, 50, 3), int), exif(6, ">")
+    for length in (4, 8, 10, 22, 30):
+        (tmp_path / "exif.png").write_bytes(png(pixels, 8, 2, before=[(b"eXIf", whole[:length])]))
+        done = run(program, SHIPPED / "pipeline.onnx", tmp_path / "exif.png")
+        assert done.returncode == 0, done.stderr
+
+
+def test_a_profile_is_refused_where_colours_are_to_be_srgb(program: Path, tmp_path: Path) -> None:
+    """`ignore` is what the shipped bundle says; then its numbers are taken as they are."""
+    image = Image.fromarray(IMAGES[0])
+    image.save(tmp_path / "plain.png")
+    image.save(tmp_path / "wide.png", icc_profile=rgb_profile(P3, 0))
+    model = onnx.load(SHIPPED / "pipeline.onnx")
+    (said,) = model.metadata_props
+    said.value = json.dumps(json.loads(said.value) | {"input": json.loads(said.value)["input"] | {"colour": "srgb"}})
+    onnx.save(model, tmp_path / "srgb.onnx")
+    ignoring, plain, wide = SHIPPED / "pipeline.onnx", tmp_path / "plain.png", tmp_path / "wide.png"
+    expected = run(program, ignoring, plain).stdout
+    assert expected
+    assert run(program, ignoring, wide).stdout == run(program, tmp_path / "srgb.onnx", plain).stdout == expected
+    done = run(program, tmp_path / "srgb.onnx", wide)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert "wide.png: it has a colour profile; save it in sRGB, without one" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from runtime import Gate, bundle
@@ -23,7 +25,9 @@ from runtime.bundle import MANIFEST, Bundle
 from runtime.golden.document import GOLDEN, read
 from runtime.preprocess import decoded
 from tests.gates import MADE, edges
+from tests.profiles import P3
 from tests.small import encode
+from tests.writers import png
 
 playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
@@ -35,6 +39,7 @@ if not (PAGE / "node_modules" / "onnxruntime-web").is_dir():
     pytest.skip("no onnxruntime-web; npm install --prefix examples/web fetches it", allow_module_level=True)
 
 DOCS = (ROOT / "docs" / "edge.md").read_text()
+P3_CHROMATICITIES = struct.pack(">8I", 31270, 32900, *(round(10**5 * part) for point in P3 for part in point))
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
@@ -185,18 +190,42 @@ def test_a_bundle_that_is_not_whole_is_refused(browser: Any, url: str, name: str
     page.close()
 
 
-def test_half_transparent_pixels_are_within_one_grey_level(page: Any, rng: np.random.Generator) -> None:
-    image = rng.integers(0, 256, (40, 50, 4), dtype=np.uint8)
-    spec = Bundle.load(SHIPPED).manifest.input
+def decoded_there(page: Any, data: bytes, colour: str) -> npt.NDArray[np.int_]:
     pixels = page.evaluate(
-        """async bytes => {
+        """async ([bytes, colour]) => {
             const { decode } = await import('./decoding.js')
-            return (await decode(new Blob([new Uint8Array(bytes)]), 'ignore')).data.join()
+            return (await decode(new Blob([new Uint8Array(bytes)]), colour)).data.join()
         }""",
-        list(encode(image)),
+        [list(data), colour],
     )
-    there = decoded(encode(image), spec).astype(int)
-    assert np.abs(np.array(pixels.split(","), int).reshape(there.shape) - there).max() <= 1
+    return np.array(pixels.split(","), int)
+
+
+def test_half_transparent_pixels_are_within_one_grey_level(page: Any, rng: np.random.Generator) -> None:
+    data = encode(rng.integers(0, 256, (40, 50, 4), dtype=np.uint8))
+    there = decoded(data, Bundle.load(SHIPPED).manifest.input).astype(int)
+    assert np.abs(decoded_there(page, data, "ignore").reshape(there.shape) - there).max() <= 1
+
+
+@pytest.mark.parametrize("colour", ["ignore", "srgb"])
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [],
+        [(b"gAMA", struct.pack(">I", 100_000))],
+        [(b"gAMA", struct.pack(">I", 45_455)), (b"cHRM", P3_CHROMATICITIES)],
+        [(b"cICP", bytes([12, 13, 0, 1]))],
+        [(b"sRGB", b"\0")],
+    ],
+    ids=lambda chunks: "+".join(kind.decode() for kind, _ in chunks) or "none",
+)
+def test_what_a_png_says_of_colours_without_a_profile_is_ignored(
+    page: Any, rng: np.random.Generator, chunks: list[tuple[bytes, bytes]], colour: str
+) -> None:
+    image = rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    data = png(image, 8, 2, before=chunks)
+    np.testing.assert_array_equal(decoded(data, Bundle.load(SHIPPED).manifest.input), image)
+    np.testing.assert_array_equal(decoded_there(page, data, colour).reshape(image.shape), image)
 
 
 @pytest.mark.parametrize("kind", ["plain", "multilabel", "of classes", "selective"])

@@ -15,23 +15,23 @@ _CLASSES = frozenset({"mntr", "scnr", "prtr", "spac"})  # of a profile that says
 _STEPS = 9  # levels a channel at which a profile is compared with sRGB
 
 
-def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """The colours that `profile` says the image has, as sRGB; as they are where there is no profile that says it.
+def to_srgb(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """From the colours that `profile` says an image has to mode RGB in sRGB.
 
     Args:
-        image: mode L, RGB or CMYK.
-        profile: an ICC profile. One that is damaged, too large, or of another colour space than the image is ignored.
+        profile: an ICC profile.
+        mode: of the image, L, RGB or CMYK.
 
     Returns:
-        An image of mode RGB.
+        None where there is nothing to do: the profile is missing, damaged, too large, of another colour space than the
+        image, or sRGB's own.
     """
-    transform = _transform(profile, image.mode) if profile and len(profile) <= MAX_PROFILE else None
-    return image.convert("RGB") if transform is None else transform.apply(image)
+    return _transform(profile, mode) if profile and len(profile) <= MAX_PROFILE else None
 
 
 @lru_cache(maxsize=8)
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """From a profile to sRGB; None where there is nothing to do. The few that cameras use are made once."""
+    """The few that cameras use are made once."""
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if source.profile.xcolor_space != _SPACES[mode] or source.profile.device_class not in _CLASSES:

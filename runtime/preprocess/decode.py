@@ -98,8 +98,8 @@ def _let_go(error: BaseException | None) -> None:
 
 def _brought(image: Image.Image, profile: bytes | None, spec: InputSpec) -> npt.NDArray[np.uint8]:
     """An image of mode L, RGB or CMYK at the model's size."""
-    if spec.colour == "srgb" and profile:
-        return padded(colour.to_srgb(resized(image, spec), profile), spec)
+    if spec.colour == "srgb" and (transform := colour.to_srgb(profile, image.mode)):
+        return padded(transform.apply(resized(image, spec)), spec)
     return fit(image if image.mode == "RGB" else image.convert("RGB"), spec)
 
 

@@ -15,7 +15,7 @@ from PIL import Image, ImageCms
 
 from runtime import schema
 from runtime.manifest import InputSpec
-from runtime.preprocess import colour, preprocess
+from runtime.preprocess import preprocess
 from runtime.preprocess.colour import MAX_PROFILE
 from tests.profiles import ADOBE, P3, SRGB, as_srgb, grey_profile, ink_profile, linear, rgb_profile
 from tests.writers import bmp, chunk, png
@@ -135,6 +135,16 @@ def test_a_profile_that_makes_no_sense_is_ignored(format: str, name: str) -> Non
     )
 
 
+@pytest.mark.parametrize("name", [*(name for name in IGNORED if name != "of greys"), "of RGB"])
+def test_inks_with_a_profile_that_makes_no_sense_are_those_of_no_profile(name: str) -> None:
+    """They are resized after they became RGB either way, which is not the same as before."""
+    inks = np.random.default_rng(0).integers(0, 256, (3 * SIDE, 4 * SIDE, 4), dtype=np.uint8)
+    image = Image.frombytes("CMYK", (4 * SIDE, 3 * SIDE), inks.tobytes())
+    data = saved(image, "TIFF", icc_profile={**IGNORED, "of RGB": DAMAGED}[name])
+    light = image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(read(data, resize="squash"), light)
+
+
 def test_a_profile_of_rgb_on_grey_is_ignored() -> None:
     grey = Image.fromarray(COLOURS[..., 0])
     data = saved(grey, "PNG", icc_profile=rgb_profile(*SPACES["Display P3"]))
@@ -157,10 +167,13 @@ def test_a_profile_of_gigabytes_in_a_small_png_is_not_unpacked() -> None:
 
 def test_a_large_image_is_converted_at_the_models_size(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[tuple[int, int]] = []
-    convert = colour.to_srgb
-    monkeypatch.setattr(colour, "to_srgb", lambda image, profile: sizes.append(image.size) or convert(image, profile))
+    apply = ImageCms.ImageCmsTransform.apply
+    monkeypatch.setattr(
+        ImageCms.ImageCmsTransform, "apply", lambda t, image: sizes.append(image.size) or apply(t, image)
+    )
     read(saved(Image.new("RGB", (900, 700)), "PNG", icc_profile=rgb_profile(*SPACES["Display P3"])))
-    assert sizes == [(SIDE, SIDE)]
+    assert sizes[-1] == (SIDE, SIDE)
+    assert (900, 700) not in sizes
 
 
 def test_manifests_of_before_ignore_profiles() -> None:

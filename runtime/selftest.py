@@ -46,7 +46,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    args = _parser().parse_args(argv)
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if args.url and (args.cache or args.threads):
+        parser.error("--cache and --threads are of an engine here, and --url is a service's")
+    if args.api_key and not args.url:
+        parser.error("--api-key goes with --url, the service that asks for it")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     bundle = Bundle.load(args.bundle)
     golden = read(bundle)

@@ -63,6 +63,22 @@ def test_a_bundle_without_golden_images(shared_bundle: Bundle) -> None:
         main([str(shared_bundle.path)])
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--url", "http://127.0.0.1:9", "--threads", "2"], "--cache and --threads are of an engine here"),
+        (["--url", "http://127.0.0.1:9", "--cache", "kept"], "--cache and --threads are of an engine here"),
+        (["--api-key", "secret"], "--api-key goes with --url"),
+    ],
+)
+def test_options_without_a_use(
+    options: list[str], message: str, golden_bundle: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([str(golden_bundle.path), *options])
+    assert message in capsys.readouterr().err
+
+
 def test_a_service_that_is_not_there(golden_bundle: Bundle) -> None:
     with pytest.raises(OodgateError, match=r"http://127.0.0.1:9 can't be asked: .*refused"):
         main([str(golden_bundle.path), "--url", "http://127.0.0.1:9"])

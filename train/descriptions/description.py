@@ -30,16 +30,15 @@ class Description:
 
     Attributes:
         labels: class names, in the order of the logits; what they are does not matter for the task ``unlabelled``.
-        naming: where the labels are from, a line each; goes with them.
         size: height and width.
         mean, std: of one, three or four channels: R, G, B and alpha.
-        remarks: what was found, taken or assumed, a line each.
+        naming: where the labels are from, a line each; goes with them.
+        remarks: what else was found, taken or assumed, a line each.
 
     The others are those of :class:`runtime.manifest.InputSpec`.
     """
 
     labels: tuple[str, ...] | None = None
-    naming: tuple[str, ...] = ()
     task: Task | None = None
     size: tuple[int, int] | None = None
     mean: tuple[float, ...] | None = None
@@ -53,6 +52,7 @@ class Description:
     resampler: Resampler | None = None
     colour: Colour | None = None
     channels: Channels | None = None
+    naming: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
 
     @classmethod

@@ -61,7 +61,7 @@ def test_the_threshold_is_that_of_its_own_scores(int8: Path) -> None:
     assert gate is not None
     images = calibrating(int8)
     assert gate.n_calibration == len(images) == 300
-    assert gate.threshold == pytest.approx(np.sort(energies(int8, images))[29])  # floor(0.1 * 301) = 30
+    assert gate.threshold == pytest.approx(np.sort(energies(int8, images))[29], rel=2e-6)  # floor(0.1 * 301) = 30
     assert (gate.score, gate.alpha) == ("energy", ALPHA)
 
 
@@ -141,7 +141,9 @@ def test_another_calibration_leaves_the_same_images_out(int8: Path, tmp_path: Pa
     assert manifest.gate is not None
     assert manifest.gate.n_calibration == 400
     kept = np.concatenate([calibrating(copy), fresh])
-    assert manifest.gate.threshold == pytest.approx(np.sort(energies(copy, kept))[19])  # floor(0.05 * 401) = 20
+    assert manifest.gate.threshold == pytest.approx(
+        np.sort(energies(copy, kept))[19], rel=2e-6
+    )  # floor(0.05 * 401) = 20
     assert manifest.parity is None
     assert "Against the fp32 bundle" not in (copy / "card.md").read_text()
 

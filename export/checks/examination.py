@@ -16,6 +16,7 @@ import onnxruntime as ort
 from export.checks.batches import check_batches
 from export.checks.heads import layer_of_heads
 from export.checks.outputs import (
+    FEW,
     RELATIONS,
     UNUSABLE,
     Relation,
@@ -48,8 +49,13 @@ _UNDONE: dict[Step, str] = {
         "off, the logits before it exported"
     ),
     "sigmoid": "the model's outputs are sigmoids: they are taken off, the logits before them exported",
-    "one of two": "one output for two labels: it is the logit of the second, and the logits are [0, z]",
+    "one of two": "one output for two labels: it is the logit of the second, and the logits are [-z/2, z/2]",
 }
+_ONE_PROBABILITY = (
+    "the one output for two labels lies within 0 and 1 for all of {} images, as a probability does, and no tensor before it "
+    "is its logit; let the model return what goes into its last activation (of an ONNX file --output names such a tensor), "
+    "or give images of both classes by --calibration, if it is a logit"
+)
 
 
 @dataclass(frozen=True)
@@ -114,7 +120,7 @@ class Examined(Classifier):
         if "one of two" not in self.steps:
             return answers
         even = 0.5 if "sigmoid" in self.steps else 0.0
-        return lambda images: (answers(images).reshape(-1, 1) - even) * np.array([0, 1], np.float32)
+        return lambda images: (answers(images).reshape(-1, 1) - even) * np.array([-0.5, 0.5], np.float32)
 
     def _logits(self, images: npt.NDArray[np.uint8], penultimate: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         if self._last_layers is not None:
@@ -224,6 +230,7 @@ def _relate(model: onnx.ModelProto, found: Activations) -> None:
 def _logits_of(model: onnx.ModelProto, classifier: Classifier, images: npt.NDArray[np.uint8]) -> tuple[Step, ...]:
     """Make the graph's logits ones, in place; what was taken off for it."""
     steps: list[Step] = []
+    two = len(classifier.labels) == 2
     for _ in range(_MOST):
         outputs = run_graph(session(model), images)[0]
         kind = activation(outputs.reshape(len(outputs), -1))
@@ -232,13 +239,15 @@ def _logits_of(model: onnx.ModelProto, classifier: Classifier, images: npt.NDArr
         if undo(model, kind, images):
             steps.append(kind)
         elif kind == "sigmoid":  # values between 0 and 1 may be logits all the same: value_remarks tells
+            if two and outputs.size == len(outputs) >= FEW and not steps:
+                raise ExportError(_ONE_PROBABILITY.format(len(outputs)))
             break
         else:
             raise ExportError(
                 f"the model's outputs are {'probabilities' if kind == 'softmax' else 'logarithms of probabilities'} and no "
                 "tensor before them is their logits; let it return the input of its softmax"
             )
-    if len(classifier.labels) == 2 and outputs.size == len(outputs):
+    if two and outputs.size == len(outputs):
         widen(model)
         steps.append("one of two")
     return tuple(steps)

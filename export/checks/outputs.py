@@ -23,7 +23,7 @@ _CONSTANT = 1e-6  # of their magnitude: what float32 can't tell from rounding
 _SMALL = 1e-3  # logits of an image that lie closer than this say nearly nothing
 _AFFINE = 1e-3  # of the logits' range: what an affine function of float32 may differ by
 _CLIPPED = 0.1  # share of exact zeros among outputs of which none is negative
-_FEW = 8  # images too few to say that something is so in all of them
+FEW = 8  # images too few to say that something is so in all of them
 
 
 Relation = Literal["linear", "layers", "same", "affine", "unrelated", "unknown", "features"]
@@ -55,7 +55,7 @@ def check_width(outputs: npt.NDArray[np.float32], labels: int, task: Task) -> No
             "one output and one label leave nothing to tell apart: give the labels of both classes, that of a low output "
             "first, or --task multilabel"
         )
-    if width != labels and (width, labels) != (1, 2):
+    if width != labels and (width, labels, task) != (1, 2, "multiclass"):
         raise ExportError(
             f"expected logits [N, {labels}] for {labels} labels, found {list(outputs.shape)}: other labels, or an embedding?"
         )
@@ -84,7 +84,7 @@ def check_values(outputs: npt.NDArray[np.float32], penultimate: npt.NDArray[np.f
         raise ExportError(
             f"every class has the same logit, in each of {len(rows)} images: the last layer is not trained"
         )
-    if len(rows) >= _FEW and rows.shape[1] > 2 and np.abs(np.linalg.norm(rows, axis=1) - 1).max() < _SMALL:
+    if len(rows) >= FEW and rows.shape[1] > 2 and np.abs(np.linalg.norm(rows, axis=1) - 1).max() < _SMALL:
         raise ExportError(
             "the logits of every image have the length 1: an embedding, normalised, is no logits; let the model return "
             "what its last layer makes of it"
@@ -112,7 +112,7 @@ def check_features(features: npt.NDArray[np.float32]) -> None:
 def feature_remarks(features: npt.NDArray[np.float32]) -> Iterator[str]:
     """What is unusual in features (N, D) and may be a mistake, a line each."""
     lengths = np.linalg.norm(features.astype(np.float64), axis=1)
-    if len(features) >= _FEW and np.ptp(lengths) <= _SMALL * lengths.max():
+    if len(features) >= FEW and np.ptp(lengths) <= _SMALL * lengths.max():
         yield (
             "the features of every image have the same length: they are normalised, and nan and feature_norm see little of "
             "them; let the model return what is normalised, or fit ssd or knn"
@@ -127,7 +127,7 @@ def value_remarks(logits: npt.NDArray[np.float32]) -> Iterator[str]:
             f"the logits of an image differ by {spread:.2g} at most: divided by a large temperature, or not trained; "
             "scores of them say nearly nothing"
         )
-    if len(logits) < _FEW or logits.min() < 0:
+    if len(logits) < FEW or logits.min() < 0:
         return
     if float((logits == 0).mean()) >= _CLIPPED:
         yield (

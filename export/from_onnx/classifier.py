@@ -248,11 +248,9 @@ def _remarks(opened: Opened, classifier: OnnxClassifier, output: str | None) -> 
         lines.append(f"of its outputs, {end.output} is taken for the classes'")
     if words := ending.describe(end.steps):
         lines.append(f"it ends with {words}; the logits are taken in front, from {end.logits}")
-    if found.column is not None:
-        lines.append(f"one logit z for two classes: the logits are [0, z], {classifier.labels[1]} where z is positive")
-    elif end.steps[:1] == ("sigmoid",) and classifier.task == "multiclass":
+    logits, features = (output.type.tensor_type.shape.dim[1].dim_value for output in classifier.model.graph.output)
+    if end.steps[:1] == ("sigmoid",) and classifier.task == "multiclass" and logits > 1:
         lines.append("a sigmoid for each class: --task multilabel, if an image can be of several")
-    features = classifier.model.graph.output[1].type.tensor_type.shape.dim[1].dim_value
     lines.append(f"penultimate activations: {', '.join(source.tensor for source in sources)}, {features} an image")
     if not _is_linear(classifier.model):
         off = ", ".join(name for name, kind in DETECTORS.items() if kind.linear)

@@ -36,7 +36,7 @@ class Reading:
         layer: the last.
         network: what they are made of.
         own: the tensor of logits, or of their 8 bits, if the file has one; otherwise the last layer's weights make them.
-        column: that of the only logit of a binary classifier; None for any other.
+        column: of two logits of which one is the other's negative, the one that is taken; None for all logits there are.
         classes: whether there are logits; without, the activations are the file's features.
     """
 
@@ -62,7 +62,7 @@ class Reading:
         return "fp16" if half else "fp32"
 
     def raw(self, found: Tensors) -> Activations:
-        """Logits (N, K) as the file has them, one for two classes perhaps, and penultimate activations (N, D)."""
+        """Logits (N, K) as the file has them, and penultimate activations (N, D)."""
         penultimate = np.concatenate(
             [self._pooled(source, found[source.tensor]) for source in self.layer.sources], axis=1
         )
@@ -74,11 +74,9 @@ class Reading:
         return logits.reshape(len(logits), -1), penultimate
 
     def activations(self, found: Tensors) -> Activations:
-        """Logits (N, K) and penultimate activations (N, D), float32."""
+        """Logits (N, K), one for two classes perhaps, and penultimate activations (N, D), float32."""
         logits, penultimate = self.raw(found)
-        if self.column is not None:
-            logits = assembly.binary(logits[:, self.column : self.column + 1]).astype(np.float32)
-        return logits, penultimate
+        return logits if self.column is None else logits[:, self.column : self.column + 1], penultimate
 
     def affine(self, penultimate: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Logits by the last layer's weights, in float64; not a number where they don't fit."""
@@ -252,9 +250,7 @@ def _check_ending(end: Ending, logits: npt.NDArray[np.float32], found: npt.NDArr
 
 
 def _column(end: Ending, layer: LastLayer, classes: int) -> int | None:
-    """The column of the only logit of a binary classifier; of two of which one is the other's negative, the second."""
-    if classes == 1:
-        return 0
+    """The second column of a sigmoid of each of two logits of which one is the other's negative; None of any other."""
     if classes != 2 or end.steps[:1] != ("sigmoid",) or layer.weights is None or layer.bias is None:
         return None
     rows = np.concatenate([*layer.weights, layer.bias[:, None]], axis=1)

@@ -84,22 +84,23 @@ def undo(model: onnx.ModelProto, kind: Activation, images: npt.NDArray[np.uint8]
 
 
 def widen(model: onnx.ModelProto) -> None:
-    """Logits [0, z] of two classes, in place, from one output z [N, 1] or [N] that is the logit of the second.
+    """Logits [-z/2, z/2] of two classes, in place, from one output z [N, 1] or [N] that is the logit of the second.
 
-    softmax([0, z]) = (1 - sigmoid(z), sigmoid(z)).
+    softmax([-z/2, z/2]) = (1 - sigmoid(z), sigmoid(z)), as of [0, z]; but scores of these are alike for both classes: the
+    energy of [0, z] is lowest for the images that are most certainly of the first.
     """
     (output,) = (output for output in model.graph.output if output.name == LOGITS)
     shape = [dim.dim_param or "N" for dim in output.type.tensor_type.shape.dim[:1]]
     last = _last_layer(model)
     if last is not None:
-        let_be_linear(model, *(np.concatenate([np.zeros_like(values), values]) for values in last))
+        let_be_linear(model, *(np.concatenate([-values / 2, values / 2]) for values in last))
     else:
         for node in model.graph.node:
             node.output[:] = [_ONE if name == LOGITS else name for name in node.output]
             node.name = _ONE if node.name == LOGITS else node.name
         g = Graph(model)
         column = g.op("Reshape", _ONE, g.constant(np.array([-1, 1])))
-        g.op("MatMul", column, g.float32([[0.0, 1.0]]), output=LOGITS)
+        g.op("MatMul", column, g.float32([[-0.5, 0.5]]), output=LOGITS)
     output.CopyFrom(helper.make_tensor_value_info(LOGITS, TensorProto.FLOAT, (*shape, 2)))
 
 

@@ -53,7 +53,7 @@ def assemble(
         images: the batch that it was written down for.
         layer: the last.
         logits: the tensor of logits, where they are not written anew; None for features without classes.
-        column: that of the only logit of a binary classifier, beside which stands 0; None for any other.
+        column: of the logit that alone is taken; None for all of them.
         tensors: what the sources and the logits are.
 
     Raises:
@@ -81,7 +81,7 @@ def assemble(
         weights: npt.NDArray[np.floating] = np.concatenate(layer.weights, axis=1)
         bias: npt.NDArray[np.floating] = layer.bias
         if column is not None:
-            weights, bias = binary(weights[column : column + 1].T).T, binary(bias[None, column : column + 1])[0]
+            weights, bias = weights[column : column + 1], bias[column : column + 1]
         g.op("Gemm", PENULTIMATE, g.float32(weights), g.float32(bias), output=LOGITS, transB=1)
         g.declare_output(LOGITS, TensorProto.FLOAT, ("N", len(bias)))
     elif logits is not None:
@@ -91,11 +91,6 @@ def assemble(
     prune(model)
     _forget_origin(model)
     return model
-
-
-def binary(z: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-    """The logits [0, z] of a binary classifier, (N, 2), of its only one, (N, 1)."""
-    return np.concatenate([np.zeros_like(z), z], axis=1)
 
 
 def width(source: Source, tensor: Tensor) -> int:
@@ -185,9 +180,8 @@ def _logits(g: Graph, name: str, tensor: Tensor, column: int | None) -> int:
     if column is None:
         g.op("Identity", name, output=LOGITS)
         return int(np.prod(tensor.shape[1:]))
-    z = g.op("Gather", name, g.constant(np.array([column])), axis=1)
-    g.op("Concat", g.op("Sub", z, z), z, output=LOGITS, axis=1)
-    return 2
+    g.op("Gather", name, g.constant(np.array([column])), output=LOGITS, axis=1)
+    return 1
 
 
 def _made(model: onnx.ModelProto, name: str) -> bool:

@@ -113,22 +113,54 @@ def test_one_output_of_two_classes(one_output: str) -> None:
     assert examined.steps == (("one of two",) if one_output == "logit" else ("sigmoid", "one of two"))
     z = logits()[:, 1]
     for found, _ in (examined.run(IMAGES), run_graph(session(examined.graph()), IMAGES)):
-        np.testing.assert_allclose(found, np.column_stack([0 * z, z]), rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(found, np.column_stack([-z, z]) / 2, rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(softmax(found, axis=1)[:, 1], expit(z), rtol=1e-3)
     np.testing.assert_array_equal(examined.behind(SPEC)(IMAGES).argmax(axis=1), z > 0)
     assert 0 < (z > 0).mean() < 1
     weights, bias = LastLayers(examined.graph()).linear()
-    np.testing.assert_array_equal(weights, [0 * WEIGHTS[1], WEIGHTS[1]])
-    np.testing.assert_array_equal(bias, [0, BIAS[1]])
+    np.testing.assert_array_equal(weights, [-WEIGHTS[1] / 2, WEIGHTS[1] / 2])
+    np.testing.assert_array_equal(bias, [-BIAS[1] / 2, BIAS[1] / 2])
     shape = next(output for output in examined.graph().graph.output if output.name == LOGITS).type.tensor_type.shape
     assert shape.dim[0].dim_param == "N"
     assert shape.dim[1].dim_value == 2
+
+
+PROBABILITIES = {
+    "one of a softmax": graph(
+        node("Softmax", "z", "p", axis=1), node("Gather", "p second", "logits", axis=1), outputs=1, second=np.array([1])
+    ),
+    "hard sigmoid": graph(node("HardSigmoid", "z", "logits"), outputs=1, weights=WEIGHTS[1:2], bias=BIAS[1:2]),
+}
+
+
+@pytest.mark.parametrize("model", PROBABILITIES.values(), ids=PROBABILITIES)
+def test_one_probability_is_no_logit(model: onnx.ModelProto) -> None:
+    classifier = network(model, ("no", "yes"))
+    probabilities, _ = classifier.run(IMAGES)
+    assert 0 < (probabilities > 0.5).mean() < 1  # as a logit, each would be of the second class
+    with pytest.raises(ExportError, match="within 0 and 1 for all of 40 images"):
+        examine(classifier, IMAGES)
+    examine(classifier, IMAGES[:7])  # too few to tell
+
+
+def test_a_logit_within_0_and_1_behind_a_sigmoid_is_one() -> None:
+    small = graph(
+        node("Sigmoid", "z", "logits"), outputs=1, weights=WEIGHTS[1:2] / 100, bias=np.array([0.5], np.float32)
+    )
+    examined = examine(network(small, ("no", "yes")), IMAGES)
+    assert examined.steps == ("sigmoid", "one of two")
+    z = features() @ WEIGHTS[1] / 100 + 0.5
+    assert z.min() > 0
+    assert z.max() < 1
+    np.testing.assert_allclose(examined.run(IMAGES)[0], np.column_stack([-z, z]) / 2, rtol=1e-4, atol=1e-4)
 
 
 def test_one_label_of_a_multilabel_model_keeps_its_one_logit() -> None:
     model = graph(node("Sigmoid", "z", "logits"), outputs=1, weights=WEIGHTS[:1], bias=BIAS[:1])
     examined = examine(network(model, ("cat",), "multilabel"), IMAGES)
     np.testing.assert_allclose(examined.run(IMAGES)[0], logits()[:, :1], rtol=1e-4, atol=1e-4)
+    with pytest.raises(ExportError, match=r"for 2 labels, found .40, 1."):  # of which it may have both
+        examine(network(model, ("cat", "dog"), "multilabel"), IMAGES)
 
 
 MEAN_OF_TWO = graph(

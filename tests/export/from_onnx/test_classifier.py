@@ -14,6 +14,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, numpy_helper
 
+from export.checks.examination import examine
 from export.exceptions import ExportError
 from export.from_onnx.classifier import OnnxClassifier, from_onnx, open_file
 from export.graph.last_layers import LastLayers
@@ -149,11 +150,53 @@ def test_a_temperature_is_part_of_the_logits(tmp_path: Path) -> None:
 def test_one_value_for_two_classes(ending: str, tmp_path: Path) -> None:
     model = torch_like(ending=ending, classes=1)
     classifier = read(model, tmp_path, ("cat", "dog"))
+    check(model, classifier)
+    assert not any("--task multilabel" in line for line in classifier.remarks)
     z, _ = by_hand(model, normalised(images()))
-    expected = np.concatenate([np.zeros_like(z), z], axis=1)
-    np.testing.assert_allclose(outputs(classifier, images())[0], expected, rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(classifier.run(images())[0], expected, rtol=1e-4, atol=1e-4)
-    assert "one logit z for two classes: the logits are [0, z], dog where z is positive" in classifier.remarks
+    examined = examine(classifier, images())
+    assert examined.steps == ("one of two",)
+    np.testing.assert_allclose(examined.run(images())[0], np.hstack([-z, z]) / 2, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("exact", [True, False], ids=["written anew", "as it is"])
+def test_a_sigmoid_of_a_logit_and_its_negative_is_that_of_one_logit(exact: bool, tmp_path: Path) -> None:
+    """As skl2onnx writes a logistic regression: the probabilities 1 - p and p, p the sigmoid of one logit."""
+    w = Writer()
+    w.op("Flatten", w.features("input"), "flat", axis=1)
+    weights = np.random.default_rng(1).normal(0, 2, D).astype(np.float16 if not exact else np.float32)
+    w.constant("fc.w", np.stack([-weights, weights]))
+    if not exact:
+        w.op("Cast", "fc.w", "wide", to=TensorProto.FLOAT)
+    w.op("Gemm", f"flat {'fc.w' if exact else 'wide'}", "fc", transB=1)
+    w.op("Sigmoid", "fc", "output")
+    classifier = read(w.model({"input": (1, *NCHW[1:])}, {"output": (1, 2)}), tmp_path, ("cat", "dog"))
+    z = outputs(classifier, images())[1] @ weights[:, None].astype(np.float64)
+    np.testing.assert_allclose(outputs(classifier, images())[0], z, rtol=1e-4, atol=1e-4)
+    found, _ = examine(classifier, images()).run(images())
+    np.testing.assert_allclose(found, np.hstack([-z, z]) / 2, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("by_parts", [True, False])
+def test_one_probability_for_two_classes(by_parts: bool, tmp_path: Path) -> None:
+    w = Writer()
+    w.op("Flatten", w.features("input"), "flat", axis=1)
+    w.fc("flat", "fc", 1)
+    if by_parts:
+        w.op("Reciprocal", w.op("Add", w.op("Exp", w.op("Neg", "fc", "n"), "e") + " one", "d"), "output")
+        w.constant("one", np.float32(1))
+    else:
+        w.op("HardSigmoid", "fc", "output")
+    model = w.model({"input": NCHW}, {"output": (1, 1)})
+    classifier = read(model, tmp_path, ("cat", "dog"))
+    if by_parts:
+        z, _ = by_hand(model, normalised(images(16)))
+        examined = examine(classifier, images(16))
+        assert examined.steps == ("sigmoid", "one of two")
+        np.testing.assert_allclose(examined.run(images(16))[0], np.hstack([-z, z]) / 2, rtol=1e-3, atol=1e-3)
+    else:
+        with pytest.raises(ExportError, match="--output names such a tensor"):
+            examine(classifier, images(16))
+        check(model, read(model, tmp_path, ("cat", "dog"), output="fc"))
 
 
 @pytest.mark.parametrize(

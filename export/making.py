@@ -10,6 +10,8 @@ from export.graph.head import seal
 from export.images.inference import check_precision
 from export.pipeline.graph import with_resize
 from runtime.bundle import MODEL, PIPELINE
+from runtime.engines.ort.cpu import OnnxRuntimeCpu
+from runtime.exceptions import EngineError
 from runtime.manifest import Manifest
 
 
@@ -28,13 +30,25 @@ def files(model: onnx.ModelProto, manifest: Manifest, *, resize: bool, threads: 
 
 
 def made_of(sealed: bytes, manifest: Manifest, *, resize: bool, threads: int = 0) -> dict[str, bytes]:
-    """:func:`files` of a model.onnx that is there."""
+    """:func:`files` of a model.onnx that is there.
+
+    Raises:
+        ExportError: a pipeline.onnx that can't be loaded.
+    """
     made = {MODEL: sealed}
     if resize:
-        made[PIPELINE] = with_resize(sealed, manifest.input)
+        made[PIPELINE] = _loadable(with_resize(sealed, manifest.input), threads)
     if manifest.gate and _computable(manifest):
         made |= golden(sealed, manifest, manifest.gate, threads=threads)
     return made
+
+
+def _loadable(pipeline: bytes, threads: int) -> bytes:
+    try:
+        OnnxRuntimeCpu(pipeline, threads)
+    except EngineError as error:
+        raise ExportError(f"{PIPELINE}: {error}; leave it out by --no-with-resize") from error
+    return pipeline
 
 
 def _computable(manifest: Manifest) -> bool:

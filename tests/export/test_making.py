@@ -15,7 +15,9 @@ from PIL import Image
 from export import making
 from export.calibrate.__main__ import main as calibrate
 from export.convert.__main__ import main as convert
+from export.exceptions import ExportError
 from export.fit.__main__ import main as fit
+from export.from_onnx.surgery.network import rename
 from export.pipeline.__main__ import main as pipeline
 from runtime.bundle import Bundle
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
@@ -148,3 +150,15 @@ def test_an_uncalibrated_bundle_has_no_golden_images(uncalibrated: Path) -> None
     assert set(made) == {"model.onnx", "pipeline.onnx"}
     with pytest.raises(BundleError, match="no threshold"):
         call(pipeline, uncalibrated)
+
+
+def test_a_pipeline_that_nothing_loads_is_not_made(exported: Exported) -> None:
+    loaded = Bundle.load(exported.path)
+    model = onnx.load_from_string(loaded.model)
+    rename(model, {model.graph.node[-1].input[0]: "image"})
+    sealed = model.SerializeToString()
+    OnnxRuntimeCpu(sealed, threads=1)
+    with pytest.raises(
+        ExportError, match=r"pipeline.onnx: ONNX Runtime can't load .* leave it out by --no-with-resize"
+    ):
+        making.made_of(sealed, loaded.manifest, resize=True, threads=1)

@@ -15,12 +15,10 @@ from export.from_onnx.original import reason
 from export.from_onnx.surgery import batch
 from export.from_onnx.surgery.network import Network, fold, lift_constants, rename
 from export.from_onnx.surgery.pixels import IMAGES, Pixels
-from export.from_onnx.surgery.pixels import PREFIX as PIXELS
-from export.graph.building import LOGITS, OPSET, PENULTIMATE, PREFIX, Graph, prune
+from export.graph.building import LOGITS, OPSET, PENULTIMATE, Graph, prune
 
 _IR_VERSION = 10
-_PREFIXES = (PREFIX, PIXELS)
-_RESERVED = {IMAGES, LOGITS, PENULTIMATE, "scores", "accept", "threshold", "class_thresholds", "gate_column"}
+_PREFIX = "network/"  # of what is the file's own, so that no name of it is one of ours
 
 
 @dataclass(frozen=True)
@@ -143,15 +141,13 @@ def _modern(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
 
 
 def _own_names(model: onnx.ModelProto) -> dict[str, str]:
-    """Give every node a name of its own, and tensors that are called as ours another one; returns those."""
+    """Give every node a name that no other has, and tensors and nodes names that none of ours have; returns the tensors'."""
     tensors = {name for node in model.graph.node for name in (*node.input, *node.output) if name}
-    tensors |= {item.name for item in model.graph.input}
-    names = {name: f"network/{name}" for name in tensors if name in _RESERVED or name.startswith(_PREFIXES)}
+    names = {name: f"{_PREFIX}{name}" for name in tensors | {item.name for item in model.graph.input}}
     rename(model, names)
     taken = set[str]()
     for node in model.graph.node:
-        wanted = node.name or node.output[0]
-        wanted = f"network/{wanted}" if wanted in _RESERVED or wanted.startswith(_PREFIXES) else wanted
+        wanted = _PREFIX + (node.name or node.output[0].removeprefix(_PREFIX))
         node.name = wanted if wanted not in taken else f"{wanted}/{len(taken)}"
         taken.add(node.name)
     return names

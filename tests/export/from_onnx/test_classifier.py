@@ -445,7 +445,7 @@ def random() -> onnx.ModelProto:
     ("model", "message"),
     [
         (mixing(), r"mixed \(Reshape of \[8, 1\] to \[1, 8\]\) mixes the images of a batch"),
-        (squeezing(), "does not take batches of 2: Squeeze 'squeeze_all' fails"),
+        (squeezing(), "does not take batches of 2: Squeeze 'network/squeeze_all' fails"),
         (batch_dependent(), "or as the others in its batch are"),
         (random(), "the same image differently each time"),
     ],

@@ -16,9 +16,12 @@ import pytest
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 
 from export.__main__ import main
+from export.from_onnx.surgery.network import rename
 from runtime import Gate
 from runtime.bundle import Bundle
+from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.manifest import Manifest
+from runtime.selftest import main as selftest
 from tests.export.conftest import call
 from tests.export.from_onnx.graphs import NCHW, SIDE, K, Writer, scikit_like, tensorflow_like, torch_like
 from tests.small import SPEC, calibration_images
@@ -179,6 +182,20 @@ def test_a_converted_file(tmp_path: Path) -> None:
     assert manifest.model.precision == "fp16"
     assert manifest.parity is not None
     assert manifest.parity.label_agreement == 1
+
+
+@pytest.mark.parametrize(
+    ("inputs", "inner"),
+    [("image", "inner"), ("images", "image"), ("input", "resize/Shape_0")],
+)
+def test_names_of_ours_in_the_file(inputs: str, inner: str, tmp_path: Path) -> None:
+    model = torch_like()
+    rename(model, {"input": inputs, "relu": inner})
+    model.graph.node[0].name = inner
+    call(main, *options(tmp_path, model))
+    pipeline = OnnxRuntimeCpu((tmp_path / "bundle" / "pipeline.onnx").read_bytes(), threads=1)
+    assert pipeline.signature.inputs["image"].dtype == "uint8"
+    assert selftest([str(tmp_path / "bundle"), "--engine", "onnxruntime-cpu"]) == 0
 
 
 # --- options

@@ -54,7 +54,8 @@ class _Conversion:
 
     def run(self, convertible: set[str]) -> None:
         for node in list(self._graph.node):
-            if node.name in convertible and node.op_type in _CONVERTED and self._fits(node):
+            standard = node.domain in ("", "ai.onnx") and node.op_type in _CONVERTED
+            if node.name in convertible and standard and self._fits(node):
                 self._convert(node)
             else:
                 self._nodes.append(node)

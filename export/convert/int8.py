@@ -112,7 +112,7 @@ def quantise(model: onnx.ModelProto, images: Images, others: Images, options: In
             errors[name] = float(np.sqrt(np.square(_penultimate(candidate, others) - expected).mean() / spread))
         method = min(methods, key=lambda name: errors[name])
     trunks.replace(model, trunk, candidates[method])
-    return Quantised(method, errors, sum(node.op_type in trunks.LAYERS for node in chosen))
+    return Quantised(method, errors, _eight_bit_layers(candidates[method]))
 
 
 def _chosen(trunk: onnx.ModelProto, options: Int8Options) -> list[onnx.NodeProto]:
@@ -184,6 +184,11 @@ def _quantised(
     quantizer.model.topological_sort()
     quantised: onnx.ModelProto = quantizer.model.model
     return quantised
+
+
+def _eight_bit_layers(quantised: onnx.ModelProto) -> int:
+    widened = {node.output[0] for node in quantised.graph.node if node.op_type == "DequantizeLinear"}
+    return sum(node.op_type in trunks.LAYERS and node.input[1] in widened for node in quantised.graph.node)
 
 
 def _penultimate(trunk: onnx.ModelProto, images: Images) -> npt.NDArray[np.float64]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import onnx
-from onnx import TensorProto
+import onnxruntime as ort
+from onnx import TensorProto, helper
 
 from export.exceptions import ExportError
 from export.graph.building import PENULTIMATE, prune
@@ -13,7 +14,7 @@ LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 
 def extract(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of the trunk: everything that ``penultimate`` depends on, with the shapes of its tensors.
+    """A copy of the trunk: everything that ``penultimate`` depends on, with the types of its tensors.
 
     Its outputs are ``penultimate`` and whatever else the rest of the graph reads of it.
     """
@@ -26,7 +27,9 @@ def extract(model: onnx.ModelProto) -> onnx.ModelProto:
     read |= {output.name for output in model.graph.output}
     if shared := sorted(made & read - {PENULTIMATE}):
         trunk.graph.output.extend(onnx.ValueInfoProto(name=name) for name in shared)
-    return onnx.shape_inference.infer_shapes(trunk, strict_mode=True)
+    trunk = onnx.shape_inference.infer_shapes(trunk, strict_mode=True)
+    trunk.graph.value_info.extend(_behind_own_operators(trunk))
+    return trunk
 
 
 def replace(model: onnx.ModelProto, trunk: onnx.ModelProto, other: onnx.ModelProto) -> None:
@@ -68,8 +71,28 @@ def behind_first_layer(trunk: onnx.ModelProto) -> list[onnx.NodeProto]:
 
 def float32_tensors(trunk: onnx.ModelProto) -> set[str]:
     """The tensors of type float32 that nodes make."""
+    return {name for name, kind in _types(trunk).items() if kind == TensorProto.FLOAT}
+
+
+def _types(trunk: onnx.ModelProto) -> dict[str, int]:
     known = (*trunk.graph.value_info, *trunk.graph.output)
-    return {item.name for item in known if item.type.tensor_type.elem_type == TensorProto.FLOAT}
+    return {item.name: item.type.tensor_type.elem_type for item in known if item.type.tensor_type.elem_type}
+
+
+def _behind_own_operators(trunk: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """The float32 tensors that onnx knows no type of, as they follow from an operator of ONNX Runtime's own."""
+    unknown = sorted(_made(trunk) - _types(trunk).keys())
+    if not unknown:
+        return []
+    asked = onnx.ModelProto()
+    asked.CopyFrom(trunk)
+    outputs = {output.name for output in trunk.graph.output}
+    asked.graph.output.extend(onnx.ValueInfoProto(name=name) for name in unknown if name not in outputs)
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    found = ort.InferenceSession(asked.SerializeToString(), options, providers=["CPUExecutionProvider"]).get_outputs()
+    floats = [item.name for item in found if item.type == "tensor(float)" and item.name in unknown]
+    return [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in floats]
 
 
 def _made(model: onnx.ModelProto) -> set[str]:

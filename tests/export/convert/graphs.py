@@ -72,6 +72,15 @@ def _exported(kind: type[nn.Module]) -> tuple[onnx.ModelProto, Manifest]:
     return assemble(TorchClassifier("residual", "none", "multiclass", LABELS, SPEC, kind().eval()), "small", {})
 
 
+def with_own_operator() -> onnx.ModelProto:
+    """A network with an operator of ONNX Runtime's own behind its first layer, of which onnx infers no type."""
+    model, _ = graph()
+    first = next(node for node in model.graph.node if node.op_type == "Relu")
+    first.op_type, first.domain = "QuickGelu", "com.microsoft"
+    model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+    return model
+
+
 def write_bundle(path: Path, images: npt.NDArray[np.uint8]) -> Path:
     """The network's bundle, calibrated for ``energy``."""
     model, manifest = graph()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from export.convert.half import to_half
 from export.exceptions import ExportError
-from tests.export.convert.graphs import Residual, Shared, graph, head, kinds, outputs
+from tests.export.convert.graphs import Residual, Shared, graph, head, kinds, outputs, with_own_operator
 from tests.small import LABELS, calibration_images
 
 IMAGES = calibration_images(40)
@@ -39,6 +39,20 @@ def test_layers_are_half_and_the_rest_is_not() -> None:
     assert head(half) == head(model)
     assert [output.type for output in half.graph.output] == [output.type for output in model.graph.output]
     assert list(half.graph.input) == list(model.graph.input)
+
+
+def test_layers_behind_an_operator_that_onnx_does_not_know() -> None:
+    model = with_own_operator()
+    half = onnx.ModelProto()
+    half.CopyFrom(model)
+    to_half(half)
+    types = kinds(half)
+    convolutions = [node for node in half.graph.node if node.op_type == "Conv"]
+    assert [types[node.input[1]] for node in convolutions] == [TensorProto.FLOAT16] * 3
+    (own,) = (node for node in half.graph.node if node.domain)
+    assert not any(name.endswith("/float16") for name in (*own.input, *own.output))
+    expected, found = outputs(model, IMAGES), outputs(half, IMAGES)
+    np.testing.assert_allclose(found["logits"], expected["logits"], rtol=5e-3, atol=5e-3)
 
 
 def test_the_normalisation_and_the_mean_are_float32() -> None:

@@ -11,7 +11,7 @@ from onnx import TensorProto, numpy_helper
 
 from export.convert.int8 import Int8Options, Layer, Quantised, Target, quantise
 from export.exceptions import ExportError
-from tests.export.convert.graphs import Positive, Residual, Shared, graph, head, kinds, outputs
+from tests.export.convert.graphs import Positive, Residual, Shared, graph, head, kinds, outputs, with_own_operator
 from tests.small import calibration_images
 
 RANGES, OTHERS, IMAGES = calibration_images(48, seed=5), calibration_images(48, seed=6), calibration_images(24)
@@ -65,6 +65,17 @@ def test_layers_that_are_kept(keep: tuple[Layer, ...], names: set[str]) -> None:
     model, how = quantised(Int8Options(method="minmax", keep=keep))
     assert {name.split(".")[1] for name in weights(model)} == names
     assert how.layers == len(names)
+
+
+@pytest.mark.parametrize("target", ["cpu", "tensorrt"])
+def test_layers_behind_an_operator_that_onnx_does_not_know(target: Target) -> None:
+    model = with_own_operator()
+    expected = outputs(model, IMAGES)["penultimate"]
+    how = quantise(model, RANGES, OTHERS, Int8Options(target, "minmax"))
+    assert {name.split(".")[1] for name in weights(model)} == {"second", "third"}
+    assert how.layers == 2
+    scale = np.abs(expected).max()
+    assert 1e-5 * scale < np.abs(outputs(model, IMAGES)["penultimate"] - expected).max() < 0.05 * scale
 
 
 @pytest.mark.parametrize("target", ["cpu", "tensorrt"])

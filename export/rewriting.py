@@ -8,9 +8,9 @@ from pathlib import Path
 import onnx
 
 from export import making
-from export.report.card import FIGURES, documents
+from export.report.card import documents
 from runtime import bundle
-from runtime.bundle import MANIFEST, PIPELINE, Bundle
+from runtime.bundle import CARD, FIGURES, PIPELINE, Bundle
 from runtime.golden.document import FOLDER
 from runtime.manifest import Manifest
 
@@ -24,8 +24,7 @@ def renew(of: Bundle, made: Mapping[str, bytes]) -> Bundle:
     """
     listed = of.manifest.files
     kept = {name: of.read(name) for name in listed if name != PIPELINE and not name.startswith(f"{FOLDER}/")}
-    found = {file.relative_to(of.path).as_posix(): file for file in of.path.rglob("*") if file.is_file()}
-    documents = {name: file.read_bytes() for name, file in found.items() if name not in (MANIFEST, *listed)}
+    documents = {name: file.read_bytes() for name in (CARD, *FIGURES) if (file := of.path / name).is_file()}
     return bundle.write(of.path, of.manifest, {**kept, **made}, documents)
 
 
@@ -52,17 +51,6 @@ def rewrite(
         golden images by their folder's.
     """
     written = making.files(model, manifest, resize=bundle.PIPELINE in before.files, threads=threads)
-    texts = documents(manifest)
-    stale = {*FIGURES, *before.files}
-    kept: dict[str, bytes] = {}
-    dropped: list[str] = []
-    for file in sorted(path.rglob("*")):
-        name = file.relative_to(path).as_posix()
-        if not file.is_file() or name in (bundle.MANIFEST, *written, *texts):
-            continue
-        if name in stale or name.startswith("engines/"):
-            dropped.append(name)
-        else:
-            kept[name] = file.read_bytes()
-    bundle.write(out or path, manifest, written, {**kept, **texts})
+    dropped = [name for name in sorted({*before.files, *FIGURES} - written.keys()) if (path / name).is_file()]
+    bundle.write(out or path, manifest, written, documents(manifest))
     return list(dict.fromkeys(f"{FOLDER}/" if name.startswith(f"{FOLDER}/") else name for name in dropped))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 PIPELINE = "pipeline.onnx"
 CARD = "card.md"
+EVALUATION, HISTOGRAM, ROC, RISK_COVERAGE = "evaluation.json", "histogram.png", "roc.png", "risk_coverage.png"
+FIGURES = (EVALUATION, HISTOGRAM, ROC, RISK_COVERAGE)  # what an evaluation adds
 
 
 @dataclass(frozen=True)
@@ -156,7 +159,8 @@ def read_manifest(path: Path) -> Manifest:
 def write(path: Path, manifest: Manifest, files: Mapping[str, bytes], documents: Mapping[str, bytes]) -> Bundle:
     """Write a bundle to a temporary sibling and rename it into place, replacing the bundle that was there.
 
-    See :func:`runtime.atomic.writing` for what a killed process leaves.
+    Of that go its documents and what its manifest lists; any other file stays. See :func:`runtime.atomic.writing` for what a
+    killed process leaves.
 
     Args:
         path: the bundle's directory; must not exist, or be empty, or be a bundle.
@@ -168,7 +172,8 @@ def write(path: Path, manifest: Manifest, files: Mapping[str, bytes], documents:
         BundleError: `path` is something else, which is then left alone, or can't be written.
     """
     path = path.resolve()
-    if path.exists() and not _replaceable(path):
+    replaced = _own_files(path)
+    if replaced is None:
         raise BundleError(path, "exists and is not a bundle; choose another directory")
     engines = {name: spec for name, spec in manifest.engines.items() if name in files}
     manifest = dataclasses.replace(manifest, files={name: entry(data) for name, data in files.items()}, engines=engines)
@@ -177,6 +182,7 @@ def write(path: Path, manifest: Manifest, files: Mapping[str, bytes], documents:
             for name, data in {**documents, **files, MANIFEST: document(manifest)}.items():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 (folder / name).write_bytes(data)
+            _carry_over(path, folder, replaced)
     except OSError as error:
         raise BundleError(path, f"can't be written ({error.strerror or error})") from error
     return Bundle(path, manifest, files[MODEL])
@@ -232,17 +238,26 @@ def _replace(file: Path, data: bytes) -> None:
         raise BundleError(file, f"can't be written ({error.strerror})") from error
 
 
-def _replaceable(path: Path) -> bool:
-    """Whether a directory is empty or a bundle, of whatever schema version."""
-    if not path.is_dir():
-        return False
-    if not any(path.iterdir()):
-        return True
+def _own_files(path: Path) -> set[str] | None:
+    """The names of a bundle's own files, of whatever schema version; none where nothing is, None of what is no bundle."""
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return set()
     try:
         found = json.loads((path / MANIFEST).read_bytes())
     except (OSError, ValueError):
-        return False
-    return isinstance(found, dict) and {"schema_version", "files"} <= found.keys()
+        return None
+    if not isinstance(found, dict) or "schema_version" not in found or not isinstance(found.get("files"), dict):
+        return None
+    return {MANIFEST, CARD, *FIGURES, *found["files"]}
+
+
+def _carry_over(path: Path, folder: Path, replaced: set[str]) -> None:
+    """Copy what is at a bundle's path and is not replaced into the folder that takes its place."""
+    for file in path.rglob("*"):
+        name = file.relative_to(path)
+        if (file.is_file() or file.is_symlink()) and name.as_posix() not in replaced and not (folder / name).exists():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(file, folder / name, follow_symlinks=False)
 
 
 def _read_verified(file: Path, entry: FileEntry) -> bytes:

@@ -10,13 +10,9 @@ from export.checks.precision import precision_warning
 from export.metrics.evaluation import Evaluation
 from export.report.evaluation import sections
 from export.report.guarantee import gate_text
-from export.report.plots import HISTOGRAM, RISK_COVERAGE, ROC
 from export.report.table import layout
-from runtime.bundle import CARD
+from runtime.bundle import CARD, EVALUATION, HISTOGRAM, RISK_COVERAGE, ROC
 from runtime.manifest import Manifest, Parity
-
-EVALUATION = "evaluation.json"
-FIGURES = (EVALUATION, HISTOGRAM, ROC, RISK_COVERAGE)  # what an evaluation adds to a bundle
 
 _PICTURES = {
     HISTOGRAM: "Histogram of the gate's score",

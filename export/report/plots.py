@@ -13,13 +13,13 @@ from sklearn.metrics import roc_curve
 from export.metrics.evaluation import Evaluation
 from export.metrics.observation import Observed
 from export.metrics.selective import COVERAGES
+from runtime.bundle import HISTOGRAM, RISK_COVERAGE, ROC
 from runtime.manifest import Manifest
 
 if TYPE_CHECKING:  # matplotlib takes half a second that only a plot should cost
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-HISTOGRAM, ROC, RISK_COVERAGE = "histogram.png", "roc.png", "risk_coverage.png"
 
 Scores = npt.NDArray[np.float32]
 _ORDERS = {"confidence": "by confidence", "score": "by the gate's score"}

@@ -390,6 +390,20 @@ def test_a_bundle_is_replaced_whole(manifest: Manifest, tmp_path: Path) -> None:
     assert Bundle.load(tmp_path / "b").model == b"new"
 
 
+def test_what_is_not_the_bundles_own_stays(manifest: Manifest, tmp_path: Path) -> None:
+    bundle.write(tmp_path / "b", manifest, {MODEL: b"old", "engines/a": b"x"}, {CARD: b"old", "roc.png": b"old"})
+    mine = {"source.onnx": b"weights", "docs/plot.png": b"png", "engines/readme": b"text"}
+    for name, data in mine.items():
+        (tmp_path / "b" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "b" / name).write_bytes(data)
+    (tmp_path / "b/link").symlink_to("nowhere")
+    bundle.write(tmp_path / "b", manifest, {MODEL: b"new"}, {})
+    folders = {"b", "b/docs", "b/engines", "b/link"}
+    assert entries(tmp_path) == folders | {f"b/{name}" for name in (MANIFEST, MODEL, *mine)}
+    assert {name: (tmp_path / "b" / name).read_bytes() for name in mine} == mine
+    assert (tmp_path / "b/link").readlink() == Path("nowhere")
+
+
 def test_a_directory_of_something_else_is_left_alone(manifest: Manifest, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos/a.jpg").write_bytes(b"mine")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from export.calibrate.selecting import FITTED
 from export.detectors.combined.merged import parts
 from export.images import leakage
 from runtime import Gate
-from runtime.bundle import Bundle
+from runtime.bundle import Bundle, entry, update
 from tests.export.conftest import Sources, call, contents
 from tests.small import encode
 from tests.train.commands import failure
@@ -331,8 +332,9 @@ def test_other_files_stay_and_engines_go(exported_copy: Path, sources: Sources) 
     (exported_copy / "NOTES.md").write_text("mine")
     (exported_copy / "docs").mkdir()
     (exported_copy / "docs" / "plot.png").write_bytes(b"png")
-    (exported_copy / "engines").mkdir()
-    (exported_copy / "engines" / "a.engine").write_bytes(b"engine")
+    loaded, engine = Bundle.load(exported_copy), {"engines/a.engine": entry(b"engine")}
+    listed = dataclasses.replace(loaded.manifest, files={**loaded.manifest.files, **engine})
+    update(loaded, listed, {"engines/a.engine": b"engine"})
     output = call(main, exported_copy, sources.val)
     names = {name for name in contents(exported_copy) if not name.startswith("golden/")}
     assert names == {"manifest.json", "model.onnx", "pipeline.onnx", "card.md", "NOTES.md", "docs/plot.png"}

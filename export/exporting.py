@@ -123,7 +123,10 @@ def export(
     }
     manifest = dataclasses.replace(manifest, provenance=provenance)
     if precision != "fp32":
-        converted = convert(model, manifest, precision, source, options, int8)
+        chosen = dataclasses.replace(
+            GateOptions.of(manifest), reading=options.reading, allow_leakage=options.allow_leakage
+        )
+        converted = convert(model, manifest, precision, source, chosen, int8)
         model, manifest, warning = converted.model, converted.manifest, converted.warning
     bundle.write(out, manifest, making.files(model, manifest, resize=resize), documents(manifest))
     print(f"{out}: verified against {classifier.framework} on {verification}")

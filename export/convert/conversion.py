@@ -70,8 +70,8 @@ def convert(
         raise ExportError(f"{manifest.model.name} is {manifest.model.precision} already; convert its fp32 bundle")
     converted = onnx.ModelProto()
     converted.CopyFrom(model)
-    result = without_gate(converted, manifest)
-    result = dataclasses.replace(result, model=dataclasses.replace(result.model, precision=precision))
+    result = manifest if source is not None else without_gate(converted, manifest)
+    result = dataclasses.replace(result, model=dataclasses.replace(result.model, precision=precision, numerics=None))
     if precision == "int8":
         if source is None:
             raise ExportError("int8 learns the ranges of activations from images: a source is needed")

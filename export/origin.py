@@ -12,7 +12,7 @@ import onnx
 from export.classifier import Classifier
 from export.exceptions import ExportError
 from export.from_onnx.classifier import open_file, open_model
-from export.from_onnx.file import is_onnx
+from export.from_onnx.file import check, is_onnx
 from export.from_onnx.options import Tensors, classifier_of
 from train.descriptions.description import Description
 
@@ -42,11 +42,15 @@ def read(place: Place, given: Description) -> Classifier:
         ModuleNotFoundError: torch is not installed.
     """
     _check_given(given)
-    if place.model is None and place.checkpoint is not None and is_onnx(place.checkpoint):
-        return classifier_of(open_file(place.checkpoint, place.tensors.layout), given, place.tensors)
-    for option in ("output", "layout"):
-        if getattr(place.tensors, option) is not None:
-            raise ExportError(f"--{option} goes with an ONNX file, --checkpoint model.onnx")
+    file = place.checkpoint if place.model is None and place.checkpoint and is_onnx(place.checkpoint) else None
+    of_torch = {"ema": place.ema, "key": place.key, "trust": place.trust}
+    of_onnx = {"output": place.tensors.output, "layout": place.tensors.layout}
+    for option, value in (of_torch if file else of_onnx).items():
+        if value:
+            wanted = "a checkpoint of torch, not with an ONNX file" if file else "an ONNX file, --checkpoint model.onnx"
+            raise ExportError(f"--{option} goes with {wanted}")
+    if file:
+        return classifier_of(open_file(file, place.tensors.layout), given, place.tensors)
     from export.from_torch import origin  # which alone loads torch
     from train.weights.fitting import Choice
 
@@ -63,7 +67,9 @@ def in_memory(model: Any, given: Description) -> Classifier:
     """
     _check_given(given)
     if isinstance(model, onnx.ModelProto):
-        return classifier_of(open_model(model, Path(model.graph.name or "model")), given, Tensors())
+        path = Path(model.graph.name or "model")
+        check(model, path)
+        return classifier_of(open_model(model, path), given, Tensors())
     from export.from_torch import in_memory as torch_in_memory  # which alone loads torch
 
     return torch_in_memory.read(model, given)

@@ -60,12 +60,21 @@ def read(path: Path) -> onnx.ModelProto:
         raise ExportError(
             f"{path}: not readable as ONNX ({len(content)} bytes): damaged, or another kind of file"
         ) from error
+    _load_weights(model, path)
+    check(model, path)
+    return model
+
+
+def check(model: onnx.ModelProto, path: Path) -> None:
+    """Raises ExportError for a model, called `path`, without a graph, or with weights that it has not, or not whole."""
     if not model.graph.node or not model.graph.output:
         raise ExportError(f"{path}: not an ONNX model: there is no graph with outputs in it")
-    _load_weights(model, path)
     for tensor in _tensors(model.graph):
+        if external_data_helper.uses_external_data(tensor):
+            raise ExportError(
+                f"{path}: the weights {tensor.name!r} are in a file beside it; load it with onnx.load(PATH)"
+            )
         _check_size(tensor, path)
-    return model
 
 
 def _load_weights(model: onnx.ModelProto, path: Path) -> None:

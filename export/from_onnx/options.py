@@ -7,6 +7,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import get_args
 
+import numpy as np
+
 from export.exceptions import ExportError, as_export_errors
 from export.from_onnx import beside, face
 from export.from_onnx.classifier import OnnxClassifier, Opened, from_onnx
@@ -101,8 +103,15 @@ def _said(opened: Opened, given: Description) -> Description:
         resize_to = min(size)
         why = (*why, f"Ultralytics' classifiers see the centre of an image whose short side is {resize_to}")
     channels = face.channels(opened.model)
-    if channels == "bgr" and not given.channels:
-        why = (*why, "its metadata says Bgr8: channels are given to it in that order")
+    if channels == "bgr" and given.channels != "bgr":
+        said = (
+            f"--channels {given.channels} says otherwise"
+            if given.channels
+            else "channels are given to it in that order"
+        )
+        why = (*why, f"its metadata says Bgr8: {said}")
+    if given.labels and given.labels != opened.labels and sorted(given.labels) == sorted(opened.labels):
+        why = (*why, f"{opened.labels_from} has these labels in another order: --labels says otherwise")
     labels = named(opened.labels, opened.labels_from) if opened.labels else Description()
     return Description(
         size=size,
@@ -138,12 +147,14 @@ def _statistics(opened: Opened, given: Description) -> tuple[Values | None, Valu
     if given.mean and given.std:
         if max(map(abs, given.mean)) > 1.5:
             raise ExportError("--mean and --std are of pixels in [0, 1]: divide those of pixels from 0 to 255 by 255")
-        return None, None, ()
-    if given.mean or given.std:
+    elif given.mean or given.std:
         raise ExportError("--mean and --std go together")
     if (found := face.statistics(opened.network, opened.face.tensor)) is None:
         return None, None, ()
     mean, std, why = found
+    if given.mean and given.std:
+        alike = np.allclose(given.mean, mean, atol=1e-3) and np.allclose(given.std, std, rtol=1e-2)
+        return None, None, () if alike else (f"{why}, for pixels {_RANGES[mean, std]}: --mean and --std say otherwise",)
     return (mean,), (std,), (f"{why}: pixels are given to it {_RANGES[mean, std]} (--mean and --std say otherwise)",)
 
 

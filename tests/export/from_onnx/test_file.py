@@ -11,7 +11,9 @@ from onnx import numpy_helper
 
 from export.exceptions import ExportError
 from export.from_onnx.file import is_onnx, read
+from export.origin import in_memory
 from tests.export.from_onnx.graphs import torch_like
+from train.descriptions.description import Description
 
 
 @pytest.fixture
@@ -80,6 +82,14 @@ def test_weights_that_are_not_there(file: Path) -> None:
     file.write_bytes(model.SerializeToString())
     with pytest.raises(ExportError, match=r"'conv.w' of shape \[8, 3, 3, 3\] should be 216 numbers, found 0"):
         read(file)
+
+
+def test_a_model_in_memory_whose_weights_are_in_a_file(file: Path) -> None:
+    external(file)
+    with pytest.raises(
+        ExportError, match=r"^graph: the weights 'conv.w' are in a file beside it; load it with onnx.load"
+    ):
+        in_memory(onnx.load(file, load_external_data=False), Description(labels=("cat", "dog", "ship")))
 
 
 def external(file: Path, location: str | None = None) -> None:

@@ -16,6 +16,7 @@ import pytest
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 
 from export.__main__ import main
+from export.convert.__main__ import main as convert
 from export.from_onnx.surgery.network import rename
 from runtime import Gate
 from runtime.bundle import Bundle
@@ -198,6 +199,26 @@ def test_names_of_ours_in_the_file(inputs: str, inner: str, tmp_path: Path) -> N
     assert selftest([str(tmp_path / "bundle"), "--engine", "onnxruntime-cpu"]) == 0
 
 
+def test_a_choice_of_the_score_stands_at_another_precision(tmp_path: Path) -> None:
+    images = tmp_path / "many.npz"
+    np.savez(images, images=calibration_images(400))
+    given = options(tmp_path, torch_like(), calibration=images, score="auto")
+    call(main, *given)
+    chosen = Bundle.load(tmp_path / "bundle").manifest
+    assert chosen.gate is not None
+    assert chosen.gate.choice is not None
+    options_of_convert = ("--precision", "fp16", "--calibration", images, "--out", tmp_path / "converted")
+    call(convert, tmp_path / "bundle", *options_of_convert)
+    call(main, *given, "--precision", "fp16", "--out", tmp_path / "exported")
+    for name in ("converted", "exported"):
+        manifest = Bundle.load(tmp_path / name).manifest
+        assert manifest.gate is not None
+        assert manifest.model.precision == "fp16"
+        assert (manifest.gate.score, manifest.gate.choice) == (chosen.gate.score, chosen.gate.choice)
+        assert manifest.gate.n_calibration <= 300  # those that chose it set no threshold
+        assert "The scores were compared on 100 other" in (tmp_path / name / "card.md").read_text()
+
+
 # --- options
 
 
@@ -244,7 +265,22 @@ def test_the_order_of_channels_of_the_file_itself(tmp_path: Path) -> None:
     expected = probabilities(model, images[..., ::-1].transpose(0, 3, 1, 2))
     confidences = [decision.scores["msp"] for decision in Gate.load(tmp_path / "bundle", threads=1).decide(images)]
     np.testing.assert_allclose(confidences, expected.max(axis=1), atol=1e-4)
-    assert "its metadata says Bgr8" in output
+    assert "its metadata says Bgr8: channels are given to it in that order" in output
+
+
+def test_options_that_contradict_the_file_are_said(tmp_path: Path) -> None:
+    metadata = {"Image.BitmapPixelFormat": "Bgr8", "Image.NominalPixelRange": "NominalRange_0_255"}
+    metadata |= {"names": "['dog', 'cat', 'ship']"}
+    output = call(main, *options(tmp_path, torch_like(metadata=metadata), channels="rgb"))
+    assert "its metadata says Bgr8: --channels rgb says otherwise" in output
+    assert "NominalRange_0_255, for pixels from 0 to 255: --mean and --std say otherwise" in output
+    assert "names has these labels in another order: --labels says otherwise" in output
+    assert Bundle.load(tmp_path / "bundle").manifest.labels == LABELS
+    scaled = {"mean": (0, 0, 0), "std": (0.00392157,) * 3, "channels": "bgr"}
+    (tmp_path / "other").mkdir()
+    output = call(main, *options(tmp_path / "other", torch_like(metadata=metadata), **scaled))
+    assert "--mean and --std say" not in output
+    assert "--channels bgr says" not in output
 
 
 @pytest.mark.parametrize(
@@ -259,6 +295,9 @@ def test_the_order_of_channels_of_the_file_itself(tmp_path: Path) -> None:
         ({"output": "nowhere"}, "--output nowhere: there is no such tensor; the outputs are output [1, 3]"),
         ({"penultimate": "nowhere"}, "--penultimate nowhere: there is no such tensor"),
         ({"checkpoint": "nowhere.onnx"}, "nowhere.onnx: no such file"),
+        ({"key": "model_ema"}, "--key goes with a checkpoint of torch, not with an ONNX file"),
+        ({"ema": ()}, "--ema goes with a checkpoint of torch"),
+        ({"trust": ()}, "--trust goes with a checkpoint of torch"),
     ],
     ids=str,
 )

@@ -104,6 +104,8 @@ def _layer(network: Network, node: onnx.NodeProto) -> LastLayer | None:
     found = attributes(node)
     if node.op_type not in ("Gemm", "MatMul", "Conv") or node.domain not in ("", "ai.onnx"):
         return None
+    if node.op_type == "MatMul" and (first := network.constant(node.input[0])) is not None:
+        return _turned(network, node, first)
     weights = network.constant(node.input[1])
     bias = network.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else np.zeros(1, np.float32)
     if weights is None or bias is None or network.constant(node.input[0]) is not None:
@@ -127,6 +129,17 @@ def _layer(network: Network, node: onnx.NodeProto) -> LastLayer | None:
     if b.size not in (1, len(w)):
         return None
     return LastLayer((Source(node.input[0], node.op_type != "Conv"),), (w,), np.broadcast_to(b, len(w)).copy(), exact)
+
+
+def _turned(network: Network, node: onnx.NodeProto, weights: npt.NDArray[np.generic]) -> LastLayer | None:
+    """A MatMul of weights (K, D) with activations (N, D) that are transposed for it."""
+    transposed = network.producers.get(node.input[1])
+    if weights.ndim != 2 or transposed is None or transposed.op_type != "Transpose":
+        return None
+    if list(attributes(transposed).get("perm", (1, 0))) != [1, 0]:
+        return None
+    exact = weights.dtype != np.float16 and node.input[0] in network.constants
+    return LastLayer((Source(transposed.input[0], True),), (weights.astype(np.float64),), np.zeros(len(weights)), exact)
 
 
 def _combined(network: Network, node: onnx.NodeProto) -> LastLayer | None:

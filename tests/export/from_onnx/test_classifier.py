@@ -231,6 +231,20 @@ def test_logits_by_name(tmp_path: Path) -> None:
     check(model, read(model, tmp_path, output="fc"))
 
 
+def test_weights_times_activations(tmp_path: Path) -> None:
+    w = Writer()
+    w.op("Transpose", w.op("Flatten", w.features("input"), "flat", axis=1), "turned", perm=[1, 0])
+    w.weights("fc.w", K, D, scale=2)
+    w.weights("fc.b", K)
+    w.constant("fc.column", numpy_helper.to_array(w.constants[-1])[:, None])
+    w.op("Add", w.op("MatMul", "fc.w turned", "product") + " fc.column", "columns")
+    w.op("Transpose", "columns", "output", perm=[1, 0])
+    model = w.model({"input": NCHW}, {"output": (1, K)})
+    classifier = read(model, tmp_path)
+    check(model, classifier)
+    assert LastLayers(classifier.graph()).is_linear
+
+
 # --- what exporters write
 
 

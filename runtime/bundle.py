@@ -215,13 +215,15 @@ def update(bundle: Bundle, manifest: Manifest, added: Mapping[str, bytes]) -> Bu
 
 
 def write_documents(path: Path, documents: Mapping[str, bytes]) -> None:
-    """Replace documents of a bundle, each by a rename, and leave everything else as it is.
+    """Replace documents of a bundle, each by a rename; figures of an evaluation before that are not among them go.
 
     Raises:
         BundleError: the directory can't be written.
     """
     for name, data in documents.items():
         _replace(path / name, data)
+    for name in set(FIGURES) - documents.keys():
+        (path / name).unlink(missing_ok=True)
 
 
 def document(manifest: Manifest) -> bytes:

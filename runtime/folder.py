@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.exceptions import OodgateError
 from runtime.preprocess.formats import SUFFIXES
+
+logger = logging.getLogger("oodgate")
 
 # Of macOS in zips, of Windows, of Synology's stations.
 _LEFT_BEHIND = {"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "system volume information", "@eadir"}
@@ -48,20 +51,29 @@ def walk(path: Path) -> Iterator[Folder]:
 def images(path: Path) -> list[str]:
     """The paths of all images below a folder, by their endings; sorted folder by folder, as paths are.
 
+    What is passed over is logged.
+
     Raises:
         OodgateError: a folder that may not be read.
     """
     root = "" if path == Path() else str(path)
     try:
-        found = [
+        files = [
             os.path.join(root, folder.name, name)  # noqa: PTH118  many
             for folder in walk(path)
             for name in folder.files
-            if is_image(name)
         ]
     except OSError as error:
         raise OodgateError(f"{error.filename}: not a readable directory ({error.strerror})") from error
-    return sorted(found, key=lambda name: name.split(os.sep))  # noqa: PTH206  many
+    found = sorted(filter(is_image, files), key=lambda name: name.split(os.sep))  # noqa: PTH206  many
+    log_passed(str(path), len(files) - len(found), (name for name in files if not is_image(name)))
+    return found
+
+
+def log_passed(where: str, count: int, names: Iterable[str]) -> None:
+    """Say how many files of a folder are no images by their endings, if any, and which is one of them."""
+    if count:
+        logger.info("%s: passed over, by their endings: %s files, such as %s", where, f"{count:,}", next(iter(names)))
 
 
 def is_image(name: str) -> bool:

@@ -94,7 +94,7 @@ def fit_gate(
     images, title = _read(manifest, source, options)
     labels = labelled.true_labels(manifest, images, title) if options.promises_labels else None
     training = selecting.training_images(manifest, options)
-    manifest, leaking = _recorded(manifest, images, title, training, options)
+    manifest, said = _recorded(manifest, images, title, training, options)
     fitted: Mapping[str, Fitted] = {}
     rest, chosen = np.arange(len(images)), _chosen_before(before, options)
     seen: tuple[str, ...] = (leakage.QUANTISATION, leakage.CHOICE)
@@ -125,7 +125,7 @@ def fit_gate(
 
         testing = SelectedImages(images.images, test), labels[test]
         manifest = labelled.with_promises(model, manifest, options, tuning, testing, run)
-    warned = "; ".join([*leaking, *filter(None, [_signed(model, calibrating, options, make), warning])])
+    warned = "; ".join([*said, *filter(None, [_signed(model, calibrating, options, make), warning])])
     known = _labels(manifest, images, rest, title)
     return Gated(manifest, calibrating, warned or None, outputs.logits, known, _note(manifest, outputs), fitted)
 
@@ -175,12 +175,12 @@ def _read(manifest: Manifest, source: str | ImageSet, options: GateOptions) -> t
 def _recorded(
     manifest: Manifest, images: ImageSet, title: str, training: ImageSet | None, options: GateOptions
 ) -> tuple[Manifest, list[str]]:
-    """The manifest with sketches of the images that the gate learns from, and what is to be said of those learned before."""
+    """The manifest with sketches of the images that the gate learns from, and what is to be said of these, a line each."""
     found = leakage.Fingerprints.of(images.images)
     if training is not None:
         manifest = leakage.record(manifest, "fit, auto", str(options.fit), training.images)
     leaking = _leaking(manifest, title, found, options.allow_leakage)
-    return leakage.record(manifest, "calibration", title, found), leaking
+    return leakage.record(manifest, "calibration", title, found), [*leaking, *_repeating(title, found)]
 
 
 def _chosen(
@@ -226,6 +226,17 @@ def _leaking(manifest: Manifest, source: str, found: leakage.Fingerprints, allow
         raise ExportError(f"{messages[0]}; calibrate on images that it did not learn from, or pass --allow-leakage")
     return [
         f"{message}: they look more typical than new images, of which more will be rejected" for message in messages
+    ]
+
+
+def _repeating(title: str, found: leakage.Fingerprints) -> list[str]:
+    """A line where more images than public sets have are copies of others."""
+    copies = len(found.exact) - len(np.unique(found.exact))
+    if copies <= leakage.TOLERANCE * len(found.exact):
+        return []
+    return [
+        f"{title}: {copies:,} of {len(found.exact):,} images repeat another, pixel by pixel, and the promise takes each for "
+        "a draw of its own: leave copies out, unless new images repeat each other as these do"
     ]
 
 

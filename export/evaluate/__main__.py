@@ -1,4 +1,4 @@
-"""``python -m export.evaluate BUNDLE .. --id SOURCE --ood NAME=SOURCE ..``: how well the gate separates."""
+"""``python -m export.evaluate BUNDLE .. --id SOURCE [--ood NAME=SOURCE ..]``: how well the gate separates."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def _parser() -> argparse.ArgumentParser:
         prog=prog(__package__),
         description="Evaluate bundles as they are deployed: accuracy and acceptance on images of their own classes, risk "
         "against coverage, and for every score and OOD set AUROC, AUPR and FPR95, the last in both conventions in use: "
-        "ID-positive (share of OOD images accepted where 95 %% of ID images are) and OOD-positive (share of ID images "
-        "flagged where 95 %% of OOD images are); all with 95 %% intervals. Use images that were neither trained nor "
+        "ID-positive (share of OOD images accepted where 95 % of ID images are) and OOD-positive (share of ID images "
+        "flagged where 95 % of OOD images are); all with 95 % intervals. Use images that were neither trained nor "
         "calibrated on: images that the bundle was trained, fitted or calibrated on are recognised and refused.",
         epilog="Example: %(prog)s bundles/cifar10 --id val.tar@2/2 --ood textures=dtd/ --shifted blur=blurred/; "
         "%(prog)s bundles/cifar10 --protocol openood-v1.5-cifar10 --data ~/OpenOOD/data",
@@ -32,7 +32,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--id", metavar="SOURCE", help="images of the model's classes; with labels, accuracy is told too"
     )
-    parser.add_argument("--ood", action="append", default=[], metavar="NAME=SOURCE", help="other images; repeatable")
+    parser.add_argument(
+        "--ood",
+        action="append",
+        default=[],
+        metavar="NAME=SOURCE",
+        help="other images, without which there is nothing to tell apart; repeatable",
+    )
     parser.add_argument(
         "--shifted",
         action="append",
@@ -69,8 +75,8 @@ def _check_options(parser: argparse.ArgumentParser, args: argparse.Namespace) ->
         parser.error("--protocol and --data go together: the lists of images, and the folder that they lie in")
     if args.protocol and (args.id or args.ood):
         parser.error(f"--protocol {args.protocol} has its own known and other images: leave out --id and --ood")
-    if absent := [flag for flag, given in (("--id", args.id), ("--ood", args.ood)) if not given and not args.protocol]:
-        parser.error(f"the following arguments are required: {', '.join(absent)}; or --protocol and --data")
+    if not (args.id or args.protocol):
+        parser.error("the following arguments are required: --id; or --protocol and --data")
 
 
 def _sources(args: argparse.Namespace, protocol: Protocol | None) -> tuple[str, dict[str, str], dict[str, str]]:
@@ -106,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     figures = {str(path): each.figures for path, each in zip(args.bundles, evaluated, strict=True)}
     for path, found in figures.items():
         print(*([f"{path}:"] if len(figures) > 1 else []), summary(found), tables(found), sep="\n", end="\n\n")
-    if len(figures) > 1:
+    if len(figures) > 1 and unknown:
         print(comparison(figures))
     if args.json:
         plain = [{"bundle": path, **found.to_dict()} for path, found in figures.items()]

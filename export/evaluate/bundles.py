@@ -49,7 +49,7 @@ def evaluate_sources(
     Args:
         gates: the bundles.
         id_source: images of their classes; each source read before, or to be.
-        ood_sources: other images, by name.
+        ood_sources: other images, by name; none to look at known images alone.
         shifted: shifted images of their classes, by name.
         protocol: that the sources are of; of its OOD sets those are taken that are there, unless `reading` is strict.
         allow_leakage: whether images that a bundle was made with are taken.
@@ -75,7 +75,7 @@ def evaluate_sources(
                 raise
             seen.missing[name] = "all of it"
             print(f"{name} is left out: {error}")
-    if not unknown:
+    if ood_sources and not unknown:
         raise DataError(f"{', '.join(ood_sources)}: none of these OOD sets is there")
     return [
         _evaluated(gate, known[i], _of(i, unknown), _of(i, moved), protocol, seen.missing)

@@ -52,7 +52,7 @@ def comparison(evaluations: Mapping[str, Evaluation], *, markdown: bool = False)
 def markdown(evaluations: Mapping[str, Evaluation]) -> str:
     """A page of all tables, by bundle."""
     parts = []
-    if len(evaluations) > 1:
+    if len(evaluations) > 1 and next(iter(evaluations.values())).ood:
         parts += ["## Comparison", _LEGEND, comparison(evaluations, markdown=True)]
     for bundle, found in evaluations.items():
         parts += [f"## {bundle}", *sections(found)]
@@ -98,7 +98,7 @@ def summary(evaluation: Evaluation) -> str:
 
 def tables(evaluation: Evaluation) -> str:
     """All tables of one evaluation, for a terminal."""
-    parts = [table(evaluation), shifted_table(evaluation), full_spectrum_table(evaluation)]
+    parts = [table(evaluation) if evaluation.ood else "", shifted_table(evaluation), full_spectrum_table(evaluation)]
     parts += [sets_table(evaluation), leaderboard_lines(evaluation)]
     return "\n\n".join(filter(None, parts))
 
@@ -106,7 +106,7 @@ def tables(evaluation: Evaluation) -> str:
 def sections(evaluation: Evaluation) -> list[str]:
     """The sections of one evaluation in markdown."""
     lines = "\n".join(f"- {line}" for line in summary(evaluation).splitlines())
-    parts = [lines, _LEGEND, table(evaluation, markdown=True)]
+    parts = [lines, *([_LEGEND, table(evaluation, markdown=True)] if evaluation.ood else [])]
     return [*parts, *shifted_sections(evaluation), *leaderboard_sections(evaluation)]
 
 

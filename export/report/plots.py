@@ -31,7 +31,9 @@ def pictures(
     """All plots of an evaluation, by file name."""
     column = manifest.scores.index(evaluation.score)
     scores = {name: observed.scores[:, column] for name, observed in {"ID": known, **unknown}.items()}
-    plots = {HISTOGRAM: histogram(evaluation, scores), ROC: roc(evaluation, scores)}
+    plots = {HISTOGRAM: histogram(evaluation, scores)}
+    if evaluation.ood:
+        plots[ROC] = roc(evaluation, scores)
     if evaluation.id.risk_coverage:
         plots[RISK_COVERAGE] = risk_coverage(evaluation)
     return plots

@@ -481,7 +481,9 @@ def test_a_directory_with_another_kind_of_manifest_is_left_alone(tmp_path: Path,
 
 def test_documents_are_replaced_and_the_rest_stays(bundle_dir: Path) -> None:
     (bundle_dir / "notes.md").write_text("mine")
+    (bundle_dir / "roc.png").write_bytes(b"of an evaluation before")
     bundle.write_documents(bundle_dir, {CARD: b"new"})
+    assert not (bundle_dir / "roc.png").exists()
     assert (bundle_dir / CARD).read_text() == "new"
     assert (bundle_dir / "notes.md").read_text() == "mine"
     assert not list(bundle_dir.glob(".*"))

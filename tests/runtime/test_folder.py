@@ -56,14 +56,17 @@ def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_images_are_in_the_order_of_paths_and_named_from_where_the_walk_began(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", "oodgate")
     names = ["b.png", "a/2.PNG", "a-b/1.jpg", "a/c/3.tif", "a/notes.txt", ".hidden/4.png", "no_ending"]
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     expected = ["a/2.PNG", "a/c/3.tif", "a-b/1.jpg", "b.png"]  # as texts, a-b/1.jpg would be the first
     assert images(tmp_path) == [f"{tmp_path}/{name}" for name in expected]
+    (said,) = caplog.messages
+    assert said.startswith(f"{tmp_path}: passed over, by their endings: 2 files, such as {tmp_path}/")
     assert images(tmp_path) == list(map(str, sorted(tmp_path / name for name in expected)))
     monkeypatch.chdir(tmp_path)
     assert images(Path()) == expected

@@ -85,7 +85,10 @@ class ImageSet:
                 having = np.flatnonzero(self.labels[:, self.classes.index(unknown)])
                 which = ", ".join([f"{source}: label {unknown!r}", *(f"of {self.names[i]}," for i in having[:1])])
             named = list(classes) if len(classes) <= _NAMED else f"{len(classes):,}: {some(classes)}"
-            raise DataError(f"{which} is not one of the model's {named}")
+            others = f"; nor are {len(strange) - 1:,} other classes: {some(strange[1:])}" if strange[1:] else ""
+            raise DataError(
+                f"{which} is not one of the model's {named}{others}. Leave its images out, or call it as the model does"
+            )
         indices = np.array(resolve(self.classes, classes).indices, dtype=np.int64)
         labels = relabelled(self.labels, indices, len(classes))
         return replace(self, labels=labels, classes=tuple(classes))

@@ -287,6 +287,14 @@ def test_images_that_chose_the_score_never_set_its_threshold(exported_copy: Path
     assert other.choice is None or other.score == before.score
 
 
+def test_copies_among_the_images_are_said(exported_copy: Path, sources: Sources, tmp_path: Path) -> None:
+    images = data.load(str(sources.val), Bundle.load(exported_copy).manifest.input).images[:]
+    np.savez(tmp_path / "copied.npz", images=np.concatenate([images, images[:40]]))
+    output = call(main, exported_copy, tmp_path / "copied.npz")
+    assert f"copied.npz: 40 of {len(images) + 40} images repeat another, pixel by pixel" in output
+    assert "repeat another" not in call(main, exported_copy, sources.val)
+
+
 def test_a_temperature_that_is_given_was_not_chosen(exported_copy: Path, sources: Sources) -> None:
     output = call(
         main, exported_copy, sources.val, "--score", "energy", "--temperature", "auto", "--aux", sources.noise

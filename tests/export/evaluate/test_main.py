@@ -115,7 +115,6 @@ def test_card(exported_copy: Path, sources: Sources) -> None:
     ("replacement", "message"),
     [
         (["--ood", "far=x"], "--id"),
-        (["--id", "val"], "--ood"),
         (["--id", "val", "--ood", "far"], "expected NAME=SOURCE"),
         (["--id", "val", "--ood", "ID=far"], "the name 'ID' is taken"),
         (["--id", "nowhere", "--ood", "far=x"], "nowhere: no such directory"),
@@ -280,6 +279,16 @@ def test_no_plot_is_drawn_without_card(exported: Exported, sources: Sources) -> 
     argv = [sys.executable, "-c", code, str(exported.path), *options(sources)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_known_images_alone(exported_copy: Path, sources: Sources, tmp_path: Path) -> None:
+    """What is said of them is what is said beside others; nothing tells of detection, in the card neither."""
+    beside = call(main, exported_copy, *options(sources), "--card")
+    output = call(main, exported_copy, "--id", f"{sources.val}@2/2", "--markdown", tmp_path / "alone.md", "--card")
+    own = [line for line in output.splitlines() if line.startswith(("gate:", "ID ", "AURC "))]
+    assert own == [line for line in beside.splitlines() if line.startswith(("gate:", "ID ", "AURC "))]
+    assert "AUROC" not in output + (tmp_path / "alone.md").read_text() + (exported_copy / "card.md").read_text()
+    assert not (exported_copy / "roc.png").exists()
 
 
 def test_labels_are_not_needed(exported_copy: Path, sources: Sources, tmp_path: Path) -> None:

@@ -28,6 +28,10 @@ def test_with_classes_takes_a_set_that_lacks_some() -> None:
 def test_with_classes_names_the_unknown_class_and_the_source() -> None:
     with pytest.raises(DataError, match=r"val\.tar: class 'green' is not one of the model's \['blue', 'red'\]"):
         colours(6).with_classes(("blue", "red"), "val.tar")
+    with pytest.raises(
+        DataError, match=r"nor are 1 other classes: red\. Leave its images out, or call it as the model"
+    ):
+        colours(6).with_classes(("blue", "pink"), "val.tar")
 
 
 def test_one_class_is_nothing_to_learn(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import json
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from train.data.files import Extent
 from train.data.index import Index, labelled, multilabelled, unlabelled
 from train.data.labels.by_folder import are_splits
-from train.data.labels.columns import Columns, choose
+from train.data.labels.columns import Columns, choose, splits
 from train.data.options import Reading
 from train.data.report import Report, some
 from train.exceptions import DataError
@@ -119,15 +119,22 @@ def of_shards(path: Path, shards: Sequence[Path], reading: Reading) -> Index:
     if not files:
         raise DataError(f"{path}: no images; its Parquet files have no rows")
     index = _labelled(names, files, labels, columns, _class_names(schema, columns.label))
-    return replace(index, report=replace(index.report, remarks=(*index.report.remarks, *_splits(shards))))
+    remarks = [*_splits(shards), *splits(schema.names, columns, lambda name: _values(shards, name))]
+    return replace(index, report=replace(index.report, remarks=(*index.report.remarks, *remarks)))
+
+
+def _values(shards: Sequence[Path], column: str) -> Iterator[object]:
+    for shard in shards:
+        with _open(shard) as file:
+            yield from file.read(columns=[column]).column(0).to_pylist()
 
 
 def _splits(shards: Sequence[Path]) -> list[str]:
     """That files of several splits are read, if they are."""
-    splits = sorted({shard.name.partition("-")[0].partition(".")[0] for shard in shards})
-    if len(splits) < 2 or not are_splits(set(splits)):
+    found = sorted({shard.name.partition("-")[0].partition(".")[0] for shard in shards})
+    if len(found) < 2 or not are_splits(set(found)):
         return []
-    return [f"{' and '.join(splits)} are splits, and all of them are read; '{splits[0]}-*.parquet' is one of them"]
+    return [f"{' and '.join(found)} are splits, and all of them are read; '{found[0]}-*.parquet' is one of them"]
 
 
 def _labelled(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from train.data.options import Reading
@@ -21,6 +22,8 @@ LABELS = (
     "targets", "species", "breed", "tag", "tags", "finelabel", "groundtruth", "labelid", "classid", "categoryid", "classidx",
     "labelidx", "y",
 )  # fmt: skip
+_SPLITS = ("split", "subset", "partition", "fold", "set")
+_MANY = 20  # values of a column that are no splits
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,22 @@ def choose(title: str, names: Sequence[str], reading: Reading, paths: Sequence[s
     label = _named(title, others, reading.label_column, "--label-column") or _usual(others, LABELS)
     guessed = reading.path_column is None or (reading.label_column is None and bool(others))
     return Columns(path, label, guessed)
+
+
+def splits(names: Sequence[str], taken: Columns, values: Callable[[str], Iterable[object]]) -> list[str]:
+    """That rows of several splits are read, a line, if a column of a usual name says that there are several.
+
+    Args:
+        names: of all columns.
+        taken: those that are read.
+        values: those of a column, by its name.
+    """
+    name = _usual([each for each in names if each not in (taken.path, taken.label)], _SPLITS)
+    counts = Counter(map(str, values(name))) if name else Counter()
+    if not 1 < len(counts) <= _MANY:
+        return []
+    listed = ", ".join(f"{value} {count:,}" for value, count in sorted(counts.items()))
+    return [f"column {name!r} ({listed}) is not looked at: rows of all of them are read"]
 
 
 def is_usual(name: str) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from runtime.preprocess.formats import SUFFIXES
 from train.data.files import File
 from train.data.index import Index, labelled, multilabelled, unlabelled
-from train.data.labels.columns import choose, is_usual
+from train.data.labels.columns import choose, is_usual, splits
 from train.data.labels.labels_csv import HEADER, cell
 from train.data.labels.labels_csv import NAME as LABELS_CSV
 from train.data.labels.text import text
@@ -89,8 +89,9 @@ def of_rows(
     labels = None if columns.label is None else _labels(title, table, cells, columns.label)
     kept = {name: file for name, file in files.items() if file is not None}
     repeated = len(cells) - len(files)
-    remarks = (f"{repeated:,} lines repeat another",) if repeated else ()
-    report = Report(str(columns), _passed(missing, kept, listing), remarks)
+    remarks = [f"{repeated:,} lines repeat another"] if repeated else []
+    remarks += splits(table.names, columns, table.column)
+    report = Report(str(columns), _passed(missing, kept, listing), tuple(remarks))
     return _index(title, kept, labels, report, ours=table.names == HEADER)
 
 

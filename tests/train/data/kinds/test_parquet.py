@@ -91,6 +91,12 @@ def test_shards_of_several_splits(tmp_path: Path) -> None:
     )
 
 
+def test_a_column_of_splits(tmp_path: Path) -> None:
+    columns = {"image": records(), "label": NUMBERS, "split": ["train"] * 8 + ["test"] * 4}
+    found = load(str(write(tmp_path / "set.parquet", columns, NAMES)), SPEC)
+    assert found.report.remarks == ("column 'split' (test 4, train 8) is not looked at: rows of all of them are read",)
+
+
 def test_halves(tmp_path: Path) -> None:
     path = write(tmp_path / "set.parquet", {"image": records(), "label": NUMBERS}, NAMES)
     halves = [load(f"{path}@{i}/2", SPEC) for i in (1, 2)]

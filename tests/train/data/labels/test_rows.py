@@ -137,6 +137,14 @@ def test_rows_twice(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "\n  3 lines repeat another\n" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("split", "said"), [("val", "(train 2, val 1) is not looked at"), ("train", None)])
+def test_a_column_of_splits(folder: Path, capsys: pytest.CaptureFixture[str], split: str, said: str | None) -> None:
+    rows = f'image,label,Split\na/1.png,cat,train\nb 2.png,dog,train\n"c,3.png",cat,{split}\n'
+    assert len(read(table(folder, rows), SPEC)) == 3
+    output = capsys.readouterr().out
+    assert f"column 'Split' {said}: rows of all of them are read" in output if said else "Split" not in output
+
+
 def test_some_that_are_not_there(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = f"image,label\n{ROWS}" + "".join(f"x{i}.png,cat\n" for i in range(4))
     check(read(table(folder, text), SPEC))

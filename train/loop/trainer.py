@@ -80,12 +80,13 @@ class Trainer:
         self._groups.freeze()
         self.method.prepare(self.model, (spec.height, spec.width))
         self.model.to(world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in the stubs
-        self._notes = self.method.examine(self.model, self._some(data, 2))
+        self._autocast = torch.autocast(world.device.type, torch.bfloat16, enabled=_bf16(config, world.device))
+        with self._autocast:
+            self._notes = self.method.examine(self.model, self._some(data, 2))
         self._optimizer = _optimizer(config, self._groups.parameters(self.model))
         self._average = Average(self.model, config.ema) if config.ema else None
         self._augmentation, self._classes = parse(config.augment), len(data.classes)
         self._shared = world.share(self.model)
-        self._autocast = torch.autocast(world.device.type, torch.bfloat16, enabled=_bf16(config, world.device))
 
     def _check_labels(self) -> None:
         """Raises TrainingError for what means nothing without labels."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
@@ -70,12 +71,9 @@ def twice_differentiable(model: nn.Module, images: Tensor) -> Any:
     single = torch.autocast(kind, enabled=False)
     with torch.random.fork_rng(devices), torch.no_grad(), single, _unfused_attention(), exact:
         model(images)
-    kept = [buffer.clone() for buffer in model.buffers()]
+    others = {name: buffer.clone() for name, buffer in model.named_buffers()}
     with _unfused_attention(), FastDoubleBackward(exact.known):
-        outputs = model(images)
-    for buffer, value in zip(model.buffers(), kept, strict=True):
-        buffer.copy_(value)
-    return outputs
+        return functional_call(model, others, (images,))
 
 
 @contextmanager

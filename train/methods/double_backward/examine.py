@@ -92,7 +92,6 @@ class _Record(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         output = func(*args, **(kwargs or {}))
-        ours = func is F.conv2d and output.grad_fn is None  # within an autograd function
-        if func in _SLOW and not ours:
+        if func in _SLOW and torch.is_grad_enabled():  # not so within an autograd function, which is ours
             self.slow.setdefault(_SLOW[func], []).append(self._inside[-1] or "the network itself")
         return output

@@ -113,6 +113,32 @@ def test_under_autocast_the_batch_statistics_kept_are_those_of_single_precision(
         torch.testing.assert_close(mine.get_buffer(name), value, rtol=1e-6, atol=1e-6)
 
 
+class Looking(nn.Module):
+    """A scale and an index that are no weights are in its graph, as Swin's index of relative positions is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm, self.last = nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.Linear(6, 5)
+        self.table = nn.Parameter(torch.randn(4))
+        self.register_buffer("gain", torch.tensor(0.5))
+        self.register_buffer("places", torch.tensor([0, 3, 3, 1, 2, 0]))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.norm(self.first(x)) * self.gain + self.table[self.places][:, None, None]
+        logits: torch.Tensor = self.last(F.softplus(x).mean((2, 3)))
+        return logits
+
+
+def test_what_is_no_weight_may_be_in_the_graph_in_bf16() -> None:
+    torch.manual_seed(0)
+    model = Looking()
+    before = {name: value.clone() for name, value in model.named_buffers()}
+    check_bf16(model, random(16, 3, 8, 8, dtype=torch.float32))
+    changed = {name for name, value in model.named_buffers() if not torch.equal(value, before[name])}
+    assert changed == {"norm.running_mean", "norm.running_var", "norm.num_batches_tracked"}
+    assert model.norm.num_batches_tracked == 2  # one step, and the reference
+
+
 def test_an_ordinary_backward_pass_is_torch_s() -> None:
     torch.manual_seed(0)
     model = randomise(models.make("resnet20", 5)).double()

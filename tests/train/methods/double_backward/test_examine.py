@@ -53,10 +53,13 @@ def test_nothing_is_said_of_networks_of_fast_layers() -> None:
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_slow_layers_are_named() -> None:
+@pytest.mark.parametrize("half", [False, True])
+def test_slow_layers_are_named(half: bool) -> None:
     layers = [nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4), nn.Conv2d(4, 4, 3, padding="same"), nn.LayerNorm([4, 6, 6])]
     layers += [nn.GroupNorm(2, 4) for _ in range(4)]
-    assert examine(Pair(*layers), IMAGES, energy) == [
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        found = examine(Pair(*layers), IMAGES, lambda logits: energy(logits.float()))
+    assert found == [
         "5 x group_norm, differentiated twice by torch's own formulas, exact and slow: 1, 4, 5, ...",
         "1 x conv2d, differentiated twice by torch's own formulas, exact and slow: 2",
         "1 x layer_norm, differentiated twice by torch's own formulas, exact and slow: 3",

@@ -195,12 +195,17 @@ def normalise(
         batch_norm: if not 0, c of :class:`Limited` for every batch normalisation that comes next after one of them.
 
     Raises:
-        TrainingError: one of them is frozen.
+        TrainingError: one of them is frozen, or parametrised by the network itself.
     """
     if frozen := sum(not convolution.weight.requires_grad for convolution in convolutions):
         raise TrainingError(
             f"{frozen} of the {len(convolutions)} convolutions to normalise are frozen: their weights would be divided and "
             "the statistics that follow them would stay; freeze fewer stages, or normalise none"
+        )
+    if parametrised := sum(parametrize.is_parametrized(convolution) for convolution in convolutions):
+        raise TrainingError(
+            f"{parametrised} of the {len(convolutions)} convolutions to normalise have a parametrisation of their own, such "
+            "as torch's spectral_norm or weight_norm; take it off in the factory, or normalise fewer"
         )
     sizes = _sizes(model, convolutions, size) if norm == "operator" else [None] * len(convolutions)
     if batch_norm:
@@ -222,12 +227,11 @@ def settle(model: nn.Module) -> None:
 
 
 def fold(model: nn.Module) -> nn.Module:
-    """Replace every parametrised weight by its value in evaluation mode; returns the model, in that mode."""
+    """Replace every weight that :func:`normalise` scales by its value in evaluation mode; returns the model, in that mode."""
     model.eval()
     for module in list(model.modules()):
-        if parametrize.is_parametrized(module):
-            for name in list(module.parametrizations):  # type: ignore[arg-type]
-                parametrize.remove_parametrizations(module, name, leave_parametrized=True)
+        if any(isinstance(each, (Scaled, Limited)) for each in _parametrizations(module)):
+            parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
     return model
 
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import torch
 from sklearn.metrics import average_precision_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations
 
 from runtime.manifest import InputSpec
 from tests.train.sets import CLASSES, SPEC, coloured, colours, noise
@@ -359,6 +361,37 @@ def test_start_from_weights_that_do_not_fit(completed: Path, tmp_path: Path) -> 
     init = replace(saved(completed), weights={"fc.weight": torch.zeros(2, 2)})
     with pytest.raises(CheckpointError, match="weights"):
         train(CONFIG, SPEC, colours(35), colours(12), tmp_path, init=init)
+
+
+@pytest.mark.parametrize("norm", [parametrizations.spectral_norm, parametrizations.weight_norm])
+def test_start_from_weights_with_parametrisations_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, norm: Callable[[nn.Module], nn.Module]
+) -> None:
+    class Parametrised(nn.Module):
+        def __init__(self, classes: int) -> None:
+            super().__init__()
+            self.conv, self.fc = norm(nn.Conv2d(3, 4, 3)), nn.Linear(4, classes)
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            features = self.conv(x).relu().mean(dim=(2, 3))
+            return self.fc(features), features
+
+    monkeypatch.setitem(models.ARCHITECTURES, "parametrised", Parametrised)
+    config = replace(CONFIG, arch="parametrised", epochs=1)
+    run(tmp_path / "first", config)
+    first = saved(tmp_path / "first")
+    train(
+        replace(config, batch_size=35, warmup=1.0),  # one step, at a rate of zero
+        SPEC,
+        colours(35),
+        colours(12),
+        tmp_path / "second",
+        init=first,
+    )
+    started = saved(tmp_path / "second").model()
+    parameters = dict(started.named_parameters())
+    assert any("parametrizations" in name for name in parameters)
+    assert all(torch.equal(value, first.weights[name]) for name, value in parameters.items())
 
 
 # --- what can't be trained

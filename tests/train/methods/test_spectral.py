@@ -381,3 +381,17 @@ def test_folding_a_network_that_has_nothing_to_fold() -> None:
     assert spectral.fold(model) is model
     assert not model.training
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_parametrisations_of_a_network_s_own_stay_and_are_not_put_under_another() -> None:
+    torch.manual_seed(0)
+    first, second = nn.Conv2d(3, 4, 3), torch.nn.utils.parametrizations.spectral_norm(nn.Conv2d(4, 4, 3))
+    model = nn.Sequential(first, second)
+    with pytest.raises(TrainingError, match="1 of the 2 convolutions to normalise have a parametrisation of their own"):
+        spectral.normalise(model, [first, second], SIZE)
+    spectral.normalise(model, [first], SIZE)
+    images = torch.randn(2, 3, *SIZE)
+    expected = model.eval()(images)
+    spectral.fold(model)
+    assert [parametrize.is_parametrized(layer) for layer in model] == [False, True]
+    torch.testing.assert_close(model(images), expected)

@@ -5,13 +5,16 @@
 DATA holds cifar10-train.tar, cifar10-val.tar, aux-*.tar and ood-*.tar. Cross-entropy and LogitNorm are trained from
 scratch; the methods with auxiliary outliers fine-tune the cross-entropy network of the same seed. Each network is exported
 with a gate score and an energy temperature chosen by AUROC between a quarter of the calibration half and the auxiliary
-sets, calibrated on the rest of that half, and evaluated on the other half. What is trained already is not trained
-again; docs/measured/results.json grows run by run, and docs/measured/results.md and its plots are written from it.
+sets, calibrated on the rest of that half, and evaluated on the other half. Hyperparameters are the methods' defaults, the
+same margins for all that have the energy loss: of a recipe in --scratch or --tuning the other settings are taken. What is
+trained already is not trained again; docs/measured/results.json grows run by run, and docs/measured/results.md and its
+plots are written from it.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import shlex
 import subprocess
@@ -27,6 +30,7 @@ from benchmarks.methods_page import OOD, write
 from benchmarks.paths import MEASURED
 from export.evaluate.bundles import evaluate_sources
 from runtime.gate import Gate
+from train import methods
 
 CHECKPOINT = "checkpoint.safetensors"
 AUX = ("cifar100", "tinyimagenet")
@@ -107,10 +111,10 @@ def train(protocol: Protocol, name: str, seed: int) -> Path:
     run = protocol.runs / f"{name}-{seed}"
     options: list[object] = ["--method", contestant.method, "--arch", protocol.arch, "--seed", seed, "--resume"]
     options += ["--data", protocol.training(tuned=contestant.tuned), "--val", protocol.calibration(), "--out", run]
-    for key, value in contestant.settings.items():
+    regularised = {"gradient_weight": protocol.gradient_weight} if contestant.regularised else {}
+    method = methods.make(contestant.method, {**contestant.settings, **regularised})
+    for key, value in dataclasses.asdict(method).items():  # all: a recipe's would reach those of its own method alone
         options += ["--set", f"{key}={value}"]
-    if contestant.regularised:
-        options += ["--set", f"gradient_weight={protocol.gradient_weight:g}"]
     if contestant.tuned:
         options += ["--init", train(protocol, "cross-entropy", seed), "--epochs", protocol.tune_epochs]
         options += ["--learning-rate", protocol.tune_rate, "--warmup", 0, *protocol.tuning]
@@ -182,7 +186,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--scratch", default="", metavar="OPTIONS", help="of training from scratch, such as '--recipe cifar-fast'"
     )
-    parser.add_argument("--tuning", default="", metavar="OPTIONS", help="of fine-tuning, such as '--recipe greg-cifar'")
+    parser.add_argument(
+        "--tuning", default="", metavar="OPTIONS", help="of fine-tuning, such as '--batch-size 64 --weight-decay 1e-4'"
+    )
     parser.add_argument("--runs", type=Path, default=Path("runs/methods"), help="default: %(default)s")
     parser.add_argument("--docs", type=Path, default=MEASURED, help="where the page goes; default: %(default)s")
     parser.add_argument("--page", default="results", metavar="NAME", help="DOCS/NAME.md; default: %(default)s")

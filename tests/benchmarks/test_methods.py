@@ -10,6 +10,7 @@ import pytest
 from benchmarks import methods
 from tests.train.sets import colours, write_tar
 from train import checkpoint
+from train.__main__ import _parse
 
 
 @pytest.fixture
@@ -58,3 +59,24 @@ def test_a_paper_s_network_and_recipes_start_on_a_cpu(
     assert "--tuning '--recipe greg-cifar --batch-size 3'" in stored["protocol"]
     methods.main(arguments)
     assert len(trained) == 2  # what is there is not run again
+
+
+def test_a_recipe_s_hyperparameters_do_not_reach_one_contestant_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {}
+
+    def noted(_: str, *options: object) -> None:
+        args, hyperparameters = _parse([str(option) for option in options])
+        found[args.out.name] = (args.batch_size, hyperparameters)
+
+    monkeypatch.setattr(methods, "command", noted)
+    tuning = ("--recipe", "greg-cifar")  # m_in=-25, m_aux=-7, by batch
+    protocol = methods.Protocol(tmp_path, tmp_path, "resnet20", 24, 2, 0.002, 0.05, "", (), tuning)
+    for name in ("energy", "greg", "greg+"):
+        methods.train(protocol, name, 0)
+        batch_size, hyperparameters = found[f"{name}-0"]
+        weight = hyperparameters.pop("gradient_weight")
+        assert (batch_size, weight) == (64, 0 if name == "energy" else 0.05)
+        shared = {"weight": 0.1, "m_in": -23, "m_aux": -5, "reduction": "sample", "outliers_per_image": 1}
+        assert hyperparameters == shared | ({"candidates": 4, "clusters": 0} if name == "greg+" else {})

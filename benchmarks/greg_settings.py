@@ -12,6 +12,7 @@ already is not trained again.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import tarfile
 from collections.abc import Mapping, Sequence
@@ -132,8 +133,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     known = f"{args.data / 'cifar10-val.tar'}@1/2"
     file = args.docs / "greg_settings.json"
     arch = from_checkpoint(args.init).arch
+    digest = hashlib.sha256(args.init.read_bytes()).hexdigest()
     text = (
-        f"{arch}, fine-tuned from cross-entropy on a part ({args.part}) of the training images, "
+        f"{arch}, fine-tuned from cross-entropy (SHA-256 {digest[:16]}) on a part ({args.part}) of the training images, "
         "with a cosine schedule, one seed."
     )
     for weight in args.weights:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,14 @@ from safetensors import SafetensorError, safe_open
 
 from runtime.manifest import InputSpec
 from train import checkpoint, models, preprocessing
-from train.checkpoint import KEY, Checkpoint
+from train.checkpoint import KEY, Checkpoint, Header
 from train.config import Config
 from train.data import Images
 from train.descriptions.description import Description
 from train.descriptions.options import said_of_input
 from train.exceptions import TrainingError
 from train.models import Origin, Start
+from train.models.foreign import PRETRAINED
 
 
 @dataclass(frozen=True)
@@ -74,11 +76,12 @@ def begin(config: Config, args: argparse.Namespace, resume: Checkpoint | None) -
         raise TrainingError(f"--key {args.key} goes with a file of weights of others: --init FILE")
     if init:
         size = preprocessing.of_checkpoint(init, given, args.size)
-        return Beginning(size, False, given, init, init.header.origin, _source(init))
+        return Beginning(size, False, given, init, init.header.origin, _source(Path(args.init), init.header))
     if resume and resume.header.origin:
         before = preprocessing.scaled(Description.of_input(resume.header.input), args.size)
         size = preprocessing.whole(given.over(before))
-        return Beginning(size, False, given, None, resume.header.origin, resume.header.sources.get("init"))
+        named = {"weights": Path(args.init).name} if args.init and args.init != PRETRAINED else None
+        return Beginning(size, False, given, None, resume.header.origin, named)
     if not foreign:
         return Beginning(preprocessing.of_images(given, args.size), True, given)
     torch.manual_seed(config.seed)  # of weights that are drawn
@@ -90,9 +93,14 @@ def begin(config: Config, args: argparse.Namespace, resume: Checkpoint | None) -
     return Beginning(known or size, known is None, given, None, start, source, models.split(config.arch)[1])
 
 
-def _source(init: Checkpoint) -> dict[str, Any]:
-    before = init.header
-    return {"method": before.method, "epochs": before.metrics.get("epoch", 0), "sources": before.sources}
+def _source(path: Path, before: Header) -> dict[str, Any]:
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return {
+        "sha256": digest,
+        "method": before.method,
+        "epochs": before.metrics.get("epoch", 0),
+        "sources": before.sources,
+    }
 
 
 def _is_ours(path: Path) -> bool:

@@ -35,11 +35,14 @@ class Header:
         input: the image size and normalisation the model was trained with.
         method: a key of :data:`train.methods.METHODS`.
         hyperparameters: the whole training configuration.
-        sources: what it learned from: the names of `data`, `val` and `aux`; of `init`, its method, epochs and sources.
+        sources: what it learned from: the names of `data`, `val` and `aux`; of `init`, its file's SHA-256, method, epochs and
+            sources.
         data: sketches of the images that it learned from: ``training``, ``auxiliary``, and those of `init` as
             ``init, training`` and so on. Empty in a checkpoint of an earlier version.
+        digests: of the images and labels that it goes through, in their order, by ``training`` and ``auxiliary``.
         metrics: the last epoch's figures.
         step: number of optimizer steps taken.
+        running: means over the steps so far of an epoch that was cut.
         origin: what builds a network of others again.
     """
 
@@ -51,8 +54,10 @@ class Header:
     hyperparameters: dict[str, Any] = field(default_factory=dict)
     sources: dict[str, Any] = field(default_factory=dict)
     data: dict[str, DataSpec] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     step: int = 0
+    running: dict[str, float] = field(default_factory=dict)
     origin: models.Origin | None = None
 
 

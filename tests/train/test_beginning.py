@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import re
 from pathlib import Path
 from typing import Any
@@ -104,15 +105,25 @@ def test_resumed_without_the_file_of_weights(sources: Path, capsys: pytest.Captu
     assert checkpoint.load(sources / "run" / CHECKPOINT).header == before.header
     other = [*options[:-3], "0.4", "--std", "0.25", "--resume"]
     assert "can't resume: input was" in failure(capsys, main, *other)
+    other = [*options, f"--init={sources / 'elsewhere.pth'}", "--resume"]
+    assert "can't resume: it started from other weights than those of --init" in failure(capsys, main, *other)
 
 
-def test_from_a_run_of_the_same_network(sources: Path) -> None:
+def test_from_a_run_of_the_same_network(sources: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*arguments(sources, init=sources / "w.pth"), "--mean", "0.5", "--std", "0.25"]) == 0
     assert main(arguments(sources, init=sources / "run" / CHECKPOINT, out=sources / "second")) == 0
     first, second = (checkpoint.load(sources / out / CHECKPOINT) for out in ("run", "second"))
     assert second.header.input == first.header.input
     assert second.header.origin == first.header.origin
-    assert second.header.sources["init"]["method"] == "cross-entropy"
+    digest = hashlib.sha256((sources / "run" / CHECKPOINT).read_bytes()).hexdigest()
+    assert second.header.sources["init"] == {
+        "sha256": digest,
+        "method": "cross-entropy",
+        "epochs": 1,
+        "sources": first.header.sources,
+    }
+    again = arguments(sources, init=sources / "second" / CHECKPOINT, out=sources / "second")
+    assert "can't resume: it started from other weights" in failure(capsys, main, *again, "--resume")
 
 
 def test_own_statistics_where_nothing_is_pretrained(sources: Path, capsys: pytest.CaptureFixture[str]) -> None:

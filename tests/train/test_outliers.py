@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -133,7 +134,12 @@ def test_fine_tuning_keeps_the_first_run_s_normalisation(sources: Path, tmp_path
         "data": "other.tar",
         "val": "val",
         "aux": ["aux.tar"],
-        "init": {"method": "cross-entropy", "epochs": 1.0, "sources": before.sources},
+        "init": {
+            "sha256": hashlib.sha256(first.read_bytes()).hexdigest(),
+            "method": "cross-entropy",
+            "epochs": 1.0,
+            "sources": before.sources,
+        },
     }
 
 

@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from runtime.manifest import DataSpec
 from train.data.images import Images, batches
+from train.data.index import Labels
 from train.data.source import short_name
 from train.exceptions import DataError
 
@@ -56,6 +57,10 @@ class Fingerprints:
         """Of uint8 images [N, H, W, 3], decoded a batch at a time."""
         parts = [(exact := hashes(batch), looks(batch, exact)) for batch in batches(images, _BATCH)]
         return cls(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+    def digest(self, labels: Labels) -> str:
+        """Of the images' pixels and labels in their order, 64 hexadecimal digits (BLAKE2b)."""
+        return hashlib.blake2b(self.exact.tobytes() + labels.tobytes(), digest_size=32).hexdigest()
 
     def describe(self, source: str, *, exact: bool = True) -> DataSpec:
         """The record of the set, for a manifest or a checkpoint.

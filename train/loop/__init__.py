@@ -15,7 +15,7 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from runtime.manifest import DataSpec, InputSpec
+from runtime.manifest import InputSpec
 from runtime.signals import asked_to_end
 from train import checkpoint
 from train.checkpoint import Checkpoint, Header
@@ -65,7 +65,7 @@ def train(
 
     Raises:
         TrainingError: unusable settings, or a loss that is not finite (the message names the step and the term).
-        CheckpointError: `resume` is a checkpoint of other settings, or `init` of another network.
+        CheckpointError: `resume` is a checkpoint of other settings, images or another start, or `init` of another network.
     """
     world = world or World.alone()
     trainer = Trainer(config, spec, data, outliers, init, world, network)
@@ -75,11 +75,9 @@ def train(
     if resume:
         _check_same_run(header, resume.header)
         trainer.restore(resume)
-        header = dataclasses.replace(resume.header, sources=header.sources)
+        header = dataclasses.replace(resume.header, sources=_sources(header.sources, resume.header.sources))
     if world.rank == 0 or resume:
-        sketches = _sketches(header.sources, data, outliers, init)
-        _check_same_images(header.data, sketches)
-        header = dataclasses.replace(header, data={**sketches, **header.data})
+        header = _with_images(header, data, outliers, init)
     if world.mean([header.step]) != [header.step]:
         raise CheckpointError(
             "the processes would go on from different steps; give all of them the same --out directory"
@@ -91,8 +89,8 @@ def train(
     stopped = False
     with asked_to_end() as stop, closing(log) if log else nullcontext():
         for epoch in range(header.step // per_epoch, config.epochs):
-            means = _Means()
             first, end = max(header.step, epoch * per_epoch), (epoch + 1) * per_epoch
+            means = _Means(header.running, first - epoch * per_epoch)
             for step, fed in enumerate(trainer.feed.steps(first, end), first):
                 figures, stopped = trainer.step(step, fed, stop.is_set)
                 means.add(figures)
@@ -100,7 +98,7 @@ def train(
                     log.step(epoch, means.values)
                 if stopped and step + 1 < end:
                     break
-            header = dataclasses.replace(header, step=step + 1)
+            header = dataclasses.replace(header, step=step + 1, running={} if step + 1 == end else means.values)
             if header.step == end:
                 trainer.settle()
                 if log:
@@ -168,29 +166,61 @@ def _header(
     )
 
 
-def _sketches(
-    sources: Mapping[str, Any], data: ImageSet, outliers: ImageSet | None, init: Checkpoint | None
-) -> dict[str, DataSpec]:
-    """What the run learns from, and what it starts from did, so that nobody evaluates or calibrates on it."""
-    found = {"training": Fingerprints.of(data.images).describe(sources.get("data", ""), exact=False)}
-    if outliers:
-        found["auxiliary"] = Fingerprints.of(outliers.images).describe(", ".join(sources.get("aux", ())), exact=False)
+def _sources(now: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a run that goes on, its start that which it had.
+
+    Raises:
+        CheckpointError: another start is given.
+    """
+    given, had = now.get("init"), before.get("init")
+    if given and (had is None or any(given.get(key) != value for key, value in had.items())):
+        raise CheckpointError(
+            f"can't resume: it started from {'other weights than those of --init' if had else 'no weights'}; leave --init "
+            "out, or train into another --out"
+        )
+    return {**now, "init": had} if had else dict(now)
+
+
+def _with_images(header: Header, data: ImageSet, outliers: ImageSet | None, init: Checkpoint | None) -> Header:
+    """With what the run learns from, and what it starts from did, so that nobody evaluates or calibrates on it.
+
+    Raises:
+        CheckpointError: a run that goes on began with others.
+    """
+    names = {"training": header.sources.get("data", ""), "auxiliary": ", ".join(header.sources.get("aux", ()))}
+    specs, digests = dict(header.data), dict(header.digests)
+    for role, images in (("training", data), ("auxiliary", outliers)):
+        if images is None:
+            continue
+        found = Fingerprints.of(images.images)
+        digest, spec = found.digest(images.labels), found.describe(names[role], exact=False)
+        if digests.setdefault(role, digest) != digest:
+            raise CheckpointError(
+                f"can't resume: the {spec.images:,} {role} images of {spec.source}, their labels or their order are not "
+                f"those of the {specs[role].images:,} of {specs[role].source} that it began with; train into another --out"
+            )
+        specs.setdefault(role, spec)
+    known = {spec.looks for spec in specs.values()}
     before = init.header.data if init else {}
-    known = {spec.looks for spec in found.values()}
-    return found | {f"init, {role}": spec for role, spec in before.items() if spec.looks not in known}
+    inherited = {f"init, {role}": spec for role, spec in before.items() if spec.looks not in known}
+    return dataclasses.replace(header, data={**specs, **inherited}, digests=digests)
 
 
 class _Means:
-    """Running means over an epoch."""
+    """Running means over an epoch.
 
-    def __init__(self) -> None:
-        self.values: dict[str, float] = {}
-        self._count = 0
+    Args:
+        values, count: those over so many steps of it.
+    """
+
+    def __init__(self, values: Mapping[str, float], count: int) -> None:
+        self.values = dict(values)
+        self._count = count
 
     def add(self, figures: dict[str, float]) -> None:
         self._count += 1
         for name, value in figures.items():
-            mean = self.values.get(name, 0.0)
+            mean = self.values.get(name, value)
             self.values[name] = mean + (value - mean) / self._count
 
 
@@ -209,17 +239,6 @@ def _check_same_run(expected: Header, found: Header) -> None:
         if ours[name] != theirs[name]:
             raise CheckpointError(
                 f"can't resume: {name} was {theirs[name]}, now {ours[name]}; train into another --out"
-            )
-
-
-def _check_same_images(before: Mapping[str, DataSpec], now: Mapping[str, DataSpec]) -> None:
-    """Raises CheckpointError where a run would go on with other images than it began with."""
-    for role in ("training", "auxiliary"):
-        then, found = before.get(role), now.get(role)
-        if then and found and (then.images, then.looks) != (found.images, found.looks):
-            raise CheckpointError(
-                f"can't resume: the {role} images were the {then.images:,} of {then.source}, and are {found.images:,} others "
-                f"of {found.source} now; train into another --out"
             )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.train.loop.test_loop import CONFIG, OUTLIERS, REGULARISED, equal, interrupt, saved
+from tests.train.loop.test_loop import OUTLIERS, REGULARISED, SMALL, equal, interrupt, saved
 from tests.train.sets import SPEC, coloured, colours
 from train import models
 from train.config import Config
@@ -17,8 +17,6 @@ from train.exceptions import TrainingError
 from train.loop import train
 from train.loop.groups import Groups, factors
 from train.loop.trainer import Trainer
-
-SMALL = replace(CONFIG, arch="resnet20", epochs=1)
 
 
 def trainer(config: Config) -> Trainer:

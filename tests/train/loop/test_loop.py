@@ -44,6 +44,7 @@ CONFIG = Config(
     precision="fp32",
 )
 STEPS = 8
+SMALL = replace(CONFIG, arch="resnet20", epochs=1)
 OUTLIERS = ImageSet(noise(20, seed=2), np.zeros(20, np.int64), ("outlier",), ("",) * 20)
 REGULARISED = {"m_in": -1.0, "m_aux": -1.2, "gradient_weight": 0.1}  # margins among which untrained networks are
 
@@ -228,7 +229,9 @@ def test_a_run_that_is_interrupted_and_resumed_ends_the_same(
     with monkeypatch.context() as patch:
         interrupt(patch, after, number)
         assert run(tmp_path).step == after
-    assert run(tmp_path, resume=saved(tmp_path)).step == STEPS
+    assert (
+        run(tmp_path, resume=saved(tmp_path)) == saved(completed).header
+    )  # the means over whole epochs among its figures
     assert equal(saved(tmp_path).weights, saved(completed).weights)
     assert equal(saved(tmp_path).optimizer, saved(completed).optimizer)
 
@@ -242,6 +245,7 @@ def test_a_run_that_is_interrupted_at_every_step_ends_the_same(
             interrupt(patch, after=1)
             assert run(tmp_path, resume=resume).step == step
         resume = saved(tmp_path)
+    assert saved(tmp_path).header == saved(completed).header
     assert equal(saved(tmp_path).weights, saved(completed).weights)
 
 
@@ -329,14 +333,38 @@ def test_resume_on_images_of_other_statistics_is_refused(completed: Path, tmp_pa
         train(CONFIG, spec, colours(35), colours(12), tmp_path, resume=saved(completed))
 
 
-def test_resume_on_other_images_is_refused(completed: Path, tmp_path: Path) -> None:
-    """Of the same classes and the same input: a bundle would take them for unseen."""
-    with pytest.raises(
-        CheckpointError, match=r"can't resume: the training images were the 35 of .*, and are 35 others"
-    ):
-        train(CONFIG, SPEC, colours(35, seed=7), colours(12), tmp_path, resume=saved(completed))
-    with pytest.raises(CheckpointError, match="and are 34 others"):
-        train(CONFIG, SPEC, colours(34), colours(12), tmp_path, resume=saved(completed))
+def others(change: str) -> ImageSet:
+    data = colours(34 if change == "fewer" else 35, seed=7 if change == "others" else 0)
+    if change == "labels":
+        return replace(data, labels=data.labels[::-1].copy())
+    return replace(data, images=data.images[::-1], labels=data.labels[::-1]) if change == "order" else data
+
+
+@pytest.mark.parametrize("change", ["others", "fewer", "labels", "order"])
+def test_resume_on_other_images_labels_or_order_is_refused(completed: Path, tmp_path: Path, change: str) -> None:
+    """Of the same classes and the same input: a bundle would take other images for unseen."""
+    count = 34 if change == "fewer" else 35
+    message = f"can't resume: the {count} training images of .*, their labels or their order are not those of the 35 of"
+    with pytest.raises(CheckpointError, match=message):
+        train(CONFIG, SPEC, others(change), colours(12), tmp_path, resume=saved(completed))
+
+
+def test_a_run_that_goes_on_keeps_its_start(tmp_path: Path) -> None:
+    started = {"sha256": "ab", "method": "cross-entropy", "epochs": 2, "sources": {"data": "d", "val": "v"}}
+
+    def resumed(out: Path, init: dict[str, Any] | None) -> dict[str, Any]:
+        sources = {"data": "d"} | ({"init": init} if init else {})
+        resume = saved(out) if (out / CHECKPOINT).exists() else None
+        return train(SMALL, SPEC, colours(35), colours(12), out, resume, sources=sources).sources
+
+    begun = {"data": "d", "init": started}
+    assert resumed(tmp_path / "started", started) == begun
+    assert resumed(tmp_path / "started", None) == resumed(tmp_path / "started", started) == begun
+    with pytest.raises(CheckpointError, match="can't resume: it started from other weights than those of --init"):
+        resumed(tmp_path / "started", {**started, "sha256": "cd"})
+    assert resumed(tmp_path / "plain", None) == {"data": "d"}
+    with pytest.raises(CheckpointError, match="can't resume: it started from no weights; leave --init out"):
+        resumed(tmp_path / "plain", started)
 
 
 def test_processes_that_would_go_on_from_different_steps(completed: Path, tmp_path: Path) -> None:

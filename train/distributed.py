@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,13 +45,19 @@ class World:
         mean: list[float] = (total / self.size).tolist()
         return mean
 
-    def share(self, model: nn.Module) -> nn.Module:
-        """The module to train: its gradients and batch statistics are those of all processes' batches together."""
+    def share(self, model: nn.Module, images: Tensor) -> nn.Module:
+        """The module to train: its gradients and batch statistics are those of all processes' batches together.
+
+        Args:
+            model: returns (logits, penultimate).
+            images: some, normalised, by which it is found whether all weights take part.
+        """
         if self.size == 1:
             return model
+        idle = has_idle_weights(model, images)
         use_global_batch_norm(model)
         # A group of its own: the gradients' reductions must not mix with those of batch normalisation.
-        return DistributedDataParallel(model, process_group=distributed.new_group())
+        return DistributedDataParallel(model, process_group=distributed.new_group(), find_unused_parameters=idle)
 
 
 @contextmanager
@@ -76,6 +83,14 @@ def process_count() -> int:
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
+def has_idle_weights(model: nn.Module, images: Tensor) -> bool:
+    """Whether there are weights to learn that the logits of a network don't depend on, such as those of an unused pooler."""
+    copied = copy.deepcopy(model).train()
+    weights = [weight for weight in copied.parameters() if weight.requires_grad]
+    logits, _ = copied(images)
+    return any(found is None for found in torch.autograd.grad(logits.sum(), weights, allow_unused=True))
+
+
 class GlobalBatchNorm2d(nn.BatchNorm2d):
     """Batch normalisation on the concatenation of all processes' batches, which are of equal size.
 
@@ -91,7 +106,10 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
         centred = x - mean[:, None, None]
         variance = _mean(centred.square().mean(axes))
         self._track(mean.detach(), variance.detach(), distributed.get_world_size() * input.numel() // input.shape[1])
-        scale = (variance + self.eps).rsqrt() * self.weight
+        scale = (variance + self.eps).rsqrt()
+        if not self.affine:
+            return (centred * scale[:, None, None]).to(input.dtype)
+        scale = scale * self.weight
         return (centred * scale[:, None, None] + self.bias[:, None, None]).to(input.dtype)
 
     @torch.no_grad()

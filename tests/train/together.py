@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tests.train.sets import SPEC, colours, noise
+from train import models
 from train.config import Config
 from train.data import ImageSet
 from train.distributed import World, join, use_global_batch_norm
@@ -20,20 +22,36 @@ from train.loop.trainer import Trainer
 BATCH = 8  # of all processes
 # Margins between which some images of an untrained network lie and some do not.
 _REGULARISED = {"m_in": -1.4, "m_aux": -1.5, "gradient_weight": 1.0}
-METHODS: dict[str, tuple[str, dict[str, float | str]]] = {
-    "cross-entropy": ("cross-entropy", {}),
-    "energy": ("energy", {"weight": 1.0, "m_in": -1.4, "m_aux": -1.0}),
-    "greg by sample": ("greg", {**_REGULARISED, "reduction": "sample"}),
-    "greg by batch": ("greg", {**_REGULARISED, "reduction": "batch"}),
+METHODS: dict[str, tuple[str, str, dict[str, float | str]]] = {
+    "cross-entropy": ("cross-entropy", "resnet20", {}),
+    "energy": ("energy", "resnet20", {"weight": 1.0, "m_in": -1.4, "m_aux": -1.0}),
+    "greg by sample": ("greg", "resnet20", {**_REGULARISED, "reduction": "sample"}),
+    "greg by batch": ("greg", "resnet20", {**_REGULARISED, "reduction": "batch"}),
+    "idle layer": ("cross-entropy", "idle", {}),
+    "greg with an idle layer": ("greg", "idle", {**_REGULARISED, "m_in": 0.0, "m_aux": -3.0}),
 }
 
 
-def first_step(name: str, world: World) -> dict[str, Tensor]:
-    """Figures, gradients and batch statistics of a run's first step."""
-    method, options = METHODS[name]
+class Idle(nn.Module):
+    """A layer that takes no part, and a batch normalisation without weights."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6, affine=False)
+        self.pooler, self.fc = nn.Linear(6, 6), nn.Linear(6, classes)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.norm(self.conv(x)).relu().mean(dim=(2, 3))
+        return self.fc(features), features
+
+
+@patch.dict(models.ARCHITECTURES, idle=Idle)
+def second_step(name: str, world: World) -> dict[str, Tensor]:
+    """Figures, gradients and batch statistics of a run's second step; the first has a rate of zero."""
+    method, arch, options = METHODS[name]
     config = Config(
         method,
-        "resnet20",
+        arch,
         epochs=1,
         batch_size=BATCH // world.size,
         method_options=options,
@@ -42,12 +60,13 @@ def first_step(name: str, world: World) -> dict[str, Tensor]:
     )
     outliers = ImageSet(noise(24), np.zeros(24, np.int64), ("outlier",), ("",) * 24)
     trainer = Trainer(config, SPEC, colours(24), outliers, None, world)
-    (fed,) = trainer.feed.steps(0, 1)
-    figures, _ = trainer.step(0, fed)
+    for step, fed in enumerate(trainer.feed.steps(0, 2)):
+        figures, _ = trainer.step(step, fed)
     gradients = {
         f"gradient of {name}": p.grad.contiguous() for name, p in trainer.model.named_parameters() if p.grad is not None
     }
-    assert len(gradients) == len(list(trainer.model.parameters()))
+    learning = [name for name, _ in trainer.model.named_parameters() if not name.startswith("pooler.")]
+    assert list(gradients) == [f"gradient of {name}" for name in learning]
     statistics = {
         f"statistic {name}": value for name, value in trainer.model.named_buffers() if value.is_floating_point()
     }
@@ -100,7 +119,7 @@ def main(out: Path) -> None:
     torch.set_num_threads(1)
     with join() as world:
         for name in METHODS:
-            save_file(first_step(name, world), out / f"{name}.{world.rank}")
+            save_file(second_step(name, world), out / f"{name}.{world.rank}")
         save_file(normalisation(world, _total), out / f"normalisation.{world.rank}")
 
 

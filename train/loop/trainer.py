@@ -86,7 +86,7 @@ class Trainer:
         self._optimizer = _optimizer(config, self._groups.parameters(self.model))
         self._average = Average(self.model, config.ema) if config.ema else None
         self._augmentation, self._classes = parse(config.augment), len(data.classes)
-        self._shared = world.share(self.model)
+        self._shared = world.share(self.model, self._some(data, 2))
 
     def _check_labels(self) -> None:
         """Raises TrainingError for what means nothing without labels."""

@@ -79,7 +79,11 @@ class Config:
         ):
             if not holds:
                 raise TrainingError(problem)
-        parse(self.augment)
+        if not parse(self.augment).crops and (self.padding, self.flip) != (Config.padding, Config.flip):
+            raise TrainingError(
+                f"--padding {self.padding} and --flip {self.flip} are of crop-flip, which --augment {self.augment} takes the "
+                f"place of; give --padding {Config.padding} --flip {Config.flip}"
+            )
 
 
 def _freezes(freeze: str) -> bool:

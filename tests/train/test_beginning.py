@@ -156,6 +156,8 @@ def test_own_statistics_where_nothing_is_pretrained(sources: Path, capsys: pytes
         ({"resize_to": "big"}, "--resize-to big: expected a side such as 256, or HxW"),
         ({"arch": f"{ARCH}+nan:8", "method": "moco", "mixup": 0.2}, "--mixup 0.2: method 'moco' has no labels"),
         ({"arch": f"{ARCH}+nan:8", "method": "moco", "augment": "trivial"}, "--augment trivial: method 'moco' makes views"),
+        ({"arch": f"{ARCH}+nan:8", "method": "moco", "flip": "alternating"}, "--flip alternating: method 'moco' makes views"),
+        ({"arch": f"{ARCH}+nan:8", "method": "moco", "padding": 2}, "--padding 2: method 'moco' makes views"),
     ],
 )  # fmt: skip
 def test_refused(sources: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, object], message: str) -> None:

@@ -45,11 +45,25 @@ def test_one_cycle_without_warmup_falls_from_the_beginning() -> None:
         ({"momentum": 0.0}, "Nesterov's momentum needs some; give --no-nesterov with --momentum 0"),
         ({"padding": -1}, "padding must not be negative, found -1"),
         ({"dropout": 1.0}, "dropout must be in [0, 1), found 1.0"),
+        (
+            {"augment": "photographs+trivial", "padding": 2, "flip": "alternating"},
+            "--padding 2 and --flip alternating are of crop-flip, which --augment photographs+trivial takes the place of; "
+            "give --padding 4 --flip random",
+        ),
+        (
+            {"augment": "none", "padding": 0},
+            "--padding 0 and --flip random are of crop-flip, which --augment none takes",
+        ),
     ],
 )
 def test_unusable_settings(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(TrainingError, match=re.escape(message)):
         replace(COSINE, **settings)
+
+
+def test_mixing_goes_with_padding_and_flips() -> None:
+    for name in ("crop-flip", "trivial", "crop-flip+pixmix"):
+        assert replace(COSINE, augment=name, padding=2, flip="alternating").augment == name
 
 
 def test_adam_and_plain_descent_need_no_nesterov() -> None:

@@ -97,9 +97,12 @@ class Trainer:
             ("label-smoothing", config.label_smoothing, 0),
             ("mixup", config.mixup, 0),
             ("augment", config.augment, DEFAULT),
+            ("padding", config.padding, Config.padding),
+            ("flip", config.flip, Config.flip),
         ):
             if found != off:
-                reason = "makes views of its own" if name == "augment" else "has no labels, which it would change"
+                changes_labels = name in ("label-smoothing", "mixup")
+                reason = "has no labels, which it would change" if changes_labels else "makes views of its own"
                 raise TrainingError(f"--{name} {found}: method {config.method!r} {reason}")
 
     def step(self, step: int, fed: Fed, stop: Callable[[], bool] = lambda: False) -> tuple[dict[str, float], bool]:

@@ -89,7 +89,7 @@ def test_without_settings_nothing_is_looked_for() -> None:
     [
         {"ema": 0.9},
         {"mixup": 0.4, "label_smoothing": 0.1},
-        {"augment": "photographs+pixmix"},
+        {"augment": "photographs+pixmix", "padding": 4},
         {"augment": "trivial", "freeze": "5", "layer_decay": 0.7},
         {"ema": 0.9, "method": "snojoe", "method_options": {"layers": 3}, "mixup": 0.2},
     ],

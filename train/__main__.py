@@ -127,7 +127,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _config(args: argparse.Namespace, hyperparameters: dict[str, float | str]) -> Config:
     """The run's settings: each option that is one of them, and the method's own."""
     given = {field.name: getattr(args, field.name) for field in dataclasses.fields(Config) if field.name in args}
-    return Config(**{**given, "milestones": tuple(args.milestones), "method_options": hyperparameters})
+    given |= {"milestones": tuple(args.milestones), "warmup": _warmup(str(args.warmup), args.epochs)}
+    return Config(**{**given, "method_options": hyperparameters})
+
+
+def _warmup(text: str, epochs: int) -> float:
+    """In epochs."""
+    try:
+        value = float(text.removesuffix("%"))
+    except ValueError as error:
+        raise TrainingError(f"--warmup {text}: expected epochs, or a share of the run such as 23%") from error
+    return value * epochs / 100 if text.endswith("%") else value
 
 
 def _train(

@@ -26,7 +26,12 @@ def add_optimization_options(group: Group, defaults: Config) -> None:
         help="of SGD's momentum; default: yes",
     )
     group.add_argument("--weight-decay", type=float, default=defaults.weight_decay, help="default: %(default)s")
-    group.add_argument("--warmup", type=float, default=defaults.warmup, help="epochs; default: %(default)s")
+    group.add_argument(
+        "--warmup",
+        metavar="EPOCHS",
+        default=defaults.warmup,
+        help="of linear increase, or a share of the run such as 23%%; default: %(default)s",
+    )
     group.add_argument("--schedule", choices=get_args(Schedule), default=defaults.schedule, help="default: %(default)s")
     group.add_argument(
         "--milestones",

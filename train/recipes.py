@@ -181,7 +181,7 @@ _CIFAR_FAST: _Recipe = {
     "weight_decay": (0.0013, "code: 0.0153 over 11.5"),
     "label_smoothing": (0.2, "code"),
     "schedule": ("onecycle", "code"),
-    "warmup": (0.23 * 16, "code: 23 % of the run; theirs begins at 0.2 and ends at 0.07 of the rate, ours at 0"),
+    "warmup": ("23%", "code: 23 % of the run; theirs begins at 0.2 and ends at 0.07 of the rate, ours at 0"),
     "padding": (2, "code; zeros are ours, theirs reflects"),
     "flip": ("alternating", "section 3.6"),
 }

@@ -73,7 +73,7 @@ def test_outliers_end_with_less_energy_than_known_images(tmp_path: Path) -> None
 
 
 def test_fewer_outliers_than_a_batch(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="5 images are fewer than a batch of 8"):
+    with pytest.raises(TrainingError, match="5 auxiliary images are fewer than the 8 of a step"):
         train(CONFIG, SPEC, colours(40), colours(12), tmp_path, outliers=greys(5))
 
 

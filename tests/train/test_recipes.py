@@ -38,16 +38,34 @@ def parsed(*argv: str) -> tuple[dict[str, Any], dict[str, float | str]]:
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_value_is_taken(name: str) -> None:
     recipe = dict(RECIPES[name])
-    args, hyperparameters = parsed(*given(name))
+    args, hyperparameters = command._parse(given(name))
     assert hyperparameters == recipe.pop("set", {})
-    assert {option: args[option] for option in recipe} == recipe
+    assert {option: getattr(args, option) for option in recipe} == recipe
     assert methods.make(recipe["method"], hyperparameters)
     arch = recipe.get("arch", "resnet20")
     assert models.is_foreign(arch) or models.split(arch)[0] in models.ARCHITECTURES
-    settings = {option: value for option, value in recipe.items() if option in Config.__dataclass_fields__}
-    config = Config(**{"arch": "resnet20", "epochs": 7, **settings})
-    assert set(recipe) - set(settings) <= {"size", "init"}
-    assert math.isfinite(learning_rate(0.5, config))
+    assert set(recipe) - set(Config.__dataclass_fields__) <= {"size", "init"}
+    assert math.isfinite(learning_rate(0.5, command._config(args, hyperparameters)))
+
+
+@pytest.mark.parametrize("epochs", [3, 8, 16])
+def test_a_warmup_that_is_a_share_follows_the_epochs(epochs: int) -> None:
+    """Up to the whole rate at 23 % of the run, and down to half of it half-way from there to the end."""
+    config = command._config(*command._parse(given("cifar-fast", f"--epochs={epochs}")))
+    assert config.warmup == pytest.approx(0.23 * epochs)
+    rates = [learning_rate(share * epochs, config) for share in (0.115, 0.23, 0.615, 1)]
+    assert rates == pytest.approx([0.75, 1.5, 0.75, 0])
+
+
+@pytest.mark.parametrize(("warmup", "expected"), [("2", 2), ("0", 0), ("50%", 3.5)])
+def test_a_warmup_in_epochs_or_as_a_share(warmup: str, expected: float) -> None:
+    assert command._config(*command._parse(given("greg-cifar", "--epochs=7", f"--warmup={warmup}"))).warmup == expected
+
+
+@pytest.mark.parametrize("warmup", ["long", "%", "1 epoch"])
+def test_a_warmup_that_is_neither(warmup: str) -> None:
+    with pytest.raises(TrainingError, match=f"--warmup {warmup}: expected epochs, or a share of the run such as 23%"):
+        command._config(*command._parse(given("greg-cifar", f"--warmup={warmup}")))
 
 
 @pytest.mark.parametrize("name", RECIPES)

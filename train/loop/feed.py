@@ -61,13 +61,18 @@ class Feed:
     ) -> None:
         self._config, self._data, self._outliers = config, data, outliers
         self._rank, self._size = rank, size
-        _check_enough(data, config.batch_size * size)
+        if len(data) < (batch := config.batch_size * size):
+            raise TrainingError(f"{len(data)} images are fewer than a batch of {batch}; lower --batch-size")
         self.steps_per_epoch = len(data) // (config.batch_size * size)
         self._outliers_per_step = 0
         if outliers is not None:
             share = -(-len(outliers) // (self.steps_per_epoch * size))
             self._outliers_per_step = method.outliers(config.batch_size, share)
-            _check_enough(outliers, config.batch_size * size)
+            if len(outliers) < (least := min(self._outliers_per_step, config.batch_size) * size):
+                raise TrainingError(
+                    f"{len(outliers)} auxiliary images are fewer than the {least} of a step; give more by --aux, or lower "
+                    "--batch-size"
+                )
             drawn = self._outliers_per_step * size * self.steps_per_epoch
             self._passes = _PASSES if drawn >= len(outliers) else 0  # an epoch begins a new pass, or goes on with one
 
@@ -129,8 +134,3 @@ def _order(length: int, seed: int, number: int, stream: int) -> npt.NDArray[np.i
 def _sides(length: int, seed: int) -> npt.NDArray[np.bool_]:
     """Which images are mirrored in even epochs; the others are in odd ones."""
     return np.random.default_rng([seed, _FLIPS]).random(length) < 0.5
-
-
-def _check_enough(images: ImageSet, batch: int) -> None:
-    if len(images) < batch:
-        raise TrainingError(f"{len(images)} images are fewer than a batch of {batch}; lower --batch-size")

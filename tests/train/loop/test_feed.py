@@ -141,12 +141,23 @@ def test_images_decoded_as_they_are_used_give_the_same_batches(tmp_path: Path) -
         assert torch.equal(mine.outliers.images, reference.outliers.images)
 
 
-@pytest.mark.parametrize(("counts", "size", "named"), [((3, 9), 1, "3"), ((9, 3), 1, "3"), ((7, 9), 2, "7")])
-def test_fewer_images_than_a_step_takes(counts: tuple[int, int], size: int, named: str) -> None:
-    with pytest.raises(
-        TrainingError, match=rf"{named} images are fewer than a batch of {4 * size}; lower --batch-size"
-    ):
+@pytest.mark.parametrize(
+    ("counts", "size", "message"),
+    [
+        ((3, 9), 1, "3 images are fewer than a batch of 4; lower --batch-size"),
+        ((9, 3), 1, "3 auxiliary images are fewer than the 4 of a step; give more by --aux, or lower --batch-size"),
+        ((7, 9), 2, "7 images are fewer than a batch of 8; lower --batch-size"),
+        ((9, 7), 2, "7 auxiliary images are fewer than the 8 of a step"),
+    ],
+)
+def test_fewer_images_than_a_step_takes(counts: tuple[int, int], size: int, message: str) -> None:
+    with pytest.raises(TrainingError, match=message):
         feed(*counts, size=size)
+
+
+def test_a_step_that_draws_fewer_outliers_needs_no_more() -> None:
+    source = Feed(CONFIG, methods.make("energy", {"outliers_per_image": 0.5}), numbered(8), numbered(2))
+    assert [sorted(outliers([fed])) for fed in source.steps(0, 3)] == [[0, 1]] * 3
 
 
 def test_every_number_counts() -> None:

@@ -15,7 +15,7 @@ from export.exceptions import ExportError
 from export.exporting import check_options, export
 from export.from_onnx.options import add_onnx_options
 from export.options import EXAMPLES, add_model_options, given
-from export.report.evaluation import summary, table
+from export.report.evaluation import summary, tables
 from export.tensorrt.attach import add_engine
 from export.tensorrt.build import check_buildable
 from export.tensorrt.options import add_tensorrt_options, build_options
@@ -50,7 +50,11 @@ def _parser() -> argparse.ArgumentParser:
     add_precision_options(parser)
 
     evaluation = parser.add_argument_group("evaluation, into the card")
-    evaluation.add_argument("--id", metavar="SOURCE", help="in-distribution images for --ood to be compared with")
+    evaluation.add_argument(
+        "--id",
+        metavar="SOURCE",
+        help="in-distribution images to evaluate the bundle on, and to compare those of --ood with",
+    )
     evaluation.add_argument(
         "--ood", action="append", default=[], metavar="NAME=SOURCE", help="other images; repeatable"
     )
@@ -65,10 +69,10 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     ood = parse_ood(args.ood)
-    if bool(ood) != bool(args.id):
-        raise ExportError("--id and --ood go together: detection is measured between the two")
-    if ood and not args.calibration:
-        raise ExportError("--ood needs --calibration: without a threshold there is no gate to evaluate")
+    if ood and not args.id:
+        raise ExportError("--ood goes with --id: detection is measured between the two")
+    if args.id and not args.calibration:
+        raise ExportError("--id needs --calibration: without a threshold there is no gate to evaluate")
     int8 = int8_options(args, tensorrt=args.tensorrt is not None)
     options = GateOptions.of_arguments(args)
     check_options(options, args.calibration)
@@ -92,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         int8=int8,
         resize=args.with_resize,
     )
-    if ood:
+    if args.id:
         (evaluated,) = evaluate_sources(
             [load_calibrated(args.out)],
             args.id,
@@ -101,8 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             reading=Reading.of(args),
         )
         bundle.write_documents(args.out, evaluated.documents())
-        print(summary(evaluated.figures))
-        print(table(evaluated.figures))
+        print(summary(evaluated.figures), tables(evaluated.figures), sep="\n")
     if engine:
         print(add_engine(args.out, engine))
     return 0

@@ -81,19 +81,20 @@ def threshold(scores: npt.NDArray[np.floating], alpha: float, pac: float | None 
 
 
 def lowered(scores: npt.NDArray[Float]) -> npt.NDArray[Float]:
-    """Calibration scores (n, ...) by some last bits lower, in the same order: what new ones are compared with.
+    """Calibration scores (n,) by some last bits lower, in the same order: what makes a threshold of them.
 
     Where many scores tie, as of saturated softmaxes or of features that are all 0, another engine or batch may compute each
-    of them a last bit lower, and a threshold that is the tied score itself would then reject them all. Lower calibration
-    scores accept more, so that every bound on rejection holds as before.
+    of them a last bit lower, and a threshold that is the tied score itself would then reject them all. A lower threshold
+    accepts more, so that every bound on rejection holds as before.
     """
     below: npt.NDArray[Float] = (scores - _SLACK * np.abs(scores)).astype(scores.dtype)
     return below
 
 
 def tied(threshold: float, quantiles: Sequence[float]) -> bool:
-    """Whether several calibration scores are the threshold: then more may be accepted than an interval's upper end."""
-    return int((np.array(quantiles, np.float32) == np.float32(threshold)).sum()) > 1
+    """Whether several calibration scores make the threshold: then more may be accepted than an interval's upper end."""
+    values = np.array(quantiles, np.float32)
+    return int(((lowered(values) <= np.float32(threshold)) & (np.float32(threshold) <= values)).sum()) > 1
 
 
 def stored_ranks(n: int) -> npt.NDArray[np.int64]:

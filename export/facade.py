@@ -141,7 +141,7 @@ def calibrate(
 def evaluate(
     bundle: Bundle | str | Path,
     id_images: Any,
-    ood: Mapping[str, Any],
+    ood: Mapping[str, Any] | None = None,
     *,
     shifted: Mapping[str, Any] | None = None,
     reading: Reading = _DEFAULT,
@@ -154,7 +154,7 @@ def evaluate(
     Args:
         bundle: as it is deployed.
         id_images: of its classes, neither trained nor calibrated on, as :func:`export` takes them; labels tell accuracy.
-        ood: other images, by name.
+        ood: other images, by name; without any only what happens to the known ones is told.
         shifted: images of its classes that look otherwise, by name.
         reading: how sources are to be read.
         allow_leakage: whether images that the bundle was made with are taken.
@@ -174,7 +174,7 @@ def evaluate(
         (evaluated,) = evaluate_sources(
             [one],
             images(id_images),
-            {name: images(given) for name, given in ood.items()},
+            {name: images(given) for name, given in (ood or {}).items()},
             shifted={name: images(given) for name, given in (shifted or {}).items()},
             allow_leakage=allow_leakage,
             reading=reading,

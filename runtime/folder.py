@@ -66,12 +66,13 @@ def images(path: Path) -> list[str]:
     except OSError as error:
         raise OodgateError(f"{error.filename}: not a readable directory ({error.strerror})") from error
     found = sorted(filter(is_image, files), key=lambda name: name.split(os.sep))  # noqa: PTH206  many
-    log_passed(str(path), len(files) - len(found), (name for name in files if not is_image(name)))
+    if found:
+        log_passed(str(path), len(files) - len(found), (name for name in files if not is_image(name)))
     return found
 
 
 def log_passed(where: str, count: int, names: Iterable[str]) -> None:
-    """Say how many files of a folder are no images by their endings, if any, and which is one of them."""
+    """Say how many files of a folder of images are none by their endings, if any, and which is one of them."""
     if count:
         logger.info("%s: passed over, by their endings: %s files, such as %s", where, f"{count:,}", next(iter(names)))
 

@@ -57,7 +57,6 @@ def calibrate(
     if score not in manifest.scores:
         raise ExportError(f"unknown score {score!r}; the graph has {', '.join(manifest.scores)}")
     conformal.check_finite(scores)
-    scores = conformal.lowered(scores)
     n, own = len(scores), scores[:, manifest.scores.index(score)]
     alphas = sorted({alpha, *(other for other in conformal.ALPHAS if n >= conformal.smallest(other, pac))})
     members = {} if classes is None else _by_class(own, classes, manifest.labels)
@@ -129,13 +128,13 @@ def _point(
 ) -> OperatingPoint:
     return OperatingPoint(
         alpha=alpha,
-        threshold=conformal.threshold(scores, alpha, pac),
+        threshold=_threshold(scores, alpha, pac),
         tpr_interval=tpr_interval(len(scores), alpha, pac=pac),
         max_rejection=max_rejection(len(scores), alpha, pac=pac),
         classes={
             label: ClassPoint(
                 n=len(values),
-                threshold=conformal.threshold(values, alpha, pac),
+                threshold=_threshold(values, alpha, pac),
                 tpr_interval=tpr_interval(len(values), alpha, pac=pac),
                 max_rejection=max_rejection(len(values), alpha, pac=pac),
             )
@@ -143,6 +142,10 @@ def _point(
             if len(values) >= conformal.smallest(alpha, pac)
         },
     )
+
+
+def _threshold(scores: npt.NDArray[np.float32], alpha: float, pac: float | None) -> float:
+    return conformal.threshold(conformal.lowered(scores), alpha, pac)
 
 
 def _by_class(
@@ -154,7 +157,7 @@ def _by_class(
 def _ranks(n: int, alphas: Sequence[float], pac: float | None) -> npt.NDArray[np.int64]:
     """The stored ranks, with those of the thresholds: then a rejection is a p-value of at most alpha.
 
-    With the marginal guarantee it is the only one that is.
+    With the marginal guarantee it is the only one that is, but for scores that are some last bits below the k-th smallest.
     """
     thresholds = [conformal.rank(n, alpha, pac) for alpha in alphas if n >= conformal.smallest(alpha, pac)]
     return np.union1d(conformal.stored_ranks(n), np.array(thresholds, dtype=np.int64))

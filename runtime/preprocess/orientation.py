@@ -26,4 +26,5 @@ def upright(image: Image.Image) -> Image.Image:
     with without_texts(image):
         image.load()  # which turns a TIFF, and reads the texts at the end of a PNG
     with without_texts(image):
-        return ImageOps.exif_transpose(image)
+        plain = image.copy()  # without what Pillow keeps of an earlier getexif()
+    return ImageOps.exif_transpose(plain)

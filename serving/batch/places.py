@@ -41,26 +41,14 @@ def is_folder(name: str) -> bool:
         return bool(fs.isdir(path))
 
 
-def is_file(name: str) -> bool:
-    """Whether it is a file that is there.
-
-    Raises:
-        SourceUnusable: the URL can't be opened.
-    """
-    if not is_url(name):
-        return Path(name).is_file()
-    fs, path = _opened(name)
-    with _explained(name):
-        return bool(fs.isfile(path))
-
-
 def images_below(name: str) -> list[Found]:
     """The images of a directory and all below it, by their endings, in the order of `oodgate run`."""
     if not is_url(name):
         return [_local(each) for each in folder.images(Path(name))]
     below = _below(name)
     found = [one for one in below if folder.is_image(one.name)]
-    folder.log_passed(name, len(below) - len(found), (one.name for one in below if not folder.is_image(one.name)))
+    if found:
+        folder.log_passed(name, len(below) - len(found), (one.name for one in below if not folder.is_image(one.name)))
     return found
 
 

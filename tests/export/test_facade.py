@@ -238,6 +238,7 @@ def test_evaluation_is_the_command_s(own: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "known.npz", images=known)
     np.savez(tmp_path / "other.npz", images=other)
     figures = oodgate.evaluate(own, known, {"dark": other}, verbose=False)
+    assert oodgate.evaluate(own, known, verbose=False).id == figures.id
     sources = ("--id", f"{tmp_path}/known.npz", "--ood", f"dark={tmp_path}/other.npz", "--json", f"{tmp_path}/f.json")
     evaluate([str(own), *sources])
     expected = (tmp_path / "f.json").read_text()

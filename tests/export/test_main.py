@@ -398,9 +398,8 @@ def test_wrong_alpha(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("--id val", "--id and --ood go together"),
-        ("--ood far=far", "--id and --ood go together"),
-        ("--id val --ood far=far", "--ood needs --calibration"),
+        ("--ood far=far", "--ood goes with --id"),
+        ("--id val", "--id needs --calibration"),
         ("--id val --ood far", "--ood far: expected NAME=SOURCE"),
         ("--id val --ood =far", "--ood =far: expected NAME=SOURCE"),
         ("--id val --ood far=", "--ood far=: expected NAME=SOURCE"),

@@ -88,6 +88,13 @@ def loaded(file: Path) -> Image.Image:
         return image.copy()
 
 
+def asked(file: Path) -> Image.Image:
+    """An image whose EXIF data were asked for, which Pillow keeps."""
+    image = Image.open(file)
+    assert image.getexif()[0x0112] == 6
+    return image
+
+
 @pytest.mark.parametrize(
     ("name", "given"),
     [
@@ -100,6 +107,7 @@ def loaded(file: Path) -> Image.Image:
         pytest.param("photo.jpg", Image.open, id="PIL"),
         pytest.param("turned.jpg", Image.open, id="PIL, turned"),
         pytest.param("edited.jpg", Image.open, id="PIL, turned by XMP"),
+        pytest.param("edited.jpg", asked, id="PIL, turned by XMP, asked before"),
         pytest.param("photo.png", loaded, id="PIL without a file"),
         pytest.param("photo.png", lambda file: np.asarray(loaded(file)), id="array"),
         pytest.param("cmyk.tif", Image.open, id="PIL, CMYK"),

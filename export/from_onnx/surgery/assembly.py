@@ -13,7 +13,7 @@ from export.exceptions import ExportError
 from export.from_onnx.last_layer import LastLayer, Source
 from export.from_onnx.original import reason
 from export.from_onnx.surgery import batch
-from export.from_onnx.surgery.network import Network, fold, lift_constants, rename
+from export.from_onnx.surgery.network import Network, fold, lift_constants, rename, tensor_names
 from export.from_onnx.surgery.pixels import IMAGES, Pixels
 from export.graph.building import LOGITS, OPSET, PENULTIMATE, Graph, prune
 
@@ -142,8 +142,7 @@ def _modern(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
 
 def _own_names(model: onnx.ModelProto) -> dict[str, str]:
     """Give every node a name that no other has, and tensors and nodes names that none of ours have; returns the tensors'."""
-    tensors = {name for node in model.graph.node for name in (*node.input, *node.output) if name}
-    names = {name: f"{_PREFIX}{name}" for name in tensors | {item.name for item in model.graph.input}}
+    names = {name: f"{_PREFIX}{name}" for name in tensor_names(model)}
     rename(model, names)
     taken = set[str]()
     for node in model.graph.node:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -135,6 +135,11 @@ def rename(model: onnx.ModelProto, names: Mapping[str, str]) -> None:
     _rename(model.graph, names)
 
 
+def tensor_names(model: onnx.ModelProto) -> set[str]:
+    """The names of all tensors, those of subgraphs too."""
+    return set(_names(model.graph))
+
+
 def unused(wanted: str, taken: Iterable[str]) -> str:
     """A name like the one wanted that is not taken."""
     known = set(taken)
@@ -224,6 +229,15 @@ def replace_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
     copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del graph.node[:]
     graph.node.extend(copies)
+
+
+def _names(graph: onnx.GraphProto) -> Iterator[str]:
+    for node in graph.node:
+        yield from filter(None, (*node.input, *node.output))
+        for attribute in node.attribute:
+            for body in (attribute.g, *attribute.graphs):
+                yield from _names(body)
+    yield from (item.name for item in (*graph.initializer, *graph.input, *graph.output))
 
 
 def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from serving.batch import places
 from serving.batch.images import Image, Part, Piece, Wanted
@@ -117,15 +118,14 @@ def open_source(names: Sequence[str], *, image: str | None = None, key: str | No
 
 
 def _found(name: str) -> list[Found]:
-    """What a name stands for: a folder or file that is called so, or else what it describes."""
+    """What a name stands for: on a disk a folder or file that is called so, or else what it describes."""
+    path = name.removeprefix("file://")
+    itself = not places.is_url(path) and Path(path).exists()
+    if not itself and (counted := _RANGE.search(name)):
+        return [each for one in _counted(name, counted) for each in _found(one)]
     if places.is_folder(name):
         return places.images_below(name) or places.files_in(name, ".tar") or places.files_in(name, ".parquet")
-    counted = _RANGE.search(name)
-    if not (counted or _WILD.search(name)) or places.is_file(name):
-        return [places.find(name)]
-    if counted:
-        return [each for one in _counted(name, counted) for each in _found(one)]
-    return places.matching(name)
+    return places.matching(name) if _WILD.search(name) and not itself else [places.find(name)]
 
 
 def _counted(name: str, match: re.Match[str]) -> list[str]:

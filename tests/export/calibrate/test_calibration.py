@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from export import conformal
 from export.calibrate.calibration import calibrate, max_rejection, tpr_interval
 from export.exceptions import ExportError
 from runtime.exceptions import CalibrationError
 from runtime.manifest import Manifest, ModelSpec
-from runtime.rule import p_value
 from tests.small import LABELS, SPEC
 
 SCORES = ("msp", "energy")
@@ -22,11 +22,6 @@ MANIFEST = Manifest(ModelSpec("small", "net", "none", 10, 8), "multiclass", LABE
 
 def scores_of(rng: np.random.Generator, count: int) -> npt.NDArray[np.float32]:
     return rng.normal(0, 3, (count, 2)).astype(np.float32)
-
-
-def lower(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """By a millionth, in float32."""
-    return scores - np.float32(1e-6) * np.abs(scores)
 
 
 # alpha, n, and the k of the k-th smallest: floor(alpha (n + 1)) worked out by hand
@@ -99,7 +94,7 @@ def test_quantiles_are_all_scores_of_every_column_in_order(rng: np.random.Genera
     calibration = gate.calibration
     assert (calibration.n, calibration.ranks) == (99, tuple(range(1, 100)))
     for column, name in enumerate(SCORES):
-        assert [np.float32(q) for q in calibration.quantiles[name]] == sorted(lower(scores[:, column]))
+        assert [np.float32(q) for q in calibration.quantiles[name]] == sorted(scores[:, column])
 
 
 def test_quantiles_and_threshold_survive_json_to_the_bit(rng: np.random.Generator) -> None:
@@ -110,14 +105,13 @@ def test_quantiles_and_threshold_survive_json_to_the_bit(rng: np.random.Generato
     assert read.gate is not None
     for column, name in enumerate(SCORES):
         stored = np.array(read.gate.calibration.quantiles[name], dtype=np.float32)
-        assert stored.tobytes() == np.sort(lower(scores[:, column])).tobytes()
+        assert stored.tobytes() == np.sort(scores[:, column]).tobytes()
 
 
 def test_quantiles_are_written_short() -> None:
-    scores = np.full((9, 2), 0.1, np.float32)
-    manifest = calibrate(MANIFEST, scores, "msp", 0.1)
+    manifest = calibrate(MANIFEST, np.full((9, 2), 0.1, np.float32), "msp", 0.1)
     assert manifest.gate is not None
-    assert str(manifest.gate.calibration.quantiles["msp"][0]) == str(lower(scores)[0, 0])
+    assert str(manifest.gate.calibration.quantiles["msp"][0]) == "0.1"
 
 
 def test_a_large_set_keeps_the_low_ranks_and_some_of_the_others(rng: np.random.Generator) -> None:
@@ -128,7 +122,7 @@ def test_a_large_set_keeps_the_low_ranks_and_some_of_the_others(rng: np.random.G
     assert len(calibration.ranks) <= 4096
     assert calibration.ranks[:2048] == tuple(range(1, 2049))
     assert calibration.ranks[-1] == calibration.n == 20_000
-    ordered = np.sort(lower(scores[:, 0]))
+    ordered = np.sort(scores[:, 0])
     expected = [ordered[rank - 1] for rank in calibration.ranks]
     assert [np.float32(q) for q in calibration.quantiles["msp"]] == expected
 
@@ -260,7 +254,7 @@ def test_a_conditional_gate_survives_json(rng: np.random.Generator) -> None:
 
 @pytest.mark.parametrize("tie", [0.0583254136, 1.0, -7.5, 4096.1])
 def test_images_that_tie_with_the_threshold_are_accepted_a_last_bit_lower(tie: float) -> None:
-    """Another engine's rounding does not reject all of them, nor call them the least typical."""
+    """Another engine's rounding does not reject all of them."""
     value = np.float32(tie)
     scores = np.repeat(np.array([[value], [value + abs(value)]]), [60, 40], axis=0)
     manifest = dataclasses.replace(MANIFEST, scores=("energy",))
@@ -268,6 +262,12 @@ def test_images_that_tie_with_the_threshold_are_accepted_a_last_bit_lower(tie: f
     assert gate is not None
     for _steps in range(3):
         assert value >= np.float32(gate.threshold)
-        assert p_value(float(value), gate.calibration.ranks, gate.calibration.quantiles["energy"]) == 61 / 101
         value = np.nextafter(value, np.float32(-np.inf))
     assert value < np.float32(tie)
+    assert conformal.tied(gate.threshold, gate.calibration.quantiles["energy"])
+
+
+def test_a_single_score_at_the_threshold_is_no_tie(rng: np.random.Generator) -> None:
+    gate = calibrate(MANIFEST, scores_of(rng, 99), "energy", 0.1).gate
+    assert gate is not None
+    assert not conformal.tied(gate.threshold, gate.calibration.quantiles["energy"])

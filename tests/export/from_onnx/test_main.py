@@ -13,6 +13,7 @@ import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 
 from export.__main__ import main
@@ -197,6 +198,29 @@ def test_names_of_ours_in_the_file(inputs: str, inner: str, tmp_path: Path) -> N
     pipeline = OnnxRuntimeCpu((tmp_path / "bundle" / "pipeline.onnx").read_bytes(), threads=1)
     assert pipeline.signature.inputs["image"].dtype == "uint8"
     assert selftest([str(tmp_path / "bundle"), "--engine", "onnxruntime-cpu"]) == 0
+
+
+@pytest.mark.parametrize("inner", ["scores", "images", "penultimate", "accept"])
+def test_names_of_ours_in_a_subgraph(inner: str, tmp_path: Path) -> None:
+    """A branch scales the activations by a constant that nothing else reads."""
+    model = torch_like()
+    (relu,) = (node for node in model.graph.node if "relu" in node.output)
+    relu.output[0] = "before"
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(2), inner))
+    model.graph.initializer.append(numpy_helper.from_array(np.bool_(True), "yes"))
+    branches = {
+        f"{name}_branch": helper.make_graph(
+            [helper.make_node("Mul", ["before", inner], [f"{inner}/{name}"])],
+            name,
+            [],
+            [helper.make_tensor_value_info(f"{inner}/{name}", TensorProto.FLOAT, None)],
+        )
+        for name in ("then", "else")
+    }
+    at = list(model.graph.node).index(relu) + 1
+    model.graph.node.insert(at, helper.make_node("If", ["yes"], ["relu"], **branches))
+    call(main, *options(tmp_path, model))
+    assert Bundle.load(tmp_path / "bundle").manifest.labels == LABELS
 
 
 def test_a_choice_of_the_score_stands_at_another_precision(tmp_path: Path) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import os
 import tarfile
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import fsspec
 import pyarrow as pa
@@ -191,6 +194,47 @@ def test_urls_are_read_as_paths_are(tmp_path: Path) -> None:
         assert open_source(["memory://set"]).digest != before
     finally:
         memory.store.clear()
+
+
+def test_a_range_of_a_server_that_forbids_what_is_not_there(tmp_path: Path) -> None:
+    """As S3 does over https where listing is not allowed."""
+
+    class Forbidding(SimpleHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            if self._is_there():
+                super().do_HEAD()
+
+        def do_GET(self) -> None:
+            if self._is_there():
+                super().do_GET()
+
+        def _is_there(self) -> bool:
+            there = Path(self.translate_path(self.path)).is_file()
+            if not there:
+                self.send_error(403)
+            return there
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    write_shards(tmp_path, photos(4), 2)
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Forbidding, directory=str(tmp_path))) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        name = f"http://127.0.0.1:{server.server_port}/{{000..001}}.tar"
+        assert keys(open_source([name])) == [f"{name[:-14]}{i // 2:03}.tar/{i:04}.png" for i in range(4)]
+        server.shutdown()
+
+
+def test_files_that_are_no_images_are_said_where_there_are_images(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "oodgate")
+    write_shards(tmp_path, photos(4), 2)
+    assert open_source([str(tmp_path)]).kind == "tars"
+    assert not caplog.messages
+    (tmp_path / "one.png").write_bytes(b"")
+    assert open_source([str(tmp_path)]).kind == "images"
+    assert f"{tmp_path}: passed over, by their endings: 2 files, such as {tmp_path}/" in caplog.text
 
 
 def test_a_digest_is_of_names_sizes_and_times(tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ _PATHS: Json = {
         "Decide on one image",
         _json("The decision", "Decision"),
         {
-            "multipart/form-data": {"schema": an_object(image=_FILE)},
+            "multipart/form-data": {"schema": {**an_object(image=_FILE), "additionalProperties": False}},
             **{f"image/{kind}": {"schema": _FILE} for kind in _IMAGE_TYPES},
             "application/octet-stream": {"schema": _FILE},
         },
@@ -139,7 +139,7 @@ _PATHS: Json = {
         "Decide on several images",
         _json("A decision or an error for each, in order", "Results"),
         {
-            "multipart/form-data": {"schema": an_object(images=a_list(_FILE))},
+            "multipart/form-data": {"schema": {**an_object(images=a_list(_FILE)), "additionalProperties": False}},
             "application/x-npy": {"schema": {**_FILE, "description": "uint8 [N, H, W, 3] at the model's size"}},
         },
         "top",

@@ -13,7 +13,7 @@ _MAX_OTHERS = 16  # parts of other names
 
 
 async def read_parts(request: Request, receive: Receive, field: str, max_parts: int) -> list[bytes]:
-    """The contents of all parts called `field`, in order; of others, nothing is kept.
+    """The contents of all parts called `field`, in order; of others, which are refused, nothing is kept.
 
     Args:
         request: whose headers name the boundary.
@@ -22,7 +22,7 @@ async def read_parts(request: Request, receive: Receive, field: str, max_parts: 
         max_parts: bound on their number.
 
     Raises:
-        RequestError: a body that is malformed, has none of them, or too many.
+        RequestError: a body that is malformed, has none of them, too many, or others.
         ClientDisconnect: the client has gone.
     """
     boundary = parse_options_header(request.headers["content-type"])[1].get(b"boundary")
@@ -114,13 +114,20 @@ class _Parts:
         """The parts, when the whole body has been read."""
         if self._open:
             raise _malformed("it ends within a part")
+        if self._found and not self._others:
+            return self._found
+        found = ", ".join(sorted(ascii(name.decode("utf-8", "replace")) for name in self._others)) or "none"
+        field = self._field.decode()
         if not self._found:
-            found = ", ".join(sorted(ascii(name.decode("utf-8", "replace")) for name in self._others)) or "none"
-            field = self._field.decode()
             raise RequestError(
                 422, "missing_image", f"expected a file in the multipart field {field!r}; found fields: {found}"
             )
-        return self._found
+        raise RequestError(
+            400,
+            "bad_request",
+            f"the multipart body takes files in the field {field!r} alone, and options are asked for in the query, as "
+            f"?alpha=0.01; found other fields: {found}",
+        )
 
     def _disposition(self) -> dict[bytes, bytes]:
         return parse_options_header(self._headers.get(b"content-disposition"))[1]

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from starlette.requests import Request
@@ -18,31 +18,43 @@ from serving.exceptions import RequestError
 MOST = 100
 
 
-def asked_alpha(request: Request) -> float | None:
-    """The alpha of the query; None without one, and NaN, for which nothing is stored, where it is no number."""
+def read_query(request: Request, *known: str) -> dict[str, str]:
+    """What the query says.
+
+    Args:
+        request: with or without a query.
+        known: the names that the route takes, each at most once.
+
+    Raises:
+        RequestError: 400, it has others, or one twice.
+    """
     if not request.scope["query_string"]:
-        return None
-    text = request.query_params.get("alpha")
-    if text is None:
+        return {}
+    pairs = request.query_params.multi_items()
+    query = dict(pairs)
+    if len(query) < len(pairs) or not query.keys() <= set(known):
+        found = ", ".join(f"{name[:40]!a}" for name, _ in pairs[:10])
+        raise RequestError(400, "bad_request", f"the query takes {', '.join(known)}, each once; found {found}")
+    return query
+
+
+def asked_alpha(query: Mapping[str, str]) -> float | None:
+    """The alpha of a query; None without one, and NaN, for which nothing is stored, where it is no number."""
+    if "alpha" not in query:
         return None
     try:
-        return float(text)
+        return float(query["alpha"])
     except ValueError:
         return math.nan
 
 
-def asked_top(request: Request) -> int:
-    """How many classes the query asks for; 0 without one. A model without classes names none.
+def asked_top(query: Mapping[str, str]) -> int:
+    """How many classes a query asks for; 0 without one. A model without classes names none.
 
     Raises:
         RequestError: 400, no whole number from 1 to 100.
     """
-    if not request.scope["query_string"]:
-        return 0
-    text = request.query_params.get("top", "")
-    if not text:
-        return 0
-    return whole("top", text, MOST)
+    return whole("top", query["top"], MOST) if "top" in query else 0
 
 
 def whole(name: str, text: str, most: int) -> int:
@@ -56,24 +68,21 @@ def whole(name: str, text: str, most: int) -> int:
     return int(text)
 
 
-def asked_set(request: Request, use: Use) -> float | None:
-    """The coverage of the label sets that the query asks for; None without one.
+def asked_set(query: Mapping[str, str], use: Use) -> float | None:
+    """The coverage of the label sets that a query asks for; None without one.
 
     Args:
-        request: with a query.
+        query: of the request.
         use: what decides, which has the sets of its operating point.
 
     Raises:
         RequestError: 400, no sets of this coverage are stored for the operating point.
     """
-    if not request.scope["query_string"]:
-        return None
-    text = request.query_params.get("set")
-    if text is None:
+    if "set" not in query:
         return None
     coverages = [one.coverage for one in use.point.sets]
     try:
-        coverage = float(text)
+        coverage = float(query["set"])
     except ValueError:
         coverage = math.nan
     if coverage not in coverages:

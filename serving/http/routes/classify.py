@@ -13,7 +13,7 @@ from serving.deciding.decider import Decider
 from serving.http.errors import JsonResponse, image_error
 from serving.http.requests.body import caller, holding, read_image, read_images
 from serving.http.requests.client import client_of
-from serving.http.requests.query import asked_alpha, asked_set, asked_top, decision_json
+from serving.http.requests.query import asked_alpha, asked_set, asked_top, decision_json, read_query
 from serving.metrics import metrics
 from serving.settings import Settings
 
@@ -21,9 +21,10 @@ from serving.settings import Settings
 async def _classify(request: Request) -> Response:
     decider: Decider = request.app.state.decider
     settings: Settings = request.app.state.settings
-    top = asked_top(request)
-    with decider.using(asked_alpha(request)) as use, holding(request, bulk=False) as hold:
-        coverage = asked_set(request, use)
+    query = read_query(request, "alpha", "top", "set")
+    top = asked_top(query)
+    with decider.using(asked_alpha(query)) as use, holding(request, bulk=False) as hold:
+        coverage = asked_set(query, use)
         start = perf_counter()
         image = await read_image(request, settings.max_bytes, hold)
         metrics().stage("read", perf_counter() - start)
@@ -35,9 +36,10 @@ async def _classify_batch(request: Request) -> Response:
     decider: Decider = request.app.state.decider
     settings: Settings = request.app.state.settings
     results: list[Decision | ImageError]
-    top = asked_top(request)
-    with decider.using(asked_alpha(request)) as use, holding(request, bulk=True) as hold:
-        coverage = asked_set(request, use)
+    query = read_query(request, "alpha", "top", "set")
+    top = asked_top(query)
+    with decider.using(asked_alpha(query)) as use, holding(request, bulk=True) as hold:
+        coverage = asked_set(query, use)
         decider.check_room(client_of(request.scope))
         spec = use.gate.manifest.input
         start = perf_counter()

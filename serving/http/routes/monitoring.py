@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute, Route
 
 from serving.exceptions import RequestError
 from serving.http.errors import JsonResponse
-from serving.http.requests.query import whole
+from serving.http.requests.query import read_query, whole
 from serving.rejects.image_type import media_type_of
 from serving.rejects.store import RejectStore
 
@@ -27,9 +27,9 @@ async def _drift(request: Request) -> Response:
 
 
 async def _list(request: Request) -> Response:
-    store, limit = _store(request), whole("limit", request.query_params.get("limit", str(_PAGE)), _MOST)
-    after = request.query_params.get("after")
-    page = await to_thread.run_sync(lambda: store.page(limit, after))
+    store, query = _store(request), read_query(request, "limit", "after")
+    limit = whole("limit", query.get("limit", str(_PAGE)), _MOST)
+    page = await to_thread.run_sync(lambda: store.page(limit, query.get("after")))
     return JsonResponse({"rejects": [asdict(reject) for reject in page.rejects], "next": page.next})
 
 

@@ -29,7 +29,7 @@ from serving.deciding.decider import Decider
 from serving.exceptions import ProtocolError, RequestError
 from serving.http.errors import JsonResponse
 from serving.http.requests.body import caller, holding, read_body
-from serving.http.requests.query import asked_alpha
+from serving.http.requests.query import asked_alpha, read_query
 from serving.http.routes.process import check_engine
 from serving.metrics import metrics
 from serving.settings import Settings
@@ -172,6 +172,8 @@ def _images(
 def _outputs(document: dict[str, Any], known: Sequence[str]) -> dict[str, bool]:
     """Which outputs are wanted, all where none is named, and which of them as bytes."""
     parameters = _object(document.get("parameters", {}), "parameters")
+    if "alpha" in parameters:
+        raise ProtocolError("parameters: alpha is asked for in the query, as ?alpha=0.01")
     default = parameters.get("binary_data_output") is True
     wanted = {}
     for item in _list(document.get("outputs", []), "outputs"):
@@ -230,7 +232,7 @@ async def _model_ready(request: Request) -> Response:
 async def _infer(request: Request) -> Response:
     decider: Decider = request.app.state.decider
     settings: Settings = request.app.state.settings
-    with decider.using(asked_alpha(request)) as use, holding(request, bulk=True) as hold:
+    with decider.using(asked_alpha(read_query(request, "alpha"))) as use, holding(request, bulk=True) as hold:
         _check_name(request, use.gate)
         spec = use.gate.manifest.input
         shape = (spec.height, spec.width, 3)

@@ -6,6 +6,7 @@ import asyncio
 import io
 import threading
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -173,7 +174,7 @@ def test_the_most_probable_classes_come_first_and_the_rest_stays_as_it_was(share
     asyncio.run(body())
 
 
-@pytest.mark.parametrize("top", ["0", "101", "-1", "1.5", "x", "\u0663", "9" * 50])
+@pytest.mark.parametrize("top", ["", "0", "101", "-1", "1.5", "x", "\u0663", "9" * 50])
 def test_anything_else_is_refused(shared_bundle: Bundle, top: str) -> None:
     async def body() -> None:
         async with application(shared_bundle) as (client, _):
@@ -183,6 +184,52 @@ def test_anything_else_is_refused(shared_bundle: Bundle, top: str) -> None:
                 assert answer.json()["error"]["code"] == "bad_request"
 
     asyncio.run(body())
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("aplha=0.01", "'aplha'"),
+        ("alpha=0.01&topp=3", "'alpha', 'topp'"),
+        ("alpha=0.01&alpha=0.01", "'alpha', 'alpha'"),
+        ("Alpha=0.01", "'Alpha'"),
+        ("%C3%A4=", "'\\xe4'"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("route", "known"),
+    [
+        ("/classify", "alpha, top, set"),
+        ("/classify_batch", "alpha, top, set"),
+        ("/v2/models/small/infer", "alpha"),
+        ("/rejects", "limit, after"),
+    ],
+)
+def test_a_query_that_is_not_understood_is_refused(
+    shared_bundle: Bundle, tmp_path: Path, route: str, known: str, query: str, found: str
+) -> None:
+    async def body(client: httpx.AsyncClient) -> None:
+        method = "GET" if route == "/rejects" else "POST"
+        answer = await client.request(method, f"{route}?{query}")
+        assert answer.status_code == 400
+        message = f"the query takes {known}, each once; found {found}"
+        error = answer.json()["error"]
+        assert error == (message if route.startswith("/v2/") else {"code": "bad_request", "message": message})
+
+    run(shared_bundle, body, rejects=str(tmp_path))
+
+
+def test_options_elsewhere_than_in_the_query_are_refused(shared_bundle: Bundle) -> None:
+    async def body(client: httpx.AsyncClient) -> None:
+        for route, field in (("/classify", "image"), ("/classify_batch", "images")):
+            answer = await client.post(route, files={field: IMAGES[0]}, data={"alpha": "0.01"})
+            assert (answer.status_code, answer.json()["error"]["code"]) == (400, "bad_request")
+            assert "found other fields: 'alpha'" in answer.json()["error"]["message"]
+        answer = await client.post("/v2/models/small/infer", json={**INFER, "parameters": {"alpha": 0.01}})
+        assert answer.status_code == 400
+        assert answer.json() == {"error": "parameters: alpha is asked for in the query, as ?alpha=0.01"}
+
+    run(shared_bundle, body)
 
 
 # --- label sets, and why an image is rejected

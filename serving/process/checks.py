@@ -6,7 +6,7 @@ from runtime.bundle import Bundle
 from runtime.engines import selection
 from serving.process.home import check_home
 from serving.process.open_files import fitted
-from serving.rejects.files import open_files
+from serving.rejects.files import check_files
 from serving.settings import Settings
 
 
@@ -24,5 +24,5 @@ def checked_settings() -> Settings:
             gate.at(settings.alpha)
     selection.check_gpu(settings.engine)
     if settings.rejects:
-        open_files(settings.rejects)
+        check_files(settings.rejects)
     return fitted(settings)

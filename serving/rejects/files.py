@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,11 +54,27 @@ class LocalFiles:
     """A directory on a local disk; readable by its owner alone.
 
     Args:
-        root: made when the first file is.
+        root: made when the first file is, or by :meth:`check`.
     """
 
     def __init__(self, root: Path) -> None:
         self._root = root
+
+    def check(self) -> None:
+        """Make the root, and a file in it that is gone at once.
+
+        Raises:
+            StoreUnusable: it can't be made or written.
+        """
+        try:
+            self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with tempfile.TemporaryFile(dir=self._root):
+                pass
+        except OSError as error:
+            raise StoreUnusable(
+                f"rejected images can't be kept: {self._root} is no directory that can be written ({error.strerror}); "
+                "name another, or none"
+            ) from error
 
     def folders(self) -> list[str]:
         return sorted(entry.name for entry in _scan(self._root) if entry.is_dir())
@@ -134,6 +151,17 @@ def open_files(place: str) -> Files:
         StoreUnusable: a URL that fsspec can't open.
     """
     return RemoteFiles(place) if "://" in place else LocalFiles(Path(place))
+
+
+def check_files(place: str) -> None:
+    """Open a place, and see that a directory can be written, which is made; what is remote may be out of reach for a while.
+
+    Raises:
+        StoreUnusable: a URL that fsspec can't open, or a directory that can't be written.
+    """
+    files = open_files(place)
+    if isinstance(files, LocalFiles):
+        files.check()
 
 
 def _scan(directory: Path) -> list[os.DirEntry[str]]:

@@ -95,6 +95,11 @@ def test_nothing_is_served_of_settings_that_can_t_be_used(tmp_path: Path, shared
     for bundle, variables, expected in (
         (tmp_path / "none", {}, f"error: {tmp_path}/none/manifest.json: not found"),
         (shared_bundle.path, {"OODGATE_WORKER": "2"}, "error: OODGATE_WORKER is no setting"),
+        (
+            shared_bundle.path,
+            {"OODGATE_REJECTS": "LICENSE"},
+            "error: rejected images can't be kept: LICENSE is no directory",
+        ),
     ):
         environment = {**os.environ, "BENTOML_HOME": str(tmp_path), **variables}
         ended = subprocess.run(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import stat
+import tempfile
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
 from serving.exceptions import StoreUnusable
-from serving.rejects.files import FileInfo, Files, LocalFiles, open_files
+from serving.rejects.files import FileInfo, Files, LocalFiles, check_files, open_files
 
 
 @pytest.fixture(params=["directory", "memory://"])
@@ -57,6 +59,35 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="1"):
         LocalFiles(tmp_path).write("a", "1", b"x")
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["1"]
+
+
+@pytest.mark.parametrize("under", ["", "a/b"])
+def test_a_directory_is_made_and_left_empty(tmp_path: Path, under: str) -> None:
+    place = tmp_path / "store" / under
+    check_files(str(place))
+    check_files(str(place))
+    assert list(place.iterdir()) == []
+    assert stat.S_IMODE(place.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize(("place", "reason"), [("file", "File exists"), ("file/store", "Not a directory")])
+def test_what_can_be_no_directory(tmp_path: Path, place: str, reason: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreUnusable) as caught:
+        check_files(str(tmp_path / place))
+    assert str(caught.value) == (
+        f"rejected images can't be kept: {tmp_path / place} is no directory that can be written ({reason}); "
+        "name another, or none"
+    )
+
+
+def test_a_directory_without_the_right_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(**_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refused)
+    with pytest.raises(StoreUnusable, match=r"is no directory that can be written \(Permission denied\)"):
+        check_files(str(tmp_path))
 
 
 def test_a_scheme_that_nobody_knows() -> None:

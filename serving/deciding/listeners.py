@@ -156,12 +156,12 @@ def keeper(gate: Gate, writer: RejectWriter) -> Listener:
 
 
 def rememberer(gate: Gate, ledger: Ledger) -> Listener:
-    """Has decisions remembered until their labels come, by the ids of their requests."""
+    """Has decisions at the default operating point remembered until their labels come, by the ids of their requests."""
     named = namer(gate)
 
     def remember(decided: Decided) -> None:
         if decided.request_id:
-            decision = decided.decision
+            decision = decided.standard
             ledger.remember(decided.request_id, decided.position, named(decision), decision.decision == "accept")
 
     return remember

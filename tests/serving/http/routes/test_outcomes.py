@@ -80,6 +80,28 @@ def test_outcomes_are_the_error_of_accepted_answers(selective_bundle: Bundle) ->
     run(selective_bundle, body)
 
 
+def test_outcomes_are_those_of_the_default_point(shared_bundle: Bundle) -> None:
+    """Whatever alpha the requests had: here all labels are right but those of what the default point alone rejects."""
+    gate = Gate.load(shared_bundle.path, threads=1)
+    standard, lenient = gate.decide(PIXELS), gate.decide(PIXELS, alpha=0.01)
+    differs = [a.is_ood and not b.is_ood for a, b in zip(standard, lenient, strict=True)]
+    assert any(differs)
+
+    async def body(client: httpx.AsyncClient, _: Starlette) -> None:
+        for image, decision, is_other in zip(IMAGES, standard, differs, strict=True):
+            answer = await client.post("/classify?alpha=0.01", content=image)
+            assert answer.json()["decision"] == ("accept" if is_other else decision.decision)
+            label = None if is_other else LABELS[decision.class_index]
+            asked = {"request_id": answer.headers["x-request-id"], "label": label}
+            outcome = (await client.post("/outcomes", json=asked)).json()
+            assert outcome["decision"] == decision.decision
+        rejected = sum(decision.is_ood for decision in standard)
+        found = (await client.get("/outcomes")).json()
+        assert (found["answers"], found["errors"], found["rejected"]) == (len(IMAGES) - rejected, 0, rejected)
+
+    run(shared_bundle, body)
+
+
 def test_metrics_forget_the_outcomes_of_a_bundle_that_was_replaced(bundle_dir: Path) -> None:
     other = write_bundle(bundle_dir.parent / "other", classifier(seed=1))
 

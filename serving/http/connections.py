@@ -35,6 +35,7 @@ _HEADERS_TOO_LARGE = _last_answer(
 _MALFORMED = _last_answer(b"400 Bad Request", "malformed_http", "what was sent is no HTTP request")
 
 _MOST_OF_HEADERS = 65_536  # bytes, of the path too
+_LINGER = 1  # seconds that an idle connection stands when the service ends
 _FIELD = 4  # bytes of a header beside its name and value: a colon, a space, the line's end
 
 
@@ -49,6 +50,7 @@ class BoundedProtocol(HttpProtocol):
     _moved = False  # whether that changed since the timer was set
     _unread: asyncio.TimerHandle | None = None  # ends a connection whose client does not read
     _messages = 0  # that have begun
+    _is_last = False  # whether the next answer is the connection's last
     _heading = False  # whether the last one's headers are still to come
     _head = 0  # bytes of its headers, those of one that is not complete aside
     _part = 0  # bytes since it began, but for those that came with what was before
@@ -136,6 +138,8 @@ class BoundedProtocol(HttpProtocol):
     def on_headers_complete(self) -> None:
         self._heading = False
         super().on_headers_complete()
+        if self._is_last and self.cycle is not None:
+            self.cycle.keep_alive = False
         self._wait(self.settings.body_timeout, self._body_too_slow)
 
     def on_message_complete(self) -> None:
@@ -178,9 +182,19 @@ class BoundedProtocol(HttpProtocol):
         self._must_be_read()
 
     def shutdown(self) -> None:
-        super().shutdown()
-        if self.transport.is_closing():
-            self._must_be_read()
+        """What uvicorn calls when it ends: the next answer is the connection's last, and an idle one waits for it a little.
+
+        Closed at once, it would lose a request that is on its way, and no client knows then whether it was decided on.
+        """
+        self._is_last = True
+        self.timeout_keep_alive = min(self.timeout_keep_alive, _LINGER)
+        if self.cycle is None or self.cycle.response_complete:
+            self._unset_keepalive_if_required()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+        elif not self.cycle.response_started:
+            self.cycle.keep_alive = False
 
     def _close(self) -> None:
         self.transport.close()  # once what was written is taken

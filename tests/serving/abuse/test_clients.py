@@ -20,6 +20,8 @@ from tests.serving.conftest import OODGATE_SERVE, serve
 
 Server = tuple[str, "subprocess.Popen[bytes]"]
 
+PROBE = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+
 SETTINGS = {
     "OODGATE_WORKERS": "1",
     "OODGATE_HEADER_TIMEOUT": "2",
@@ -39,8 +41,8 @@ def one(shared_bundle: Bundle) -> Iterator[Server]:
     ("first", "second"),
     [
         (b"POST /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n", b"body"),
-        (b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n", b"\r\n"),
-        (b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n", b""),
+        (PROBE, b"\r\n"),
+        (PROBE, b""),
     ],
     ids=["a body after its answer", "an empty line", "nothing"],
 )
@@ -132,6 +134,36 @@ def test_a_body_that_is_too_long_is_told_so_when_all_of_it_was_sent(one: Server)
         connection.request("POST", "/classify", body=PNG)  # and the connection serves on
         assert connection.getresponse().status == 200
         connection.close()
+
+
+def test_requests_on_idle_connections_are_answered_at_the_end(shared_bundle: Bundle) -> None:
+    """Whether the connection has had a request before or none; and each for the last time."""
+    settings = {**SETTINGS, "OODGATE_KEEP_ALIVE": "30"}
+    with serve(*OODGATE_SERVE, OODGATE_BUNDLE=str(shared_bundle.path), **settings) as (url, process):
+        used, fresh, idle = (connect(url, sent) for sent in (PROBE, b"", PROBE))
+        for connection in (used, idle):
+            assert answered_once(connection)
+        process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(ConnectionError):
+            while True:
+                connect(url).close()
+        start = time.monotonic()
+        for connection in (used, fresh):
+            connection.sendall(PROBE)
+            found = answer(connection)
+            assert found.startswith(b"HTTP/1.1 200")
+            assert b"connection: close" in found
+        assert answer(idle) == b""
+        assert 0.5 < time.monotonic() - start < 3
+        assert process.wait(10) == 0
+
+
+def answered_once(connection: socket.socket) -> bool:
+    """Whether an answer to the probe comes that leaves the connection open."""
+    found = b""
+    while not found.endswith(b"\r\n\r\n\n"):
+        found += connection.recv(65536)
+    return found.startswith(b"HTTP/1.1 200") and b"connection: close" not in found
 
 
 def test_while_the_last_are_answered_nobody_is_let_in(shared_bundle: Bundle) -> None:

@@ -77,7 +77,7 @@ def begin(config: Config, args: argparse.Namespace, resume: Checkpoint | None) -
     if init:
         size = preprocessing.of_checkpoint(init, given, args.size)
         return Beginning(size, False, given, init, init.header.origin, _source(Path(args.init), init.header))
-    if resume and resume.header.origin:
+    if resume and (resume.header.origin or "init" in resume.header.sources):
         before = preprocessing.scaled(Description.of_input(resume.header.input), args.size)
         size = preprocessing.whole(given.over(before))
         named = {"weights": Path(args.init).name} if args.init and args.init != PRETRAINED else None

@@ -39,7 +39,8 @@ class Header:
             sources.
         data: sketches of the images that it learned from: ``training``, ``auxiliary``, and those of `init` as
             ``init, training`` and so on. Empty in a checkpoint of an earlier version.
-        digests: of the images and labels that it goes through, in their order, by ``training`` and ``auxiliary``.
+        digests: of the images and labels that it goes through, in their order, by ``training`` and ``auxiliary``. Empty in a
+            checkpoint of an earlier version, which is not resumed.
         metrics: the last epoch's figures.
         step: number of optimizer steps taken.
         running: means over the steps so far of an epoch that was cut.

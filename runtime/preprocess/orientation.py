@@ -8,6 +8,7 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
+_ORIENTATION = 0x0112
 _TEXTS = ("xmp", "XML:com.adobe.xmp", "Raw profile type exif")
 
 
@@ -22,9 +23,11 @@ def without_texts(image: Image.Image) -> Iterator[None]:
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """A copy of an image, turned as its file would be."""
+    """A copy of an image, turned as its file would be, but for one whose orientation was taken off in memory."""
     with without_texts(image):
         image.load()  # which turns a TIFF, and reads the texts at the end of a PNG
+    if not any(name in image.info for name in _TEXTS):
+        return ImageOps.exif_transpose(image)
     with without_texts(image):
-        plain = image.copy()  # without what Pillow keeps of an earlier getexif()
-    return ImageOps.exif_transpose(plain)
+        plain = image.copy()  # without what Pillow keeps of an earlier getexif(), which may be of the texts
+    return ImageOps.exif_transpose(plain) if _ORIENTATION in image.getexif() else plain

@@ -95,6 +95,14 @@ def asked(file: Path) -> Image.Image:
     return image
 
 
+def turned_by_hand(file: Path) -> Image.Image:
+    """An upright image that still has the EXIF data of its file, but for the orientation."""
+    with Image.open(file) as opened:
+        image = opened.transpose(Image.Transpose.ROTATE_270)
+    del image.getexif()[0x0112]
+    return image
+
+
 @pytest.mark.parametrize(
     ("name", "given"),
     [
@@ -118,6 +126,11 @@ def test_every_kind_of_image(name: str, given: Any, client: Any, gate: oodgate.G
     assert_decides(client.classify(image=image), gate.decide([files / name])[0])
     if hasattr(image, "close"):
         image.close()
+
+
+def test_an_image_that_was_turned_by_hand_is_not_turned_again(client: Any, files: Path) -> None:
+    expected = client.classify(image=files / "turned.jpg")
+    assert client.classify(image=turned_by_hand(files / "turned.jpg"))["scores"] == pytest.approx(expected["scores"])
 
 
 @pytest.mark.parametrize("mode", ["YCbCr", "LAB", "HSV", "RGBX", "RGBa", "PA", "La"])

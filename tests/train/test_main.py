@@ -110,6 +110,18 @@ def test_resume_of_a_complete_run(sources: Path, tmp_path: Path) -> None:
     assert (tmp_path / "checkpoint.safetensors").read_bytes() == before
 
 
+def test_resume_without_init_keeps_the_input_of_the_start(sources: Path, tmp_path: Path) -> None:
+    """Which is not that of the images, whose statistics are others."""
+    np.savez(tmp_path / "dim.npz", images=colours(35).images // 2, labels=np.array(CLASSES)[colours(35).labels])
+    main(arguments(sources, tmp_path / "start", epochs=1))
+    options = arguments(sources, tmp_path / "run", epochs=1, data=tmp_path / "dim.npz")
+    main([*options, f"--init={tmp_path / 'start' / 'checkpoint.safetensors'}"])
+    before = checkpoint.load(tmp_path / "run" / "checkpoint.safetensors").header
+    assert before.input == checkpoint.load(tmp_path / "start" / "checkpoint.safetensors").header.input
+    assert main([*options, "--resume"]) == 0
+    assert checkpoint.load(tmp_path / "run" / "checkpoint.safetensors").header == before
+
+
 def test_resume_where_there_is_nothing_yet_starts(sources: Path, tmp_path: Path) -> None:
     assert main([*arguments(sources, tmp_path, epochs=1), "--resume"]) == 0
 

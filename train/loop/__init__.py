@@ -194,6 +194,10 @@ def _with_images(header: Header, data: ImageSet, outliers: ImageSet | None, init
             continue
         found = Fingerprints.of(images.images)
         digest, spec = found.digest(images.labels), found.describe(names[role], exact=False)
+        if header.step and role not in digests:
+            raise CheckpointError(
+                f"can't resume: an earlier version made it, without a digest of its {role} images; train into another --out"
+            )
         if digests.setdefault(role, digest) != digest:
             raise CheckpointError(
                 f"can't resume: the {spec.images:,} {role} images of {spec.source}, their labels or their order are not "

@@ -349,6 +349,14 @@ def test_resume_on_other_images_labels_or_order_is_refused(completed: Path, tmp_
         train(CONFIG, SPEC, others(change), colours(12), tmp_path, resume=saved(completed))
 
 
+def test_resume_without_a_record_of_the_images_is_refused(completed: Path, tmp_path: Path) -> None:
+    """As of a run of an earlier version."""
+    before = saved(completed)
+    before = replace(before, header=replace(before.header, digests={}))
+    with pytest.raises(CheckpointError, match="an earlier version made it, without a digest of its training images"):
+        train(CONFIG, SPEC, colours(35), colours(12), tmp_path, resume=before)
+
+
 def test_a_run_that_goes_on_keeps_its_start(tmp_path: Path) -> None:
     started = {"sha256": "ab", "method": "cross-entropy", "epochs": 2, "sources": {"data": "d", "val": "v"}}
 

@@ -74,7 +74,8 @@ def images(path: Path) -> list[str]:
 def log_passed(where: str, count: int, names: Iterable[str]) -> None:
     """Say how many files of a folder of images are none by their endings, if any, and which is one of them."""
     if count:
-        logger.info("%s: passed over, by their endings: %s files, such as %s", where, f"{count:,}", next(iter(names)))
+        files = f"{count:,} {'file' if count == 1 else 'files'}"
+        logger.info("%s: passed over, by their endings: %s, such as %s", where, files, next(iter(names)))
 
 
 def is_image(name: str) -> bool:

@@ -127,7 +127,10 @@ def test_as_a_command(shared_bundle: Bundle, photos: Path) -> None:
     run = command(shared_bundle.path, photos)
     assert run.returncode == 0
     assert run.stderr.startswith("engine ")
-    assert run.stderr.count("\n") == 1
+    assert (
+        run.stderr.splitlines()[-1]
+        == f"{photos}: passed over, by their endings: 1 file, such as {photos / 'notes.txt'}"
+    )
     assert [json.loads(line)["model"]["name"] for line in run.stdout.splitlines()] == ["small"] * 3
 
 

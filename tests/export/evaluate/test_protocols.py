@@ -238,7 +238,7 @@ def test_the_card_has_the_lines(root: Path, bundle: Path, tmp_path: Path) -> Non
         (["--protocol", NAME, "--data", "nowhere"], "there is no nowhere/benchmark_imglist/cifar10"),
         (["--protocol", NAME, "--data", "here", "--id", "val"], "leave out --id and --ood"),
         (["--protocol", "cifar10", "--data", "here"], "openood-v1.5-imagenet1k"),
-        ([], "--id, --ood; or --protocol and --data"),
+        ([], "--id; or --protocol and --data"),
         (["--id", "val", "--ood", "a=b", "--shifted", "cifar10c"], "--shifted cifar10c: expected NAME=SOURCE"),
     ],
 )

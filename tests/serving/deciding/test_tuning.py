@@ -46,7 +46,7 @@ def tune(shared_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
         def load(chosen: Settings) -> Any:
             loaded.append((chosen.engine_threads, chosen.engine_calls))
-            return _gate(shared_bundle, chosen, None)
+            return _gate(shared_bundle, chosen)
 
         return tuned(shared_bundle, asked, load), loaded
 
@@ -117,7 +117,7 @@ def test_nothing_is_measured_where_nothing_is_free(tune: Tune, tmp_path: Path) -
 
 def test_the_stopwatch_times_the_pipeline(shared_bundle: Bundle) -> None:
     settings = Settings(engine="onnxruntime-cpu", decode_threads=2)
-    gate = _gate(shared_bundle, settings, None)
+    gate = _gate(shared_bundle, settings)
     source = photograph(gate)
     assert isinstance(source, bytes)
     one, many = alone(gate, source, 0.05), crowd(gate, source, settings, 0.05)
@@ -127,7 +127,7 @@ def test_the_stopwatch_times_the_pipeline(shared_bundle: Bundle) -> None:
 
 
 def test_where_a_photograph_is_too_large_an_array_is_timed(shared_bundle: Bundle) -> None:
-    gate = _gate(shared_bundle, Settings(engine="onnxruntime-cpu", max_pixels=1000), None)
+    gate = _gate(shared_bundle, Settings(engine="onnxruntime-cpu", max_pixels=1000))
     source = photograph(gate)
     assert not isinstance(source, bytes)
     assert alone(gate, source, 0.0) < 1

@@ -46,7 +46,11 @@ def two(shared_bundle: Bundle, request: pytest.FixtureRequest) -> Iterator[Serve
 def connect(url: str, data: bytes = b"") -> socket.socket:
     address = urlsplit(url)
     connection = socket.create_connection((str(address.hostname), int(address.port or 0)), timeout=20)
-    connection.sendall(data)
+    try:
+        connection.sendall(data)
+    except OSError:  # the service has ended meanwhile
+        connection.close()
+        raise
     return connection
 
 

@@ -22,14 +22,14 @@ def main() -> None:
     args = parser.parse_args()
     with product(BUNDLE) as (url, _), sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=args.chromium, args=ARGUMENTS)
-        page = browser.new_page(viewport={"width": 1100, "height": 2010})
+        page = browser.new_page(viewport={"width": 1100, "height": 800})
         page.goto(url)
         for name in SHOWN:
             page.set_input_files("#files", str(SAMPLES / name))
             page.wait_for_selector(f"article[aria-label='{name}']:not([data-state=pending])")
         page.wait_for_selector("#rate:not([hidden])")
         page.wait_for_timeout(500)  # animations
-        page.screenshot(path=DOCS / "page.png")
+        page.screenshot(path=DOCS / "page.png", full_page=True)
         browser.close()
 
 

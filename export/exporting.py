@@ -123,9 +123,7 @@ def export(
     }
     manifest = dataclasses.replace(manifest, provenance=provenance)
     if precision != "fp32":
-        chosen = dataclasses.replace(
-            GateOptions.of(manifest), reading=options.reading, allow_leakage=options.allow_leakage
-        )
+        chosen = GateOptions.of(manifest, options.reading, allow_leakage=options.allow_leakage)
         converted = convert(model, manifest, precision, source, chosen, int8)
         model, manifest, warning = converted.model, converted.manifest, converted.warning
     bundle.write(out, manifest, making.files(model, manifest, resize=resize), documents(manifest))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from runtime.exceptions import OodgateError
 from runtime.preprocess.formats import SUFFIXES
+
+T = TypeVar("T")
 
 logger = logging.getLogger("oodgate")
 
@@ -51,7 +54,7 @@ def walk(path: Path) -> Iterator[Folder]:
 def images(path: Path) -> list[str]:
     """The paths of all images below a folder, by their endings; sorted folder by folder, as paths are.
 
-    What is passed over is logged.
+    How many others are passed over is logged.
 
     Raises:
         OodgateError: a folder that may not be read.
@@ -65,17 +68,17 @@ def images(path: Path) -> list[str]:
         ]
     except OSError as error:
         raise OodgateError(f"{error.filename}: not a readable directory ({error.strerror})") from error
-    found = sorted(filter(is_image, files), key=lambda name: name.split(os.sep))  # noqa: PTH206  many
-    if found:
-        log_passed(str(path), len(files) - len(found), (name for name in files if not is_image(name)))
+    return only_images(str(path), sorted(files, key=lambda name: name.split(os.sep)), str)  # noqa: PTH206  many
+
+
+def only_images(where: str, files: Sequence[T], name_of: Callable[[T], str]) -> list[T]:
+    """The files of a folder that are images by their endings; if some are, it is logged how many others are passed over."""
+    found = [file for file in files if is_image(name_of(file))]
+    if found and (count := len(files) - len(found)):
+        other = next(name_of(file) for file in files if not is_image(name_of(file)))
+        passed = f"{count:,} {'file' if count == 1 else 'files'}"
+        logger.info("%s: passed over, by their endings: %s, such as %s", where, passed, other)
     return found
-
-
-def log_passed(where: str, count: int, names: Iterable[str]) -> None:
-    """Say how many files of a folder of images are none by their endings, if any, and which is one of them."""
-    if count:
-        files = f"{count:,} {'file' if count == 1 else 'files'}"
-        logger.info("%s: passed over, by their endings: %s, such as %s", where, files, next(iter(names)))
 
 
 def is_image(name: str) -> bool:

@@ -67,17 +67,19 @@ class GateOptions:
         return cls(**given, reading=Reading.of(args))
 
     @classmethod
-    def of(cls, manifest: Manifest) -> GateOptions:
+    def of(cls, manifest: Manifest, reading: Reading = Reading(), *, allow_leakage: bool = False) -> GateOptions:  # noqa: B008  frozen
         """Those of the gate that a bundle has, else the defaults."""
         gate = manifest.gate
         if gate is None:
-            return cls(DEFAULT)
+            return cls(DEFAULT, reading=reading, allow_leakage=allow_leakage)
         merge = manifest.merged[gate.score].method if gate.score in manifest.merged else None
         return cls(
             gate.score,
             gate.alpha,
             merge=merge,
             class_conditional=gate.class_conditional,
+            reading=reading,
+            allow_leakage=allow_leakage,
             guarantee=gate.guarantee,
             confidence=gate.confidence or (gate.max_error.confidence if gate.max_error else None),
             max_error=gate.max_error.rate if gate.max_error else NONE,

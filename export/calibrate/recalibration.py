@@ -58,7 +58,7 @@ def recalibrate(
     if images is None:
         manifest = _moved(loaded.manifest, given)
     else:
-        kept = dataclasses.replace(GateOptions.of(loaded.manifest), reading=reading, allow_leakage=allow_leakage)
+        kept = GateOptions.of(loaded.manifest, reading, allow_leakage=allow_leakage)
         options = kept.changed({**given, "aux": tuple(given.get("aux", ()))})
         source = as_source(images, loaded.manifest.input, reading=reading)
         gated = fit_gate(model, loaded.manifest, source, options, threads=threads)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -49,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         check(args.calibration)
     loaded = bundle.Bundle.load(args.bundle)
     loaded.check_graph(load_engine(loaded, threads=args.threads).signature)
-    options = replace(GateOptions.of(loaded.manifest), reading=Reading.of(args), allow_leakage=args.allow_leakage)
+    options = GateOptions.of(loaded.manifest, Reading.of(args), allow_leakage=args.allow_leakage)
     model = onnx.load_from_string(loaded.model)
     converted = convert(model, loaded.manifest, args.precision, args.calibration, options, int8, threads=args.threads)
     resize = bundle.PIPELINE in loaded.manifest.files

@@ -111,9 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         roles = [f"fit, {name}" for name in fitted if DETECTORS[name].needs != "nothing"]
         manifest = record(manifest, roles, args.source, images.images)
     if args.calibration:
-        options = dataclasses.replace(
-            GateOptions.of(loaded.manifest), reading=Reading.of(args), allow_leakage=args.allow_leakage
-        )
+        options = GateOptions.of(loaded.manifest, Reading.of(args), allow_leakage=args.allow_leakage)
         gated = fit_gate(model, manifest, args.calibration, options, threads=args.threads)
         manifest, warning, note = gated.manifest, gated.warning, gated.note
     out = args.out or args.bundle

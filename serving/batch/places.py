@@ -45,11 +45,7 @@ def images_below(name: str) -> list[Found]:
     """The images of a directory and all below it, by their endings, in the order of `oodgate run`."""
     if not is_url(name):
         return [_local(each) for each in folder.images(Path(name))]
-    below = _below(name)
-    found = [one for one in below if folder.is_image(one.name)]
-    if found:
-        folder.log_passed(name, len(below) - len(found), (one.name for one in below if not folder.is_image(one.name)))
-    return found
+    return folder.only_images(name, _below(name), lambda found: found.name)
 
 
 def files_in(name: str, ending: str) -> list[Found]:

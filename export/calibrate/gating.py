@@ -15,7 +15,7 @@ whatever images a gate is calibrated; all others, one by one, are exchangeable w
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -24,7 +24,7 @@ import numpy.typing as npt
 import onnx
 
 from export import conformal
-from export.calibrate import confidence, labelled, selecting
+from export.calibrate import confidence, labelled, provenance, selecting
 from export.calibrate.calibration import calibrate
 from export.calibrate.options import GateOptions
 from export.calibrate.selecting import MakeEngine
@@ -34,7 +34,6 @@ from export.detectors.combined import merged
 from export.detectors.confidence import CONFIDENCE
 from export.detectors.interface import Fitted, negative_share
 from export.detectors.sign import objections
-from export.exceptions import ExportError
 from export.graph import head
 from export.images import leakage
 from export.images.inference import collect, make_engine, numerics
@@ -94,7 +93,7 @@ def fit_gate(
     images, title = _read(manifest, source, options)
     labels = labelled.true_labels(manifest, images, title) if options.promises_labels else None
     training = selecting.training_images(manifest, options)
-    manifest, said = _recorded(manifest, images, title, training, options)
+    manifest, said = provenance.recorded(manifest, images, title, training, options)
     fitted: Mapping[str, Fitted] = {}
     rest, chosen = np.arange(len(images)), _chosen_before(before, options)
     seen: tuple[str, ...] = (leakage.QUANTISATION, leakage.CHOICE)
@@ -106,7 +105,7 @@ def fit_gate(
         if now:
             manifest, chosen = leakage.record(manifest, leakage.CHOICE, title, part), now
             seen = (leakage.QUANTISATION,)  # this part is left out by its places: an image may be there twice
-    rest = _unseen(manifest, images.images, rest, seen)
+    rest = provenance.unseen(manifest, images.images, rest, seen)
     rest, test = (rest, rest[:0]) if labels is None else labelled.halves(rest)
     calibrating = SelectedImages(images.images, rest)
     outputs = _run(model, calibrating, make, "calibrate")
@@ -172,17 +171,6 @@ def _read(manifest: Manifest, source: str | ImageSet, options: GateOptions) -> t
     return images, source if isinstance(source, str) else short_name(source)
 
 
-def _recorded(
-    manifest: Manifest, images: ImageSet, title: str, training: ImageSet | None, options: GateOptions
-) -> tuple[Manifest, list[str]]:
-    """The manifest with sketches of the images that the gate learns from, and what is to be said of these, a line each."""
-    found = leakage.Fingerprints.of(images.images)
-    if training is not None:
-        manifest = leakage.record(manifest, "fit, auto", str(options.fit), training.images)
-    leaking = _leaking(manifest, title, found, options.allow_leakage)
-    return leakage.record(manifest, "calibration", title, found), [*leaking, *_repeating(title, found)]
-
-
 def _chosen(
     model: onnx.ModelProto,
     manifest: Manifest,
@@ -216,41 +204,6 @@ def _chosen_before(before: Manifest, options: GateOptions) -> Choice | None:
     ):
         return None
     return gate.choice
-
-
-def _leaking(manifest: Manifest, source: str, found: leakage.Fingerprints, allow: bool) -> list[str]:
-    """A line for each set that was learned from and is among the images that are to calibrate."""
-    learned = leakage.learned_from(manifest)
-    messages = list(leakage.warnings(learned, manifest.model.name, short_name(source), found.exact, found.looks))
-    if messages and not allow:
-        raise ExportError(f"{messages[0]}; calibrate on images that it did not learn from, or pass --allow-leakage")
-    return [
-        f"{message}: they look more typical than new images, of which more will be rejected" for message in messages
-    ]
-
-
-def _repeating(title: str, found: leakage.Fingerprints) -> list[str]:
-    """A line where more images than public sets have are copies of others."""
-    copies = len(found.exact) - len(np.unique(found.exact))
-    if copies <= leakage.TOLERANCE * len(found.exact):
-        return []
-    return [
-        f"{title}: {copies:,} of {len(found.exact):,} images repeat another, pixel by pixel, and the promise takes each for "
-        "a draw of its own: leave copies out, unless new images repeat each other as these do"
-    ]
-
-
-def _unseen(
-    manifest: Manifest, images: Images, positions: npt.NDArray[np.int64], roles: Sequence[str]
-) -> npt.NDArray[np.int64]:
-    """The positions of the images that had none of the roles."""
-    part = SelectedImages(images, positions)
-    seen = np.any([leakage.members(manifest, role, part) for role in roles], axis=0)
-    if seen.all():
-        raise ExportError(
-            "the graph was quantised with all of these images, or its score chosen: calibrate it on others"
-        )
-    return positions[np.logical_not(seen)]
 
 
 def _with_merged(

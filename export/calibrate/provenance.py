@@ -1,0 +1,68 @@
+"""Which images may calibrate a gate, and the record of those that do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from export.calibrate.options import GateOptions
+from export.exceptions import ExportError
+from export.images import leakage
+from runtime.manifest import Manifest
+from train.data import Images, ImageSet, SelectedImages, short_name
+
+
+def recorded(
+    manifest: Manifest, images: ImageSet, title: str, training: ImageSet | None, options: GateOptions
+) -> tuple[Manifest, list[str]]:
+    """The manifest with sketches of the images that the gate learns from, and what is to be said of these, a line each.
+
+    Raises:
+        ExportError: images that the model learned from, and that are not allowed.
+    """
+    found = leakage.Fingerprints.of(images.images)
+    if training is not None:
+        manifest = leakage.record(manifest, "fit, auto", str(options.fit), training.images)
+    leaking = _leaking(manifest, title, found, options.allow_leakage)
+    return leakage.record(manifest, "calibration", title, found), [*leaking, *_repeating(title, found)]
+
+
+def unseen(
+    manifest: Manifest, images: Images, positions: npt.NDArray[np.int64], roles: Sequence[str]
+) -> npt.NDArray[np.int64]:
+    """The positions of the images that had none of the roles.
+
+    Raises:
+        ExportError: there are none.
+    """
+    part = SelectedImages(images, positions)
+    seen = np.any([leakage.members(manifest, role, part) for role in roles], axis=0)
+    if seen.all():
+        raise ExportError(
+            "the graph was quantised with all of these images, or its score chosen: calibrate it on others"
+        )
+    return positions[np.logical_not(seen)]
+
+
+def _leaking(manifest: Manifest, source: str, found: leakage.Fingerprints, allow: bool) -> list[str]:
+    """A line for each set that was learned from and is among the images that are to calibrate."""
+    learned = leakage.learned_from(manifest)
+    messages = list(leakage.warnings(learned, manifest.model.name, short_name(source), found.exact, found.looks))
+    if messages and not allow:
+        raise ExportError(f"{messages[0]}; calibrate on images that it did not learn from, or pass --allow-leakage")
+    return [
+        f"{message}: they look more typical than new images, of which more will be rejected" for message in messages
+    ]
+
+
+def _repeating(title: str, found: leakage.Fingerprints) -> list[str]:
+    """A line where more images than public sets have are copies of others."""
+    copies = len(found.exact) - len(np.unique(found.exact))
+    if copies <= leakage.TOLERANCE * len(found.exact):
+        return []
+    return [
+        f"{title}: {copies:,} of {len(found.exact):,} images repeat another, pixel by pixel, and the promise takes each for "
+        "a draw of its own: leave copies out, unless new images repeat each other as these do"
+    ]

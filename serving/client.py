@@ -11,10 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from runtime.preprocess.orientation import upright
+from runtime.preprocess import encoded
 
 _OPTIONS = ("top", "alpha", "set")
-_AS_PNG = {"YCbCr": "RGB", "LAB": "RGB", "HSV": "RGB", "RGBX": "RGB", "RGBa": "RGBA", "PA": "RGBA", "La": "LA"}
 
 
 class Client(bentoml.SyncHTTPClient):  # type: ignore[misc]
@@ -52,9 +51,9 @@ class _Files:
         if isinstance(image, bytes | bytearray | memoryview):
             return "image", io.BytesIO(image), None
         if isinstance(image, np.ndarray):
-            return "image", io.BytesIO(_encoded(_of_array(image))), None
+            return "image", io.BytesIO(encoded(_of_array(image))), None
         if isinstance(image, Image.Image):
-            return "image", io.BytesIO(_encoded(image)), None
+            return "image", io.BytesIO(encoded(image)), None
         if callable(getattr(image, "read", None)):
             return "image", io.BytesIO(_read(image)), None
         return self._of_path(image)
@@ -83,25 +82,3 @@ def _read(file: Any) -> bytes:
     if not isinstance(content, bytes):
         raise TypeError("the file is opened as text; open it as 'rb'")
     return content
-
-
-def _encoded(image: Image.Image) -> bytes:
-    """A file with the same pixels, upright, and the same profile.
-
-    Raises:
-        TypeError: an image of PIL's whose values have no range.
-    """
-    if image.mode in ("I", "F"):
-        raise TypeError(
-            f"expected an image of 8 or 16 bits a channel, found PIL's mode {image.mode}, which has no white: bring it to "
-            "0 to 255 and convert it to L"
-        )
-    turned, buffer = upright(image), io.BytesIO()
-    if image.mode in _AS_PNG:
-        turned = turned.convert(_AS_PNG[image.mode])
-    profile = turned.info.get("icc_profile") if image.mode != "LAB" else None
-    if turned.mode == "CMYK":
-        turned.save(buffer, "TIFF", icc_profile=profile)
-    else:
-        turned.save(buffer, "PNG", icc_profile=profile, compress_level=1)
-    return buffer.getvalue()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from PIL import Image
 
 from runtime.exceptions import ImageError
 from runtime.manifest import InputSpec
-from runtime.preprocess import Limits, fit, preprocess
+from runtime.preprocess import Limits, encoded, fit, preprocess
 from runtime.preprocess.orientation import upright
 from train.data import loading
 from train.data.arrays import check_images
@@ -29,7 +28,6 @@ TITLE = "images in memory"
 
 _IMAGES = ("image", "img", "images", "pixel_values", "picture", "x", "input", "inputs", "path", "file")
 _LABELS = ("label", "labels", "target", "targets", "y", "class", "fine_label", "label_ids")
-_AS_FILES = ("1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA")  # modes that a PNG has
 _UNBOUNDED = Limits(max_bytes=2**40)  # of what is in memory already
 _SLACK = 1e-6  # that rounding adds to values in [0, 1]
 
@@ -269,15 +267,8 @@ def _bytes_of(title: str, array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
 def _of_pil(title: str, image: Image.Image, spec: InputSpec) -> npt.NDArray[np.uint8]:
     """A PIL image as its file would be: turned upright, over white, with its profile, at the model's size."""
     try:
-        turned = upright(image)
-        profile = turned.info.get("icc_profile")
-        if turned.mode == "RGB" and not profile and not turned.has_transparency_data:
-            return fit(turned, spec)
-        if turned.mode == "F":
-            raise DataError(f"{title}: 32-bit float pixels have no defined range; give 8- or 16-bit pixels")
-        buffer, form = io.BytesIO(), "TIFF" if turned.mode == "CMYK" else "PNG"
-        plain = turned if turned.mode in (*_AS_FILES, "CMYK") else turned.convert("RGB")
-        plain.save(buffer, form, icc_profile=profile, **({"compress_level": 0} if form == "PNG" else {}))
-        return preprocess(buffer.getvalue(), spec, _UNBOUNDED)
+        if image.mode == "RGB" and not image.info.get("icc_profile") and not image.has_transparency_data:
+            return fit(upright(image), spec)
+        return preprocess(encoded(image, compress_level=0), spec, _UNBOUNDED)
     except (ImageError, OSError) as error:
         raise DataError(f"{title}: {error}") from error

@@ -170,6 +170,16 @@ def test_a_file_and_its_pil_image_are_the_same_pixels(tmp_path: Path) -> None:
         np.testing.assert_array_equal(pixels, preprocess(file.read_bytes(), spec), err_msg=file.name)
 
 
+@pytest.mark.parametrize("mode", ["La", "PA", "RGBa"])
+def test_what_is_seen_through_is_over_white_in_every_mode(mode: str) -> None:
+    """(255 - alpha) of white and alpha of the colour."""
+    colour = Image.new("RGBA", (SIDE, SIDE), (40, 40, 40, 51))
+    image = colour.convert({"La": "LA"}.get(mode, "RGBA")).convert(mode)
+    if mode == "PA":
+        image.putalpha(51)
+    np.testing.assert_allclose(in_memory([image], SPEC).images[:].astype(float), 255 * 0.8 + 40 * 0.2, atol=1)
+
+
 def test_an_array_of_another_size_is_resized_as_an_image_is() -> None:
     large = np.random.default_rng(0).integers(0, 256, (2, 20, 33, 3), dtype=np.uint8)
     expected = np.stack([preprocess(encode(image), SPEC) for image in large])
@@ -222,7 +232,7 @@ def normalised() -> torch.Tensor:
         ([(pil(0), pil(1))], "found an image in the place of the label"),
         ([(Path("a.png"), Path("b.png"))], "found an image in the place of the label"),
         ([(TENSOR, [1, 2])], "expected 6 labels with a batch of 6 images"),
-        ([Image.fromarray(np.zeros((4, 4), np.float32))], "32-bit float pixels have no defined range"),
+        ([Image.fromarray(np.zeros((4, 4), np.float32))], "found PIL's mode F, which has no white"),
     ],
 )
 def test_what_is_no_image_is_refused(images: Any, message: str) -> None:

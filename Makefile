@@ -1,6 +1,6 @@
 # make serve    the service on the shipped bundle, at http://localhost:3000
 # make test     the test suite
-# make check    what CI runs: ruff, format, mypy --strict, tests with warnings as errors (CI also runs .ci/versions)
+# make check    ruff, format, mypy --strict, tests with warnings as errors; CI runs it and .ci/versions
 # make bundle DATA=DIR    train, export, calibrate and evaluate the shipped bundle from class-folder tars; training goes on
 #                         from runs/cifar10* if they are there: delete them to start over
 

@@ -207,7 +207,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     file = args.docs / f"{args.page}.json"
     text = (
-        f"`python -m benchmarks.methods DATA --arch {args.arch} --epochs {args.epochs} --tune-epochs {args.tune_epochs} "
+        f"`python -m benchmarks.methods DATA --methods {' '.join(args.methods)} --seeds {' '.join(map(str, args.seeds))} "
+        f"--arch {args.arch} --epochs {args.epochs} --tune-epochs {args.tune_epochs} "
         f"--tune-rate {args.tune_rate:g} --gradient-weight {args.gradient_weight:g}"
         + (f" --tune-part {args.tune_part}" if args.tune_part else "")
         + (f" --scratch '{args.scratch}'" if args.scratch else "")

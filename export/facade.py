@@ -71,7 +71,7 @@ def export(
         calibration: in-distribution images that were not trained on: a source as the command takes it, or paths, arrays, PIL
             images, a Dataset or a DataLoader, with labels or without. None leaves the bundle uncalibrated.
         name: what decisions call the model; by default the directory's name.
-        precision: ``fp16`` or ``int8`` for a smaller file.
+        precision: ``fp16`` or ``int8`` for a smaller file, ``bf16`` for a CPU that has instructions for it.
         with_resize: whether to write ``pipeline.onnx`` too, which takes images of any size.
         trust: whether code that is in a checkpoint may run.
         reading: how sources are to be read.

@@ -31,7 +31,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "export": Command("export.__main__", "export", "any torch or ONNX classifier, scores and decision inside"),
         "calibrate": Command("export.calibrate.__main__", "calibrate", "the threshold, with a guarantee"),
         "fit": Command("export.fit.__main__", "calibrate", "further detectors, as columns of the graph"),
-        "convert": Command("export.convert.__main__", "calibrate", "to fp16 or int8, with a gate of its own"),
+        "convert": Command("export.convert.__main__", "calibrate", "to fp16, bf16 or int8, with a gate of its own"),
     },
     "Look at it": {
         "evaluate": Command("export.evaluate.__main__", "calibrate", "how well it detects, accepts and classifies"),

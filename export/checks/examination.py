@@ -34,7 +34,7 @@ from export.exceptions import ExportError
 from export.graph.building import LOGITS, PENULTIMATE
 from export.graph.last_layers import LastLayers, last_layers
 from export.graph.logits import Step, activation, let_be_linear, redo, undo, widen
-from runtime.engines.ort.cpu import cpu_session
+from export.graph.session import session
 from runtime.manifest import InputSpec
 
 EXAMINED = 64  # images that are enough
@@ -195,20 +195,6 @@ def _check_batches(classifier: Classifier, model: onnx.ModelProto, images: npt.N
     own, share = session(model), ROUNDING[classifier.precision]
     check_batches(classifier.run, images, f"the model in {classifier.framework}", model, share)
     check_batches(lambda batch: run_graph(own, batch), images, "the exported graph", model, share)
-
-
-def session(model: onnx.ModelProto) -> ort.InferenceSession:
-    """ONNX Runtime on a graph that has no scores yet.
-
-    Raises:
-        ExportError: it can't load the graph.
-    """
-    options = ort.SessionOptions()
-    options.log_severity_level = 3  # errors; they are raised too
-    try:
-        return cpu_session(model.SerializeToString(), options)
-    except Exception as error:  # ONNX Runtime's exceptions share no public base
-        raise ExportError(f"ONNX Runtime can't load the exported graph: {error}") from error
 
 
 def run_graph(loaded: ort.InferenceSession, images: npt.NDArray[np.uint8]) -> Activations:

@@ -25,13 +25,13 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime as ort
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QDQQuantizer, QuantType
 from onnxruntime.quantization.calibrate import TensorsData, create_calibrator
 from tqdm import tqdm
 
 from export.convert import trunk as trunks
 from export.exceptions import ExportError
+from export.graph.session import run, session
 from train.data import Images, batches
 
 Target = Literal["cpu", "tensorrt"]
@@ -192,6 +192,6 @@ def _eight_bit_layers(quantised: onnx.ModelProto) -> int:
 
 
 def _penultimate(trunk: onnx.ModelProto, images: Images) -> npt.NDArray[np.float64]:
-    session = ort.InferenceSession(trunk.SerializeToString(), providers=["CPUExecutionProvider"])
-    parts = [session.run(["penultimate"], {"images": batch})[0] for batch in batches(images, BATCH)]
+    loaded = session(trunk)
+    parts = [run(loaded, ["penultimate"], {"images": batch})[0] for batch in batches(images, BATCH)]
     return np.concatenate(parts).astype(np.float64)

@@ -17,7 +17,7 @@ from export.detectors import DETECTORS
 from export.exceptions import ExportError
 from export.from_onnx import ending, face, file, reading
 from export.from_onnx.face import Face
-from export.from_onnx.original import Original, run, session
+from export.from_onnx.original import Original
 from export.from_onnx.reading import Reading, are_close
 from export.from_onnx.surgery import assembly, network, scikit
 from export.from_onnx.surgery.assembly import Tensor
@@ -25,6 +25,7 @@ from export.from_onnx.surgery.network import Network
 from export.from_onnx.surgery.pixels import IMAGES, PREFIX, Layout, Pixels
 from export.graph.building import OPSET
 from export.graph.last_layers import last_layers
+from export.graph.session import run, session
 from runtime.manifest import InputSpec, Task
 
 _NO_WEIGHTS = (TensorProto.INT64, TensorProto.INT32, TensorProto.STRING, TensorProto.BOOL)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import textwrap
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
@@ -12,14 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime as ort
 
-from export.exceptions import ExportError
 from export.from_onnx.surgery.pixels import Pixels
-from runtime.engines.ort.cpu import cpu_session
+from export.graph.session import run, session
 from runtime.manifest import InputSpec
-
-_FAILED_NODE = re.compile(r"while running (\w+) node\. Name:'([^']*)'(?: Status Message: )?(.*)")
 
 
 class Original:
@@ -64,40 +58,6 @@ class Original:
         values = run(self._session, fetched, {self._pixels.tensor: x})
         found = dict(zip(fetched, values, strict=True)) | {self._pixels.tensor: x}
         return {name: _by_image(found[name], size)[:count] for name in self._tensors}
-
-
-def session(model: onnx.ModelProto) -> ort.InferenceSession:
-    """A model in ONNX Runtime on the CPU.
-
-    Raises:
-        ExportError: it is not taken, with ONNX Runtime's reason.
-    """
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    try:
-        return cpu_session(model.SerializeToString(), options)
-    except Exception as error:  # ONNX Runtime's errors share no public base
-        raise ExportError(f"ONNX Runtime does not take it: {reason(error)}") from error
-
-
-def run(session: ort.InferenceSession, names: Sequence[str], feeds: dict[str, npt.NDArray[Any]]) -> list[Any]:
-    """Tensors by name.
-
-    Raises:
-        ExportError: a node fails.
-    """
-    try:
-        return list(session.run(list(names), feeds))
-    except Exception as error:  # ONNX Runtime's errors share no public base
-        raise ExportError(reason(error)) from error
-
-
-def reason(error: Exception) -> str:
-    """What ONNX Runtime says, without its own source files; the node first."""
-    text = " ".join(str(error).split())
-    if found := _FAILED_NODE.search(text):
-        text = f"{found[1]} {found[2]!r} fails: {found[3].rpartition(') ')[2] or found[3]}"
-    return textwrap.shorten(re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text), 300)
 
 
 def _by_image(value: Any, batch: int) -> npt.NDArray[Any]:

@@ -12,12 +12,12 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime as ort
 from onnx import TensorProto, helper, shape_inference
 from scipy.special import log_expit, log_softmax, logsumexp
 
 from export.graph.building import LOGITS, PENULTIMATE, Graph, prune, remove_node
 from export.graph.last_layers import last_layers
+from export.graph.session import run, session
 
 Array = npt.NDArray[np.float64]
 Activation = Literal["softmax", "log_softmax", "sigmoid"]
@@ -158,11 +158,8 @@ def _values(model: onnx.ModelProto, names: dict[str, int], images: npt.NDArray[n
     for name, kind in names.items():
         if name != PENULTIMATE:
             copy.graph.output.append(helper.make_tensor_value_info(name, kind, None))
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    session = ort.InferenceSession(copy.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    wanted = [*names, LOGITS]
-    outputs = session.run(wanted, {session.get_inputs()[0].name: images})
+    loaded, wanted = session(copy), [*names, LOGITS]
+    outputs = run(loaded, wanted, {loaded.get_inputs()[0].name: images})
     return {name: np.asarray(value, dtype=np.float64) for name, value in zip(wanted, outputs, strict=True)}
 
 

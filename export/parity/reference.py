@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime as ort
 from onnx import TensorProto, helper
 
 from export.classifier import Classifier
 from export.exceptions import ExportError
 from export.graph.building import LOGITS, PENULTIMATE, prune, remove_node
+from export.graph.session import run, session
 from runtime.bundle import Signature
 from runtime.engines.interface import Outputs
 from runtime.manifest import Manifest
@@ -44,16 +44,13 @@ class ReferenceEngine:
                 f"expected {manifest.model.features} penultimate activations, as {manifest.model.name} has, found "
                 f"{penultimate.shape[1]}: the checkpoint is of another network"
             )
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
-        head = _head(model, len(manifest.labels), manifest.model.features)
-        self._head = ort.InferenceSession(head.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        self._head = session(_head(model, len(manifest.labels), manifest.model.features))
 
     def run(self, images: npt.NDArray[np.uint8], *, penultimate: bool = False) -> Outputs:
         """See :class:`runtime.engines.interface.Engine`."""
         logits, activations = self._classifier.run(images)
         feeds = {LOGITS: logits, PENULTIMATE: activations} if logits.shape[1] else {PENULTIMATE: activations}
-        scores, accept = self._head.run(["scores", "accept"], {"images": images, **feeds})
+        scores, accept = run(self._head, ["scores", "accept"], {"images": images, **feeds})
         return Outputs(logits, scores, accept, activations if penultimate else None)
 
 

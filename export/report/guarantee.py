@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from export import conformal
+from export.detectors.combined import merged
 from export.report.table import layout
 from runtime.manifest import Choice, Confidence, ErrorBound, GateSpec, Manifest, Task
 from runtime.manifest.promise import percent
@@ -29,15 +30,15 @@ def gate_text(manifest: Manifest, *, markdown: bool = False) -> str:
     if gate.sets:
         paragraphs += _sets_text(gate, markdown)
     if gate.score in manifest.merged:
-        merged = manifest.merged[gate.score]
-        how = _MERGING[merged.method]
+        merging = manifest.merged[gate.score]
+        how = _MERGING[merging.method]
         paragraphs.append(
-            f"`{gate.score}` merges the p-values of {', '.join(merged.parts)}: {how}. They come from {merged.n} other "
+            f"`{gate.score}` merges the p-values of {', '.join(merging.parts)}: {how}. They come from {merging.n} other "
             "in-distribution images."
         )
     if gate.choice:
-        merging = manifest.merged.get(gate.score)
-        chosen = f"{gate.score}, {merging.method}" if merging else gate.score
+        parts = manifest.merged.get(gate.score)
+        chosen = merged.title(gate.score, parts.method if parts else None)
         paragraphs += _choice_text(gate.choice, chosen, manifest.score_parameters, markdown)
     if manifest.confidence:
         paragraphs.append(_confidence_text(manifest.confidence, manifest.task))

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime.folder import is_hidden
+from runtime.folder import ending, is_hidden, is_image
 from runtime.preprocess import SUFFIXES
 from runtime.preprocess.formats import HEIF_SUFFIXES
 from train.data.files import File, has_format
@@ -54,21 +54,16 @@ class Listing:
         images = [name for name, file in files.items() if is_image(name) or (_is_unnamed(name) and has_format(file))]
         others = sorted(files.keys() - set(images))
         passed = (
-            Passed("not images", tuple(name for name in others if _ending(name) not in HEIF_SUFFIXES)),
+            Passed("not images", tuple(name for name in others if ending(name) not in HEIF_SUFFIXES)),
             Passed(
                 "HEIF or AVIF, which pip install 'oodgate[heif]' reads",
-                tuple(name for name in others if _ending(name) in HEIF_SUFFIXES),
+                tuple(name for name in others if ending(name) in HEIF_SUFFIXES),
             ),
             Passed("hidden", tuple(sorted(hidden))),
             Passed("links to nowhere", tuple(sorted(astray))),
             Passed("folders without images", tuple(_empty(folders, images)), counts=False),
         )
         return cls(files, images, tuple(one for one in passed if one.names))
-
-
-def is_image(name: str) -> bool:
-    """Whether a name has an image's ending."""
-    return _ending(name) in SUFFIXES
 
 
 def cleaned(name: str) -> str:
@@ -141,13 +136,8 @@ def no_images(path: Path, files: Collection[str]) -> DataError:
     )
 
 
-def _ending(name: str) -> str:
-    dot = name.rfind(".")  # ten times as fast as a path's suffix, for millions of names
-    return "" if dot <= name.rfind("/") + 1 else name[dot:].lower()
-
-
 def _is_unnamed(name: str) -> bool:
-    return not _ENDING.match(_ending(name))
+    return not _ENDING.match(ending(name))
 
 
 def _above(names: Iterable[str]) -> set[str]:

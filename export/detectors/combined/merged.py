@@ -65,6 +65,11 @@ def parts(score: str) -> tuple[str, ...]:
     return tuple(_PART.findall(score) if _NAME.fullmatch(score) else score.split("+"))
 
 
+def title(score: str, method: MergeMethod | None) -> str:
+    """What a table of choices calls a score, merged by `method` or of one part."""
+    return f"{score}, {method}" if method else score
+
+
 def fit(scores: npt.NDArray[np.float32], names: Sequence[str], method: MergeMethod) -> Merged:
     """P-value curves from the scores of reference images.
 

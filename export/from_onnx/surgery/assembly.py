@@ -11,11 +11,11 @@ from onnx import TensorProto, helper, version_converter
 
 from export.exceptions import ExportError
 from export.from_onnx.last_layer import LastLayer, Source
-from export.from_onnx.original import reason
 from export.from_onnx.surgery import batch
 from export.from_onnx.surgery.network import Network, fold, lift_constants, rename, tensor_names
 from export.from_onnx.surgery.pixels import IMAGES, Pixels
 from export.graph.building import LOGITS, OPSET, PENULTIMATE, Graph, prune
+from export.graph.session import reason
 
 _IR_VERSION = 10
 _PREFIX = "network/"  # of what is the file's own, so that no name of it is one of ours

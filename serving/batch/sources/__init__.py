@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from runtime import patterns
 from serving.batch import places
 from serving.batch.images import Image, Part, Piece, Wanted
 from serving.batch.places import Found
 from serving.batch.sources import parquet, tars
 from serving.exceptions import SourceUnusable
-
-_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
-_WILD = re.compile(r"[*?\[]")
 
 
 @dataclass(frozen=True)
@@ -89,6 +86,7 @@ def open_source(names: Sequence[str], *, image: str | None = None, key: str | No
         image, key: columns of Parquet files.
 
     Raises:
+        OodgateError: a range that counts down.
         SourceUnusable: no such source, nothing in it, or of several kinds.
     """
     found = list({each.name: each for name in names for each in _found(name)}.values())  # two patterns may share files
@@ -121,25 +119,17 @@ def _found(name: str) -> list[Found]:
     """What a name stands for: on a disk a folder or file that is called so, or else what it describes."""
     path = name.removeprefix("file://")
     itself = not places.is_url(path) and Path(path).exists()
-    if not itself and (counted := _RANGE.search(name)):
-        return [each for one in _counted(name, counted) for each in _found(one)]
+    if not itself and (names := patterns.numbered(name)):
+        return [each for one in names for each in _found(one)]
     if places.is_folder(name):
         return places.images_below(name) or places.files_in(name, ".tar") or places.files_in(name, ".parquet")
-    return places.matching(name) if _WILD.search(name) and not itself else [places.find(name)]
-
-
-def _counted(name: str, match: re.Match[str]) -> list[str]:
-    """The names that a range stands for."""
-    first, last = match.groups()
-    if int(first) > int(last):
-        raise SourceUnusable(f"{name}: the pattern {match[0]} counts down; expected {{{last}..{first}}}")
-    return [name.replace(match[0], f"{i:0{len(first)}}", 1) for i in range(int(first), int(last) + 1)]
+    return places.matching(name) if patterns.is_wild(name) and not itself else [places.find(name)]
 
 
 def _kind(name: str) -> str:
-    if name.lower().endswith(tars.ENDINGS):
+    if name.lower().endswith(patterns.TARS):
         return "tars"
-    return "Parquet files" if name.lower().endswith(parquet.ENDINGS) else "images"
+    return "Parquet files" if name.lower().endswith(patterns.PARQUETS) else "images"
 
 
 def _digest(found: Sequence[Found]) -> str:

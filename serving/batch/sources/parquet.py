@@ -15,7 +15,6 @@ from serving.batch import places
 from serving.batch.images import BATCH, Failure, Image, Wanted
 from serving.exceptions import SourceUnusable
 
-ENDINGS = (".parquet", ".pq")
 # The first that is there is taken where several columns may have the images, or the keys.
 _IMAGES = (
     "image",

@@ -12,7 +12,6 @@ from runtime.preprocess import Limits
 from serving.batch import places
 from serving.batch.images import Failure, Image, Wanted
 
-ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 _READ_AHEAD = 1 << 20
 
 

@@ -200,7 +200,7 @@ _PATHS: Json = {
         )
         for path, item in (
             ("", _get("The model's tensors", _json("Its metadata", "Any"), "401 404")),
-            ("/ready", _get("Is the model loaded?", _json("It is", "Any"), "401 404")),
+            ("/ready", _get("Is the model loaded?", _json("It is", "Any"), "401 404 503")),
             ("/infer", _INFER),
         )
     },

@@ -9,13 +9,14 @@ import onnx
 import pytest
 from scipy.special import expit, log_softmax, softmax
 
-from export.checks.examination import examine, run_graph, session
+from export.checks.examination import examine, run_graph
 from export.checks.verification import verify
 from export.classifier import assemble
 from export.detectors.base import Energy
 from export.exceptions import ExportError
 from export.graph.building import LOGITS
 from export.graph.last_layers import LastLayers
+from export.graph.session import session
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from tests.export.checks.networks import BIAS, IMAGES, LABELS, SPEC, WEIGHTS, features, graph, logits, network, node
 from tests.runtime.engines.ort.test_cpu import EIGHT_BITS, eight_bits

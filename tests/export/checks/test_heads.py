@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from export.checks.examination import examine, run_graph, session
+from export.checks.examination import examine, run_graph
 from export.checks.heads import layer_of_heads
 from export.graph.last_layers import LastLayers
+from export.graph.session import session
 from tests.export.checks.networks import BIAS, IMAGES, WEIGHTS, D, graph, network, node
 
 SECOND = np.random.default_rng(8).normal(0, 2, (D, 3)).astype(np.float32)

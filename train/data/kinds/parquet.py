@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from runtime.patterns import PARQUETS
 from train.data.files import Extent
 from train.data.index import Index, labelled, multilabelled, unlabelled
 from train.data.labels.by_folder import are_splits
@@ -77,7 +78,7 @@ class Cell(NamedTuple):
 
 def takes(path: Path) -> bool:
     """By its name."""
-    return path.is_file() and path.suffix.lower() in (".parquet", ".pq")
+    return path.is_file() and path.suffix.lower() in PARQUETS
 
 
 def index(path: Path, reading: Reading, memory: int) -> Index:  # noqa: ARG001  what is read is what is used

@@ -4,37 +4,35 @@ from __future__ import annotations
 
 import glob
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from runtime.patterns import PARQUETS, TARS, is_wild, numbered
 from train.data.files import Extent, File
 from train.data.index import Index
 from train.data.kinds import folder, parquet, tar
 from train.data.labels import by_folder
 from train.data.listing import Listing, no_images
 from train.data.options import Reading
-from train.exceptions import DataError
-
-_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
-_WILD = re.compile(r"[*?\[]")
 
 
 def takes(path: Path) -> bool:
     """Whether it has a range, or finds something."""
-    return bool(_RANGE.search(path.name)) or (bool(_WILD.search(str(path))) and bool(_found(path)))
+    name = str(path)
+    return numbered(name) is not None or (is_wild(name) and bool(_found(path)))
 
 
 def index(path: Path, reading: Reading, memory: int) -> Index:
     """The images of all that the pattern finds: tars, Parquet files, or images and folders of them.
 
     Raises:
-        DataError: a range that counts down, no images, or what any of them raises.
+        OodgateError: a range that counts down.
+        DataError: no images, or what any of them raises.
     """
     found = expand(path)
-    if all(str(each).lower().endswith(tar.ENDINGS) for each in found):
+    if all(str(each).lower().endswith(TARS) for each in found):
         return tar.of_shards(path, found, reading, memory)
-    if all(each.suffix.lower() == ".parquet" for each in found):
+    if all(each.suffix.lower() in PARQUETS for each in found):
         return parquet.of_shards(path, found, reading)
     base = _base(found)
     listing = _listing(found, base)
@@ -47,16 +45,11 @@ def expand(path: Path) -> list[Path]:
     """What a pattern stands for: a range for all its numbers, there or not, and the rest for what is there.
 
     Raises:
-        DataError: a range that counts down.
+        OodgateError: a range that counts down.
     """
-    match = _RANGE.search(path.name)
-    if not match:
-        return _found(path) if _WILD.search(str(path)) else [path]
-    first, last = match.groups()
-    if int(first) > int(last):
-        raise DataError(f"{path}: the pattern {match[0]} counts down; expected {{{last}..{first}}}")
-    names = [path.name.replace(match[0], f"{i:0{len(first)}}", 1) for i in range(int(first), int(last) + 1)]
-    return [each for name in names for each in expand(path.with_name(name))]
+    if names := numbered(str(path)):
+        return [each for name in names for each in expand(Path(name))]
+    return _found(path) if is_wild(str(path)) else [path]
 
 
 def _found(path: Path) -> list[Path]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from runtime.folder import is_image
 from train.data.files import Extent, has_format
 from train.data.index import Index, unlabelled
-from train.data.listing import is_image
 from train.data.options import Reading
 from train.data.report import Report
 

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from runtime.patterns import TARS
 from train.data.files import Contents, Extent, File
 from train.data.index import Index
 from train.data.labels.labelling import label
@@ -16,14 +17,13 @@ from train.data.listing import Listing, Names, cleaned, follow, target_of, witho
 from train.data.options import Reading
 from train.exceptions import DataError
 
-ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 _BLOCK = 512
 _SMALL = (".cls", ".json")  # labels, one file an image: read while the tar is listed, not one by one later
 
 
 def takes(path: Path) -> bool:
     """By its name or its content."""
-    return path.is_file() and (path.name.lower().endswith(ENDINGS) or tarfile.is_tarfile(path))
+    return path.is_file() and (path.name.lower().endswith(TARS) or tarfile.is_tarfile(path))
 
 
 def index(path: Path, reading: Reading, memory: int) -> Index:

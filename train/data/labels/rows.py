@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
+from runtime.folder import is_image
 from runtime.preprocess.formats import SUFFIXES
 from train.data.files import File
 from train.data.index import Index, labelled, multilabelled, unlabelled
@@ -16,7 +17,7 @@ from train.data.labels.columns import choose, is_usual, splits
 from train.data.labels.labels_csv import HEADER, cell
 from train.data.labels.labels_csv import NAME as LABELS_CSV
 from train.data.labels.text import text
-from train.data.listing import Listing, is_image
+from train.data.listing import Listing
 from train.data.options import Reading
 from train.data.report import Passed, Report, some, without
 from train.exceptions import DataError

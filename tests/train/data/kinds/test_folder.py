@@ -86,7 +86,7 @@ def test_other_files_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str
 def test_photographs_of_telephones_say_what_they_need(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("train.data.listing.SUFFIXES", {".png"})
+    monkeypatch.setattr("runtime.folder.SUFFIXES", {".png"})
     put(tmp_path / "cat" / "1.png")
     put(tmp_path / "cat" / "2.HEIC", b"x")
     read(str(tmp_path), SPEC)

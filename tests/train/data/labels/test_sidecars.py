@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from runtime.exceptions import OodgateError
 from tests.small import encode
 from tests.train.sets import SPEC, add_member, noise
 from train.data import load
@@ -132,8 +133,14 @@ def test_a_shard_that_is_missing_is_named(shards: Path) -> None:
         load(str(shards / "train-{000..002}.tar"), SPEC)
 
 
+def test_a_range_of_folders(tmp_path: Path) -> None:
+    for camera in range(2):
+        write_shard(tmp_path / f"cam{camera}" / "000.tar", [camera])
+    assert len(load(str(tmp_path / "cam{0..1}" / "{000..000}.tar"), SPEC)) == 2
+
+
 def test_a_range_that_counts_down(shards: Path) -> None:
-    with pytest.raises(DataError, match=r"\{001\.\.000\} counts down; expected \{000\.\.001\}"):
+    with pytest.raises(OodgateError, match=r"\{001\.\.000\} counts down; expected \{000\.\.001\}"):
         load(str(shards / "train-{001..000}.tar"), SPEC)
 
 

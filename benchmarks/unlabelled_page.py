@@ -27,8 +27,9 @@ def page(work: Path) -> str:
     """The parts that are done, from their files."""
     parts = [
         "# Gates without labels, measured",
-        f"By `python -m benchmarks.unlabelled DATA --work DIR`, with the budget beside each table as options, on {processor()}. "
-        "AUROC and FPR95 (ID-positive) in percent, with 95 % intervals; of MoCo every score is the mean over nine translations of an image.",
+        f"By `python -m benchmarks.unlabelled DATA --work DIR`, with the budget beside each table as options, on "
+        f"{processor()}. AUROC and FPR95 (ID-positive) in percent, with 95 % intervals; of MoCo every score is "
+        "the mean over nine translations of an image.",
         "**Budget.** The paper (NAN, sections 6.3 and 6.4) trains a ResNet-18 for 800 epochs of all images, in batches of "
         "512; ours stands beside each table. The paper's figures are there for the distance, and are not reached so.",
         "## One class of CIFAR-10, by MoCo-v2 with rotations",

@@ -30,6 +30,7 @@ from runtime.bundle import Bundle, write_documents
 from runtime.gate import load_calibrated
 from runtime.manifest import InputSpec, Precision, Task
 from train.data import ImageSet, Reading, as_source
+from train.data.labels.class_names import of_value
 from train.descriptions import transformers as processors
 from train.descriptions.description import Description
 from train.descriptions.transforms import of_transform
@@ -41,7 +42,7 @@ def export(
     model: Any,
     *,
     out: str | Path,
-    labels: Sequence[str] | None = None,
+    labels: Sequence[str] | Mapping[Any, Any] | str | Path | None = None,
     input: InputSpec | None = None,
     transform: Any = None,
     processor: Any = None,
@@ -61,7 +62,8 @@ def export(
         model: a torch module (plain, of timm, torchvision or transformers, Lightning's, TorchScript's), which is not changed;
             an ``onnx.ModelProto``; or a path, as ``--checkpoint`` takes it.
         out: the directory to write.
-        labels: class names, in the order of the logits; a model of transformers has its own.
+        labels: class names in the order of the logits, numbered ones such as ``id2label`` or ``class_to_idx``, or a file of
+            either; a model of transformers has its own.
         input: how an image becomes the model's input. Or one of the next two, which is read, run on a few drawn images, and
             refused where the bundle would see other pixels.
         transform: that of the evaluation: torchvision's Compose, v1 or v2, a preset of weights, or timm's create_transform.
@@ -87,7 +89,7 @@ def export(
     exporting.check_options(options, source)
     with _printing(verbose):
         described, run = _description(input, transform, processor)
-        given = replace(described, labels=tuple(map(str, labels)) if labels is not None else None, task=task)
+        given = replace(described, labels=of_value("labels", labels) if labels is not None else None, task=task)
         classifier = _classifier(model, given, trust)
         if run is not None:
             what = "transform" if processor is None else "processor"

@@ -14,6 +14,7 @@ from train.beginning import Beginning, begin
 from train.checkpoint import Checkpoint, Header
 from train.config import Config
 from train.data import Reading, add_reading_options, check, concatenate, load, read, short_name
+from train.data.loading import renamed
 from train.descriptions.options import add_input_options
 from train.distributed import World, join
 from train.exceptions import TrainingError
@@ -53,8 +54,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--init",
         metavar="WEIGHTS",
-        help="what to start from (fine-tuning): another run's checkpoint; a .pth, .pt or .safetensors file of weights of the "
-        "network that --arch builds; or pretrained, for those that timm or torchvision has for it",
+        help="what to start from (fine-tuning): another run's checkpoint; for a network that timm, torchvision, hf or your "
+        "code builds, a .pth, .pt or .safetensors file of its weights; or pretrained, for those that timm or torchvision has",
     )
     parser.add_argument("--key", metavar="NAME", help="of the entries or prefixes of --init's file this one")
     parser.add_argument("--epochs", type=int)
@@ -151,9 +152,10 @@ def _train(
     if unlabelled:
         val = own(args.val, size, reading=reading)
     else:
+        data = renamed(data, reading)
         data.check_trainable(args.data)
         val = own(args.val, size, reading=reading, labels=data.classes).with_classes(data.classes, args.val)
-    outliers = concatenate([own(source, size, reading=reading) for source in args.aux]) if args.aux else None
+    outliers = concatenate([own(source, size, reading=reading.unlabelled) for source in args.aux]) if args.aux else None
     spec = beginning.input(data.images, args.data)
     if world.rank == 0:
         for line in beginning.told(spec, 0 if unlabelled else len(data.classes)):

@@ -71,7 +71,13 @@ def begin(config: Config, args: argparse.Namespace, resume: Checkpoint | None) -
     if args.size is not None and args.size < 1:
         raise TrainingError(f"--size must be at least 1, found {args.size}")
     given, foreign = said_of_input(args), models.is_foreign(config.arch)
-    init = checkpoint.load(Path(args.init)) if args.init and (not foreign or _is_ours(Path(args.init))) else None
+    ours = bool(args.init) and _is_ours(Path(args.init))
+    if args.init and not ours and not foreign and (args.init == PRETRAINED or Path(args.init).is_file()):
+        raise TrainingError(
+            f"--init {args.init}: --arch {config.arch} starts from a checkpoint of `train`; weights of others go with what "
+            "builds their network, as timm:NAME, torchvision:NAME or file.py:factory"
+        )
+    init = checkpoint.load(Path(args.init)) if args.init and (ours or not foreign) else None
     if args.key and (init or not args.init):
         raise TrainingError(f"--key {args.key} goes with a file of weights of others: --init FILE")
     if init:

@@ -228,11 +228,13 @@ def _confidence(
     wanting = f"{own}, for want of labelled images: "
     if not images.labelled:
         return None, f"{wanting}{short_name(source)} has no labels"
+    if images.task != manifest.task:
+        several = f"{short_name(source)} has any number of labels an image"
+        one = f"{short_name(source)} has one label an image, which says nothing of the others; give a labels.csv"
+        return None, f"{own}: {several if images.task == 'multilabel' else one}"
     if unknown := images.unknown_to(manifest.labels):
         return None, f"{wanting}{min(unknown)!r} of {short_name(source)} is none of the model's classes"
     labels = images.with_classes(manifest.labels, source).labels[rest]
-    if images.task == "multilabel" and manifest.task == "multiclass":
-        return None, f"{own}: {short_name(source)} has any number of labels an image"
     fitted = confidence.choose(outputs.logits, labels, manifest.task)
     if fitted is None:
         return None, f"{own}: no temperature is the most likely for these images"

@@ -137,7 +137,7 @@ def _each(
     for gate in gates:
         key = gate.manifest.input, gate.manifest.labels if named else None
         if key not in sets:
-            sets[key] = read(source, key[0], reading=reading, labels=key[1])
+            sets[key] = read(source, key[0], reading=reading if named else reading.unlabelled, labels=key[1])
         found.append((gate, sets[key]))
     return found
 

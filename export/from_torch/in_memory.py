@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -69,6 +70,14 @@ def _copied(module: nn.Module, name: str) -> nn.Module:
     """On the CPU, with eager attention where a library offers a choice."""
     if isinstance(module, torch.jit.ScriptModule):
         return Scripted(copy.deepcopy(module).cpu().float().eval())
+    for where, each in module.named_modules():
+        if isinstance(
+            vars(each).get("forward"), FunctionType
+        ):  # a copy of which is itself, and runs the original's layers
+            raise ExportError(
+                f"{name}: the forward of {where or 'this one object'} was replaced by a function, which a copy does not "
+                "follow; put it into a class"
+            )
     try:
         copied = copy.deepcopy(module).cpu()
     except Exception as error:  # a foreign module may raise anything

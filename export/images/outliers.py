@@ -30,7 +30,7 @@ def auxiliary(sources: Iterable[str], spec: InputSpec, limit: int, reading: Read
         name = short_name(source)
         if name in sets:
             raise ExportError(f"--aux {source}: a set of the name {name} is given twice")
-        images = read(source, spec, reading=reading).images
+        images = read(source, spec, reading=reading.unlabelled).images
         sets[name] = images[np.sort(np.random.default_rng(0).permutation(len(images))[:limit])]
     return sets
 

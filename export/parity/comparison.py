@@ -101,7 +101,7 @@ def compare_artifacts(
     for each in (source, *ood.values()):
         check(each)
     sets = {"ID": read(source, b.manifest.input, reading=reading, labels=b.manifest.labels)}
-    sets |= {name: read(each, b.manifest.input, reading=reading) for name, each in ood.items()}
+    sets |= {name: read(each, b.manifest.input, reading=reading.unlabelled) for name, each in ood.items()}
     observed = {}
     for name, images in sets.items():
         where = source if name == "ID" else ood[name]

@@ -202,6 +202,21 @@ def test_no_model_and_no_option(tmp_path: Path) -> None:
         oodgate.export(network(), labels=LABELS, input=SPEC, out=tmp_path / "small", alfa=0.1)
 
 
+def test_labels_by_number(tmp_path: Path) -> None:
+    index = {name: i for i, name in reversed(list(enumerate(LABELS)))}
+    made = oodgate.export(network(), labels=index, input=SPEC, out=tmp_path / "small", verbose=False)
+    assert made.manifest.labels == tuple(LABELS)
+
+
+def test_a_forward_that_a_copy_would_not_follow(tmp_path: Path) -> None:
+    """Its layers would be the original's, in whatever mode that is."""
+    model = network()
+    original = model.forward
+    model.forward = lambda x: original(x) / 2  # type: ignore[method-assign]
+    with pytest.raises(oodgate.OodgateError, match="the forward of this one object was replaced by a function"):
+        oodgate.export(model, labels=LABELS, input=SPEC, out=tmp_path / "small", verbose=False)
+
+
 def files(folder: Path) -> list[Path]:
     folder.mkdir()
     for i, image in enumerate(IMAGES):

@@ -104,7 +104,7 @@ def test_resumed_without_the_file_of_weights(sources: Path, capsys: pytest.Captu
     assert main([*options, "--resume"]) == 0
     assert checkpoint.load(sources / "run" / CHECKPOINT).header == before.header
     other = [*options[:-3], "0.4", "--std", "0.25", "--resume"]
-    assert "can't resume: input was" in failure(capsys, main, *other)
+    assert "can't resume: input.mean was [0.5, 0.5, 0.5], now [0.4, 0.4, 0.4];" in failure(capsys, main, *other)
     other = [*options, f"--init={sources / 'elsewhere.pth'}", "--resume"]
     assert "can't resume: it started from other weights than those of --init" in failure(capsys, main, *other)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests.train.commands import failure
 from tests.train.sets import CLASSES, coloured, colours, noise, write_folder, write_tar
@@ -129,7 +130,17 @@ def test_resume_where_there_is_nothing_yet_starts(sources: Path, tmp_path: Path)
 def test_resume_with_other_settings(sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(arguments(sources, tmp_path, epochs=1))
     message = failure(capsys, main, *arguments(sources, tmp_path, epochs=2), "--resume")
-    assert "can't resume: hyperparameters" in message
+    assert "can't resume: epochs was 1, now 2; give it as before, or train into another --out" in message
+
+
+@pytest.mark.parametrize("init", ["pretrained", "weights.pth"])
+def test_weights_of_others_for_a_network_of_ours(
+    init: str, sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({}, "weights.pth")
+    message = failure(capsys, main, *arguments(sources, tmp_path, epochs=1), "--init", init)
+    assert f"--init {init}: --arch resnet20 starts from a checkpoint of `train`; weights of others go with" in message
 
 
 def test_resume_of_a_file_that_is_no_checkpoint(

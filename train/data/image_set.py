@@ -62,12 +62,24 @@ class ImageSet:
         """Make sure that there is something to tell apart.
 
         Raises:
-            DataError: fewer than two classes, or where an image may have several labels, none at all.
+            DataError: fewer than two classes, or where an image may have several labels, none at all; a class without
+                images, or images beside the class folders.
         """
         if len(self.classes) < (needed := 2 if self.task == "multiclass" else 1):
             raise DataError(
                 f"{source}: expected at least {needed} classes to learn, found {list(self.classes)}; a source has one "
                 "folder a class, or a labels.csv"
+            )
+        if self.report.strays:
+            raise DataError(
+                f"{source}: {some(self.report.strays)} beside the class folders would be a class of their own; put them into "
+                "one of them"
+            )
+        seen = np.unique(self.labels) if self.task == "multiclass" else np.flatnonzero(self.labels.any(axis=0))
+        if bare := [name for i, name in enumerate(self.classes) if i not in set(seen.tolist())]:
+            raise DataError(
+                f"{source}: no image of {some(bare)}, which can't be learned; give some that can be read, or leave the "
+                "class out"
             )
 
     def with_classes(self, classes: Sequence[str], source: str) -> ImageSet:

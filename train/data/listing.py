@@ -34,6 +34,10 @@ class Listing:
     images: list[str]
     passed: tuple[Passed, ...]
 
+    def named(self, name: str) -> str:
+        """How a file is called here that a table names, perhaps with the slashes of Windows."""
+        return name if name in self.files else name.replace("\\", "/")
+
     @classmethod
     def of(
         cls,

@@ -14,6 +14,7 @@ from train.data.image_set import ImageSet
 from train.data.images import LazyImages
 from train.data.index import Index
 from train.data.kinds import kind_of
+from train.data.labels import class_names
 from train.data.labels.class_names import Row, read_rows
 from train.data.options import Reading
 from train.data.parallel import Failure, each
@@ -82,6 +83,18 @@ def read(
         data = load(source, spec, reading=reading, labels=labels)
     print(data.report.text(short_name(source) if isinstance(source, ImageSet) else source, _count(data)))
     return data
+
+
+def renamed(data: ImageSet, reading: Reading) -> ImageSet:
+    """A set with its classes called as the file of the reading calls them, if it names one.
+
+    Raises:
+        DataError: no readable file, a class that it does not name, or two of one name.
+    """
+    if reading.class_names is None or not data.classes:
+        return data
+    title = f"--class-names {reading.class_names}"
+    return replace(data, classes=class_names.renamed(title, data.classes, _synonyms(reading)))
 
 
 def decoded(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 
@@ -21,6 +21,11 @@ class Reading:
     path_column: str | None = None
     label_column: str | None = None
     class_names: Path | None = None
+
+    @property
+    def unlabelled(self) -> Reading:
+        """Of sources whose labels are of no use, so that a table needs no column of them."""
+        return replace(self, label_column=None)
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> Reading:
@@ -51,5 +56,6 @@ def add_reading_options(parser: argparse.ArgumentParser) -> None:
         "--class-names",
         type=Path,
         metavar="FILE",
-        help="what the source's classes are called, such as id2label.json of wnids or indices, to match the model's labels",
+        help="what the source's classes are called, such as id2label.json of wnids or indices, to match the model's labels, "
+        "or in training to be them",
     )

@@ -38,11 +38,13 @@ class Report:
         labels: where the labels are from, such as ``labels = innermost folder``.
         passed: what was left out.
         remarks: what was found, taken or assumed, a line each.
+        strays: images beside the class folders, whose class is called as the source.
     """
 
     labels: str = ""
     passed: tuple[Passed, ...] = ()
     remarks: tuple[str, ...] = ()
+    strays: tuple[str, ...] = ()
 
     def text(self, source: str, images: str) -> str:
         """One line, and one more a remark.
@@ -59,6 +61,10 @@ class Report:
             count = sum(len(one.names) for one in skipped)
             line += f"; skipped {count:,} {'file' if count == 1 else 'files'}: {', '.join(map(str, skipped))}"
         others = [f"{one}" for one in self.passed if not one.counts]
+        if self.strays:
+            others.append(
+                f"{len(self.strays):,} beside the class folders, of a class called as the source: {some(self.strays)}"
+            )
         return "\n  ".join([line, *others, *self.remarks])
 
 

@@ -238,15 +238,18 @@ def _check_validation(val: ImageSet, data: ImageSet) -> None:
 
 def _check_same_run(expected: Header, found: Header) -> None:
     """Raises CheckpointError naming the first setting that is not the same."""
-    ours, theirs = _plain(dataclasses.asdict(expected)), _plain(dataclasses.asdict(found))
-    for name in ("arch", "labels", "input", "method", "hyperparameters"):
-        if ours[name] != theirs[name]:
+    now, before = _settings(expected), _settings(found)
+    for name in (*now, *before):
+        if now.get(name) != before.get(name):
             raise CheckpointError(
-                f"can't resume: {name} was {theirs[name]}, now {ours[name]}; train into another --out"
+                f"can't resume: {name} was {before.get(name)}, now {now.get(name)}; give it as before, or train into another "
+                "--out"
             )
 
 
-def _plain(value: dict[str, Any]) -> dict[str, Any]:
-    """As JSON has it: tuples are lists."""
-    plain: dict[str, Any] = json.loads(json.dumps(value))
-    return plain
+def _settings(header: Header) -> dict[str, Any]:
+    """What must stay, by name and as JSON has it: tuples are lists."""
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(header)))
+    chosen = {name: plain[name] for name in ("arch", "labels", "method")} | plain["hyperparameters"]
+    own = {f"--set {name}": value for name, value in chosen.pop("method_options", {}).items()}
+    return chosen | own | {f"input.{name}": value for name, value in plain["input"].items()}

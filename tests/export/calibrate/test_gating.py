@@ -308,6 +308,15 @@ def test_a_temperature_that_does_not_help_is_said(
     assert "a temperature makes it no better on images that did not set it" in gated.warning
 
 
+def test_one_label_an_image_sets_no_temperature_of_a_model_of_several(shared_bundle: Bundle, source: str) -> None:
+    """What is not said of an image would count as absent."""
+    several = replace(shared_bundle, manifest=replace(shared_bundle.manifest, task="multilabel"))
+    gated = fit(several, source, GateOptions("joint_energy", 0.1)).gated
+    assert gated.manifest.confidence is None
+    assert gated.warning is not None
+    assert "has one label an image, which says nothing of the others" in gated.warning
+
+
 def test_images_of_other_classes_leave_the_confidence_as_it_is(shared_bundle: Bundle, dark: str) -> None:
     fitted = fit(shared_bundle, dark, GateOptions("energy", 0.1))
     assert fitted.manifest.confidence is None

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.small import encode
-from tests.train.sets import CLASSES, SPEC, colours, noise
-from train.data import ImageSet, load
+from tests.train.sets import CLASSES, SPEC, colours, noise, write_folder
+from train.data import ImageSet, load, read
 from train.exceptions import DataError
 
 
@@ -41,3 +42,33 @@ def test_one_class_is_nothing_to_learn(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"train: expected at least 2 classes to learn, found \['textures'\]"):
         load(str(folder), SPEC).check_trainable("train")
     colours(30).check_trainable("train")
+
+
+def test_a_class_without_images_is_nothing_to_learn() -> None:
+    known = colours(30)
+    several = np.eye(3, dtype=bool)[known.labels] & [True, True, False]
+    for labels in (np.minimum(known.labels, 1), several):
+        with pytest.raises(DataError, match=rf"train@1/2: no image of {known.classes[2]}, which can't be learned"):
+            replace(known, labels=labels).check_trainable("train@1/2")
+
+
+def test_images_beside_the_class_folders_are_nothing_to_learn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_folder(tmp_path / "set", colours(6))
+    (tmp_path / "set" / "stray.png").write_bytes(encode(noise(1)[0]))
+    monkeypatch.chdir(tmp_path / "set")
+    found = read(".", SPEC)
+    assert "set" in found.classes
+    assert "1 beside the class folders, of a class called as the source: stray.png" in capsys.readouterr().out
+    with pytest.raises(DataError, match=r"\.: stray\.png beside the class folders would be a class of their own"):
+        found.check_trainable(".")
+
+
+def test_folders_of_one_name_are_one_class(tmp_path: Path) -> None:
+    for folder in ("cam1/cat", "cam2/cat", "cam2/dog"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "0.png").write_bytes(encode(noise(1)[0]))
+    found = load(str(tmp_path), SPEC)
+    assert (found.classes, len(found)) == (("cat", "dog"), 3)
+    assert found.report.remarks == ("folders of one name are one class: cat/ in cam1, cam2",)

@@ -307,16 +307,18 @@ def test_every_kind_of_run_that_is_interrupted_and_resumed_ends_the_same(
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"epochs": 3}, "hyperparameters"),
-        ({"learning_rate": 0.01}, "hyperparameters"),
-        ({"seed": 1}, "hyperparameters"),
+        ({"epochs": 3}, "epochs"),
+        ({"learning_rate": 0.01}, "learning_rate"),
+        ({"seed": 1}, "seed"),
         ({"arch": "resnet20"}, "arch"),
         ({"method": "logitnorm"}, "method"),
     ],
 )
 def test_resume_with_other_settings_is_refused(completed: Path, change: dict[str, Any], named: str) -> None:
     before = (completed / CHECKPOINT).read_bytes()
-    with pytest.raises(CheckpointError, match=f"can't resume: {named} was .*; train into another --out"):
+    with pytest.raises(
+        CheckpointError, match=f"can't resume: {named} was .*; give it as before, or train into another --out"
+    ):
         run(completed, replace(CONFIG, **change), resume=saved(completed))
     assert (completed / CHECKPOINT).read_bytes() == before
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from train.data.index import Index, labelled
 from train.data.labels.class_names import Row, read_rows
 from train.data.listing import Listing
-from train.data.report import Report, without
+from train.data.report import Report, some, without
 from train.exceptions import DataError
 
 SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing", "dev", "eval"}
@@ -36,7 +36,8 @@ def index(listing: Listing, own: str, *, depth: int = 0, alone: bool = False) ->
     order = sorted(range(len(labels)), key=lambda i: (labels[i], listing.images[i]))
     names = [listing.images[i] for i in order]
     synonyms, file = _synonyms(listing)
-    report = Report(f"labels = {how}", without(listing.passed, {file}), remarks)
+    strays = [name for name, parts in zip(listing.images, folders, strict=True) if not parts] if how != _OWN else []
+    report = Report(f"labels = {how}", without(listing.passed, {file}), remarks, tuple(sorted(strays)))
     files = [listing.files[name] for name in names]
     found = labelled(names, files, [labels[i] for i in order], report, synonyms, tuple(sorted(set(labels))))
     return replace(found, implied=alone or how == _OWN)
@@ -73,6 +74,7 @@ def by_innermost(folders: Sequence[tuple[str, ...]], own: str) -> tuple[list[str
         )
     if not any(folders):
         how = _OWN
+    remarks += _in_several(folders)
     return [parts[-1] if parts else own for parts in folders], how, tuple(remarks)
 
 
@@ -87,6 +89,15 @@ def _inside_several(folders: Sequence[tuple[str, ...]]) -> str | None:
     innermost = {parts[-1] for parts in folders}
     several = (name for name, classes in above.items() if len(classes) > 1 and innermost - {name} <= classes)
     return next(several, None)
+
+
+def _in_several(folders: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    """That folders of one name lie in several, a line."""
+    above: dict[str, set[str]] = {}
+    for parts in set(folders):
+        above.setdefault(parts[-1] if parts else "", set()).add("/".join(parts[:-1]))
+    for name in sorted(name for name, places in above.items() if name and len(places) > 1)[:1]:
+        yield f"folders of one name are one class: {name}/ in {some(sorted(place or '.' for place in above[name]))}"
 
 
 def are_splits(names: set[str]) -> bool:

@@ -16,7 +16,8 @@ import itertools
 import json
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,40 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from error
     return ordered(str(path), read_rows(str(path), data))
+
+
+def renamed(title: str, classes: Iterable[str], rows: Iterable[Row]) -> tuple[str, ...]:
+    """Classes by their plainest names in a file.
+
+    Raises:
+        DataError: a class that is not in it, or two of one name.
+    """
+    known = {name: row[-1] for row in rows for name in row}
+    classes = tuple(classes)
+    if missing := [name for name in classes if name not in known]:
+        raise DataError(f"{title}: it names no class {missing[0]!r}, which the images have")
+    names = tuple(known[name] for name in classes)
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise DataError(f"{title}: several classes of the images are called {twice[0]!r}")
+    return names
+
+
+def of_value(title: str, value: object) -> tuple[str, ...]:
+    """The names that a program gives, as a file of JSON would have them, or the path of a file of names.
+
+    Raises:
+        DataError: names without an order, or none of the forms.
+    """
+    if isinstance(value, str | Path):
+        return read_class_names(Path(value))
+    if isinstance(value, Mapping):
+        return ordered(title, _of_object(title, dict(value)))
+    if not isinstance(value, Iterable) or isinstance(value, set | frozenset):
+        raise DataError(
+            f"{title}: expected class names in the order of the logits, {{0: 'cat', ..}}, or a file of them, found "
+            f"{type(value).__name__}"
+        )
+    return tuple(_text_of(title, name) for name in value)
 
 
 def ordered(title: str, rows: Iterable[Row]) -> tuple[str, ...]:
@@ -80,7 +115,7 @@ def read_rows(title: str, data: bytes) -> list[Row]:
     if title.lower().endswith(_YAML):
         return _of_yaml(title, content)
     if content.lstrip()[0] in "[{":
-        return _of_json(title, content)
+        return _of_object(title, _parsed(title, content))
     return _of_table(title, content) or _numbered(lines(title, data))
 
 
@@ -88,8 +123,7 @@ def _numbered(names: Iterable[str]) -> list[Row]:
     return [(str(i), name) for i, name in enumerate(names)]
 
 
-def _of_json(title: str, content: str) -> list[Row]:
-    found = _parsed(title, content)
+def _of_object(title: str, found: Any) -> list[Row]:
     for key in _KEYS:
         if isinstance(found, dict) and isinstance(found.get(key), dict):
             found = found[key]

@@ -33,8 +33,8 @@ def label(path: Path, listing: Listing, reading: Reading, *, archive: bool = Fal
         data = listing.files[labels_csv.NAME].read()
         title = f"{path}: {labels_csv.NAME}"
         if has_own_header(title, data):
-            return of_rows(title, data, listing.files.get, reading, listing)
+            return of_rows(title, data, lambda name: listing.files.get(listing.named(name)), reading, listing)
         return labels_csv.index(path, listing)
     if astray := [name for name in listing.files if PurePosixPath(name).name == labels_csv.NAME]:
         raise DataError(f"{path}: {astray[0]} must lie at the root, and name the images from there")
-    return by_folder.index(listing, path.stem, depth=depth)
+    return by_folder.index(listing, path.stem or path.absolute().name, depth=depth)

@@ -29,7 +29,7 @@ def index(path: Path, listing: Listing) -> Index:
     images = sorted(listing.images)
     if not images:
         raise no_images(path, listing.files)
-    labels = _lines(f"{path}: {NAME}", listing.files[NAME].read(), set(images))
+    labels = _lines(f"{path}: {NAME}", listing, set(images))
     if missing := [name for name in images if name not in labels]:
         raise DataError(
             f"{path}: {NAME} has no line for {missing[0]} ({len(missing)} images in all); an image without labels "
@@ -39,10 +39,10 @@ def index(path: Path, listing: Listing) -> Index:
     return multilabelled(images, [listing.files[name] for name in images], [labels[name] for name in images], report)
 
 
-def _lines(title: str, data: bytes, images: set[str]) -> dict[str, list[str]]:
+def _lines(title: str, listing: Listing, images: set[str]) -> dict[str, list[str]]:
     lines: dict[str, int] = {}
     labels: dict[str, list[str]] = {}
-    reader = csv.reader(text(title, data).removesuffix("\n").split("\n"), strict=True)
+    reader = csv.reader(text(title, listing.files[NAME].read()).removesuffix("\n").split("\n"), strict=True)
     try:
         for row in reader:
             where = f"{title}, line {reader.line_num}"
@@ -50,7 +50,7 @@ def _lines(title: str, data: bytes, images: set[str]) -> dict[str, list[str]]:
                 continue
             if len(row) != 2:
                 raise DataError(f"{where}: expected 'file,label;label;...', found {len(row)} columns")
-            name = str(PurePosixPath(row[0].strip()))
+            name = str(PurePosixPath(listing.named(row[0].strip())))
             if name in lines:
                 raise DataError(f"{where}: {name} is listed in line {lines[name]} already")
             if name not in images:

@@ -78,7 +78,8 @@ def of_rows(
     """
     table = _parse(title, data, find)
     columns = choose(title, table.names, reading, _image_columns(table, find))
-    cells = [posixpath.normpath(cell) for cell in table.column(columns.path)]
+    named = listing.named if listing else str
+    cells = [posixpath.normpath(named(cell)) for cell in table.column(columns.path)]
     files = {name: _found(name, find) for name in dict.fromkeys(cells)}
     missing = tuple(name for name, file in files.items() if file is None)
     if missing and (reading.strict or len(missing) == len(files)):

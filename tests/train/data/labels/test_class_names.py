@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import codecs
+import json
 import unicodedata
 from pathlib import Path
 
 import pytest
 
-from train.data.labels.class_names import read_class_names
+from train.data.labels.class_names import of_value, read_class_names, renamed
 from train.exceptions import DataError
 
 NAMES = ("tench, Tinca tinca", "Müller's gull", "007")
@@ -117,6 +118,49 @@ def test_a_table_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("cat,big\ndog,small\n")
     with pytest.raises(DataError, match="expected lines 'index,name', found 'dog,small'"):
         read_class_names(tmp_path / "labels.csv")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        NAMES,
+        list(NAMES),
+        dict(enumerate(NAMES)),
+        {str(i): name for i, name in enumerate(NAMES)},
+        {name: i for i, name in enumerate(NAMES)},
+    ],
+)
+def test_what_a_program_gives(value: object, tmp_path: Path) -> None:
+    assert of_value("labels", value) == NAMES
+    (tmp_path / "labels.json").write_text(json.dumps(value))
+    for path in (tmp_path / "labels.json", str(tmp_path / "labels.json")):
+        assert of_value("labels", path) == NAMES
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"cat", "dog"}, "expected class names in the order of the logits, .* found set"),
+        (3, "found int"),
+        ({0: "cat", 2: "dog"}, "without 1"),
+        (["cat", None], "expected a class name, found None"),
+        ("cat", "cat: No such file"),
+    ],
+)
+def test_what_a_program_can_not_give(value: object, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        of_value("labels", value)
+
+
+ROWS = [("n01", "tench"), ("n02", "goldfish", "fish"), ("n03", "fish")]
+
+
+def test_classes_by_their_plainest_names() -> None:
+    assert renamed("names", ("n01", "goldfish"), ROWS) == ("tench", "fish")
+    with pytest.raises(DataError, match="names: it names no class 'cat', which the images have"):
+        renamed("names", ("n01", "cat"), ROWS)
+    with pytest.raises(DataError, match="names: several classes of the images are called 'fish'"):
+        renamed("names", ("n02", "n03"), ROWS)
 
 
 def test_no_such_file(tmp_path: Path) -> None:

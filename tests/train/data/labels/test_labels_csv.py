@@ -73,8 +73,9 @@ def test_tar(tmp_path: Path, mode: str) -> None:
         [" a/1.png , dog ; cat ", "2.png,", "", "b/3.png,cat"],
         ['"a/1.png","dog;cat"', "2.png,", "./b//3.png,cat"],
         LINES[::-1],
+        [line.replace("/", "\\") for line in LINES],
     ],
-    ids=["spaces", "quotes", "other order"],
+    ids=["spaces", "quotes", "other order", "paths of Windows"],
 )
 def test_ways_to_write_the_same(tmp_path: Path, lines: list[str]) -> None:
     check(load(str(write(tmp_path / "set", lines)), SPEC))

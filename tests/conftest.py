@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 from runtime.bundle import Bundle
 from runtime.engines import selection
@@ -43,6 +45,14 @@ def without_openvino() -> Iterator[None]:
     """``auto`` takes ONNX Runtime on the CPU, whether OpenVINO is installed or not; its own tests ask for it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(selection, "AUTO", tuple(selection.GPU_ENGINES))
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_registry() -> Iterator[None]:
+    """torch's exporter makes its table of operators anew for each export, which takes longer than a small network."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ONNXRegistry, "from_torchlib", functools.cache(ONNXRegistry.from_torchlib))
         yield
 
 

@@ -3,4 +3,3 @@
 from __future__ import annotations
 
 from tests.export.conftest import checkpoint_file, exported, exported_copy, sources, uncalibrated  # noqa: F401
-from tests.train.conftest import _one_thread  # noqa: F401

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from benchmarks.odin import main, odin
 from export.from_torch.network.backbone import Backbone
+from tests.commands import failure
 from tests.export.conftest import Sources, call
 from tests.small import SPEC, calibration_images
-from tests.train.commands import failure
 
 
 class Linear(nn.Module):

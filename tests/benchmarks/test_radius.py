@@ -21,8 +21,8 @@ from export.detectors.base import BASE, Energy
 from export.from_torch.checkpoint import from_checkpoint
 from runtime.bundle import Bundle
 from runtime.manifest import InputSpec
+from tests.commands import failure
 from tests.export.conftest import Exported, Sources, call
-from tests.train.commands import failure
 from train import data
 from train.normalize import Normalize
 

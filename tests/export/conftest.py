@@ -19,7 +19,6 @@ from export.graph.head import seal
 from runtime import bundle
 from tests.export import factories
 from tests.small import encode
-from tests.train.conftest import _one_thread  # noqa: F401  a fixture
 from tests.train.sets import colours, noise, write_folder, write_tar
 from train.__main__ import main as train
 

@@ -20,8 +20,8 @@ from export.images.leakage import Fingerprints, leaks
 from runtime import Gate
 from runtime.bundle import Bundle
 from runtime.manifest import Manifest
+from tests.commands import failure
 from tests.export.conftest import Exported, Sources, call
-from tests.train.commands import failure
 from tests.train.sets import CLASSES, colours, noise
 from train import checkpoint
 from train.__main__ import main as train

@@ -20,10 +20,10 @@ from export.from_onnx.options import Tensors
 from runtime import Gate, NotCalibrated
 from runtime.bundle import Bundle
 from runtime.manifest import Manifest
+from tests.commands import failure
 from tests.export import factories
 from tests.export.conftest import Exported, Sources, call
 from tests.small import LABELS, SPEC, calibration_images
-from tests.train.commands import failure
 from tests.train.sets import CLASSES
 from train import checkpoint
 from train import data as train_data

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from runtime.manifest import InputSpec
+from tests.commands import failure
 from tests.train import factories
-from tests.train.commands import failure
 from tests.train.sets import colours, write_tar
 from train import checkpoint, preprocessing
 from train.__main__ import main
@@ -140,7 +140,7 @@ def test_own_statistics_where_nothing_is_pretrained(sources: Path, capsys: pytes
     [
         ({"init": "w.pth"}, r"needs --mean, --std: nothing says how its weights \(w\.pth\) were trained"),
         ({"init": "none.pth", "mean": 0.5, "std": 0.2}, r"none\.pth: no such file"),
-        ({"init": "w.pth", "arch": "resnet20"}, r"w\.pth: not a readable \.safetensors file"),
+        ({"init": "w.pth", "arch": "resnet20"}, r"w\.pth: --arch resnet20 starts from a checkpoint of `train`"),
         ({"key": "ema"}, "--key ema goes with a file of weights of others: --init FILE"),
         ({"arch": "tests.train.factories:Softmax"}, "are not the output of one last linear layer"),
         ({"freeze": "9"}, "--freeze 9: tests.train.factories:small has 2 stages: stem, hidden"),

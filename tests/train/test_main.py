@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.train.commands import failure
+from tests.commands import failure
 from tests.train.sets import CLASSES, coloured, colours, noise, write_folder, write_tar
 from train import checkpoint
 from train.__main__ import main
@@ -83,7 +82,6 @@ def test_sigterm_saves_and_resume_goes_on(sources: Path, tmp_path: Path) -> None
     process = subprocess.Popen(
         [sys.executable, "-m", "train", *options],
         cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from export.detectors.base import Energy
-from tests.train.commands import failure
+from tests.commands import failure
 from tests.train.sets import SPEC, colours, write_folder, write_tar
 from train import checkpoint, methods
 from train.__main__ import main

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.train.commands import failure
+from tests.commands import failure
 from train import __main__ as command
 from train import methods, models
 from train.config import Config, learning_rate

@@ -13,9 +13,9 @@ from export.__main__ import main as export
 from export.evaluate.__main__ import main as evaluate
 from runtime import Gate
 from runtime.bundle import Bundle
+from tests.commands import failure
 from tests.export.conftest import call
 from tests.small import encode
-from tests.train.commands import failure
 from tests.train.sets import SPEC, colours
 from train import checkpoint
 from train.__main__ import main as train

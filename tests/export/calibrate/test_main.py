@@ -20,9 +20,9 @@ from export.detectors.combined.merged import parts
 from export.images import leakage
 from runtime import Gate
 from runtime.bundle import Bundle, entry, update
+from tests.commands import failure
 from tests.export.conftest import Sources, call, contents
 from tests.small import encode
-from tests.train.commands import failure
 from train import data
 from train.data import SelectedImages
 

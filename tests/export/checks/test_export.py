@@ -16,12 +16,12 @@ from export.from_torch.classifier import TorchClassifier
 from export.from_torch.origin import Request, read
 from runtime import Gate
 from runtime.bundle import Bundle
+from tests.commands import failure
 from tests.export import factories
 from tests.export.checks.networks import graph, node
 from tests.export.conftest import call
 from tests.export.test_main import foreign, session
 from tests.small import LABELS, SPEC, calibration_images
-from tests.train.commands import failure
 from train.descriptions.description import Description
 
 IMAGES = calibration_images(150)

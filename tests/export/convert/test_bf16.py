@@ -27,10 +27,10 @@ from runtime.engines.ov.parts import split
 from runtime.exceptions import EngineError
 from runtime.gate import load_calibrated
 from runtime.manifest import Manifest
+from tests.commands import failure
 from tests.export.conftest import call
 from tests.export.convert.conftest import IMAGES
 from tests.runtime.engines.ov.emulation import emulate
-from tests.train.commands import failure
 
 pytest.importorskip("openvino")
 

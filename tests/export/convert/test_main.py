@@ -31,10 +31,10 @@ from export.tensorrt.build import Built
 from runtime import Gate, NotCalibrated
 from runtime.bundle import Bundle
 from runtime.manifest import EngineSpec
+from tests.commands import failure
 from tests.export.conftest import call
 from tests.export.convert.conftest import COUNT, IMAGES
 from tests.small import ALPHA, calibration_images
-from tests.train.commands import failure
 
 
 @pytest.fixture(scope="module")

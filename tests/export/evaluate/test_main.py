@@ -20,8 +20,8 @@ from export.evaluate.__main__ import main
 from runtime import Gate
 from runtime.bundle import Bundle
 from runtime.manifest import InputSpec, Manifest
+from tests.commands import failure
 from tests.export.conftest import Exported, Sources, call, contents
-from tests.train.commands import failure
 from tests.train.sets import noise
 from train import data
 

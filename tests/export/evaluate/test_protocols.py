@@ -19,10 +19,10 @@ from export.evaluate.__main__ import main
 from export.evaluate.protocols import PROTOCOLS
 from runtime import Gate
 from runtime.bundle import Bundle
+from tests.commands import failure
 from tests.export.conftest import call
 from tests.export.figures import markdown_tables
 from tests.small import classifier, encode, write_bundle
-from tests.train.commands import failure
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 NAME = "openood-v1.5-cifar10"

@@ -28,10 +28,10 @@ from export.graph.head import seal
 from export.images.leakage import hashes, leaks
 from runtime import Gate, bundle
 from runtime.bundle import Bundle
+from tests.commands import failure
 from tests.export.conftest import Sources, call, contents
 from tests.export.graph.test_last_layers import Projection
 from tests.small import LABELS, SPEC, calibration_images, classifier
-from tests.train.commands import failure
 from tests.train.sets import colours, noise, write_folder
 from train import data
 

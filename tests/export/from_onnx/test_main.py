@@ -24,10 +24,10 @@ from runtime.bundle import Bundle
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.manifest import Manifest
 from runtime.selftest import main as selftest
+from tests.commands import failure
 from tests.export.conftest import call
 from tests.export.from_onnx.graphs import NCHW, SIDE, K, Writer, scikit_like, tensorflow_like, torch_like
 from tests.small import SPEC, calibration_images
-from tests.train.commands import failure
 
 LABELS = ("cat", "dog", "ship")
 Array = npt.NDArray[Any]

@@ -22,8 +22,8 @@ from export.parity.__main__ import main
 from export.parity.reference import ReferenceEngine
 from runtime import Gate, bundle
 from runtime.bundle import Bundle
+from tests.commands import failure
 from tests.export.conftest import Exported, Sources, call
-from tests.train.commands import failure
 from train import data
 
 

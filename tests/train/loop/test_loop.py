@@ -331,7 +331,7 @@ def test_resume_on_other_classes_is_refused(completed: Path, tmp_path: Path) -> 
 
 def test_resume_on_images_of_other_statistics_is_refused(completed: Path, tmp_path: Path) -> None:
     spec = InputSpec(8, 8, mean=(0.5, 0.5, 0.5), std=(1.0, 1.0, 1.0))
-    with pytest.raises(CheckpointError, match="input was"):
+    with pytest.raises(CheckpointError, match=r"input\.mean was"):
         train(CONFIG, spec, colours(35), colours(12), tmp_path, resume=saved(completed))
 
 

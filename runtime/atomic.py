@@ -5,9 +5,21 @@ from __future__ import annotations
 import glob
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+
+def check_writable(folder: Path, mode: int = 0o777) -> None:
+    """Make a folder if it is not there, with all above it, and a file in it that is gone at once.
+
+    Raises:
+        OSError: it can't be made or written.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=mode)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 def replace(file: Path, data: bytes) -> None:

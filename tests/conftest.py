@@ -52,7 +52,7 @@ def without_openvino() -> Iterator[None]:
 def _one_registry() -> Iterator[None]:
     """torch's exporter makes its table of operators anew for each export, which takes longer than a small network."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ONNXRegistry, "from_torchlib", functools.cache(ONNXRegistry.from_torchlib))
+        patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(functools.cache(ONNXRegistry.from_torchlib)))
         yield
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from runtime import Decision, Gate
+from runtime.atomic import check_writable
 from runtime.bundle import MODEL
 from runtime.manifest import GateSpec
 from runtime.rule import Rule
@@ -25,6 +24,7 @@ from serving.metrics import metrics
 from serving.outcomes.ledger import Ledger
 from serving.outcomes.report import Counts
 from serving.outcomes.report import Report as OutcomesReport
+from serving.process.home import shared_metrics
 from serving.rejects.files import open_files
 from serving.rejects.store import RejectStore, StoreLimits
 from serving.rejects.writer import RejectWriter
@@ -66,7 +66,7 @@ class Listeners:
             gate.spec,
             gate.manifest.files[MODEL].sha256,
             DriftSettings(window, settings.drift_false_alarm),
-            _shared_by_workers(),
+            _shared(),
             on_report=show_drift,
         )
 
@@ -170,7 +170,7 @@ def rememberer(gate: Gate, ledger: Ledger) -> Listener:
 def _ledger(gate: Gate, settings: Settings) -> Ledger | None:
     if settings.outcomes == 0 or gate.manifest.task != "multiclass":
         return None
-    directory = _shared_by_workers()
+    directory = _shared()
     path = directory / f"outcomes-{gate.manifest.files[MODEL].sha256[:16]}.sqlite" if directory else None
     return Ledger(path, settings.outcomes, settings.outcomes_days * 86_400.0)
 
@@ -197,9 +197,7 @@ def _can_monitor() -> bool:
     """Whether records of decisions can be written; an error in the log, once, where they can't."""
     directory = monitor_directory()
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=directory):
-            return True
+        check_writable(directory)
     except OSError as error:
         logger.error(
             "OODGATE_MONITOR=1, but decisions are not logged: %s can't be written (%s); mount a volume there, or "
@@ -208,6 +206,7 @@ def _can_monitor() -> bool:
             error.strerror,
         )
         return False
+    return True
 
 
 def show_drift(report: Report) -> None:
@@ -237,11 +236,11 @@ def show_outcomes(report: OutcomesReport) -> None:
         metrics().outcome(name, math.nan if value is None else value)
 
 
-def _shared_by_workers() -> Path | None:
+def _shared() -> Path | None:
     """A directory that all workers of this service know, and that is emptied when it starts."""
-    directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-    if not directory:
+    directory = shared_metrics()
+    if directory is None:
         return None
-    path = Path(directory) / "drift"
+    path = directory / "shared"
     path.mkdir(exist_ok=True)
     return path

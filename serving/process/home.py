@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from runtime import atomic
 from serving.exceptions import SettingsError
 
 METRICS = "PROMETHEUS_MULTIPROC_DIR"
@@ -28,9 +28,7 @@ def check_home() -> Path:
     except RuntimeError:
         raise SettingsError("this user has no home; set BENTOML_HOME to a directory that can be written") from None
     try:
-        home.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=home):
-            pass
+        atomic.check_writable(home)
     except OSError as error:
         raise SettingsError(
             f"BENTOML_HOME, {home}, can't be written ({error.strerror}): the metrics are kept there; name a directory of a "
@@ -50,7 +48,7 @@ def own_metrics() -> Iterator[Path]:
     """
     home = check_home()
     for left in home.glob(f"{_OWN}*"):
-        if left.name == f"{_OWN}{os.getpid()}" or not _lives(left.name.removeprefix(_OWN)):
+        if left.name == f"{_OWN}{os.getpid()}" or not lives(left.name.removeprefix(_OWN)):
             shutil.rmtree(left, ignore_errors=True)
     directory = home / f"{_OWN}{os.getpid()}"
     directory.mkdir()
@@ -60,7 +58,14 @@ def own_metrics() -> Iterator[Path]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _lives(pid: str) -> bool:
+def shared_metrics() -> Path | None:
+    """Where the workers of this service share their metrics; BentoML says so when a worker starts, and not before."""
+    directory = os.environ.get(METRICS)
+    return Path(directory) if directory else None
+
+
+def lives(pid: str) -> bool:
+    """Whether there is a process of this number."""
     try:
         os.kill(int(pid), 0)
     except (ValueError, ProcessLookupError):

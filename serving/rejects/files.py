@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,9 +66,7 @@ class LocalFiles:
             StoreUnusable: it can't be made or written.
         """
         try:
-            self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with tempfile.TemporaryFile(dir=self._root):
-                pass
+            atomic.check_writable(self._root, mode=0o700)
         except OSError as error:
             raise StoreUnusable(
                 f"rejected images can't be kept: {self._root} is no directory that can be written ({error.strerror}); "

@@ -11,6 +11,7 @@ from benchmarks import methods
 from tests.train.sets import colours, write_tar
 from train import checkpoint
 from train.__main__ import _parse
+from train.__main__ import main as train
 
 
 @pytest.fixture
@@ -36,6 +37,7 @@ def test_a_paper_s_network_and_recipes_start_on_a_cpu(
     monkeypatch.setattr(
         methods, "write", lambda results, docs, page: (docs / f"{page}.json").write_text(json.dumps(results))
     )
+    monkeypatch.setattr(methods, "command", lambda _, *options: train([str(option) for option in options]))
     arguments = [str(data), "--arch", "wrn-40-2", "--epochs", "1", "--tune-epochs", "1", "--tune-rate", "0.001"]
     arguments += [
         "--scratch",

@@ -367,7 +367,7 @@ def test_auto_fits_detectors_and_compares_them_and_fusions(exported_copy: Path, 
     assert manifest.data["fit, auto"].source == "train"
 
 
-@pytest.mark.parametrize("chosen", ["energy+mahalanobis++, fisher", "nci", "rmds++", "max_logit"])
+@pytest.mark.parametrize("chosen", ["energy+mahalanobis++, fisher", "max_logit"])
 def test_what_is_chosen_is_in_the_file_and_nothing_else(
     exported_copy: Path, sources: Sources, monkeypatch: pytest.MonkeyPatch, chosen: str
 ) -> None:

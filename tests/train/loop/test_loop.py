@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,12 +30,13 @@ from train.distributed import World
 from train.exceptions import CheckpointError, TrainingError
 from train.loop import CHECKPOINT, train
 from train.methods import Batch, CrossEntropy, Step
+from train.models.wide_resnet import WideResNet
 from train.normalize import Normalize
 
 # Two epochs of four steps; dropout, crops and momentum make every step depend on the ones before.
 CONFIG = Config(
     method="cross-entropy",
-    arch="wrn-40-2",
+    arch="wrn-10-1",
     epochs=2,
     batch_size=8,
     learning_rate=0.05,
@@ -47,6 +48,14 @@ STEPS = 8
 SMALL = replace(CONFIG, arch="resnet20", epochs=1)
 OUTLIERS = ImageSet(noise(20, seed=2), np.zeros(20, np.int64), ("outlier",), ("",) * 20)
 REGULARISED = {"m_in": -1.0, "m_aux": -1.2, "gradient_weight": 0.1}  # margins among which untrained networks are
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_wide_resnet() -> Iterator[None]:
+    """WRN-40-2 with one block a stage, half as wide."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(models.ARCHITECTURES, "wrn-10-1", lambda classes: WideResNet(classes, 10, 1, 0.3))
+        yield
 
 
 def run(out: Path, config: Config = CONFIG, resume: Checkpoint | None = None) -> Header:
@@ -138,7 +147,7 @@ def test_every_epoch_sees_each_image_once_in_an_order_of_its_own(
 
 def test_header_says_what_export_needs(completed: Path) -> None:
     header = saved(completed).header
-    assert (header.arch, header.method, header.task) == ("wrn-40-2", "cross-entropy", "multiclass")
+    assert (header.arch, header.method, header.task) == ("wrn-10-1", "cross-entropy", "multiclass")
     assert header.labels == CLASSES
     assert header.input == SPEC
     assert header.step == STEPS
@@ -274,7 +283,7 @@ def test_resuming_a_complete_run_changes_nothing(completed: Path, tmp_path: Path
 @pytest.mark.parametrize(
     "changes",
     [
-        {"method": "energy", "arch": "wrn-40-2"},
+        {"method": "energy", "arch": "wrn-10-1"},
         {"method": "greg", "method_options": REGULARISED},
         {"method": "greg+", "method_options": REGULARISED},
         {"method": "snojoe"},

@@ -26,6 +26,7 @@ from tests.export.factories import Branching, Pair
 from tests.small import LABELS, SPEC, calibration_images
 from train import models
 from train.models.densenet import DenseNet
+from train.models.wide_resnet import WideResNet
 
 
 def test_normalises_and_classifies() -> None:
@@ -102,12 +103,12 @@ class Artifact:
         return logits.numpy(), penultimate.numpy()
 
 
-def shallow_densenet(num_classes: int) -> DenseNet:
-    """All that DenseNet-BC-100 is made of, in 22 layers: the export of a hundred takes longer than this whole file."""
-    return DenseNet(num_classes, depth=22, growth=12, reduction=0.5)
-
-
-NETWORKS = {**models.ARCHITECTURES, "densenet-bc-100": shallow_densenet}
+# All that the deep ones are made of, in some ten layers: the export of a hundred takes longer than this whole file.
+NETWORKS = {
+    **models.ARCHITECTURES,
+    "densenet-bc-100": lambda classes: DenseNet(classes, depth=16, growth=12, reduction=0.5),
+    "wrn-40-2": lambda classes: WideResNet(classes, depth=10, widen=2, dropout=0.3),
+}
 
 
 @pytest.fixture(scope="module", params=NETWORKS)

@@ -245,7 +245,7 @@ def test_a_decision_of_another_worker_is_waited_for(
 ) -> None:
     """It is written down within a second."""
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
-    monkeypatch.setattr("serving.deciding.listeners._shared_by_workers", lambda: tmp_path)
+    monkeypatch.setattr("serving.deciding.listeners._shared", lambda: tmp_path)
 
     async def body(client: httpx.AsyncClient, _: Starlette) -> None:
         async with application(shared_bundle, workers=2) as (worker, _app):
@@ -269,7 +269,7 @@ def test_a_file_that_can_not_be_used_is_503(shared_bundle: Bundle) -> None:
 
 
 def test_no_pixels_are_remembered(shared_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serving.deciding.listeners._shared_by_workers", lambda: tmp_path)
+    monkeypatch.setattr("serving.deciding.listeners._shared", lambda: tmp_path)
 
     async def body(client: httpx.AsyncClient, app: Starlette) -> None:
         for image in IMAGES:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from time import monotonic
@@ -17,8 +15,9 @@ from runtime import Decision, Gate, ImageError
 from runtime.preprocess import preprocess
 from serving.deciding.job import Images, Job, Ticket, infer
 from serving.deciding.pipeline import suited
+from serving.deciding.room import Room
 from serving.deciding.served import Decided, Served, Use
-from serving.exceptions import OVERLOADED, ClientGone, Expired, RequestError
+from serving.exceptions import ClientGone, Expired, RequestError
 from serving.metrics import metrics
 from serving.settings import Settings
 
@@ -57,18 +56,18 @@ class Decider:
     Args:
         served: what decides, from now on.
         settings: of threads, batches, the queue and the deadline.
+
+    Attributes:
+        room: for images of further requests.
     """
 
     def __init__(self, served: Served, settings: Settings) -> None:
         self.served = served
         self._timeout = settings.timeout
-        self._max_queue = settings.max_queue
-        self._max_bulk = settings.max_bulk
+        self.room = Room(settings.max_queue, settings.max_bulk)
         self._loop = asyncio.get_running_loop()
         self._waits: dict[Ticket, _Wait] = {}
         self._worked = False
-        self._in_hand = {False: 0, True: 0}  # images of requests of one, and of several
-        self._of_client: Counter[str] = Counter()  # all of them
         self._pipeline = suited(served.gate.engine, settings, self._hand_over)
 
     @property
@@ -127,25 +126,6 @@ class Decider:
         """How many images wait for the engine."""
         return self._pipeline.waiting(False) + self._pipeline.waiting(True)
 
-    def is_full(self, bulk: bool, crowd: bool = False, client: str | None = None) -> bool:
-        """Whether a request, of several images or of one, would be refused now; earlier while there is a crowd.
-
-        What the engine works on counts too: the next image waits for it as well. A client that is known to have nothing in
-        hand finds twice the room, so that no other can shut it out alone.
-        """
-        bound = self._max_bulk if bulk else self._max_queue
-        room = math.ceil(bound / 2) if crowd else bound
-        return self._in_hand[bulk] >= (room if client is None or self._of_client[client] else 2 * room)
-
-    def check_room(self, client: str) -> None:
-        """Before the body of a request of several images is read.
-
-        Raises:
-            RequestError: 503, it would be refused.
-        """
-        if self.is_full(bulk=True, client=client):
-            raise OVERLOADED.with_traceback(None)  # or it would grow with every request, and hold its images
-
     async def works(self) -> bool:
         """Whether the engine does: its last batches did not all fail, or it takes one now."""
         served = self.served
@@ -194,8 +174,7 @@ class Decider:
         """One finished job for each source, in order."""
         if not sources:
             return []
-        if self.is_full(bulk, client=caller.client):
-            raise OVERLOADED.with_traceback(None)
+        self.room.check(bulk, caller.client)
         ticket = Ticket(monotonic() + self._timeout, bulk, caller.client)
         jobs: list[Job] = []
         for source in sources:
@@ -203,24 +182,18 @@ class Decider:
         wait = self._waits[ticket] = _Wait(self._loop.create_future(), len(jobs), caller, use.served)
         watch = self._loop.call_later(_PATIENCE, self._watch, ticket)
         images = sum(job.size for job in jobs)
-        self._count(bulk, caller.client, images)
+        self.room.take(bulk, caller.client, images)
         try:
             self._pipeline.submit(jobs)
             await wait.future
         finally:
-            self._count(bulk, caller.client, -images)
+            self.room.take(bulk, caller.client, -images)
             watch.cancel()
             ticket.abandoned = True
             del self._waits[ticket]
             if wait.watcher is not None:
                 wait.watcher.cancel()
         return jobs
-
-    def _count(self, bulk: bool, client: str, images: int) -> None:
-        self._in_hand[bulk] += images
-        self._of_client[client] += images
-        if self._of_client[client] == 0:
-            del self._of_client[client]
 
     def _hand_over(self, jobs: Sequence[Job]) -> None:
         self._loop.call_soon_threadsafe(self._deliver, jobs)

@@ -86,7 +86,7 @@ def create_app(settings: Settings) -> Starlette:
 def is_full(app: Starlette, client: str, crowd: bool) -> bool:
     """Whether a client's single image would be refused now, where there is a crowd or else."""
     decider: Decider | None = app.state.decider
-    return decider is not None and decider.is_full(bulk=False, crowd=crowd, client=client)
+    return decider is not None and decider.room.is_full(bulk=False, crowd=crowd, client=client)
 
 
 async def _sample(decider: Decider, budget: Budget) -> None:

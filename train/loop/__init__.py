@@ -6,7 +6,6 @@ What a step takes comes from (seed, step) alone, so a run resumed at any step go
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from contextlib import closing, nullcontext
 from pathlib import Path
@@ -21,9 +20,9 @@ from train import checkpoint
 from train.checkpoint import Checkpoint, Header
 from train.config import Config, learning_rate
 from train.data import ImageSet
-from train.data.sketches import Fingerprints
 from train.distributed import World
 from train.exceptions import CheckpointError, TrainingError
+from train.loop.header import begun, resumed, with_images
 from train.loop.trainer import Trainer
 from train.models import Origin, Start
 
@@ -71,13 +70,12 @@ def train(
     trainer = Trainer(config, spec, data, outliers, init, world, network)
     if trainer.method.task != "unlabelled":
         _check_validation(val, data)
-    header = _header(trainer, spec, data, network, world, sources or {})
+    header = begun(trainer, spec, data, network, world, sources or {})
     if resume:
-        _check_same_run(header, resume.header)
+        header = resumed(header, resume.header)
         trainer.restore(resume)
-        header = dataclasses.replace(resume.header, sources=_sources(header.sources, resume.header.sources))
     if world.rank == 0 or resume:
-        header = _with_images(header, data, outliers, init)
+        header = with_images(header, data, outliers, init)
     if world.mean([header.step]) != [header.step]:
         raise CheckpointError(
             "the processes would go on from different steps; give all of them the same --out directory"
@@ -144,72 +142,6 @@ class _Log:
         self._board.close()
 
 
-def _header(
-    trainer: Trainer,
-    spec: InputSpec,
-    data: ImageSet,
-    network: Start | Origin | None,
-    world: World,
-    sources: Mapping[str, Any],
-) -> Header:
-    """Of a run that has not begun."""
-    config, task = trainer.config, trainer.method.task
-    return Header(
-        arch=config.arch,
-        task=task,
-        labels=() if task == "unlabelled" else data.classes,
-        input=spec,
-        method=config.method,
-        hyperparameters={**dataclasses.asdict(config), "processes": world.size},
-        sources=dict(sources),
-        origin=network.origin if isinstance(network, Start) else network,
-    )
-
-
-def _sources(now: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of a run that goes on, its start that which it had.
-
-    Raises:
-        CheckpointError: another start is given.
-    """
-    given, had = now.get("init"), before.get("init")
-    if given and (had is None or any(given.get(key) != value for key, value in had.items())):
-        raise CheckpointError(
-            f"can't resume: it started from {'other weights than those of --init' if had else 'no weights'}; leave --init "
-            "out, or train into another --out"
-        )
-    return {**now, "init": had} if had else dict(now)
-
-
-def _with_images(header: Header, data: ImageSet, outliers: ImageSet | None, init: Checkpoint | None) -> Header:
-    """With what the run learns from, and what it starts from did, so that nobody evaluates or calibrates on it.
-
-    Raises:
-        CheckpointError: a run that goes on began with others.
-    """
-    names = {"training": header.sources.get("data", ""), "auxiliary": ", ".join(header.sources.get("aux", ()))}
-    specs, digests = dict(header.data), dict(header.digests)
-    for role, images in (("training", data), ("auxiliary", outliers)):
-        if images is None:
-            continue
-        found = Fingerprints.of(images.images)
-        digest, spec = found.digest(images.labels), found.describe(names[role], exact=False)
-        if header.step and role not in digests:
-            raise CheckpointError(
-                f"can't resume: an earlier version made it, without a digest of its {role} images; train into another --out"
-            )
-        if digests.setdefault(role, digest) != digest:
-            raise CheckpointError(
-                f"can't resume: the {spec.images:,} {role} images of {spec.source}, their labels or their order are not "
-                f"those of the {specs[role].images:,} of {specs[role].source} that it began with; train into another --out"
-            )
-        specs.setdefault(role, spec)
-    known = {spec.looks for spec in specs.values()}
-    before = init.header.data if init else {}
-    inherited = {f"init, {role}": spec for role, spec in before.items() if spec.looks not in known}
-    return dataclasses.replace(header, data={**specs, **inherited}, digests=digests)
-
-
 class _Means:
     """Running means over an epoch.
 
@@ -234,22 +166,3 @@ def _check_validation(val: ImageSet, data: ImageSet) -> None:
         raise TrainingError(f"validation images must be {data.task} as the training images are, found {val.task} ones")
     if val.task == "multilabel" and not val.labels.any():
         raise TrainingError("no validation image has a label; mean average precision needs some that do")
-
-
-def _check_same_run(expected: Header, found: Header) -> None:
-    """Raises CheckpointError naming the first setting that is not the same."""
-    now, before = _settings(expected), _settings(found)
-    for name in (*now, *before):
-        if now.get(name) != before.get(name):
-            raise CheckpointError(
-                f"can't resume: {name} was {before.get(name)}, now {now.get(name)}; give it as before, or train into another "
-                "--out"
-            )
-
-
-def _settings(header: Header) -> dict[str, Any]:
-    """What must stay, by name and as JSON has it: tuples are lists."""
-    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(header)))
-    chosen = {name: plain[name] for name in ("arch", "labels", "method")} | plain["hyperparameters"]
-    own = {f"--set {name}": value for name, value in chosen.pop("method_options", {}).items()}
-    return chosen | own | {f"input.{name}": value for name, value in plain["input"].items()}

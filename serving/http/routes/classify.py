@@ -40,7 +40,7 @@ async def _classify_batch(request: Request) -> Response:
     top = asked_top(query)
     with decider.using(asked_alpha(query)) as use, holding(request, bulk=True) as hold:
         coverage = asked_set(query, use)
-        decider.check_room(client_of(request.scope))
+        decider.room.check(True, client_of(request.scope))
         spec = use.gate.manifest.input
         start = perf_counter()
         images = await read_images(request, (spec.height, spec.width, 3), settings.max_images, settings.max_body, hold)

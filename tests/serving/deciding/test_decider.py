@@ -14,6 +14,7 @@ from runtime import Gate
 from runtime.bundle import Bundle
 from runtime.exceptions import EngineError, ImageError
 from serving.deciding.decider import Caller, Decider
+from serving.deciding.room import Room
 from serving.deciding.served import Served
 from serving.exceptions import RequestError
 from serving.settings import Settings
@@ -114,14 +115,14 @@ def test_what_goes_wrong_at_once_is_the_same_error(shared_bundle: Bundle) -> Non
 
 def test_refusals_leave_nothing_behind(shared_bundle: Bundle) -> None:
     async def body(watched: Watched) -> None:
-        watched.decider._max_queue = 0
+        watched.decider.room = Room(0, 64)
         depths = set()
         for _ in range(20):
             with pytest.raises(RequestError) as caught:
                 await watched.ask(PNG)
             depths.add(len(caught.traceback))
         assert len(depths) == 1
-        watched.decider._max_queue = 64
+        watched.decider.room = Room(64, 64)
 
     run(shared_bundle, body)
 
@@ -147,7 +148,7 @@ def test_a_client_that_keeps_the_queue_full_shuts_nobody_out(shared_bundle: Bund
 
     async def body(watched: Watched) -> None:
         decider = watched.decider
-        decider._max_queue = decider._max_bulk = 8
+        decider.room = Room(8, 8)
 
         async def batch(client: str) -> int:
             with decider.using() as use:
@@ -159,15 +160,15 @@ def test_a_client_that_keeps_the_queue_full_shuts_nobody_out(shared_bundle: Bund
 
         greedy = [asyncio.ensure_future(batch("greedy")) for _ in range(3)]
         await asyncio.sleep(0)
-        assert decider.is_full(bulk=True, client="greedy")
+        assert decider.room.is_full(bulk=True, client="greedy")
         with pytest.raises(RequestError, match="too many images"):
-            decider.check_room("greedy")
-        decider.check_room("modest")
+            decider.room.check(True, "greedy")
+        decider.room.check(True, "modest")
         modest = [asyncio.ensure_future(batch(client)) for client in ("modest", "other")]
         await asyncio.wait_for(single("greedy"), 5)  # batches fill no queue of single images
         assert await asyncio.gather(*modest) == [4, 4]
         refused = await asyncio.gather(*greedy, return_exceptions=True)
         assert [type(result) for result in refused] == [int, int, RequestError]
-        assert not decider._of_client
+        assert not decider.room._of_client
 
     run(shared_bundle, body)

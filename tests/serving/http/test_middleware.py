@@ -174,7 +174,7 @@ def test_a_full_queue_answers_503_at_once(shared_bundle: Bundle) -> None:
     async def body(client: httpx.AsyncClient, app: Starlette) -> None:
         release = hold_up(app)
         first = [asyncio.ensure_future(client.post("/classify", content=PNG)) for _ in range(3)]
-        while not app.state.decider.is_full(False):
+        while not app.state.decider.room.is_full(False):
             await asyncio.sleep(0.01)
         refused = await client.post("/classify", content=PNG)
         assert refused.status_code == 503
@@ -190,7 +190,7 @@ def test_a_crowd_finds_half_the_room(shared_bundle: Bundle) -> None:
     async def body(client: httpx.AsyncClient, app: Starlette) -> None:
         release = hold_up(app)
         full = [asyncio.ensure_future(client.post("/classify", content=PNG)) for _ in range(4)]
-        while not app.state.decider.is_full(False):
+        while not app.state.decider.room.is_full(False):
             await asyncio.sleep(0.01)
         refused = await asyncio.gather(*(client.post("/classify", content=PNG) for _ in range(101)))
         assert {answer.status_code for answer in refused} == {503}

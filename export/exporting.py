@@ -53,10 +53,12 @@ def check_options(options: GateOptions, calibration: Any) -> None:
         DataError: a source that is not there.
     """
     options.check(tuple(BASE))
-    if options.promises_labels and calibration is None:
-        raise ExportError("--max-error and --prediction-sets need --calibration: labelled images test them")
-    if (options.chooses or options.fit) and calibration is None:
-        raise ExportError(f"{AUTO} needs --calibration: it chooses by in-distribution images")
+    needing = [option for option, value in options.asked.items() if option != "--temperature" or value == AUTO]
+    if calibration is None and needing:
+        raise ExportError(
+            f"{needing[0]} needs --calibration: a gate is made of in-distribution images, here or later by "
+            "python -m export.calibrate"
+        )
     if isinstance(calibration, str):
         check(calibration)
 

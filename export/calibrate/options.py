@@ -97,6 +97,16 @@ class GateOptions:
         return options
 
     @property
+    def asked(self) -> dict[str, Any]:
+        """What gate differs from the default one in, by the command's options."""
+        default = GateOptions(DEFAULT, reading=self.reading, allow_leakage=self.allow_leakage)
+        return {
+            f"--{name.replace('_', '-')}": value
+            for name, value in vars(self).items()
+            if value != getattr(default, name)
+        }
+
+    @property
     def level(self) -> float:
         """The confidence of ``pac`` and of the bound on the error."""
         return _CONFIDENCE if self.confidence is None else self.confidence

@@ -184,7 +184,7 @@ def test_a_processor_and_a_model_that_knows_its_labels(tmp_path: Path) -> None:
         ({"labels": LABELS, "input": SPEC, "score": "entropy"}, "unknown score 'entropy'"),
         ({"labels": LABELS, "input": SPEC, "guarantee": "none"}, "--guarantee must be one of marginal, pac"),
         ({"labels": LABELS, "input": SPEC, "max_error": 1.5}, "--max-error must be between 0 and 1"),
-        ({"labels": LABELS, "input": SPEC, "max_error": 0.1}, "--max-error and --prediction-sets need"),
+        ({"labels": LABELS, "input": SPEC, "max_error": 0.1}, "--max-error needs --calibration"),
         ({"labels": LABELS, "input": SPEC, "calibration": "nowhere.tar"}, "nowhere.tar"),
     ],
 )

@@ -175,9 +175,24 @@ def test_a_gate_that_is_chosen_merged_and_by_class(sources: Sources, checkpoint_
     assert [not decision.is_ood for decision in decisions] == accept.tolist()
 
 
-def test_auto_needs_images(checkpoint_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = ("--checkpoint", checkpoint_file, "--out", tmp_path / "bundle", "--score", "auto")
-    assert "auto needs --calibration" in failure(capsys, main, *options)
+@pytest.mark.parametrize(
+    "option",
+    [
+        *(
+            "--score auto",
+            "--score msp",
+            "--temperature auto",
+            "--alpha 0.01",
+            "--guarantee pac",
+            "--class-conditional",
+        ),
+        *("--max-error 0.1", "--prediction-sets 0.9", "--fit train.tar"),
+    ],
+)
+def test_what_a_gate_is_to_be_needs_images(tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str) -> None:
+    """Before the checkpoint is looked for: without images there is no gate that would keep it."""
+    options = ("--checkpoint", tmp_path / "nowhere.safetensors", "--out", tmp_path / "bundle", *option.split())
+    assert failure(capsys, main, *options).startswith(f"{option.split()[0]} needs --calibration: ")
 
 
 # --- a foreign model
@@ -234,9 +249,11 @@ def test_a_foreign_models_logits_and_decisions(weights: Path, labels: Path, cali
 
 
 def test_without_calibration_images_nothing_is_accepted(weights: Path, labels: Path, tmp_path: Path) -> None:
-    output = call(main, *foreign(weights, labels, tmp_path / "bundle"))
+    output = call(main, *foreign(weights, labels, tmp_path / "bundle", temperature=2))
     assert "Not calibrated: the file rejects everything" in output
-    assert Bundle.load(tmp_path / "bundle").manifest.gate is None
+    manifest = Bundle.load(tmp_path / "bundle").manifest
+    assert manifest.gate is None
+    assert manifest.score_parameters["energy"] == {"temperature": 2}
     (accept,) = session(tmp_path / "bundle").run(["accept"], {"images": calibration_images(9)})
     assert not accept.any()
     with pytest.raises(NotCalibrated):

@@ -88,8 +88,12 @@ class GateOptions:
         )
 
     def changed(self, given: Mapping[str, Any]) -> GateOptions:
-        """These with what is `given`; a confidence and a way to merge that were there go where nothing takes them."""
+        """These with what is `given`; what was there goes where nothing takes it: a confidence, a way to merge, and the
+        score that kept a bound on the error, where there is no such bound or the score was merged for the gate before."""
         options = dataclasses.replace(self, **given)
+        gone = self.merges and self.select == self.score != options.score
+        if "select" not in given and (gone or not options.bounds_error):
+            options = dataclasses.replace(options, select=CONFIDENCE)
         if "confidence" not in given and not options.takes_confidence:
             options = dataclasses.replace(options, confidence=None)
         if "merge" not in given and not options.merges:

@@ -135,5 +135,14 @@ def test_what_a_changed_gate_does_not_take_goes() -> None:
     )
     assert before.changed({"guarantee": "marginal"}) == GateOptions("msp+nan", merge="fisher")
     assert before.changed({"score": "msp"}) == GateOptions("msp", guarantee="pac", confidence=0.9)
+    bounded = GateOptions("msp+nan", max_error=0.35, select="msp+nan")
+    assert bounded.changed({"max_error": "none"}) == GateOptions("msp+nan")
+    assert bounded.changed({"score": "msp"}) == GateOptions("msp", max_error=0.35)
+    assert bounded.changed({"alpha": 0.1}) == GateOptions("msp+nan", 0.1, max_error=0.35, select="msp+nan")
+    single = GateOptions("msp", max_error=0.35, select="msp", confidence=0.9)
+    assert single.changed({"score": "nan"}) == GateOptions("nan", max_error=0.35, select="msp", confidence=0.9)
+    assert single.changed({"max_error": "none"}) == GateOptions("msp")
+    with pytest.raises(ExportError, match="--select goes with"):
+        single.changed({"max_error": "none", "select": "msp"}).check(SCORES)
     with pytest.raises(ExportError, match="--merge goes with"):
         before.changed({"score": "msp", "merge": "fisher"}).check(SCORES)

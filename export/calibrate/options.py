@@ -316,5 +316,17 @@ def _add_promise_options(group: argparse._ArgumentGroup, *, as_before: bool) -> 
     )
 
 
+def print_dropped(manifest: Manifest) -> None:
+    """Print what gate a bundle had that a command leaves without one, if it had any."""
+    if manifest.gate:
+        asked = GateOptions.of(manifest).asked.items()
+        given = " ".join(option if value is True else f"{option} {_written(value)}" for option, value in asked)
+        print(f"the gate before: {given}; name it again, or --calibration keeps it")
+
+
+def _written(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
 def _default(value: str, *, as_before: bool) -> str:
     return f"default: {'as before, else ' if as_before else ''}{value}"

@@ -10,7 +10,7 @@ import onnx
 
 from export import making
 from export.arguments import add_leakage_option, add_run_options, print_remarks
-from export.calibrate.options import GateOptions
+from export.calibrate.options import GateOptions, print_dropped
 from export.convert.conversion import convert
 from export.convert.options import add_precision_options, int8_options
 from export.report.card import documents, precision_text
@@ -57,6 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{args.out}: {args.precision}, {len(written.model):,} bytes instead of {len(loaded.model):,}")
     print(precision_text(written.manifest))
     print(gate_text(written.manifest))
+    if not args.calibration:
+        print_dropped(loaded.manifest)
     print_remarks(warning=converted.warning)
     return 0
 

@@ -11,7 +11,7 @@ import onnx
 
 from export.arguments import add_leakage_option, add_run_options, print_remarks
 from export.calibrate.gating import fit_gate, without_gate
-from export.calibrate.options import GateOptions
+from export.calibrate.options import GateOptions, print_dropped
 from export.detectors import DETECTORS
 from export.detectors.fitting import (
     fit,
@@ -121,8 +121,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"{max(found.values()):.2g} (relative)"
     )
     print(gate_text(manifest))
-    if (gate := loaded.manifest.gate) and not args.calibration:
-        print(f"the gate before: --score {gate.score} --alpha {gate.alpha:g}; name it again, or --calibration keeps it")
+    if not args.calibration:
+        print_dropped(loaded.manifest)
     if dropped:
         print(f"dropped, as made for the scores before: {', '.join(dropped)}")
     for line in left_out:

@@ -7,10 +7,12 @@ import argparse
 import pytest
 
 from export.arguments import add_leakage_option
-from export.calibrate.options import GateOptions, add_gate_options
+from export.calibrate.options import DEFAULT, GateOptions, add_gate_options, print_dropped
+from export.calibrate.recalibration import AS_BEFORE
 from export.calibrate.values import coverages, max_error, temperature
 from export.exceptions import ExportError
 from runtime.manifest import Task
+from tests.runtime.test_manifest import FULL, MINIMAL
 from train.data import add_reading_options
 
 SCORES = ("msp", "energy", "nan")
@@ -146,3 +148,17 @@ def test_what_a_changed_gate_does_not_take_goes() -> None:
         single.changed({"max_error": "none", "select": "msp"}).check(SCORES)
     with pytest.raises(ExportError, match="--merge goes with"):
         before.changed({"score": "msp", "merge": "fisher"}).check(SCORES)
+
+
+def test_a_gate_that_is_dropped_is_said_as_one_asks_for_it(capsys: pytest.CaptureFixture[str]) -> None:
+    print_dropped(MINIMAL)
+    print_dropped(FULL)
+    given, rest = capsys.readouterr().out.removeprefix("the gate before: ").split("; ")
+    assert given == (
+        "--score energy --alpha 0.1 --class-conditional --guarantee pac --confidence 0.9 --max-error 0.02 --select msp "
+        "--prediction-sets 0.9,0.95"
+    )
+    assert rest == "name it again, or --calibration keeps it\n"
+    parsed = vars(parse(*given.split(), as_before=True))
+    named = {name: parsed[name] for name in AS_BEFORE if parsed[name] is not None}
+    assert GateOptions(DEFAULT).changed(named) == GateOptions.of(FULL)

@@ -176,7 +176,8 @@ def test_fp16_is_calibrated_on_all_images(fp32: Path, calibration: Path, tmp_pat
 
 
 def test_fp16_without_images_rejects_everything(fp32: Path, tmp_path: Path) -> None:
-    call(main, fp32, "--precision", "fp16", "--out", tmp_path / "half")
+    output = call(main, fp32, "--precision", "fp16", "--out", tmp_path / "half")
+    assert "\nthe gate before: --score energy --alpha 0.1; name it again, or --calibration keeps it\n" in output
     with pytest.raises(NotCalibrated):
         Gate.load(tmp_path / "half")
     session = ort.InferenceSession(str(tmp_path / "half" / "model.onnx"), providers=["CPUExecutionProvider"])

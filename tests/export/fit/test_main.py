@@ -99,6 +99,7 @@ def test_without_calibration_it_rejects_everything_and_says_so(exported_copy: Pa
     before = outputs(exported_copy, sources.val)
     output = call(main, exported_copy, sources.train, "--detectors", "react,nan_react")
     assert "Not calibrated: the file rejects everything" in output
+    assert "\nthe gate before: --score energy --alpha 0.1; name it again, or --calibration keeps it\n" in output
     manifest = Bundle.load(exported_copy).manifest
     assert manifest.gate is None
     after = outputs(exported_copy, sources.val)

@@ -235,7 +235,9 @@ def _gate(given: Mapping[str, Any]) -> dict[str, Any]:
         if checked.get(name) is not None:
             checked[name] = parse(str(checked[name]))
     if sets := checked.get("prediction_sets"):
-        checked["prediction_sets"] = coverages(",".join(map(str, [sets] if isinstance(sets, float) else sets)))
+        checked["prediction_sets"] = coverages(
+            ",".join(map(str, [sets] if isinstance(sets, str | float | int) else sets))
+        )
     if aux := checked.get("aux"):
         checked["aux"] = tuple(map(str, [aux] if isinstance(aux, str | Path) else aux))
     if fit := checked.get("fit"):

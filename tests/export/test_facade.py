@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import oodgate
 from export.__main__ import main
 from export.evaluate.__main__ import main as evaluate
-from tests.small import LABELS, calibration_images, encode, network
+from tests.small import LABELS, calibration_images, encode, network, write_labelled
 
 SPEC = oodgate.InputSpec(16, 16, mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3), resize="squash")
 IMAGES = calibration_images()
@@ -246,6 +246,21 @@ def test_without_images_the_gate_moves(own: Path) -> None:
     assert moved.threshold == pytest.approx(np.sort(energies(IMAGES))[4], rel=1e-5)
     with pytest.raises(oodgate.OodgateError, match="without SOURCE only --alpha"):
         oodgate.calibrate(own, verbose=False)
+
+
+def test_coverages_as_the_command_takes_them(own: Path, tmp_path: Path) -> None:
+    source = write_labelled(tmp_path / "labelled.npz", oodgate.Bundle.load(own))
+
+    def sets(given: Any) -> list[float]:
+        gate = oodgate.calibrate(own, source, prediction_sets=given, verbose=False).manifest.gate
+        assert gate is not None
+        return [one.coverage for one in gate.sets]
+
+    assert [sets(given) for given in ("0.8,0.95", "none", (0.8, 0.95), 0.9, ())] == [
+        *([0.8, 0.95], [], [0.8, 0.95], [0.9], []),
+    ]
+    with pytest.raises(oodgate.OodgateError, match="--prediction-sets must be between 0 and 1, or none, found 1"):
+        sets(1)
 
 
 def test_evaluation_is_the_command_s(own: Path, tmp_path: Path) -> None:

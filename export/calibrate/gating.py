@@ -28,6 +28,7 @@ from export.calibrate import confidence, labelled, provenance, selecting
 from export.calibrate.calibration import calibrate
 from export.calibrate.options import GateOptions
 from export.calibrate.selecting import MakeEngine
+from export.checks.precision import precision_warning
 from export.detectors import DETECTORS, columns
 from export.detectors.base import BASE
 from export.detectors.combined import merged
@@ -53,8 +54,8 @@ class Gated:
     Attributes:
         manifest: of the graph, which was edited in place.
         images: those that set the threshold.
-        warning: why the reported confidence could not be calibrated, if it could not, and which of the images were
-            learned from, if that is allowed.
+        warning: why the reported confidence could not be calibrated, if it could not, which of the images were learned
+            from, if that is allowed, and that the graph is another classifier than that of fp32, if it is.
         logits: float32 (n, K), of them.
         labels: of the model's classes, or None where they have none.
         note: which of the scores is none of its own for this model, if one is.
@@ -124,7 +125,8 @@ def fit_gate(
 
         testing = SelectedImages(images.images, test), labels[test]
         manifest = labelled.with_promises(model, manifest, options, tuning, testing, run)
-    warned = "; ".join([*said, *filter(None, [_signed(model, calibrating, options, make), warning])])
+    unfit = precision_warning(manifest.model.precision, manifest.parity)
+    warned = "; ".join([*filter(None, [unfit, *said, _signed(model, calibrating, options, make), warning])])
     known = _labels(manifest, images, rest, title)
     return Gated(manifest, calibrating, warned or None, outputs.logits, known, _note(manifest, outputs), fitted)
 
@@ -149,7 +151,7 @@ def without_gate(model: onnx.ModelProto, manifest: Manifest) -> Manifest:
         merged={},
         gate=None,
         confidence=None,
-        parity=None,
+        parity=manifest.parity and manifest.parity.of_graph,
     )
 
 

@@ -76,4 +76,6 @@ def _moved(manifest: Manifest, given: Mapping[str, Any]) -> Manifest:
         raise ExportError("without SOURCE only --alpha can be given: the rest is fitted on images")
     if manifest.gate is None:
         raise ExportError("the bundle is not calibrated yet; give a SOURCE of in-distribution images")
-    return dataclasses.replace(manifest, gate=manifest.gate.at(given["alpha"]))
+    if (gate := manifest.gate.at(given["alpha"])) == manifest.gate:
+        return manifest
+    return dataclasses.replace(manifest, gate=gate, parity=manifest.parity and manifest.parity.of_graph)

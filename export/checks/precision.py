@@ -12,10 +12,9 @@ def precision_warning(precision: Precision, parity: Parity | None) -> str | None
     if parity is None:
         return None
     agreement, what = parity.label_agreement, "predicts another class than fp32 for"
-    if agreement is None:
-        flips = parity.newly_rejected + parity.newly_accepted
-        agreement, what = 1 - flips / parity.images, "decides otherwise than fp32 on"
-    if agreement >= _AGREEMENT:
+    if agreement is None and parity.flips is not None:
+        agreement, what = 1 - parity.flips / parity.images, "decides otherwise than fp32 on"
+    if agreement is None or agreement >= _AGREEMENT:
         return None
     other = (
         "other --int8-method, --int8-keep first,last, more images, or --precision fp16"

@@ -169,7 +169,7 @@ def with_scores(
         )
     parameters = {name: own for name, own in manifest.score_parameters.items() if name not in fitted}
     parameters |= {name: own for name, kind in fitted.items() if (own := training.parameters_of(kind))}
-    return dataclasses.replace(manifest, scores=names, score_parameters=parameters, gate=None, parity=None)
+    return dataclasses.replace(manifest, scores=names, score_parameters=parameters, gate=None)
 
 
 def verify(

@@ -123,24 +123,24 @@ def precision_text(manifest: Manifest) -> str:
 
 
 def _parity_text(parity: Parity) -> str:
-    flips = parity.newly_rejected + parity.newly_accepted
-    of_classes = ""
+    found = []
     if parity.label_agreement is not None:
-        of_classes = (
-            f"the predicted class is the same for {100 * parity.label_agreement:.2f} %; logits differ by "
-            f"{parity.mean_logit_difference:.3g} on average and {parity.max_logit_difference:.3g} at most; "
+        found += [
+            f"the predicted class is the same for {100 * parity.label_agreement:.2f} %",
+            f"logits differ by {parity.mean_logit_difference:.3g} on average and {parity.max_logit_difference:.3g} at most",
+        ]
+    if parity.flips is not None:
+        found.append(
+            f"with the threshold calibrated for this file, {_images(parity.flips, parity)} decided otherwise "
+            f"({parity.newly_rejected} newly rejected, {parity.newly_accepted} newly accepted)"
         )
-    text = (
-        f"Against the fp32 bundle, on {parity.images} images of {parity.source}: {of_classes}with the threshold "
-        f"calibrated for this file, {_images(flips, parity)} "
-        f"decided otherwise ({parity.newly_rejected} newly rejected, {parity.newly_accepted} newly accepted)"
-    )
     if parity.flips_with_fp32_threshold is not None:
-        text += f"; with the threshold of the fp32 file {_images(parity.flips_with_fp32_threshold, parity)} would be"
+        kept = _images(parity.flips_with_fp32_threshold, parity)
+        found.append(f"with the threshold of the fp32 file {kept} would be")
     if parity.flips_with_own_threshold is not None:
         own = _images(parity.flips_with_own_threshold, parity)
-        text += f"; an engine that computes this file in fp32 decides {own} otherwise"
-    return f"{text}."
+        found.append(f"an engine that computes this file in fp32 decides {own} otherwise")
+    return f"Against the fp32 bundle, on {parity.images} images of {parity.source}: {'; '.join(found)}."
 
 
 def _images(count: int, parity: Parity) -> str:

@@ -257,7 +257,8 @@ class Parity:
         label_agreement: share of images that both predict as the same class.
         mean_logit_difference, max_logit_difference: of the absolute differences of all logits. These three are None of models
             without classes.
-        newly_rejected, newly_accepted: images whose decision differs, each bundle at its own threshold.
+        newly_rejected, newly_accepted: images whose decision differs, each bundle at its own threshold. These two, and what
+            follows, are None once there is another gate, or operating point, than the one that they tell of.
         flips_with_fp32_threshold: images whose decision would differ, had the threshold of the fp32 bundle been kept; None
             where the two gates have different scores.
         flips_with_own_threshold: images whose decision differs where the fp32 graph is held against this bundle's threshold,
@@ -270,10 +271,37 @@ class Parity:
     label_agreement: float | None
     mean_logit_difference: float | None
     max_logit_difference: float | None
-    newly_rejected: int
-    newly_accepted: int
+    newly_rejected: int | None
+    newly_accepted: int | None
     flips_with_fp32_threshold: int | None
     flips_with_own_threshold: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.newly_rejected is None) != (self.newly_accepted is None):
+            raise ValueError("newly_rejected and newly_accepted must be given together")
+
+    @property
+    def flips(self) -> int | None:
+        """Images whose decision differs, each bundle at its own threshold."""
+        if self.newly_rejected is None or self.newly_accepted is None:
+            return None
+        return self.newly_rejected + self.newly_accepted
+
+    @property
+    def of_graph(self) -> Parity | None:
+        """What holds with any gate; None of models without classes, of which nothing but decisions is compared."""
+        if self.label_agreement is None:
+            return None
+        return Parity(
+            self.source,
+            self.images,
+            self.label_agreement,
+            self.mean_logit_difference,
+            self.max_logit_difference,
+            newly_rejected=None,
+            newly_accepted=None,
+            flips_with_fp32_threshold=None,
+        )
 
 
 def _check_point(threshold: float, tpr_interval: tuple[float, float], max_rejection: float) -> None:

@@ -147,7 +147,7 @@ class Manifest:
         merged: for each score that is made of others, how; its key names them, joined by ``+``.
         gate: the decision rule and its calibration; None until the bundle is calibrated.
         confidence: None where the reported probabilities are the model's own.
-        parity: None for an fp32 bundle, and once another gate was calibrated than the one it tells of.
+        parity: None for an fp32 bundle, and where nothing was compared. What it tells of decisions is of this very gate.
         data: the sets that it was made with, by what for: ``training``, ``auxiliary``, ``calibration``, ``fit, knn``,
             ``quantisation``. Evaluation refuses their images, and calibration those that were learned from.
         provenance: package versions, training metrics, verification figures; for people, not read by the runtime.

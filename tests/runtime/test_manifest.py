@@ -267,6 +267,19 @@ def test_a_bundle_of_before_has_none() -> None:
     assert found.parity.flips_with_own_threshold is None
 
 
+def test_what_parity_says_of_the_graph_holds_with_any_gate() -> None:
+    assert FULL.parity is not None
+    assert FULL.parity.flips == 1
+    kept = FULL.parity.of_graph
+    assert kept == Parity("val.tar@1/2", 3, 0.75, 0.01, 0.25, None, None, None)
+    assert kept.flips is None
+    manifest = dataclasses.replace(FULL, parity=kept)
+    assert Manifest.from_json(manifest.to_json()) == manifest
+    assert dataclasses.replace(FULL.parity, label_agreement=None).of_graph is None
+    with pytest.raises(ValueError, match="parity: newly_rejected and newly_accepted must be given together"):
+        Manifest.from_json(document(put("parity.newly_rejected", None)))
+
+
 @pytest.mark.parametrize(
     ("numerics", "problem"),
     [

@@ -24,6 +24,7 @@ from export.convert.int8 import Int8Options, Quantised
 from export.convert.options import add_precision_options, int8_options
 from export.evaluate.__main__ import main as evaluate
 from export.exceptions import ExportError
+from export.fit.__main__ import main as fit
 from export.images.leakage import hashes
 from export.tensorrt.__main__ import main as add_engine
 from export.tensorrt.attach import attach
@@ -120,6 +121,10 @@ def test_a_file_that_changes_the_classes_is_not_fit_for_use(
     assert f"\nwarning: {text}" in output
     assert "take other --int8-method, --int8-keep first,last, more images, or --precision fp16" in output
     assert f"## Precision\n\n{text}" in (tmp_path / "int8" / "card.md").read_text()
+    assert f"\nwarning: {text}" in call(calibrate, tmp_path / "int8", calibration, "--score", "msp")
+    assert f"## Precision\n\n{text}" in (tmp_path / "int8" / "card.md").read_text()
+    call(fit, tmp_path / "int8", "--detectors", "kl_uniform")
+    assert f"## Precision\n\n{text}" in (tmp_path / "int8" / "card.md").read_text()
 
 
 def test_a_faithful_file_is_not_warned_of(int8: Path) -> None:
@@ -131,7 +136,7 @@ def test_a_faithful_file_is_not_warned_of(int8: Path) -> None:
 
 
 def test_another_calibration_leaves_the_same_images_out(int8: Path, tmp_path: Path) -> None:
-    """Those of the ranges, and no other; what parity told is then of an earlier threshold."""
+    """Those of the ranges, and no other; what parity told of decisions was of an earlier threshold."""
     copy = Path(shutil.copytree(int8, tmp_path / "small"))
     fresh = calibration_images(100, seed=8)
     both = np.concatenate([IMAGES, fresh])
@@ -144,8 +149,29 @@ def test_another_calibration_leaves_the_same_images_out(int8: Path, tmp_path: Pa
     assert manifest.gate.threshold == pytest.approx(
         np.sort(energies(copy, kept))[19], rel=2e-6
     )  # floor(0.05 * 401) = 20
-    assert manifest.parity is None
-    assert "Against the fp32 bundle" not in (copy / "card.md").read_text()
+    check_parity_of_the_graph_alone(int8, copy)
+
+
+def test_another_operating_point_has_no_flips(int8: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(int8, tmp_path / "small"))
+    call(calibrate, copy, "--alpha", ALPHA)
+    assert Bundle.load(copy).manifest == Bundle.load(int8).manifest
+    call(calibrate, copy, "--alpha", 0.05)
+    check_parity_of_the_graph_alone(int8, copy)
+
+
+def check_parity_of_the_graph_alone(before: Path, after: Path) -> None:
+    """Labels and logits are those of the same graph; of decisions nothing is said."""
+    told, kept = (Bundle.load(path).manifest.parity for path in (before, after))
+    assert told is not None
+    assert kept == replace(
+        told, newly_rejected=None, newly_accepted=None, flips_with_fp32_threshold=None, flips_with_own_threshold=None
+    )
+    card = (after / "card.md").read_text()
+    assert told.label_agreement is not None
+    assert f"the predicted class is the same for {100 * told.label_agreement:.2f} %; logits differ by " in card
+    assert card.partition("Against the fp32 bundle, ")[2].partition("\n")[0].endswith(" at most.")
+    assert "decided otherwise" not in card
 
 
 def test_images_of_the_ranges_alone_calibrate_nothing(

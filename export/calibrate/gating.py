@@ -89,7 +89,7 @@ def fit_gate(
         CalibrationError: too few images for alpha, or scores that are not finite.
     """
     options, before = options.for_task(manifest.task), manifest
-    manifest = _ungated(model, manifest, options)
+    manifest = provenance.still_chosen(_ungated(model, manifest, options), before.gate, options)
     make = partial(_make, precision=manifest.model.precision, threads=threads)
     images, title = _read(manifest, source, options)
     labels = labelled.true_labels(manifest, images, title) if options.promises_labels else None
@@ -97,16 +97,16 @@ def fit_gate(
     manifest, said = provenance.recorded(manifest, images, title, training, options)
     fitted: Mapping[str, Fitted] = {}
     rest, chosen = np.arange(len(images)), _chosen_before(before, options)
-    seen: tuple[str, ...] = (leakage.QUANTISATION, leakage.CHOICE)
+    earlier = manifest  # the part that chooses now is left out by its places: an image may be there twice
     if options.merges or options.chooses:
         held, rest = split(len(images), leakage.SIZE if options.chooses else None)
         conformal.rank(len(rest), options.alpha, options.pac)  # refuses too few before the work of choosing
         part = SelectedImages(images.images, held)
+        if options.chooses:
+            manifest = leakage.record(manifest, provenance.role(options), title, part)
         manifest, now, options, fitted = _chosen(model, manifest, part, training, options, make)
-        if now:
-            manifest, chosen = leakage.record(manifest, leakage.CHOICE, title, part), now
-            seen = (leakage.QUANTISATION,)  # this part is left out by its places: an image may be there twice
-    rest = provenance.unseen(manifest, images.images, rest, seen)
+        chosen = now or chosen
+    rest = provenance.unseen(earlier, images.images, rest)
     rest, test = (rest, rest[:0]) if labels is None else labelled.halves(rest)
     calibrating = SelectedImages(images.images, rest)
     outputs = _run(model, calibrating, make, "calibrate")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
 
 import numpy as np
 import numpy.typing as npt
@@ -10,8 +10,10 @@ import numpy.typing as npt
 from export.calibrate.options import GateOptions
 from export.exceptions import ExportError
 from export.images import leakage
-from runtime.manifest import Manifest
+from runtime.manifest import GateSpec, Manifest
 from train.data import Images, ImageSet, SelectedImages, short_name
+
+_NO_THRESHOLD = (leakage.QUANTISATION, leakage.CHOICE, leakage.TEMPERATURE)
 
 
 def recorded(
@@ -29,16 +31,39 @@ def recorded(
     return leakage.record(manifest, "calibration", title, found), [*leaking, *_repeating(title, found)]
 
 
-def unseen(
-    manifest: Manifest, images: Images, positions: npt.NDArray[np.int64], roles: Sequence[str]
-) -> npt.NDArray[np.int64]:
-    """The positions of the images that had none of the roles.
+def role(options: GateOptions) -> str:
+    """What images that choose are recorded as."""
+    return leakage.CHOICE if options.chooses_score else leakage.TEMPERATURE
+
+
+def still_chosen(manifest: Manifest, gate: GateSpec | None, options: GateOptions) -> Manifest:
+    """The manifest without the records of images whose choice has no part in a gate any more.
+
+    The temperature stays in the graph, whatever the score, until it is given or chosen anew; a score that was chosen is no
+    longer in use where another one is named.
+
+    Args:
+        manifest: of the bundle.
+        gate: the one that there was.
+        options: what gate is wanted.
+    """
+    if options.temperature is None and not options.chooses_score and "energy" in manifest.scores:
+        return manifest
+    gone = {leakage.TEMPERATURE}
+    if options.chooses_score or (gate is not None and gate.score != options.score):
+        gone.add(leakage.CHOICE)
+    data = {role: spec for role, spec in manifest.data.items() if role.partition(",")[0] not in gone}
+    return dataclasses.replace(manifest, data=data)
+
+
+def unseen(manifest: Manifest, images: Images, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The positions of the images that have neither quantised the graph nor chosen anything of the gate.
 
     Raises:
         ExportError: there are none.
     """
     part = SelectedImages(images, positions)
-    seen = np.any([leakage.members(manifest, role, part) for role in roles], axis=0)
+    seen = np.any([leakage.members(manifest, role, part) for role in _NO_THRESHOLD], axis=0)
     if seen.all():
         raise ExportError(
             "the graph was quantised with all of these images, or its score chosen: calibrate it on others"

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import onnx
 
 from export import conformal
-from export.calibrate import choice
+from export.calibrate import choice, provenance
 from export.calibrate.options import GateOptions
 from export.detectors import DETECTORS, columns, fitting
 from export.detectors.base import BASE, Energy
@@ -130,7 +130,7 @@ def _outliers(
         return manifest, outliers.synthetic(images[:MAX_OUTLIERS])
     sets = outliers.auxiliary(options.aux, manifest.input, MAX_OUTLIERS, options.reading)
     for name, part in sets.items():
-        manifest = leakage.record(manifest, f"choice, {name}", name, part)
+        manifest = leakage.record(manifest, f"{provenance.role(options)}, {name}", name, part)
     return manifest, sets
 
 
@@ -185,6 +185,8 @@ def choose(
     kept = {part: detectors[part] for part in options.parts if part in detectors}
     if kept and examples:
         manifest = fitting.with_scores(model, manifest, kept, examples)
+        for name in sets if options.aux else ():  # which chose settings too
+            manifest = leakage.record(manifest, f"fit, {name}", name, sets[name])
         manifest = _verified(model, manifest, kept, training, options, make)
     return manifest, table, options, kept
 

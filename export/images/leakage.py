@@ -36,8 +36,9 @@ __all__ = [
 
 # The role, in a manifest's `data`, of the images that an int8 graph was quantised with.
 QUANTISATION = "quantisation"
-# And of the in-distribution ones that chose the gate's score, or the energy's temperature.
-CHOICE = "choice"
+# And of the in-distribution ones that chose the gate's score, with the energy's temperature or without, or that alone. The
+# outliers that they were compared with are recorded behind the same word.
+CHOICE, TEMPERATURE = "choice", "temperature"
 # Public sets hold a few images twice: up to this share of an evaluated set may be known by chance. Looks are told apart
 # better than that: of CIFAR-10's validation images 0.2 % have that of a training image, most of them rightly.
 TOLERANCE, TOLERANCE_OF_LOOKS = 0.01, 0.0025

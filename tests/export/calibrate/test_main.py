@@ -287,6 +287,34 @@ def test_images_that_chose_the_score_never_set_its_threshold(exported_copy: Path
     assert other.choice is None or other.score == before.score
 
 
+def test_images_that_chose_set_no_threshold_while_their_choice_stands(exported_copy: Path, sources: Sources) -> None:
+    """The score's, where the temperature alone is chosen anew too; the records of what is chosen no longer go."""
+    spec = Bundle.load(exported_copy).manifest.input
+    images = leakage.hashes(data.load(str(sources.val), spec).images[:])
+    chose_score = leakage.hashes(data.load(f"{sources.val}@1/2", spec).images[split(60)[0]])
+    chose_temperature, rest = (images[part] for part in split(120))
+
+    def calibrated(*options: object) -> tuple[str, int, set[str]]:
+        call(main, exported_copy, *options)
+        manifest = Bundle.load(exported_copy).manifest
+        assert manifest.gate is not None
+        roles = {role for role in manifest.data if role.startswith(("choice", "temperature"))}
+        return manifest.gate.score, manifest.gate.n_calibration, roles
+
+    calibrated(sources.val, "--score", "auto", "--aux", sources.noise)
+    score, n, roles = calibrated(f"{sources.val}@1/2", "--score", "auto", "--aux", sources.dark)
+    assert (n, roles) == (45, {"choice", "choice, dark"})
+    again = calibrated(sources.val, "--temperature", "auto", "--aux", sources.noise)
+    both = {"choice", "choice, dark", "temperature", "temperature, noise.npz"}
+    assert again == (score, np.isin(rest, chose_score, invert=True).sum(), both)
+    assert again[1] < len(rest)
+    seen = np.union1d(chose_score, chose_temperature)
+    assert calibrated(sources.val) == (score, np.isin(images, seen, invert=True).sum(), both)
+    other = "msp" if score != "msp" else "nan"
+    assert calibrated(sources.val, "--score", other)[2] == both
+    assert calibrated(sources.val, "--score", score, "--temperature", "1") == (score, 120, set())
+
+
 def test_copies_among_the_images_are_said(exported_copy: Path, sources: Sources, tmp_path: Path) -> None:
     images = data.load(str(sources.val), Bundle.load(exported_copy).manifest.input).images[:]
     np.savez(tmp_path / "copied.npz", images=np.concatenate([images, images[:40]]))
@@ -373,13 +401,15 @@ def test_what_is_chosen_is_in_the_file_and_nothing_else(
 ) -> None:
     before = Bundle.load(exported_copy).manifest
     monkeypatch.setattr(choice, "best_score", lambda _: chosen)
-    call(main, exported_copy, sources.val, "--score", "auto", "--fit", sources.train, "--alpha", "0.1")
+    options = ("--score", "auto", "--fit", sources.train, "--aux", sources.noise, "--alpha", "0.1")
+    call(main, exported_copy, sources.val, *options)
     loaded = Bundle.load(exported_copy)
     manifest, (score, _, method) = loaded.manifest, chosen.partition(", ")
     assert manifest.gate is not None
     assert manifest.gate.score == score
     assert set(manifest.scores) == {*before.scores, *parts(score), score}
     fitted = set(parts(score)) - set(before.scores)
+    assert ("fit, noise.npz" in manifest.data) == bool(fitted)  # which chose settings, whatever score decides later
     assert manifest.provenance.get("detectors", {}).keys() == fitted
     for one in manifest.provenance.get("detectors", {}).values():
         assert one["max_score_difference"] < 1e-4

@@ -56,6 +56,11 @@ class Classifier(ABC):
     def parameters(self) -> int:
         """Number of learned weights."""
 
+    @property
+    def has_features(self) -> bool:
+        """Whether its penultimate activations are what its logits are made of, so that scores of them tell of it."""
+        return True
+
     @abstractmethod
     def graph(self) -> onnx.ModelProto:
         """``images`` uint8 [N, H, W, 3] -> ``logits`` float32 [N, K], ``penultimate`` float32 [N, D], N dynamic.
@@ -79,7 +84,7 @@ class Classifier(ABC):
 def assemble(
     classifier: Classifier, name: str, score_parameters: Mapping[str, Mapping[str, float]]
 ) -> tuple[onnx.ModelProto, Manifest]:
-    """The graph with its base scores, and its manifest, not yet calibrated.
+    """The graph with the base scores that mean something for it, and its manifest, not yet calibrated.
 
     Args:
         classifier: what to export.
@@ -91,7 +96,7 @@ def assemble(
     """
     model = classifier.graph()
     shapes = {output.name: output.type.tensor_type.shape for output in model.graph.output}
-    base = base_scores(score_parameters, logits=bool(classifier.labels))
+    base = base_scores(score_parameters, logits=bool(classifier.labels), features=classifier.has_features)
     names = attach(model, base)
     manifest = Manifest(
         model=ModelSpec(

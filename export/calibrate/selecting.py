@@ -19,7 +19,7 @@ from export import conformal
 from export.calibrate import choice, provenance
 from export.calibrate.options import GateOptions
 from export.detectors import DETECTORS, columns, fitting
-from export.detectors.base import BASE, Energy
+from export.detectors.base import BASE, Energy, has_features
 from export.detectors.combined import merged
 from export.detectors.interface import Fitted, Observed, Training, negative_share
 from export.detectors.sign import is_meaningless
@@ -69,15 +69,21 @@ def candidates(names: Sequence[str], negative_share: float) -> list[Candidate]:
     return [*map(Candidate, sound), *fusions]
 
 
-def fitted_names(task: Task, *, linear: bool) -> list[str]:
-    """Those of :data:`FITTED` that a model of this task and with these last layers can have.
+def fitted_names(task: Task, *, linear: bool, features: bool = True) -> list[str]:
+    """Those of :data:`FITTED` that a model of this task and with these last layers can have, and with `features` of its own.
 
     For several labels an image none that needs labels: what chooses by itself takes images without any.
     """
     if task == "unlabelled":
         return [*FITTED_UNLABELLED]
     possible = [name for name in fitting.for_task(task) if task == "multiclass" or DETECTORS[name].needs != "labels"]
-    return [name for name in FITTED if name in possible and (linear or not DETECTORS[name].linear)]
+    return [
+        name
+        for name in FITTED
+        if name in possible
+        and (linear or not DETECTORS[name].linear)
+        and (features or DETECTORS[name].needs == "nothing")
+    ]
 
 
 def with_columns(outputs: Outputs, names: Sequence[str], detectors: Mapping[str, Fitted]) -> Outputs:
@@ -207,7 +213,8 @@ def _fitted(
     examples = dataclasses.replace(
         fitting.observe(engine, manifest, layers, training), settings=fitting.settings_for(manifest), outliers=sets
     )
-    names = fitted_names(manifest.task, linear=layers is not None and layers.is_linear)
+    linear = layers is not None and layers.is_linear
+    names = fitted_names(manifest.task, linear=linear, features=has_features(manifest.scores))
     return fitting.fit(names, examples, skip=True)[0], examples
 
 

@@ -30,6 +30,7 @@ from export.checks.outputs import (
 )
 from export.checks.verification import ROUNDING
 from export.classifier import Activations, Answers, Classifier
+from export.detectors.base import BASE
 from export.exceptions import ExportError
 from export.graph.building import LOGITS, PENULTIMATE
 from export.graph.last_layers import LastLayers, last_layers
@@ -39,7 +40,6 @@ from runtime.manifest import InputSpec
 
 EXAMINED = 64  # images that are enough
 _TOLERANCE = 1e-3
-_OF_FEATURES = ("nan", "feature_norm")
 _MOST = 3  # activations on one another
 
 _UNDONE: dict[Step, str] = {
@@ -84,10 +84,14 @@ class Examined(Classifier):
     def parameters(self) -> int:
         return self.origin.parameters
 
+    @property
+    def has_features(self) -> bool:
+        return self.relation not in UNUSABLE
+
     def check_scores(self, scores: Sequence[str]) -> None:
         """Raises ExportError for a gate of activations that are not this classifier's."""
         for name in scores:
-            if self.relation in UNUSABLE and name in _OF_FEATURES:
+            if not self.has_features and name in BASE and BASE[name].of_features:
                 raise ExportError(f"--score {name}: {RELATIONS[self.relation]}")
 
     def graph(self) -> onnx.ModelProto:

@@ -31,8 +31,8 @@ Relation = Literal["linear", "layers", "same", "affine", "unrelated", "unknown",
 _LINEAR = ", ".join(name for name, kind in DETECTORS.items() if kind.linear)
 _TAKEN = "the model's second output, or what its last layers read, taken as penultimate activations"
 _BESIDE = (
-    "detectors that need the last layers can't be fitted, and nan, feature_norm and those of features say nothing of this "
-    "classifier; let the model return (logits, the input of its last layer)"
+    "nan and feature_norm are left out, detectors that need the last layers can't be fitted, and those of features say "
+    "nothing of this classifier; let the model return (logits, the input of its last layer)"
 )
 RELATIONS: dict[Relation, str] = {
     "layers": f"the logits are no plain linear layer of the penultimate activations: {_LINEAR} can't be fitted",

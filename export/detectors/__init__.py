@@ -1,7 +1,7 @@
 """Post-hoc detectors; :data:`DETECTORS` lists them, by the name of their column in ``scores``.
 
-The base scores, which every file has, are in :data:`export.detectors.base.BASE`. To add a detector, write its file and
-its line here.
+The base scores, which a file has from the start, are in :data:`export.detectors.base.BASE`. To add a detector, write its
+file and its line here.
 """
 
 from __future__ import annotations

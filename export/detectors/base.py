@@ -6,7 +6,7 @@ computed once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -124,17 +124,25 @@ BASE: dict[str, type[Detector]] = {
 
 
 def base_scores(
-    parameters: Mapping[str, Mapping[str, float]] | None = None, *, logits: bool = True
+    parameters: Mapping[str, Mapping[str, float]] | None = None, *, logits: bool = True, features: bool = True
 ) -> dict[str, Detector]:
     """:data:`BASE`, with the parameters of a manifest, such as ``{"energy": {"temperature": 0.1}}``.
 
-    Without `logits` those that need none.
+    Without `logits` those that need none, and without `features` those that need no penultimate activations.
     """
     return {
         name: cast(Callable[..., Detector], kind)(**(parameters or {}).get(name, {}))
         for name, kind in BASE.items()
-        if logits or kind.of_features
+        if (features if kind.of_features else logits)
     }
+
+
+def has_features(names: Sequence[str]) -> bool:
+    """Whether the penultimate activations of a graph with these scores are what its logits are made of.
+
+    Of one whose are not :func:`base_scores` are without those of features.
+    """
+    return any(kind.of_features for name, kind in BASE.items() if name in names)
 
 
 def build_max_probability(g: Graph, logits: str, temperature: float = 1.0) -> str:

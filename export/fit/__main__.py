@@ -13,6 +13,7 @@ from export.arguments import add_leakage_option, add_run_options, print_remarks
 from export.calibrate.gating import fit_gate, without_gate
 from export.calibrate.options import GateOptions, print_dropped
 from export.detectors import DETECTORS
+from export.detectors.base import has_features
 from export.detectors.fitting import (
     fit,
     for_task,
@@ -35,6 +36,11 @@ from runtime import bundle
 from runtime.command import prog, run
 from runtime.gate import load_engine
 from train.data import Reading, check
+
+_FOREIGN = (
+    "the penultimate activations are not what the logits are made of, as far as the export could tell: detectors of them say "
+    "nothing of this classifier"
+)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -128,7 +134,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for line in left_out:
         print(line)
     weaker = objections({name: DETECTORS[name] for name in fitted}, training.negative_share)
-    print_remarks(note=note, warning="; ".join(filter(None, (weaker, warning))) or None)
+    foreign = _FOREIGN if len(training.penultimate) and not has_features(manifest.scores) else None
+    print_remarks(note=note, warning="; ".join(filter(None, (weaker, foreign, warning))) or None)
     return 0
 
 

@@ -56,6 +56,7 @@ def test_which_detectors_are_fitted() -> None:
     assert fitted_names("multiclass", linear=True) == list(FITTED)
     assert not {"nci", "fdbd", "vim"} & set(fitted_names("multiclass", linear=False))
     assert not {"mahalanobis++", "rmds++"} & set(fitted_names("multilabel", linear=True))
+    assert fitted_names("multiclass", linear=False, features=False) == ["kl_uniform", "gen"]
     assert all(DETECTORS[name].needs != "nothing" or name in ("kl_uniform", "gen") for name in FITTED)
 
 

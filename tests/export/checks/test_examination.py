@@ -245,6 +245,7 @@ def test_another_heads_logits_are_no_penultimate_activations() -> None:
     with pytest.raises(ExportError, match="--score nan: the logits are no function"):
         examined.check_scores(["energy", "nan"])
     examined.check_scores(["energy"])
+    assert assemble(examined, "other", {})[1].scores == ("msp", "max_logit", "energy", "joint_energy")
     with pytest.raises(ExportError):
         LastLayers(examined.graph())
 

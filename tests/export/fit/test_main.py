@@ -17,6 +17,7 @@ from sklearn.preprocessing import normalize
 from torch import nn
 
 from export.calibrate.__main__ import main as calibrate
+from export.checks.examination import examine
 from export.classifier import assemble
 from export.detectors import DETECTORS
 from export.detectors.fitting import fit
@@ -220,9 +221,9 @@ class AnothersPair(nn.Module):
 
 
 def test_another_heads_pair(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What needs the last layers is refused by name, and nothing else."""
+    """What needs the last layers is refused by name, and nothing else; what looks at activations decides only if named."""
     pair = TorchClassifier("pair", "none", "multiclass", LABELS, SPEC, AnothersPair().eval())
-    model, manifest = assemble(pair, "pair", {})
+    model, manifest = assemble(examine(pair, calibration_images(64)), "pair", {})
     path = bundle.write(tmp_path / "pair", manifest, {bundle.MODEL: seal(model, manifest)}, {}).path
     np.savez(tmp_path / "train.npz", images=calibration_images(90), labels=np.array(LABELS)[np.arange(90) % 3])
     source = tmp_path / "train.npz"
@@ -230,7 +231,21 @@ def test_another_heads_pair(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     for name in sorted(needing):
         message = failure(capsys, main, path, source, "--detectors", name)
         assert message.startswith(f"{name}: it needs the last layers, and the logits are no function of"), message
+    np.savez(tmp_path / "val.npz", images=calibration_images(120, seed=5))
+    for option in ("--score nan", "--score msp+nan", "--max-error 0.5 --select feature_norm"):
+        message = failure(capsys, calibrate, path, tmp_path / "val.npz", "--alpha", "0.2", *option.split())
+        assert "unknown score" in message
+        assert "there are msp, max_logit, energy, joint_energy, and" in message
+    call(calibrate, path, tmp_path / "val.npz", "--score", "auto", "--fit", source, "--alpha", "0.2")
+    gate = Bundle.load(path).manifest.gate
+    assert gate is not None
+    assert gate.choice is not None
+    expected = ["msp", "max_logit", "energy", "joint_energy", "kl_uniform", "gen"]
+    assert [list(table) for table in gate.choice.auroc.values()] == [expected] * len(gate.choice.auroc)
+    assert "warning" not in call(main, path, "--detectors", "gen")
     output = call(main, path, source, "--detectors", "all", "--set", "knn.k=2")
+    assert "\nwarning: " in output
+    assert "the penultimate activations are not what the logits are made of" in output
     fitted = set(Bundle.load(path).manifest.scores) & set(DETECTORS)
     assert {"mahalanobis", "mahalanobis++", "knn", "ssd", "kl_uniform", "gen", "klm", "she"} <= fitted
     assert not needing & fitted

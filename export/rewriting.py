@@ -8,9 +8,10 @@ from pathlib import Path
 import onnx
 
 from export import making
+from export.graph.head import seal
 from export.report.card import documents
 from runtime import bundle
-from runtime.bundle import CARD, FIGURES, PIPELINE, Bundle
+from runtime.bundle import CARD, FIGURES, MODEL, PIPELINE, Bundle
 from runtime.golden.document import FOLDER
 from runtime.manifest import Manifest
 
@@ -37,7 +38,7 @@ def rewrite(
     *,
     threads: int = 0,
 ) -> list[str]:
-    """Write a bundle with another graph or manifest, sealed into each other.
+    """Write a bundle with another graph or manifest, sealed into each other; where these are as they were, leave it as it is.
 
     Args:
         path: of the bundle as it is.
@@ -50,7 +51,10 @@ def rewrite(
         the names of the files left out: figures of an evaluation of the bundle before, and engines built from its graph;
         golden images by their folder's.
     """
-    written = making.files(model, manifest, resize=bundle.PIPELINE in before.files, threads=threads)
+    sealed = seal(model, manifest)
+    if bundle.entry(sealed) == before.files[MODEL] and out in (None, path):
+        return []
+    written = making.made_of(sealed, manifest, resize=PIPELINE in before.files, threads=threads)
     dropped = [name for name in sorted({*before.files, *FIGURES} - written.keys()) if (path / name).is_file()]
     bundle.write(out or path, manifest, written, documents(manifest))
     return list(dict.fromkeys(f"{FOLDER}/" if name.startswith(f"{FOLDER}/") else name for name in dropped))

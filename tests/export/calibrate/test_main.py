@@ -20,6 +20,7 @@ from export.detectors.combined.merged import parts
 from export.images import leakage
 from runtime import Gate
 from runtime.bundle import Bundle, entry, update
+from runtime.golden.document import GOLDEN
 from tests.commands import failure
 from tests.export.conftest import Sources, call, contents
 from tests.small import encode
@@ -376,6 +377,19 @@ def test_other_files_stay_and_engines_go(exported_copy: Path, sources: Sources) 
     assert names == {"manifest.json", "model.onnx", "pipeline.onnx", "card.md", "NOTES.md", "docs/plot.png"}
     assert (exported_copy / "NOTES.md").read_text() == "mine"
     assert "dropped, as made for the gate before: engines/a.engine, evaluation.json, histogram.png" in output
+
+
+def test_the_same_gate_again_leaves_all_as_it_is(exported_copy: Path, sources: Sources) -> None:
+    """Its evaluation, and engines built from its graph."""
+    loaded, engine = Bundle.load(exported_copy), {"engines/a.engine": entry(b"engine")}
+    listed = dataclasses.replace(loaded.manifest, files={**loaded.manifest.files, **engine})
+    update(loaded, listed, {"engines/a.engine": b"engine"})
+    before = contents(exported_copy)
+    assert before.keys() >= {"engines/a.engine", "evaluation.json", "histogram.png", GOLDEN}
+    for options in (("--alpha", "0.1"), (f"{sources.val}@1/2",)):
+        assert "dropped" not in call(main, exported_copy, *options)
+        assert contents(exported_copy) == before
+    assert "dropped" in call(main, exported_copy, "--alpha", "0.05")
 
 
 # --- auto, with detectors that it fits itself

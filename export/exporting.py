@@ -122,6 +122,7 @@ def export(
         "training": classifier.training,
         "verification": dataclasses.asdict(verification),
         "checks": found.provenance(),
+        **manifest.provenance,
     }
     manifest = dataclasses.replace(manifest, provenance=provenance)
     if precision != "fp32":

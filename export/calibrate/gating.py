@@ -15,7 +15,7 @@ whatever images a gate is calibrated; all others, one by one, are exchangeable w
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -28,7 +28,9 @@ from export.calibrate import confidence, labelled, provenance, selecting
 from export.calibrate.calibration import calibrate
 from export.calibrate.options import GateOptions
 from export.calibrate.selecting import MakeEngine
+from export.checks.images import image_remarks, score_remarks
 from export.checks.precision import precision_warning
+from export.checks.sample import sample
 from export.detectors import DETECTORS, columns
 from export.detectors.base import BASE
 from export.detectors.combined import merged
@@ -43,6 +45,7 @@ from runtime.manifest import Choice, Confidence, Manifest, Precision
 from train.data import Images, ImageSet, Labels, SelectedImages, check, read, short_name
 
 _FEW = 64  # images that tell the sign of features
+GATE = "gate"  # what the provenance of a manifest calls what was unusual in its calibration
 # Scores of this correlation order images alike.
 ALIKE = 0.999
 
@@ -54,8 +57,8 @@ class Gated:
     Attributes:
         manifest: of the graph, which was edited in place.
         images: those that set the threshold.
-        warning: why the reported confidence could not be calibrated, if it could not, which of the images were learned
-            from, if that is allowed, and that the graph is another classifier than that of fp32, if it is.
+        warning: what is unusual in the images or in their scores, why the reported confidence could not be calibrated, which
+            images were learned from, if that is allowed, and that the graph is another classifier than that of fp32.
         logits: float32 (n, K), of them.
         labels: of the model's classes, or None where they have none.
         note: which of the scores is none of its own for this model, if one is.
@@ -84,7 +87,7 @@ def fit_gate(
         threads: of the engine.
 
     Raises:
-        ExportError: options that don't fit, or images that the model learned from.
+        ExportError: options that don't fit, images that the model learned from, or that are all the same.
         DataError: a source that can't be read.
         CalibrationError: too few images for alpha, or scores that are not finite.
     """
@@ -92,6 +95,8 @@ def fit_gate(
     manifest = provenance.still_chosen(_ungated(model, manifest, options), before.gate, options)
     make = partial(_make, precision=manifest.model.precision, threads=threads)
     images, title = _read(manifest, source, options)
+    drawn = sample(source, manifest.input, manifest.labels, options.reading)
+    looked = [*image_remarks(drawn, manifest.input)]
     labels = labelled.true_labels(manifest, images, title) if options.promises_labels else None
     training = selecting.training_images(manifest, options)
     manifest, said = provenance.recorded(manifest, images, title, training, options)
@@ -114,6 +119,7 @@ def fit_gate(
     manifest = calibrate(
         manifest, outputs.scores, options.score, options.alpha, pac=options.pac, classes=classes, choice=chosen
     )
+    manifest, remarks = _remarked(manifest, looked)
     calibrated, warning = _confidence(manifest, outputs, images, rest, title)
     computed = dataclasses.replace(manifest.model, numerics=numerics(manifest.model.precision))
     manifest = dataclasses.replace(manifest, confidence=calibrated, model=computed)
@@ -126,7 +132,7 @@ def fit_gate(
         testing = SelectedImages(images.images, test), labels[test]
         manifest = labelled.with_promises(model, manifest, options, tuning, testing, run)
     unfit = precision_warning(manifest.model.precision, manifest.parity)
-    warned = "; ".join([*filter(None, [unfit, *said, _signed(model, calibrating, options, make), warning])])
+    warned = "; ".join([*filter(None, [unfit, *remarks, *said, _signed(model, calibrating, options, make), warning])])
     known = _labels(manifest, images, rest, title)
     return Gated(manifest, calibrating, warned or None, outputs.logits, known, _note(manifest, outputs), fitted)
 
@@ -152,6 +158,7 @@ def without_gate(model: onnx.ModelProto, manifest: Manifest) -> Manifest:
         gate=None,
         confidence=None,
         parity=manifest.parity and manifest.parity.of_graph,
+        provenance={name: own for name, own in manifest.provenance.items() if name != GATE},
     )
 
 
@@ -218,6 +225,14 @@ def _with_merged(
     parts = {part: merged.Column(tensors[index]) for part, index in zip(options.parts, own, strict=True)}
     names = columns.attach(model, {options.score: merged.MergedScore(spec, parts)}, manifest.scores)
     return dataclasses.replace(manifest, scores=names, merged={options.score: spec})
+
+
+def _remarked(manifest: Manifest, looked: Sequence[str]) -> tuple[Manifest, list[str]]:
+    """The manifest with what is unusual in its calibration, for its card, and that: of the images, and of their scores."""
+    remarks = [*looked, *(score_remarks(manifest.gate) if manifest.gate else ())]
+    if not remarks:
+        return manifest, []
+    return dataclasses.replace(manifest, provenance={**manifest.provenance, GATE: {"warnings": remarks}}), remarks
 
 
 def _confidence(

@@ -1,4 +1,4 @@
-"""What an export found out about the classifier and the images that calibrate it: printed, and kept in the manifest."""
+"""What an export found out about the classifier: printed, and kept in the manifest."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 from export.calibrate.gating import Gated
 from export.checks.accuracy import Accuracy, accuracy_text, measure, remarks
 from export.checks.examination import Examined
-from export.checks.images import image_remarks, score_remarks
 from export.checks.preprocessing import preprocessing_remarks
 from export.checks.sample import Sample
 
@@ -47,25 +46,17 @@ class Findings:
 
 
 def findings(classifier: Examined, images: Sample | None = None, gated: Gated | None = None) -> Findings:
-    """All that is to be said.
+    """All that is to be said of the classifier; what there is of its gate :func:`export.calibrate.gating.fit_gate` says.
 
     Args:
         classifier: that is exported.
         images: some of those that calibrated it.
         gated: its calibrated gate.
-
-    Raises:
-        ExportError: images that can calibrate nothing.
     """
     warnings, accuracy = [*classifier.warnings], None
-    if images is not None:
-        warnings += image_remarks(images, classifier.input)
-    if gated is not None:
-        if gated.manifest.gate is not None:
-            warnings += score_remarks(gated.manifest.gate)
-        if gated.labels is not None and (accuracy := measure(gated.logits, gated.labels)) is not None:
-            warnings += remarks(gated.logits, gated.labels, classifier.labels, accuracy)
-            if images is not None:
-                warnings += preprocessing_remarks(classifier.behind, classifier.input, images)
+    if gated and gated.labels is not None and (accuracy := measure(gated.logits, gated.labels)) is not None:
+        warnings += remarks(gated.logits, gated.labels, classifier.labels, accuracy)
+        if images is not None:
+            warnings += preprocessing_remarks(classifier.behind, classifier.input, images)
     notes = classifier.remarks[len(classifier.origin.remarks) :]
     return Findings(classifier.steps, accuracy, notes, tuple(warnings))

@@ -58,6 +58,7 @@ def card(manifest: Manifest, evaluation: Evaluation | None = None, pictures: Seq
         *_found(manifest),
         "## Gate",
         gate_text(manifest, markdown=True),
+        *_unusual(manifest),
     ]
     if model.precision != "fp32":
         parts += ["## Precision", precision_text(manifest)]
@@ -104,6 +105,12 @@ def _found(manifest: Manifest) -> list[str]:
         lines.append(f"- {accuracy_text(checks['accuracy'])}, of the fp32 file when it was exported")
     lines += [f"- warning: {line}" for line in checks.get("warnings", ())]
     return ["## Found by the export", "\n".join(lines)] if lines else []
+
+
+def _unusual(manifest: Manifest) -> list[str]:
+    """What may be a mistake in the gate's calibration."""
+    lines = [f"- warning: {line}" for line in manifest.provenance.get("gate", {}).get("warnings", ())]
+    return ["\n".join(lines)] if lines else []
 
 
 def precision_text(manifest: Manifest) -> str:

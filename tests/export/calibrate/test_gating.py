@@ -18,6 +18,7 @@ from export.detectors.combined.merged import merge
 from export.exceptions import ExportError
 from export.graph.head import seal
 from export.images.outliers import KINDS
+from export.report.card import card
 from runtime.bundle import Bundle
 from runtime.engines.interface import Outputs
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
@@ -340,13 +341,31 @@ def test_too_few_images(shared_bundle: Bundle, source: str, options: GateOptions
         fit(shared_bundle, source, options)
 
 
-def test_images_that_are_all_the_same(shared_bundle: Bundle, tmp_path: Path) -> None:
-    """Scores are constant: a threshold that rejects nothing, and curves of one knot."""
+def test_images_that_are_nearly_all_the_same(shared_bundle: Bundle, tmp_path: Path) -> None:
+    """Scores are constant but for one: a threshold that rejects nothing else, and curves of one knot."""
     images = np.repeat(calibration_images(1), 40, axis=0)
+    images[split(40)[1][0]] = calibration_images(2)[1]
     same = write(tmp_path / "same.npz", images, np.full(40, "cat"))
     for options in (GateOptions("auto", 0.1), GateOptions("msp+nan", 0.1, class_conditional=True)):
         fitted = fit(shared_bundle, same, options)
-        assert fitted.engine.run(images).accept.all()
+        assert fitted.engine.run(images[split(40)[0]]).accept.all()
+        assert "only 2 of 40 calibration images looked at are different ones" in str(fitted.gated.warning)
+    write(tmp_path / "same.npz", images[split(40)[0]], np.full(10, "cat"))
+    with pytest.raises(ExportError, match=r"same\.npz: 10 images and all of them the same"):
+        fit(shared_bundle, same, GateOptions("energy", 0.1))
+
+
+def test_what_is_unusual_in_the_images_is_that_of_the_last(shared_bundle: Bundle, source: str, tmp_path: Path) -> None:
+    grey = np.repeat(calibration_images(50, seed=6).mean(axis=3, keepdims=True), 3, axis=3).astype(np.uint8)
+    flat = write(tmp_path / "grey.npz", grey, np.full(50, "cat"))
+    gated = fit(shared_bundle, flat, GateOptions("energy", 0.1)).gated
+    (remark,) = gated.manifest.provenance["gate"]["warnings"]
+    assert remark == "all 50 calibration images looked at are grey: a colour image may then be rejected for its colour"
+    assert remark in str(gated.warning)
+    assert f"- warning: {remark}" in card(gated.manifest).partition("## Gate")[2].splitlines()
+    again = fit(replace(shared_bundle, manifest=gated.manifest), source, GateOptions("energy", 0.1)).gated
+    assert "gate" not in again.manifest.provenance
+    assert "grey" not in card(again.manifest) + str(again.warning)
 
 
 def test_a_model_that_is_not_finite_calibrates_nothing(

@@ -56,6 +56,12 @@ def test_card_says_what_the_export_found() -> None:
     ]
 
 
+def test_card_says_beside_the_gate_what_is_unusual_in_its_calibration() -> None:
+    text = card(replace(MANIFEST, provenance={"gate": {"warnings": ["all grey", "few values"]}}), None)
+    gate = text.partition("## Gate\n\n")[2].partition("\n\n##")[0]
+    assert gate == f"{gate_text(MANIFEST, markdown=True)}\n\n- warning: all grey\n- warning: few values"
+
+
 def test_card_without_an_evaluation() -> None:
     text = card(MANIFEST, None)
     assert "## Evaluation" not in text

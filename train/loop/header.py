@@ -111,6 +111,6 @@ def _check_same_run(expected: Header, found: Header) -> None:
 def _settings(header: Header) -> dict[str, Any]:
     """What must stay, by name and as JSON has it: tuples are lists."""
     plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(header)))
-    chosen = {name: plain[name] for name in ("arch", "labels", "method")} | plain["hyperparameters"]
+    chosen: dict[str, Any] = {name: plain[name] for name in ("arch", "labels", "method")} | plain["hyperparameters"]
     own = {f"--set {name}": value for name, value in chosen.pop("method_options", {}).items()}
     return chosen | own | {f"input.{name}": value for name, value in plain["input"].items()}

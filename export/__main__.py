@@ -8,7 +8,7 @@ from pathlib import Path
 
 from export import origin
 from export.arguments import add_leakage_option, parse_ood
-from export.calibrate.options import GateOptions, add_gate_options
+from export.calibrate.arguments import add_gate_options, gate_options
 from export.convert.options import add_precision_options, int8_options
 from export.evaluate.bundles import evaluate_sources
 from export.exceptions import ExportError
@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.id and not args.calibration:
         raise ExportError("--id needs --calibration: without a threshold there is no gate to evaluate")
     int8 = int8_options(args, tensorrt=args.tensorrt is not None)
-    options = GateOptions.of_arguments(args)
+    options = gate_options(args)
     check_options(options, args.calibration)
     engine = build_options(args)
     if engine and args.precision == "bf16":

@@ -14,8 +14,7 @@ import runtime
 from export import making
 from export.arguments import print_remarks
 from export.calibrate.gating import fit_gate
-from export.calibrate.options import GateOptions
-from export.calibrate.values import AUTO
+from export.calibrate.options import AUTO, GateOptions
 from export.checks.examination import EXAMINED, examine
 from export.checks.findings import findings
 from export.checks.sample import noise, sample

@@ -17,9 +17,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from export import exporting, origin
+from export.calibrate.arguments import coverages, max_error, temperature
 from export.calibrate.options import DEFAULT, GateOptions
 from export.calibrate.recalibration import recalibrate
-from export.calibrate.values import coverages, max_error, temperature
 from export.checks.agreement import check_agreement
 from export.classifier import Classifier
 from export.evaluate.bundles import evaluate_sources

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from export.arguments import add_leakage_option, add_run_options
-from export.calibrate.options import add_gate_options
+from export.calibrate.arguments import add_gate_options
 from export.calibrate.recalibration import AS_BEFORE, recalibrate
 from runtime.command import prog, run
 from train.data import Reading

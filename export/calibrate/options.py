@@ -1,21 +1,21 @@
-"""The options that make a gate, shared by the commands that calibrate one."""
+"""What gate is wanted."""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal, get_args
 
-from export.calibrate.values import AUTO, NONE, coverages, max_error, temperature
+from export import conformal
 from export.detectors.combined.merged import parts
 from export.detectors.confidence import CONFIDENCE
 from export.exceptions import ExportError
 from runtime.manifest import Guarantee, Manifest, MergeMethod, Task
 from train.data import Reading
 
+AUTO: Literal["auto"] = "auto"
+NONE: Literal["none"] = "none"
 DEFAULT: Literal["default"] = "default"
 _MERGE: MergeMethod = "min"
 _CONFIDENCE = 0.95
@@ -23,7 +23,7 @@ _CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class GateOptions:
-    """What gate is wanted.
+    """Options that go with each other, as :meth:`check` finds.
 
     Attributes:
         score: key of the gate's score; several joined by ``+`` are merged; ``auto`` chooses; ``default`` is what
@@ -58,13 +58,6 @@ class GateOptions:
     max_error: float | Literal["none"] = "none"
     select: str = CONFIDENCE
     prediction_sets: tuple[float, ...] = ()
-
-    @classmethod
-    def of_arguments(cls, args: argparse.Namespace) -> GateOptions:
-        """Those of a command with all of :func:`add_gate_options`, but without "as before"."""
-        names = {option.name for option in dataclasses.fields(cls)} - {"reading"}
-        given: dict[str, Any] = {name: getattr(args, name) for name in names} | {"aux": tuple(args.aux)}
-        return cls(**given, reading=Reading.of(args))
 
     @classmethod
     def of(cls, manifest: Manifest, reading: Reading = Reading(), *, allow_leakage: bool = False) -> GateOptions:  # noqa: B008  frozen
@@ -184,7 +177,12 @@ class GateOptions:
         return dataclasses.replace(self, score=defaults[task])
 
     def check(self, scores: Sequence[str], task: Task = "multiclass") -> None:
-        """Raises ExportError for options that don't go with each other or with the `scores` that a model of a task has."""
+        """
+        Raises:
+            ExportError: options that don't go with each other or with the `scores` that a model of a task has.
+            CalibrationError: alpha is no share.
+        """
+        conformal.check_share("alpha", self.alpha)
         for option, value, known in (
             ("--guarantee", self.guarantee, get_args(Guarantee)),
             ("--merge", self.merging, get_args(MergeMethod)),
@@ -214,119 +212,3 @@ class GateOptions:
             raise ExportError(
                 "--merge goes with --score A+B: a single score has nothing to merge, and auto tries every way"
             )
-
-
-def add_gate_options(parser: argparse.ArgumentParser, *, as_before: bool) -> None:
-    """Add the options as a group; with `as_before` their default is None, for what the bundle has.
-
-    Without, ``--calibration`` comes first, the source of the images.
-    """
-    group = parser.add_argument_group("gate")
-    if not as_before:
-        group.add_argument("--calibration", metavar="SOURCE", help="in-distribution images that were not trained on")
-    _add_score_options(group, as_before=as_before)
-    _add_promise_options(group, as_before=as_before)
-
-
-def _add_score_options(group: argparse._ArgumentGroup, *, as_before: bool) -> None:
-    """Which score decides, and by what it is chosen."""
-    default = partial(_default, as_before=as_before)
-    group.add_argument(
-        "--score",
-        default=None if as_before else DEFAULT,
-        metavar="KEY|A+B|auto",
-        help="the gate's score; A+B merges the p-values of several; auto takes the one with the largest AUROC between "
-        f"a quarter of the calibration images and outliers, fusions of two among them "
-        f"({default('energy; with several labels joint_energy, without classes nan, or auto with --fit')})",
-    )
-    group.add_argument(
-        "--temperature",
-        type=temperature,
-        metavar="T|auto",
-        help="T of the energy score; auto chooses it like the score "
-        f"(default: auto with --score auto, else {'as before' if as_before else '1'})",
-    )
-    group.add_argument(
-        "--merge",
-        choices=get_args(MergeMethod),
-        help="how --score A+B merges p-values: Bonferroni's minimum, the harmonic mean, or Fisher's sum of logarithms "
-        f"({default('min')})",
-    )
-    group.add_argument(
-        "--aux",
-        action="append",
-        default=[],
-        metavar="SOURCE",
-        help="auxiliary outliers for auto, repeatable (default: synthetic ones); never those of an evaluation",
-    )
-    group.add_argument(
-        "--fit",
-        metavar="SOURCE",
-        help=f"training images: --score {AUTO} fits detectors on them and chooses among these too",
-    )
-
-
-def _add_promise_options(group: argparse._ArgumentGroup, *, as_before: bool) -> None:
-    """What is promised of known images."""
-    default = partial(_default, as_before=as_before)
-    group.add_argument(
-        "--alpha",
-        type=float,
-        default=None if as_before else 0.05,
-        help=f"bound on rejecting an ID image ({default('0.05')})",
-    )
-    group.add_argument(
-        "--class-conditional",
-        action=argparse.BooleanOptionalAction,
-        default=None if as_before else False,
-        help=f"a threshold for every predicted class, with the promise for each of them ({default('no')})",
-    )
-    group.add_argument(
-        "--guarantee",
-        choices=get_args(Guarantee),
-        default=None if as_before else "marginal",
-        help="alpha bounds the rejection rate on average over calibration sets, or with --confidence that of this very "
-        f"gate ({default('marginal')})",
-    )
-    group.add_argument(
-        "--confidence",
-        type=float,
-        help=f"of --guarantee pac, and of --max-error ({default('0.95')})",
-    )
-    group.add_argument(
-        "--max-error",
-        type=max_error,
-        default=None if as_before else NONE,
-        metavar="R|none",
-        help="bound on the share of accepted ID images that are classified wrong, kept with --confidence: images whose "
-        f"answer is less certain are rejected as uncertain; takes labelled images ({default('none')})",
-    )
-    group.add_argument(
-        "--select",
-        default=None if as_before else CONFIDENCE,
-        metavar="KEY",
-        help=f"the score whose threshold keeps --max-error ({default('confidence, the calibrated one')})",
-    )
-    group.add_argument(
-        "--prediction-sets",
-        type=coverages,
-        default=None if as_before else (),
-        metavar="C,..|none",
-        help=f"coverages of label sets for known images, such as 0.9,0.95; takes labelled images ({default('none')})",
-    )
-
-
-def print_dropped(manifest: Manifest) -> None:
-    """Print what gate a bundle had that a command leaves without one, if it had any."""
-    if manifest.gate:
-        asked = GateOptions.of(manifest).asked.items()
-        given = " ".join(option if value is True else f"{option} {_written(value)}" for option, value in asked)
-        print(f"the gate before: {given}; name it again, or --calibration keeps it")
-
-
-def _written(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-def _default(value: str, *, as_before: bool) -> str:
-    return f"default: {'as before, else ' if as_before else ''}{value}"

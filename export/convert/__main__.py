@@ -10,7 +10,8 @@ import onnx
 
 from export import making
 from export.arguments import add_leakage_option, add_run_options, print_remarks
-from export.calibrate.options import GateOptions, print_dropped
+from export.calibrate.arguments import print_dropped
+from export.calibrate.options import GateOptions
 from export.convert.conversion import convert
 from export.convert.options import add_precision_options, int8_options
 from export.report.card import documents, precision_text

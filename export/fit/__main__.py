@@ -10,8 +10,9 @@ from pathlib import Path
 import onnx
 
 from export.arguments import add_leakage_option, add_run_options, print_remarks
+from export.calibrate.arguments import print_dropped
 from export.calibrate.gating import fit_gate, without_gate
-from export.calibrate.options import GateOptions, print_dropped
+from export.calibrate.options import GateOptions
 from export.detectors import DETECTORS
 from export.detectors.base import has_features
 from export.detectors.fitting import (

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from export.calibrate.values import AUTO
+from export.calibrate.options import AUTO
 from export.detectors import DETECTORS
 from export.detectors.fitting import settings_for
 from export.detectors.interface import Fitted

@@ -7,9 +7,16 @@ import argparse
 import pytest
 
 from export.arguments import add_leakage_option
-from export.calibrate.options import DEFAULT, GateOptions, add_gate_options, print_dropped
+from export.calibrate.arguments import (
+    add_gate_options,
+    coverages,
+    gate_options,
+    max_error,
+    print_dropped,
+    temperature,
+)
+from export.calibrate.options import DEFAULT, GateOptions
 from export.calibrate.recalibration import AS_BEFORE
-from export.calibrate.values import coverages, max_error, temperature
 from export.exceptions import ExportError
 from runtime.manifest import Task
 from tests.runtime.test_manifest import FULL, MINIMAL
@@ -107,9 +114,9 @@ def test_temperatures(text: str, value: object) -> None:
 def test_promises_of_labels_are_shares_or_none() -> None:
     assert [max_error(text) for text in ("0.02", "none")] == [0.02, "none"]
     assert [coverages(text) for text in ("0.95,0.9,0.9", "none")] == [(0.9, 0.95), ()]
-    assert GateOptions.of_arguments(
-        parse("--max-error", "0.1", "--prediction-sets", "0.9", as_before=False, more=True)
-    ) == (GateOptions("default", max_error=0.1, prediction_sets=(0.9,)))
+    assert gate_options(parse("--max-error", "0.1", "--prediction-sets", "0.9", as_before=False, more=True)) == (
+        GateOptions("default", max_error=0.1, prediction_sets=(0.9,))
+    )
     assert not GateOptions("energy").promises_labels
     assert GateOptions("energy", max_error=0.1).promises_labels
     assert GateOptions("energy", prediction_sets=(0.9,)).promises_labels

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from runtime.bundle import Bundle
+from tests.commands import oodgate
 from tests.serving.batch.sources import photos, write_folder, write_shards
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -45,25 +47,23 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, shared_bundle: Bundle) -
 
 
 @pytest.mark.parametrize("command", commands(), ids=lambda command: command.split("\n")[0][:60])
-def test_command(command: str, workplace: Path) -> None:
+def test_command(command: str, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if "--engine ray" in command and importlib.util.find_spec("ray") is None:
         pytest.skip("Ray is not installed")
-    if command.startswith("import"):
-        arguments = [sys.executable, "-c", command]
-    else:
-        shell = command.replace("oodgate", f"{sys.executable} -m oodgate", 1)
-        shell = shell.replace("s3://bucket/images/", "photos/").replace(
-            "s3://bucket/scores", f"bucket-{'ray' in command}"
-        )
-        arguments = ["bash", "-c", f"{shell}"]
-    done = subprocess.run(
-        arguments,
-        cwd=workplace,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
+    command = command.replace("s3://bucket/images/", "photos/").replace(
+        "s3://bucket/scores", f"bucket-{'ray' in command}"
     )
+    if command.startswith("oodgate") and "ray" not in command:
+        monkeypatch.chdir(workplace)
+        oodgate(*shlex.split(command)[1:])
+        return
+    own = (
+        [sys.executable, "-c", command]
+        if command.startswith("import")
+        else [sys.executable, "-m", *shlex.split(command)]
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(own, cwd=workplace, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr or done.stdout
 
 

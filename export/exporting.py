@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,7 +14,7 @@ import runtime
 from export import making
 from export.arguments import print_remarks
 from export.calibrate.gating import fit_gate
-from export.calibrate.options import AUTO, GateOptions
+from export.calibrate.options import DEFAULT, GateOptions
 from export.checks.examination import EXAMINED, examine
 from export.checks.findings import findings
 from export.checks.sample import noise, sample
@@ -52,14 +52,21 @@ def check_options(options: GateOptions, calibration: Any) -> None:
         DataError: a source that is not there.
     """
     options.check(tuple(BASE))
-    needing = [option for option, value in options.asked.items() if option != "--temperature" or value == AUTO]
-    if calibration is None and needing:
-        raise ExportError(
-            f"{needing[0]} needs --calibration: a gate is made of in-distribution images, here or later by "
-            "python -m export.calibrate"
-        )
+    kept = (
+        () if options.chooses else ("--score", "--temperature")
+    )  # this in the graph; that may be the model's default one
+    _check_wanted([option for option in options.asked if option not in kept], calibration)
     if isinstance(calibration, str):
         check(calibration)
+
+
+def _check_wanted(options: Sequence[str], calibration: Any) -> None:
+    """Raises ExportError where some options of a gate would be lost, for want of images to make it of."""
+    if calibration is None and options:
+        raise ExportError(
+            f"{options[0]} needs --calibration: a gate is made of in-distribution images, here or later by "
+            "python -m export.calibrate"
+        )
 
 
 def export(
@@ -97,7 +104,8 @@ def export(
         and options.for_task("unlabelled").score == "nan"
     ):
         print(f"note: {_UNTRAINED}")
-    options = options.for_task(classifier.task)
+    default, options = GateOptions(DEFAULT).for_task(classifier.task), options.for_task(classifier.task)
+    _check_wanted(["--score"] if options.score != default.score else [], calibration)
     for remark in classifier.remarks:
         print(f"note: {remark}")
     source = None if calibration is None else as_source(calibration, classifier.input, reading=options.reading)

@@ -185,6 +185,7 @@ def test_a_processor_and_a_model_that_knows_its_labels(tmp_path: Path) -> None:
         ({"labels": LABELS, "input": SPEC, "guarantee": "none"}, "--guarantee must be one of marginal, pac"),
         ({"labels": LABELS, "input": SPEC, "max_error": 1.5}, "--max-error must be between 0 and 1"),
         ({"labels": LABELS, "input": SPEC, "max_error": 0.1}, "--max-error needs --calibration"),
+        ({"labels": LABELS, "input": SPEC, "score": "msp"}, "--score needs --calibration"),
         ({"labels": LABELS, "input": SPEC, "calibration": "nowhere.tar"}, "nowhere.tar"),
     ],
 )
@@ -200,6 +201,11 @@ def test_no_model_and_no_option(tmp_path: Path) -> None:
         oodgate.export(3, labels=LABELS, input=SPEC, out=tmp_path / "small")
     with pytest.raises(TypeError, match="alfa is none of the gate's options: score, alpha"):
         oodgate.export(network(), labels=LABELS, input=SPEC, out=tmp_path / "small", alfa=0.1)
+
+
+def test_the_default_score_by_its_name_needs_no_images(tmp_path: Path) -> None:
+    made = oodgate.export(network(), labels=LABELS, input=SPEC, score="energy", out=tmp_path / "small", verbose=False)
+    assert made.manifest.gate is None
 
 
 def test_labels_by_number(tmp_path: Path) -> None:

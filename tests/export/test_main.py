@@ -180,7 +180,6 @@ def test_a_gate_that_is_chosen_merged_and_by_class(sources: Sources, checkpoint_
     [
         *(
             "--score auto",
-            "--score msp",
             "--temperature auto",
             "--alpha 0.01",
             "--guarantee pac",

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from export.detectors.base import Msp
 from export.exceptions import ExportError
 from export.images.inference import stream
 from runtime.engines.interface import Engine, Outputs
 from runtime.manifest import GateSpec, Manifest
-from runtime.rule import Rule, predicted
+from runtime.rule import Rule, predicted, probabilities
 from train.data import ImageSet, Labels, short_name
 from train.data.sketches import hashes, looks
 
@@ -28,7 +27,7 @@ class Observed:
         scores: float32 (N, S); one that is not finite, and so rejects, is below every finite score.
         accept: bool (N,), at the thresholds in the file.
         predicted: int64 (N,), the class of the largest logit; 0 of a model without classes.
-        confidence: float64 (N,), the largest softmax probability at the calibrated temperature; 0 where it is not finite, and
+        confidence: float64 (N,), the largest probability at the calibrated temperature; 0 where it is not finite, and
             of a model without classes.
         hashes: uint64 (N,), of the pixels (:func:`train.data.sketches.hashes`).
         labels: the ID set's: int64 (N,), or bool (N, K) where an image has several or none.
@@ -107,7 +106,7 @@ def _observe(
             "scores": np.where(np.isfinite(outputs.scores), outputs.scores, LOWEST),
             "accept": rule.verified(outputs),
             "predicted": predicted(outputs.logits),
-            "confidence": _confidence(outputs, temperature),
+            "confidence": _confidence(outputs, temperature, multilabel=manifest.task == "multilabel"),
             "hashes": (hashed := hashes(batch)),
             "looks": looks(batch, hashed),
         }
@@ -121,9 +120,7 @@ def _observe(
     return Observed(source=short_name(source), labels=labels, **columns)
 
 
-def _confidence(outputs: Outputs, temperature: float) -> npt.NDArray[np.float64]:
-    if not outputs.logits.shape[1]:
-        return np.zeros(len(outputs.logits))
-    with np.errstate(invalid="ignore"):
-        largest = Msp().reference(outputs.logits / temperature, outputs.scores)
+def _confidence(outputs: Outputs, temperature: float, *, multilabel: bool) -> npt.NDArray[np.float64]:
+    """The reported confidence; 0 without classes, and where it is not finite."""
+    largest = probabilities(outputs.logits, temperature, multilabel).max(axis=1, initial=0)
     return np.where(np.isfinite(largest), largest, 0.0)

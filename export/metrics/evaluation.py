@@ -134,13 +134,11 @@ def evaluate(
 
 def _in_distribution(manifest: Manifest, gate: GateSpec, known: Observed) -> InDistribution:
     labels, accepted, total = known.labels, int(known.accept.sum()), len(known)
-    accuracy = accuracy_accepted = None
+    accuracy, accuracy_interval = known.accuracy()
+    of_accepted, of_accepted_interval = known.accuracy(known.accept)
     curves: dict[str, RiskCoverage] = {}
     precision = None
-    if labels is not None and labels.ndim == 1:
-        right = known.predicted == labels
-        accuracy = (int(right.sum()), total)
-        accuracy_accepted = (int(right[known.accept].sum()), accepted) if accepted else None
+    if (right := known.right) is not None:
         curves = {
             "confidence": risk_coverage(known.confidence, right),
             "score": risk_coverage(known.scores[:, manifest.scores.index(gate.score)], right),
@@ -150,16 +148,16 @@ def _in_distribution(manifest: Manifest, gate: GateSpec, known: Observed) -> InD
     return InDistribution(
         source=known.source,
         images=total,
-        accuracy=accuracy and accuracy[0] / accuracy[1],
-        accuracy_interval=accuracy and share(*accuracy),
-        accuracy_accepted=accuracy_accepted and accuracy_accepted[0] / accuracy_accepted[1],
-        accuracy_accepted_interval=accuracy_accepted and share(*accuracy_accepted),
+        accuracy=accuracy,
+        accuracy_interval=accuracy_interval,
+        accuracy_accepted=of_accepted,
+        accuracy_accepted_interval=of_accepted_interval,
         acceptance=accepted / total,
         acceptance_interval=share(accepted, total),
         acceptance_expected=None if gate.class_conditional or gate.max_error else expected_acceptance(gate, total),
         risk_coverage=curves,
         mean_average_precision=precision,
-        uncertain=None if known.known is None else int((known.known & ~known.accept).sum()) / total,
+        uncertain=known.uncertain,
     )
 
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from export.exceptions import ExportError
 from export.images.inference import stream
+from export.metrics.intervals import Interval, share
 from runtime.engines.interface import Engine, Outputs
 from runtime.manifest import GateSpec, Manifest
 from runtime.rule import Rule, predicted, probabilities
@@ -49,6 +50,23 @@ class Observed:
 
     def __len__(self) -> int:
         return len(self.accept)
+
+    @property
+    def right(self) -> npt.NDArray[np.bool_] | None:
+        """Which are classified right, bool (N,); None where images have no label, or several."""
+        return self.predicted == self.labels if self.labels is not None and self.labels.ndim == 1 else None
+
+    @property
+    def uncertain(self) -> float | None:
+        """The share taken for known and rejected all the same; None where nothing bounds the error of accepted images."""
+        return None if self.known is None else int((self.known & ~self.accept).sum()) / len(self)
+
+    def accuracy(self, where: npt.NDArray[np.bool_] | None = None) -> tuple[float, Interval] | tuple[None, None]:
+        """The share of images, or of those `where`, that are classified right, with its 95 % interval, if there are any."""
+        right = self.right if self.right is None or where is None else self.right[where]
+        if right is None or not len(right):
+            return None, None
+        return float(right.mean()), share(int(right.sum()), len(right))
 
 
 def gate_of(manifest: Manifest) -> GateSpec:

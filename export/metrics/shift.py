@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from export.metrics.detection import Detection, detection
 from export.metrics.intervals import Interval, share
@@ -54,14 +53,13 @@ def shifted(observed: Observed, accuracy: float | None) -> Shifted:
         accuracy: on images that are not shifted, if known.
     """
     rejected, total = int((~observed.accept).sum()), len(observed)
-    right = observed.predicted == observed.labels if _has_one_label(observed) else None
-    everywhere, everywhere_interval = _share(right, np.ones(total, dtype=np.bool_))
-    of_accepted, of_accepted_interval = _share(right, observed.accept)
-    of_rejected, of_rejected_interval = _share(right, ~observed.accept)
-    uncertain = 0 if observed.known is None else int((observed.known & ~observed.accept).sum())
+    everywhere, everywhere_interval = observed.accuracy()
+    of_accepted, of_accepted_interval = observed.accuracy(observed.accept)
+    of_rejected, of_rejected_interval = observed.accuracy(~observed.accept)
     needless = None
     if everywhere is not None and accuracy is not None:
-        needless = rejected - uncertain > _MOST * total and everywhere >= _WELL * accuracy
+        unknown = rejected / total - (observed.uncertain or 0)
+        needless = unknown > _MOST and everywhere >= _WELL * accuracy
     return Shifted(
         source=observed.source,
         images=total,
@@ -74,7 +72,7 @@ def shifted(observed: Observed, accuracy: float | None) -> Shifted:
         accuracy_rejected=of_rejected,
         accuracy_rejected_interval=of_rejected_interval,
         needless=needless,
-        uncertain=None if observed.known is None else uncertain / total,
+        uncertain=observed.uncertain,
     )
 
 
@@ -95,16 +93,3 @@ def full_spectrum(
         name: {score: detection(pooled[:, i], images.scores[:, i]) for i, score in enumerate(scores)}
         for name, images in unknown.items()
     }
-
-
-def _has_one_label(observed: Observed) -> bool:
-    return observed.labels is not None and observed.labels.ndim == 1
-
-
-def _share(
-    right: npt.NDArray[np.bool_] | None, where: npt.NDArray[np.bool_]
-) -> tuple[float, Interval] | tuple[None, None]:
-    if right is None or not where.any():
-        return None, None
-    hits, total = int(right[where].sum()), int(where.sum())
-    return hits / total, share(hits, total)

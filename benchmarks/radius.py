@@ -142,13 +142,13 @@ def gating(args: argparse.Namespace, classifier: TorchClassifier) -> Gating:
         )
     score = args.score or _gate_score(manifest, args.bundle)
     if not manifest.gate or manifest.gate.score != score:
-        raise ExportError(f"{args.bundle} has no threshold for {score}: run python -m export.calibrate --score {score}")
+        raise ExportError(f"{args.bundle} has no threshold for {score}: run oodgate calibrate --score {score}")
     return Gating(score, manifest.score_parameters.get(score, {}), manifest.gate.threshold)
 
 
 def _gate_score(manifest: Manifest, path: Path) -> str:
     if not manifest.gate:
-        raise ExportError(f"{path}: no threshold yet: run python -m export.calibrate BUNDLE DIR|TAR")
+        raise ExportError(f"{path}: no threshold yet: run oodgate calibrate BUNDLE SOURCE")
     if manifest.gate.score not in SCORES:
         raise ExportError(f"{path}: its gate's {manifest.gate.score} has no gradient here; choose --score {[*SCORES]}")
     return manifest.gate.score

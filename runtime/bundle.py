@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtime import atomic
-from runtime.exceptions import BundleError, BundleNotFound, FileDamaged, GraphMismatch, ManifestInvalid
-from runtime.manifest import FileEntry, Manifest
+from runtime.exceptions import BundleError, BundleNotFound, FileDamaged, GraphMismatch, ManifestInvalid, NotCalibrated
+from runtime.manifest import FileEntry, GateSpec, Manifest
 
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
@@ -79,6 +79,18 @@ class Bundle:
             if name != MODEL:
                 _read_verified(path / name, entry)
         return cls(path, manifest, model)
+
+    def gate(self, alpha: float | None = None) -> GateSpec:
+        """The decision rule, at its default operating point or at that of `alpha`.
+
+        Raises:
+            NotCalibrated: it has none.
+            UnknownOperatingPoint: none is stored for `alpha`.
+        """
+        gate = self.manifest.gate
+        if gate is None:
+            raise NotCalibrated(self.path / MANIFEST, "no threshold yet: run oodgate calibrate BUNDLE SOURCE")
+        return gate if alpha is None else gate.at(alpha)
 
     def check_graph(self, signature: Signature) -> None:
         """Check that the graph's inputs, outputs and embedded manifest are those of manifest.json.

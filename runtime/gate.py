@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from runtime.bundle import MANIFEST, MODEL, Bundle, read_manifest
+from runtime.bundle import MODEL, Bundle, read_manifest
 from runtime.decision import Decision, GateScore, ModelRef, SelectionScore
 from runtime.engines import selection
 from runtime.engines.interface import Engine, EngineName, EngineOptions, Outputs
-from runtime.exceptions import ImageError, NotCalibrated
+from runtime.exceptions import ImageError
 from runtime.manifest import GateSpec, Manifest
 from runtime.preprocess import Limits, preprocess
 from runtime.rule import Rule, predicted, probabilities
@@ -49,21 +49,17 @@ class Gate:
         self, bundle: Bundle, engine: Engine, limits: Limits | None = None, *, alpha: float | None = None
     ) -> None:
         bundle.check_graph(engine.signature)
-        manifest = bundle.manifest
-        if manifest.gate is None:
-            raise NotCalibrated(
-                bundle.path / MANIFEST, "no threshold yet: run python -m export.calibrate BUNDLE DIR|TAR"
-            )
+        manifest, default = bundle.manifest, bundle.gate()
+        self.spec: GateSpec = bundle.gate(alpha)
         self.bundle = bundle
         self.engine = engine
         self.limits = limits or Limits()
-        self.spec: GateSpec = manifest.gate if alpha is None else manifest.gate.at(alpha)
-        points = {point: manifest.gate.at(point) for point in manifest.gate.alphas}
+        points = {point: default.at(point) for point in default.alphas}
         self._rules = {point: Rule(manifest.labels, manifest.scores, gate) for point, gate in points.items()}
         self._sets = {
             self._rules[point]: {one.coverage: one.threshold for one in gate.sets} for point, gate in points.items()
         }
-        self._sealed = self._rules[manifest.gate.alpha]
+        self._sealed = self._rules[default.alpha]
         self._temperature = manifest.confidence.temperature if manifest.confidence else 1.0
         self._manifest = dataclasses.replace(manifest, gate=self.spec)
         self._model = ModelRef(manifest.model.name, manifest.files[MODEL].sha256)

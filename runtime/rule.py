@@ -55,7 +55,7 @@ class Rule:
             CalibrationError: it has none.
         """
         if manifest.gate is None:
-            raise CalibrationError(f"{manifest.model.name} has no threshold yet: run python -m export.calibrate")
+            raise CalibrationError(f"{manifest.model.name} has no threshold yet: run oodgate calibrate BUNDLE SOURCE")
         return cls(manifest.labels, manifest.scores, manifest.gate)
 
     def accepts(self, logits: npt.NDArray[np.floating], scores: npt.NDArray[np.floating]) -> Flags:

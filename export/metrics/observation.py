@@ -76,7 +76,7 @@ def gate_of(manifest: Manifest) -> GateSpec:
         ExportError: it is not calibrated.
     """
     if manifest.gate is None:
-        raise ExportError(f"{manifest.model.name} has no threshold yet: run python -m export.calibrate BUNDLE SOURCE")
+        raise ExportError(f"{manifest.model.name} has no threshold yet: run oodgate calibrate BUNDLE SOURCE")
     return manifest.gate
 
 

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from export import making
 from export.rewriting import renew
-from runtime.bundle import MANIFEST, MODEL, PIPELINE, Bundle
+from runtime.bundle import MODEL, PIPELINE, Bundle
 from runtime.command import prog, run
-from runtime.exceptions import NotCalibrated
 from runtime.gate import load_engine
 from runtime.golden.document import FOLDER
 
@@ -38,8 +37,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     loaded = Bundle.load(args.bundle)
-    if loaded.manifest.gate is None:
-        raise NotCalibrated(loaded.path / MANIFEST, "no threshold, so nothing to decide: run oodgate calibrate")
+    loaded.gate()  # without which there is nothing to decide
     loaded.check_graph(load_engine(loaded, threads=args.threads).signature)
     made = making.made_of(loaded.model, loaded.manifest, resize=args.with_resize, threads=args.threads)
     added = {name: data for name, data in made.items() if name != MODEL}

@@ -21,7 +21,7 @@ def gate_text(manifest: Manifest, *, markdown: bool = False) -> str:
     """What the gate promises and how it was made, in paragraphs and tables."""
     gate = manifest.gate
     if gate is None:
-        return "Not calibrated: the file rejects everything. Run `python -m export.calibrate BUNDLE DIR|TAR`."
+        return "Not calibrated: the file rejects everything. Run `oodgate calibrate BUNDLE SOURCE`."
     paragraphs = [_guarantee(gate), f"Promise: {gate.promise}", _operating_points(gate)]
     if gate.class_conditional:
         paragraphs += _classes_text(gate, manifest.labels, markdown)

@@ -110,8 +110,7 @@ def write(models: list[Model], repository: Path) -> None:
 def _check(bundle: Bundle) -> GateSpec:
     """The gate of a bundle that Triton can be told of."""
     manifest, path = bundle.manifest, bundle.path
-    if manifest.gate is None:
-        raise ExportError(f"{path} has no threshold yet: run python -m export.calibrate BUNDLE DIR|TAR")
+    gate = bundle.gate()
     if manifest.task == "unlabelled":
         raise ExportError(
             f"{path}: a model without classes has no answers that Triton's models give; oodgate serve has"
@@ -130,7 +129,7 @@ def _check(bundle: Bundle) -> GateSpec:
         )
     if broken := [label for label in manifest.labels if label.splitlines() != [label]]:
         raise ExportError(f"{path}: {LABELS} has a class a line, and the label {broken[0]!r} has several")
-    return manifest.gate
+    return gate
 
 
 def _saturates(model: onnx.ModelProto) -> bool:

@@ -10,10 +10,8 @@ from typing import Literal
 
 from tqdm import tqdm
 
-from runtime.bundle import MANIFEST, Bundle
+from runtime.bundle import Bundle
 from runtime.engines.interface import EngineName
-from runtime.exceptions import NotCalibrated
-from runtime.manifest import GateSpec
 from serving.batch import discovery, summary
 from serving.batch.discovery import Discovery
 from serving.batch.identity import Identity, claim, identity
@@ -82,7 +80,7 @@ def run(options: Options) -> Done:
         OodgateError: the bundle, source, output or options are unusable, or the workers failed; what is finished stays.
     """
     bundle = Bundle.load(options.bundle)
-    gate = _gate_of(bundle, options.alpha)
+    gate = bundle.gate(options.alpha)
     if options.fdr is not None:
         discovery.check(gate, bundle.manifest.labels, options.fdr)
     source = open_source(options.sources, image=options.image, key=options.key)
@@ -117,13 +115,6 @@ def _finish(folder: Folder, parts: Parts, found: Summary, outliers: Discovery | 
         discovery.mark(parts, outliers)
         marks = frozenset({outliers})
     folder.write(summary.FILE, summary.as_json(found.document(next(iter(marks)))))
-
-
-def _gate_of(bundle: Bundle, alpha: float | None) -> GateSpec:
-    gate = bundle.manifest.gate
-    if gate is None:
-        raise NotCalibrated(bundle.path / MANIFEST, "no threshold yet: run oodgate calibrate BUNDLE SOURCE")
-    return gate if alpha is None else gate.at(alpha)
 
 
 def _said(options: Options) -> Identity:

@@ -106,7 +106,7 @@ def test_a_bundle_without_a_threshold(
     checkpoint_file: Path, uncalibrated: Path, sources: Sources, capsys: pytest.CaptureFixture[str]
 ) -> None:
     message = failure(capsys, main, checkpoint_file, *options(sources), "--bundle", uncalibrated)
-    assert "no threshold yet: run python -m export.calibrate" in message
+    assert "no threshold yet: run oodgate calibrate" in message
 
 
 # --- gradients

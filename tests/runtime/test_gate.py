@@ -348,7 +348,7 @@ def test_warm_up_runs_one_image(gate: Gate) -> None:
 
 
 def test_a_bundle_without_a_threshold_is_no_gate(gate: Gate) -> None:
-    with pytest.raises(NotCalibrated, match=r"python -m export\.calibrate") as caught:
+    with pytest.raises(NotCalibrated, match="run oodgate calibrate") as caught:
         gate_of(gate, answering(SCORES), gate=None)
     assert caught.value.path == gate.bundle.path / MANIFEST
 

@@ -145,7 +145,7 @@ def test_without_a_bound_on_the_error_every_image_is_certain(
 
 def test_no_rule_without_a_threshold() -> None:
     manifest = Manifest(ModelSpec("small", "net", "none", 10, 8), "multiclass", LABELS, SPEC, ("energy",))
-    with pytest.raises(CalibrationError, match=r"small has no threshold yet: run python -m export\.calibrate"):
+    with pytest.raises(CalibrationError, match=r"small has no threshold yet: run oodgate calibrate"):
         Rule.of(manifest)
 
 

@@ -154,7 +154,7 @@ def test_a_bundle_that_is_not_calibrated(
     uncalibrated: Path, sources: Sources, capsys: pytest.CaptureFixture[str]
 ) -> None:
     message = failure(capsys, main, uncalibrated, *options(sources))
-    assert "no threshold yet: run python -m export.calibrate" in message
+    assert "no threshold yet: run oodgate calibrate" in message
 
 
 # --- shifted images

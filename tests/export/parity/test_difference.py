@@ -91,5 +91,5 @@ def test_logits_that_are_not_finite() -> None:
 
 
 def test_an_artifact_without_a_threshold() -> None:
-    with pytest.raises(ExportError, match=r"has no threshold yet: run python -m export\.calibrate"):
+    with pytest.raises(ExportError, match=r"has no threshold yet: run oodgate calibrate"):
         compare("val", at(3.0), outputs(A), replace(MANIFEST, gate=None), outputs(B))

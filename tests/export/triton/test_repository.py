@@ -21,6 +21,7 @@ from export.triton.__main__ import main
 from export.triton.config import Scheduling
 from runtime import Gate, bundle
 from runtime.bundle import MODEL, Bundle
+from runtime.exceptions import NotCalibrated
 from runtime.manifest import EngineSpec
 from serving.http.routes.open_inference import model_metadata
 from tests.gates import KINDS, gated
@@ -214,16 +215,14 @@ def changed(small: Bundle, **changes: Any) -> Bundle:
     return dataclasses.replace(small, manifest=dataclasses.replace(small.manifest, **changes))
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"gate": None}, "no threshold yet"),
-        ({"labels": ("cat\nhouse", "dog", "ship")}, "labels.txt has a class a line"),
-    ],
-)
-def test_what_triton_cant_be_told(changes: dict[str, Any], message: str, shared_bundle: Bundle) -> None:
-    with pytest.raises(ExportError, match=message):
-        repository.models(changed(shared_bundle, **changes), Scheduling())
+def test_labels_of_several_lines(shared_bundle: Bundle) -> None:
+    with pytest.raises(ExportError, match=r"labels\.txt has a class a line"):
+        repository.models(changed(shared_bundle, labels=("cat\nhouse", "dog", "ship")), Scheduling())
+
+
+def test_a_bundle_without_a_threshold(shared_bundle: Bundle) -> None:
+    with pytest.raises(NotCalibrated, match="no threshold yet"):
+        repository.models(changed(shared_bundle, gate=None), Scheduling())
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -49,6 +49,7 @@ class BoundedProtocol(HttpProtocol):
     _awaited: tuple[float, Callable[[], None]] | None = None  # what is to come, within how long and what else
     _moved = False  # whether that changed since the timer was set
     _unread: asyncio.TimerHandle | None = None  # ends a connection whose client does not read
+    _answering: Any = None  # the request whose answer is being made
     _messages = 0  # that have begun
     _is_last = False  # whether the next answer is the connection's last
     _heading = False  # whether the last one's headers are still to come
@@ -82,6 +83,8 @@ class BoundedProtocol(HttpProtocol):
         return answer
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._answering is not None:
+            self._answering.disconnected = True  # uvicorn tells the last request alone, also if many came at once
         self._wait_no_longer()
         self._set_timer()
         self._is_read()
@@ -138,6 +141,8 @@ class BoundedProtocol(HttpProtocol):
     def on_headers_complete(self) -> None:
         self._heading = False
         super().on_headers_complete()
+        if not self.pipeline:
+            self._answering = self.cycle
         if self._is_last and self.cycle is not None:
             self.cycle.keep_alive = False
         self._wait(self.settings.body_timeout, self._body_too_slow)
@@ -173,6 +178,7 @@ class BoundedProtocol(HttpProtocol):
         super().resume_writing()
 
     def on_response_complete(self) -> None:
+        self._answering = self.pipeline[-1][0] if self.pipeline else None  # the next one
         super().on_response_complete()
         if self.transport.is_closing():
             self._must_be_read()

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import httpx
 import pytest
@@ -46,20 +47,23 @@ def serve(
         quiet = {} if tracked else {"BENTOML_DO_NOT_TRACK": "True"}
         engine = {"OODGATE_ENGINE": "onnxruntime-cpu", "OODGATE_TUNE": "0"}  # whatever else is installed, or measured
         variables = {**os.environ, **engine, **quiet, "BENTOML_HOME": home, **environment}
-        output = stack.enter_context(log.open("wb")) if log else subprocess.PIPE
+        output = stack.enter_context(
+            (log or Path(home) / "log").open("w+b")
+        )  # a pipe that nobody reads would hold it up
         process = subprocess.Popen(arguments, cwd=cwd, env=variables, stdout=output, stderr=subprocess.STDOUT)
         try:
-            _wait(url, process)
+            _wait(url, process, output)
             yield url, process
         finally:
             process.terminate()
-            process.communicate(timeout=30)
+            process.wait(timeout=30)
 
 
-def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
+def _wait(url: str, process: subprocess.Popen[bytes], output: BinaryIO) -> None:
     for _ in range(600):
         if process.poll() is not None:
-            raise RuntimeError((process.communicate()[0] or b"see the log").decode())
+            output.seek(0)
+            raise RuntimeError(output.read().decode())
         try:
             if httpx.get(f"{url}/readyz").status_code == 200:
                 return

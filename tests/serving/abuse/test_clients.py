@@ -9,6 +9,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
@@ -109,9 +110,10 @@ def answered(url: str, status: int) -> bool:
     return found == status
 
 
-def test_who_does_not_read_is_not_waited_for(shared_bundle: Bundle) -> None:
-    """Neither by other clients nor by the end."""
-    served = serve(*OODGATE_SERVE, OODGATE_BUNDLE=str(shared_bundle.path), **SETTINGS)
+def test_who_does_not_read_is_not_waited_for(shared_bundle: Bundle, tmp_path: Path) -> None:
+    """Neither by other clients nor by the end, and it is no error of the service."""
+    log = tmp_path / "log"
+    served = serve(*OODGATE_SERVE, log=log, OODGATE_BUNDLE=str(shared_bundle.path), **SETTINGS)
     with served as (url, process), contextlib.ExitStack() as stack:
         for _ in range(2):
             stack.enter_context(unread(url))
@@ -121,6 +123,7 @@ def test_who_does_not_read_is_not_waited_for(shared_bundle: Bundle) -> None:
             stack.enter_context(unread(url))
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
+    assert "Traceback" not in log.read_text()
 
 
 def test_a_body_that_is_too_long_is_told_so_when_all_of_it_was_sent(one: Server) -> None:

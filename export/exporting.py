@@ -52,9 +52,8 @@ def check_options(options: GateOptions, calibration: Any) -> None:
         DataError: a source that is not there.
     """
     options.check(tuple(BASE))
-    kept = (
-        () if options.chooses else ("--score", "--temperature")
-    )  # this in the graph; that may be the model's default one
+    # A temperature is kept in the graph; whether the score is the default one, the model's task says later.
+    kept = () if options.chooses else ("--score", "--temperature")
     _check_wanted([option for option in options.asked if option not in kept], calibration)
     if isinstance(calibration, str):
         check(calibration)
@@ -118,7 +117,7 @@ def export(
     gated = warning = note = None
     fitted: Mapping[str, Detector] = {}
     if source is not None:
-        gated = fit_gate(model, manifest, source, options)
+        gated = fit_gate(model, manifest, source, options, seen=seen)
         manifest, images, warning, note = gated.manifest, gated.images, gated.warning, gated.note
         fitted = gated.fitted
     sealed = OnnxRuntimeCpu(seal(model, manifest))

@@ -30,7 +30,7 @@ from export.calibrate.options import GateOptions
 from export.calibrate.selecting import MakeEngine
 from export.checks.images import image_remarks, score_remarks
 from export.checks.precision import precision_warning
-from export.checks.sample import sample
+from export.checks.sample import Sample, sample
 from export.detectors import DETECTORS, columns
 from export.detectors.base import BASE
 from export.detectors.combined import merged
@@ -75,7 +75,13 @@ class Gated:
 
 
 def fit_gate(
-    model: onnx.ModelProto, manifest: Manifest, source: str | ImageSet, options: GateOptions, *, threads: int = 0
+    model: onnx.ModelProto,
+    manifest: Manifest,
+    source: str | ImageSet,
+    options: GateOptions,
+    *,
+    threads: int = 0,
+    seen: Sample | None = None,
 ) -> Gated:
     """Choose what is to be chosen, and calibrate.
 
@@ -85,6 +91,7 @@ def fit_gate(
         source: in-distribution images that the model was not trained on; read before, or to be.
         options: what gate is wanted.
         threads: of the engine.
+        seen: a sample of the source, if one was drawn already.
 
     Raises:
         ExportError: options that don't fit, images that the model learned from, or that are all the same.
@@ -95,8 +102,8 @@ def fit_gate(
     manifest = provenance.still_chosen(_ungated(model, manifest, options), before.gate, options)
     make = partial(_make, precision=manifest.model.precision, threads=threads)
     images, title = _read(manifest, source, options)
-    drawn = sample(source, manifest.input, manifest.labels, options.reading)
-    looked = [*image_remarks(drawn, manifest.input)]
+    seen = seen or sample(source, manifest.input, manifest.labels, options.reading)
+    looked = [*image_remarks(seen, manifest.input)]
     labels = labelled.true_labels(manifest, images, title) if options.promises_labels else None
     training = selecting.training_images(manifest, options)
     manifest, said = provenance.recorded(manifest, images, title, training, options)

@@ -2,9 +2,9 @@
 
     python -m benchmarks.engines --data DATA
 
-On the shipped ResNet-20, WRN-40-2 and EfficientNet-lite0 (with timm), batches of 1, 8 and 32, one thread and all; all
-engines in turns, ratios medians over the rounds. Gates are calibrated on one half of DATA/cifar10-val.tar, by each engine's
-own outputs, and decisions compared on the other. Writes docs/measured/engines.md and .json, which keep the figures of other
+On the shipped network, ResNet-20, WRN-40-2 and EfficientNet-lite0 (with timm), batches of 1, 8 and 32, one thread and
+all; all engines in turns, ratios medians over the rounds. Gates are calibrated on one half of DATA/cifar10-val.tar, by each
+engine's own outputs, and decisions compared on the other. Writes docs/measured/engines.md and .json, which keep the figures of other
 machines.
 
 For a machine that has the runtime, OpenVINO and numpy alone, in three steps, of which the second is for there:
@@ -24,7 +24,7 @@ from pathlib import Path
 from benchmarks.paths import MEASURED
 from runtime.command import run
 
-_MODELS = ("resnet20", "wrn-40-2", "efficientnet_lite0")
+_MODELS = ("shipped", "resnet20", "wrn-40-2", "efficientnet_lite0")
 _STEPS = ("prepare", "time", "report")
 
 

@@ -38,9 +38,11 @@ def report(work: Path, results: Path, out: Path, note: str = "") -> str:
     if (results / f"{_BASE}.npz").exists():
         figures["decisions"] = decisions(work, results)
     figures["machine"]["note"] = note
+    figures["shipped"] = Manifest.from_json((work / SHIPPED / "manifest.json").read_text()).model.arch
     file = out / "engines.json"
     known = json.loads(file.read_text()) if file.exists() else {}
-    known[figures["machine"]["processor"]] = figures
+    machine = figures["machine"]
+    known[f"{machine['processor']}, {machine['cores']} cores"] = figures
     file.write_text(json.dumps(known, indent=1) + "\n")
     text = page(known)
     (out / "engines.md").write_text(text)
@@ -85,7 +87,7 @@ def page(known: dict[str, dict[str, Any]]) -> str:
         "# Engines on the CPU, measured",
         f"By `{_COMMAND} --data DATA`. A ratio above 1 is faster than ONNX Runtime in fp32 in the same round of turns; "
         "medians. int8 is one QDQ graph on both engines. In bf16, OpenVINO computes the layers up to the penultimate "
-        "activations in bf16 and the head in fp32. Weights of WRN-40-2 and EfficientNet-lite0 are untrained.",
+        "activations in bf16 and the head in fp32. Weights of networks that are not shipped are untrained.",
     ]
     for name, figures in known.items():
         parts += [f"## {name}", _machine(figures)]
@@ -94,22 +96,26 @@ def page(known: dict[str, dict[str, Any]]) -> str:
         if figures.get("speed"):
             parts += ["### Images a second", layout(_speed(figures["speed"]), True)]
         if figures.get("shapes"):
-            parts += ["### How a batch is run, milliseconds", _SHAPES, layout(_shapes(figures["shapes"]), True)]
+            parts += [
+                "### How a batch is run, milliseconds",
+                _SHAPES.format(figures["shipped"]),
+                layout(_shapes(figures["shapes"]), True),
+            ]
         if figures.get("lanes"):
             parts += ["### Two cores, images a second", layout(_lanes(figures["lanes"]), True)]
     return "\n\n".join(parts) + "\n"
 
 
 _SHAPES = (
-    "ResNet-20, one thread. `prepared` is the engine; `whole` the graph in one piece for this size, in bf16 with its head; "
-    "`dynamic` one model for any size, always asked for this one, and asked for another before each."
+    "The shipped bundle, here a {}, one thread. `prepared` is the engine; `whole` the graph in one piece for this size, in "
+    "bf16 with its head; `dynamic` one model for any size, always asked for this one, and asked for another before each."
 )
 
 
 def _machine(figures: dict[str, Any]) -> str:
     machine = figures["machine"]
     text = (
-        f"{machine['cores']} cores; flags {', '.join(machine['flags'])}; Python {machine['python']}, ONNX Runtime "
+        f"Flags {', '.join(machine['flags'])}; Python {machine['python']}, ONNX Runtime "
         f"{machine['onnxruntime']}, OpenVINO {machine['openvino'].partition('-')[0]}. {machine['note']}".rstrip()
     )
     absent = [f" Without {name}: {reason}." for name, reason in figures["absent"].items()]
@@ -140,10 +146,10 @@ def _decisions(figures: dict[str, Any]) -> list[str]:
             ]
         )
     text = (
-        f"The shipped ResNet-20 on {base['images']} images that calibrated nothing; each gate is calibrated on its own "
-        f"outputs for {base['calibrated_on']} others. Flips, labels and the largest difference of a logit are against ONNX "
-        "Runtime in fp32, beside it with fp32's threshold kept; `at the bundle's` are flips against the engine that a "
-        "bundle of this precision is calibrated on, at its threshold; `head` is the largest error of a score against "
+        f"The shipped bundle, here a {figures['shipped']}, on {base['images']} images that calibrated nothing; each gate is "
+        f"calibrated on its own outputs for {base['calibrated_on']} others. Flips, labels and the largest difference of a logit "
+        "are against ONNX Runtime in fp32, beside it with fp32's threshold kept; `at the bundle's` are flips against the engine "
+        "that a bundle of this precision is calibrated on, at its threshold; `head` is the largest error of a score against "
         "float64 on the engine's own logits."
     )
     return [text, layout(rows, True)]

@@ -19,9 +19,9 @@ from tests.small import LABELS, calibration_images
 def measured(shared_bundle: Bundle, tmp_path: Path) -> tuple[Path, Path]:
     """What the steps `prepare` and `time` leave: fp32 on two engines, and bf16 that is fp32 with 20 rejects more."""
     work, results = tmp_path / "work", tmp_path / "results"
-    (work / "resnet20").mkdir(parents=True)
+    (work / "shipped").mkdir(parents=True)
     results.mkdir()
-    (work / "resnet20" / "manifest.json").write_text(shared_bundle.manifest.to_json())
+    (work / "shipped" / "manifest.json").write_text(shared_bundle.manifest.to_json())
     engine = OnnxRuntimeCpu(shared_bundle.model, 1)
     known, new = (engine.run(calibration_images(200, seed)) for seed in (1, 2))
     np.savez(work / "evaluation.npz", labels=np.array(LABELS)[new.logits.argmax(axis=1)])
@@ -41,7 +41,7 @@ def measured(shared_bundle: Bundle, tmp_path: Path) -> tuple[Path, Path]:
         )
     kinds = [("onnxruntime-cpu", "fp32"), ("openvino", "fp32"), ("openvino", "bf16")]
     rows = [
-        {"model": "resnet20", "engine": engine, "precision": precision, "threads": 1, "batch": 8}
+        {"model": "shipped", "engine": engine, "precision": precision, "threads": 1, "batch": 8}
         | {"images_per_second": 100.0 * factor, "ratio": float(factor)}
         for factor, (engine, precision) in enumerate(kinds, 1)
     ]
@@ -73,14 +73,17 @@ def test_the_page_keeps_the_machines_before(measured: tuple[Path, Path], tmp_pat
     (tmp_path / "out").mkdir()
     report(work, results, tmp_path / "out")
     figures = json.loads((results / "engines.json").read_text())
-    figures["machine"]["processor"] = "Another"
+    figures["machine"]["cores"] = 64
     (results / "engines.json").write_text(json.dumps(figures))
     text = report(work, results, tmp_path / "out")
     assert text == (tmp_path / "out" / "engines.md").read_text()
-    assert text.index("## Made-up") < text.index("## Another")
+    assert text.index("## Made-up, 2 cores") < text.index("## Made-up, 64 cores")
     assert text.count("300, 3.00") == 2
     assert "Without openvino int8: why." in text
-    assert json.loads((tmp_path / "out" / "engines.json").read_text()).keys() == {"Made-up", "Another"}
+    assert json.loads((tmp_path / "out" / "engines.json").read_text()).keys() == {
+        "Made-up, 2 cores",
+        "Made-up, 64 cores",
+    }
 
 
 def test_every_call_is_timed_as_often_and_what_comes_before_is_not_counted() -> None:

@@ -150,7 +150,7 @@ def test_own_statistics_where_nothing_is_pretrained(sources: Path, capsys: pytes
         ({"ema": 1}, r"ema must be in \[0, 1\), found 1"),
         ({"mixup": -1}, "mixup's alpha must not be negative, found -1"),
         ({"label_smoothing": 1}, r"label smoothing must be in \[0, 1\), found 1"),
-        ({"augment": "randaugment"}, "--augment randaugment: expected crop-flip, photographs, none, trivial, pixmix"),
+        ({"augment": "randaugment"}, "--augment randaugment: expected crop-flip, photographs, none, cutout, trivial, pixmix"),
         ({"milestones": 1.5}, r"milestones must be in \(0, 1\), found \(1\.5,\)"),
         ({"learning_rate": "inf"}, "rates must be finite"),
         ({"resize_to": "big"}, "--resize-to big: expected a side such as 256, or HxW"),

@@ -54,7 +54,7 @@ def test_a_warmup_that_is_a_share_follows_the_epochs(epochs: int) -> None:
     config = command._config(*command._parse(given("cifar-fast", f"--epochs={epochs}")))
     assert config.warmup == pytest.approx(0.23 * epochs)
     rates = [learning_rate(share * epochs, config) for share in (0.115, 0.23, 0.615, 1)]
-    assert rates == pytest.approx([0.75, 1.5, 0.75, 0])
+    assert rates == pytest.approx([0.6, 1.2, 0.6, 0])
 
 
 @pytest.mark.parametrize(("warmup", "expected"), [("2", 2), ("0", 0), ("50%", 3.5)])

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from train.augment.crops import Crops
+from train.augment.cutout import cutout
 from train.augment.photographs import cropped_and_jittered
 from train.augment.pixmix import mixed_with_pictures
 from train.augment.trivial import trivial_augment
@@ -24,11 +25,11 @@ Change = Callable[[Tensor, torch.Generator], Tensor]
 
 DEFAULT = "crop-flip"
 GEOMETRY: dict[str, Change | None] = {DEFAULT: None, "photographs": cropped_and_jittered, "none": None}
-MIXING: dict[str, Change] = {"trivial": trivial_augment, "pixmix": mixed_with_pictures}
+MIXING: dict[str, Change] = {"cutout": cutout, "trivial": trivial_augment, "pixmix": mixed_with_pictures}
 CHOICES = (
     "crop-flip: a crop of the padded image, half of them mirrored, for small images; photographs: random resized crop, "
-    "mirrored, colour jitter; none; trivial: crop-flip, then TrivialAugment Wide; pixmix: crop-flip, then PixMix with "
-    "pictures drawn for it; photographs+trivial and so on"
+    "mirrored, colour jitter; none; cutout: crop-flip, then a square hidden; trivial: crop-flip, then TrivialAugment Wide; "
+    "pixmix: crop-flip, then PixMix with pictures drawn for it; photographs+trivial and so on"
 )
 
 

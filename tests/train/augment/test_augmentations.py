@@ -13,7 +13,10 @@ from train.augment.colours import uniform_of
 from train.augment.photographs import resized_crops
 from train.exceptions import TrainingError
 
-NAMES = ("crop-flip", "photographs", "none", "trivial", "pixmix", "photographs+trivial", "photographs+pixmix")
+NAMES = (
+    *("crop-flip", "photographs", "none", "cutout", "trivial", "pixmix"),
+    *("photographs+cutout", "photographs+trivial", "photographs+pixmix"),
+)
 IMAGES = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (24, 16, 12, 3), dtype=np.uint8))
 
 
@@ -54,7 +57,7 @@ def test_geometry_comes_first() -> None:
 )
 def test_unknown(name: str) -> None:
     with pytest.raises(
-        TrainingError, match=r"--augment .*: expected crop-flip, photographs, none, trivial, pixmix, or two"
+        TrainingError, match=r"--augment .*: expected crop-flip, photographs, none, cutout, trivial, pixmix, or two"
     ):
         augment.parse(name)
 
@@ -98,6 +101,27 @@ def test_the_widest_posterize_keeps_two_bits() -> None:
     operation = trivial._WIDE[10][0]
     found = operation(torch.full((2, 3, 1, 1), 255.0), torch.tensor([0.0, 1.0]))
     assert found[:, 0, 0, 0].tolist() == [255.0, 192.0]
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (40, 33)])
+def test_cutout_hides_a_square_somewhere_within(height: int, width: int) -> None:
+    """Of 12 pixels' side, in the mean colour of the batch, as often in each place."""
+    count = 6000
+    colours = torch.rand(count, 3, 1, 1, generator=torch.Generator().manual_seed(1)) * 255
+    x = colours.expand(count, 3, height, width)
+    found = augment.MIXING["cutout"](x, torch.Generator().manual_seed(0))
+    hidden = (found != x).any(dim=1)
+    rows, columns = hidden.any(2), hidden.any(1)
+    assert (rows.sum(1) == 12).all()
+    assert (columns.sum(1) == 12).all()
+    assert (hidden.sum((1, 2)) == 144).all()  # so all of the rows' columns
+    mean = colours.mean(dim=(0, 2, 3))
+    torch.testing.assert_close(found.permute(0, 2, 3, 1)[hidden], mean.expand(144 * count, 3))
+    for covered, places in ((rows, height - 11), (columns, width - 11)):
+        firsts = torch.bincount(covered.int().argmax(1), minlength=places)
+        assert len(firsts) == places
+        assert firsts.min() > 0.7 * count / places
+        assert firsts.max() < 1.3 * count / places
 
 
 def test_pixmix_sums_and_products() -> None:

@@ -147,10 +147,10 @@ def _decisions(figures: dict[str, Any]) -> list[str]:
         )
     text = (
         f"The shipped bundle, here a {figures['shipped']}, on {base['images']} images that calibrated nothing; each gate is "
-        f"calibrated on its own outputs for {base['calibrated_on']} others. Flips, labels and the largest difference of a logit "
-        "are against ONNX Runtime in fp32, beside it with fp32's threshold kept; `at the bundle's` are flips against the engine "
-        "that a bundle of this precision is calibrated on, at its threshold; `head` is the largest error of a score against "
-        "float64 on the engine's own logits."
+        f"calibrated on its own outputs for {base['calibrated_on']} others. Flips, labels and the largest difference of a "
+        "logit are against ONNX Runtime in fp32, beside it with fp32's threshold kept; `at the bundle's` are flips against "
+        "the engine that a bundle of this precision is calibrated on, at its threshold; `head` is the largest error of a "
+        "score against float64 on the engine's own logits."
     )
     return [text, layout(rows, True)]
 

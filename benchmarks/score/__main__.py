@@ -24,11 +24,12 @@ import pyarrow.dataset as ds
 from PIL import Image
 
 from benchmarks.machine import processor
-from benchmarks.paths import MEASURED
+from benchmarks.paths import BUNDLE, MEASURED
 from benchmarks.score.fdr import table as fdr_table
 from benchmarks.score.rows import simulated
 from benchmarks.score.runs import Killer, Run, loop, score, steady
 from export.report.table import layout
+from runtime.bundle import Bundle
 
 IMAGES, SHARD, WORKERS = 20_000, 1_000, 2
 SIDE = 224
@@ -149,7 +150,7 @@ def page(source: Path, folder: Path, rounds: int) -> Iterator[str]:
     yield f"<!-- python -m benchmarks.score {source.name} --rounds {rounds} --write -->\n"
     yield (
         f"{processor()}; {os.cpu_count()} cores. {IMAGES:,} JPEGs of {SIDE} to {SIDE + 3} pixels in {len(shards)} tars, the "
-        "shipped bundle on ONNX Runtime. How to do it: [batch.md](../batch.md).\n"
+        f"shipped bundle, here a {Bundle.load(BUNDLE).manifest.model.arch}, on ONNX Runtime. How to do it: [batch.md](../batch.md).\n"
     )
     with tempfile.TemporaryDirectory(dir=folder) as place:
         yield "## Speed\n"

@@ -52,7 +52,8 @@ def markdown(workloads: dict[str, dict[str, Any]]) -> str:
         "# How fast the service is",
         "",
         f"Measured by `python -m benchmarks.serving --write` on one machine ({cores()} cores, {processor()}, Python "
-        f"{platform.python_version()}), wrk on the same cores. The same image and the same graph in fp32 everywhere.",
+        f"{platform.python_version()}), wrk on the same cores. The same image and the same graph everywhere, in fp32 but on",
+        "oodgate where a bundle is called bf16.",
         "`bare` is Starlette, uvicorn and ONNX Runtime on the event loop, `bare, threads` the same in its thread pool,",
         "`BentoML` a plain endpoint with an image argument; the others are as their documentation shows them"
         " (`benchmarks/peers/`). RSS counts what a server's processes share in each of them. A rate is of "

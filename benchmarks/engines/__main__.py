@@ -2,7 +2,7 @@
 
     python -m benchmarks.engines --data DATA
 
-On the shipped network, ResNet-20, WRN-40-2 and EfficientNet-lite0 (with timm), batches of 1, 8 and 32, one thread and
+On the shipped network, ResNet-20, WRN-40-2 and EfficientNet-lite0, batches of 1, 8 and 32, one thread and
 all; all engines in turns, ratios medians over the rounds. Gates are calibrated on one half of DATA/cifar10-val.tar, by each
 engine's own outputs, and decisions compared on the other. Writes docs/measured/engines.md and .json, which keep the
 figures of other machines.

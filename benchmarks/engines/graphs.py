@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
 import onnx
 import torch
-from tqdm import tqdm
 
 from benchmarks.gpu.graphs import LARGE, SMALL, pictures
 from benchmarks.paths import BUNDLE
@@ -23,6 +21,11 @@ from train import models
 from train.data import load
 
 SHIPPED = "shipped"  # its folder
+_NETWORKS = {
+    "resnet20": ("resnet20", SMALL),
+    "wrn-40-2": ("wrn-40-2", SMALL),
+    "efficientnet_lite0": ("efficientnet_lite_pytorch:EfficientNet.from_name('efficientnet-lite0')", LARGE),
+}
 SETS = {"calibration": 1, "evaluation": 2}  # by the half of the validation set
 _CLASSES = 10
 _QUANTISED = 64
@@ -40,13 +43,8 @@ def prepare(folder: Path, data: Path | None, count: int) -> None:
     if data:
         _write_images(folder, data / "cifar10-val.tar", shipped.manifest, count)
     _write(folder / SHIPPED, onnx.load_from_string(shipped.model), shipped.manifest)
-    networks = {"resnet20": SMALL, "wrn-40-2": SMALL}
-    if importlib.util.find_spec("timm"):
-        networks["timm:efficientnet_lite0"] = LARGE
-    else:
-        tqdm.write("timm is not installed: EfficientNet-lite0 is left out")
-    for arch, spec in networks.items():
-        _write(folder / arch.removeprefix("timm:"), *_untrained(arch, spec))
+    for name, (arch, spec) in _NETWORKS.items():
+        _write(folder / name, *_untrained(arch, spec))
 
 
 def _untrained(arch: str, spec: InputSpec) -> tuple[onnx.ModelProto, Manifest]:

@@ -38,16 +38,16 @@ check: $(VENV)/.dev $(if $(shell command -v npm),$(HEADERS) $(WEB))
 
 RUN := runs/cifar10
 VAL := $(DATA)/cifar10-val.tar
-TRAIN = $(BIN)/python -m train --arch resnet20 --data $(DATA)/cifar10-train.tar --val $(VAL)@1/2 --resume
+TRAIN = $(BIN)/python -m train --recipe cifar-fast --data $(DATA)/cifar10-train.tar --val $(VAL)@1/2 --resume
+AUX = --aux $(DATA)/aux-cifar100.tar --aux $(DATA)/aux-tinyimagenet.tar
 bundle: $(VENV)/.dev
 	@test -f "$(VAL)" || { echo "error: make bundle DATA=DIR needs DIR/cifar10-train.tar, cifar10-val.tar, aux-*.tar and ood-*.tar"; exit 1; }
-	$(TRAIN) --method cross-entropy --epochs 50 --out $(RUN)-classifier
-	$(TRAIN) --method greg --aux $(DATA)/aux-cifar100.tar --aux $(DATA)/aux-tinyimagenet.tar \
-		--init $(RUN)-classifier/checkpoint.safetensors --set gradient_weight=0.05 \
-		--epochs 6 --learning-rate 0.002 --warmup 0 --out $(RUN)
-	$(BIN)/python -m export --checkpoint $(RUN)/checkpoint.safetensors --calibration $(VAL)@1/2 --score energy \
+	$(TRAIN) --out $(RUN)-classifier
+	$(TRAIN) --method oe --set weight=0.5 --set outliers_per_image=0.5 $(AUX) --init $(RUN)-classifier/checkpoint.safetensors \
+		--label-smoothing 0 --augment crop-flip --epochs 8 --learning-rate 0.4 --warmup 0 --out $(RUN)
+	$(BIN)/python -m export --checkpoint $(RUN)/checkpoint.safetensors --calibration $(VAL)@1/2 --score auto $(AUX) \
 		--id $(VAL)@2/2 --ood cifar100=$(DATA)/ood-cifar100.tar --ood tinyimagenet=$(DATA)/ood-tinyimagenet.tar \
-		--ood textures=$(DATA)/ood-textures.tar --out bundles/cifar10
+		--ood textures=$(DATA)/ood-textures.tar --ood svhn=$(DATA)/ood-svhn.tar --out bundles/cifar10
 
 # An extra is installed again when what it is made of changes.
 $(VENV)/.serving $(VENV)/.dev: $(VENV)/.%: pyproject.toml constraints.txt | $(VENV)/bin/python

@@ -39,13 +39,15 @@ check: $(VENV)/.dev $(if $(shell command -v npm),$(HEADERS) $(WEB))
 RUN := runs/cifar10
 VAL := $(DATA)/cifar10-val.tar
 TRAIN = $(BIN)/python -m train --recipe cifar-fast --data $(DATA)/cifar10-train.tar --val $(VAL)@1/2 --resume
+EXPOSE = $(TRAIN) --method oe --set weight=0.5 --set outliers_per_image=0.5 --label-smoothing 0 --augment crop-flip --warmup 0 $(AUX)
 AUX = --aux $(DATA)/aux-cifar100.tar --aux $(DATA)/aux-tinyimagenet.tar
 bundle: $(VENV)/.dev
 	@test -f "$(VAL)" || { echo "error: make bundle DATA=DIR needs DIR/cifar10-train.tar, cifar10-val.tar, aux-*.tar and ood-*.tar"; exit 1; }
 	$(TRAIN) --out $(RUN)-classifier
-	$(TRAIN) --method oe --set weight=0.5 --set outliers_per_image=0.5 $(AUX) --init $(RUN)-classifier/checkpoint.safetensors \
-		--label-smoothing 0 --augment crop-flip --epochs 8 --learning-rate 0.4 --warmup 0 --out $(RUN)
-	$(BIN)/python -m export --checkpoint $(RUN)/checkpoint.safetensors --calibration $(VAL)@1/2 --score auto $(AUX) \
+	$(EXPOSE) --init $(RUN)-classifier/checkpoint.safetensors --epochs 8 --learning-rate 0.4 --out $(RUN)-outliers
+	$(BIN)/python -m benchmarks.noise $(RUN)-noise.npz
+	$(EXPOSE) --aux $(RUN)-noise.npz --init $(RUN)-outliers/checkpoint.safetensors --epochs 2 --learning-rate 0.1 --out $(RUN)
+	$(BIN)/python -m export --checkpoint $(RUN)/checkpoint.safetensors --calibration $(VAL)@1/2 --score energy \
 		--id $(VAL)@2/2 --ood cifar100=$(DATA)/ood-cifar100.tar --ood tinyimagenet=$(DATA)/ood-tinyimagenet.tar \
 		--ood textures=$(DATA)/ood-textures.tar --ood svhn=$(DATA)/ood-svhn.tar --out bundles/cifar10
 

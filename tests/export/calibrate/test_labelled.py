@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from dataclasses import replace
@@ -242,7 +243,9 @@ def test_a_bundle_of_before_decides_as_before(tmp_path: Path) -> None:
     document = json.loads((copy / "manifest.json").read_text())
     for part, later in _LATER.items():
         document[part] = {key: value for key, value in document[part].items() if key not in later}
-    document["files"] = {name: document["files"][name] for name in ("model.onnx",)}
+    sealed = seal(onnx.load(copy / "model.onnx"), Manifest.from_json(json.dumps(document)))
+    (copy / "model.onnx").write_bytes(sealed)
+    document["files"] = {"model.onnx": {"sha256": hashlib.sha256(sealed).hexdigest(), "bytes": len(sealed)}}
     (copy / "manifest.json").write_text(json.dumps(document))
     gate = Gate.load(copy, engine="onnxruntime-cpu", threads=1)
     assert (gate.spec.guarantee, gate.spec.max_error, gate.rule.selects) == ("marginal", None, None)
@@ -254,4 +257,5 @@ def test_a_bundle_of_before_decides_as_before(tmp_path: Path) -> None:
         energy >= np.float32(gate.spec.threshold)
     ).tolist()
     assert all(decision.reason == ("ood" if decision.decision == "reject" else None) for decision in decisions)
-    assert decisions == Gate.load(shipped, engine="onnxruntime-cpu", threads=1).decide(images)
+    now = Gate.load(shipped, engine="onnxruntime-cpu", threads=1).decide(images)
+    assert [replace(before, model=after.model) for before, after in zip(decisions, now, strict=True)] == now

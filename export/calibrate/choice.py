@@ -21,6 +21,8 @@ from runtime.manifest import Choice
 # From almost the maximum logit to almost their mean, for logits between 0.1 and 100; 1 is the paper's.
 TEMPERATURES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
 
+_EVEN = 1e-3  # of AUROC
+
 
 def compare_temperatures(known: Outputs, outliers: Mapping[str, Outputs]) -> dict[float, float]:
     """The mean AUROC of the energy score over the outlier sets, for each of :data:`TEMPERATURES`, in float64."""
@@ -61,8 +63,14 @@ def compare(
 
 
 def best_temperature(temperatures: Mapping[float, float]) -> float:
-    """The one with the largest AUROC; of equals the one nearest to 1, then the smaller."""
-    return max(temperatures, key=lambda t: (temperatures[t], -abs(np.log(t)), -t))
+    """Of those whose AUROC is within :data:`_EVEN` of the largest the one nearest to 1, then the smaller.
+
+    A difference so small is chance, and scores at a large T are T log K and little else, which float32 tells apart badly:
+    images tie at the threshold, and other engines decide otherwise.
+    """
+    least = max(temperatures.values()) - _EVEN
+    even = [temperature for temperature, value in temperatures.items() if value >= least]
+    return min(even, key=lambda t: (abs(np.log(t)), t))
 
 
 def best_score(choice: Choice) -> str:

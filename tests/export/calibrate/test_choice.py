@@ -57,6 +57,8 @@ def test_temperatures_are_compared_by_the_mean_over_sets(rng: np.random.Generato
         ({0.1: 0.9, 1.0: 0.7, 10.0: 0.6}, 0.1),
         ({0.1: 0.7, 1.0: 0.7, 10.0: 0.7}, 1.0),
         ({0.01: 0.7, 0.1: 0.7, 1.0: 0.6, 10.0: 0.7}, 0.1),
+        ({0.1: 0.9, 1.0: 0.9892, 2.0: 0.9894, 50.0: 0.9895}, 1.0),
+        ({1.0: 0.9880, 10.0: 0.9894, 50.0: 0.9895}, 10.0),
     ],
 )
 def test_the_best_temperature(table: dict[float, float], best: float) -> None:

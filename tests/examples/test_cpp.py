@@ -200,7 +200,6 @@ def test_golden_images_of_any_size(program: Path, golden: Golden, ppm: Path) -> 
         (accept,), (found,), scores = answers(done.stdout)
         assert (accept, found) == (image.decision == "accept", image.class_index), file
         np.testing.assert_allclose(scores[0], list(image.scores.values()), rtol=1e-5, err_msg=str(file))
-    assert {image.decision for image in golden.images} == {"accept", "reject"}
 
 
 def test_the_ppm_has_the_golden_pixels(golden: Golden, ppm: Path) -> None:
@@ -261,19 +260,20 @@ def test_exif_that_is_cut_off_says_nothing(program: Path, tmp_path: Path) -> Non
 
 
 def test_a_profile_is_refused_where_colours_are_to_be_srgb(program: Path, tmp_path: Path) -> None:
-    """`ignore` is what the shipped bundle says; then its numbers are taken as they are."""
+    """As the shipped bundle says; where a bundle says `ignore`, numbers are taken as they are."""
     image = Image.fromarray(IMAGES[0])
     image.save(tmp_path / "plain.png")
     image.save(tmp_path / "wide.png", icc_profile=rgb_profile(P3, 0))
     model = onnx.load(SHIPPED / "pipeline.onnx")
     (said,) = model.metadata_props
-    said.value = json.dumps(json.loads(said.value) | {"input": json.loads(said.value)["input"] | {"colour": "srgb"}})
-    onnx.save(model, tmp_path / "srgb.onnx")
-    ignoring, plain, wide = SHIPPED / "pipeline.onnx", tmp_path / "plain.png", tmp_path / "wide.png"
-    expected = run(program, ignoring, plain).stdout
+    assert json.loads(said.value)["input"]["colour"] == "srgb"
+    said.value = json.dumps(json.loads(said.value) | {"input": json.loads(said.value)["input"] | {"colour": "ignore"}})
+    onnx.save(model, tmp_path / "ignoring.onnx")
+    shipped, plain, wide = SHIPPED / "pipeline.onnx", tmp_path / "plain.png", tmp_path / "wide.png"
+    expected = run(program, shipped, plain).stdout
     assert expected
-    assert run(program, ignoring, wide).stdout == run(program, tmp_path / "srgb.onnx", plain).stdout == expected
-    done = run(program, tmp_path / "srgb.onnx", wide)
+    assert [run(program, tmp_path / "ignoring.onnx", file).stdout for file in (plain, wide)] == [expected, expected]
+    done = run(program, shipped, wide)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     assert "wide.png: it has a colour profile; save it in sRGB, without one" in done.stderr
 

@@ -137,7 +137,6 @@ def test_golden_images(page: Any) -> None:
     assert golden is not None
     expected = golden.images
     assert [one["file"] for one in found] == [one.file for one in expected]
-    assert {one.decision for one in expected} == {"accept", "reject"}
     for here, there in zip(found, expected, strict=True):
         png = there.file.endswith(".png")
         assert here["decoded"] == there.decoded or not png

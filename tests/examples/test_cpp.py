@@ -19,6 +19,7 @@ import onnxruntime
 import pytest
 from PIL import Image
 
+from benchmarks.paths import SAMPLES
 from runtime import Gate
 from runtime.bundle import Bundle
 from runtime.golden.document import Golden, read
@@ -200,6 +201,10 @@ def test_golden_images_of_any_size(program: Path, golden: Golden, ppm: Path) -> 
         (accept,), (found,), scores = answers(done.stdout)
         assert (accept, found) == (image.decision == "accept", image.class_index), file
         np.testing.assert_allclose(scores[0], list(image.scores.values()), rtol=1e-5, err_msg=str(file))
+    assert {image.decision for image in golden.images} == {"reject"}  # drawn pictures, none of what the bundle knows
+    (known,) = Gate.load(SHIPPED, engine="onnxruntime-cpu", threads=1).decide([SAMPLES / "ship.png"])
+    (accept,), (found,), _ = answers(run(program, SHIPPED / "pipeline.onnx", SAMPLES / "ship.png").stdout)
+    assert (accept, found, known.decision) == (True, known.class_index, "accept")
 
 
 def test_the_ppm_has_the_golden_pixels(golden: Golden, ppm: Path) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from benchmarks.paths import SAMPLES
 from runtime import Gate, bundle
 from runtime.bundle import MANIFEST, Bundle
 from runtime.golden.document import GOLDEN, read
@@ -150,11 +151,15 @@ def test_golden_images(page: Any) -> None:
         np.testing.assert_allclose(list(here["scores"].values()), wanted, rtol=1e-4 if png else 1e-2)
 
 
-@pytest.mark.parametrize("file", ["wide.png", "alpha.png", "rotated.jpg"])
-def test_a_chosen_image_gets_the_library_s_decision(page: Any, file: str) -> None:
-    path = SHIPPED / "golden" / file
+@pytest.mark.parametrize(
+    ("file", "decision"),
+    [("wide.png", "reject"), ("alpha.png", "reject"), ("rotated.jpg", "reject"), ("ship.png", "accept")],
+)
+def test_a_chosen_image_gets_the_library_s_decision(page: Any, file: str, decision: str) -> None:
+    path = (SHIPPED / "golden" if decision == "reject" else SAMPLES) / file
     gate = Gate.load(SHIPPED, engine="onnxruntime-cpu", threads=1)
     (expected,) = gate.decide([path])
+    assert expected.decision == decision
     page.set_input_files("#files", str(path))
     card = page.locator(f"article[aria-label='{file}'][data-state={expected.decision}]")
     card.wait_for()

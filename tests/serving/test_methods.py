@@ -1,5 +1,4 @@
-"""From images in a directory to decisions over HTTP, by methods of every kind: the loss of labels alone, with outliers, of
-several labels and with weights that are normalised. That each method trains and exports is tests/train's."""
+"""Every training method of classifiers, from images in a directory to decisions over HTTP."""
 
 from __future__ import annotations
 
@@ -27,7 +26,6 @@ from train.normalize import Normalize
 
 COUNT = 6  # images asked about
 REAL = "greg+"  # the method whose bundle a real server serves
-METHODS = ("logitnorm", REAL, "bce", "snojoe")
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +38,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(params=METHODS)
+@pytest.fixture(params=[name for name, method in methods.METHODS.items() if method.task != "unlabelled"])
 def trained(
     request: pytest.FixtureRequest, sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[str, Path, Path]:

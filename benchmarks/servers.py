@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import re
 import shutil
 import signal
@@ -42,12 +43,20 @@ class Load:
     failed: int
 
 
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody has, below those that the kernel gives to clients: one of them could take such a
+    port before the server does."""
+    while True:
+        port = random.SystemRandom().randrange(10_000, 32_768)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
 @contextlib.contextmanager
 def running(*command: str, probe: str, **environment: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """A server's URL and process; `{port}` in `command` is replaced, and GET `probe` answers when it is ready."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     arguments = [str(BIN / command[0]), *(part.format(port=port) for part in command[1:])]
     with tempfile.TemporaryDirectory() as home:

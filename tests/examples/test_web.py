@@ -21,6 +21,7 @@ import numpy.typing as npt
 import pytest
 
 from benchmarks.paths import SAMPLES
+from benchmarks.servers import free_port
 from runtime import Gate, bundle
 from runtime.bundle import MANIFEST, Bundle
 from runtime.golden.document import GOLDEN, read
@@ -74,9 +75,7 @@ def replace(path: Path, name: str, data: bytes) -> None:
 def url(root: Path) -> Iterator[str]:
     """Of the page, by the command in docs/edge.md, but for the port and the bundle."""
     (command,) = re.findall(r"^ +python (-m http\.server) 8000$", DOCS, re.MULTILINE)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     arguments = [sys.executable, *command.split(), str(port), "--bind", "127.0.0.1"]
     process = subprocess.Popen(arguments, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     (path,) = re.findall(r"http://localhost:8000(/\S+/)cifar10$", DOCS, re.MULTILINE)

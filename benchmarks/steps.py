@@ -7,14 +7,12 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from benchmarks.machine import processor
 from runtime.manifest import InputSpec
 from train import methods
 from train.data import load
@@ -62,11 +60,10 @@ def step(
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """How often, by which clock, and where to."""
+    """How often, by which clock, and whether the page is written."""
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--cpu-time", action="store_true", help="of this process, where others run; on one thread")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--markdown", type=Path)
+    parser.add_argument("--write", action="store_true", help="the page in docs/measured, which is printed otherwise")
 
 
 def clock_of(args: argparse.Namespace) -> Clock:
@@ -77,13 +74,10 @@ def clock_of(args: argparse.Namespace) -> Clock:
 
 
 def conditions(args: argparse.Namespace) -> str:
-    """What was measured on, and by which clock, in words."""
+    """What was measured with, and by which clock, in words."""
     threads = torch.get_num_threads()
     clock = "CPU time of the process, beside others" if args.cpu_time else "by the clock"
-    return (
-        f"{processor()}; torch {torch.__version__}, {threads} thread{'s' * (threads > 1)}; {clock}. Times are medians, "
-        "ratios medians of the rounds' ratios."
-    )
+    return f"torch {torch.__version__}, {threads} thread{'s' * (threads > 1)}; {clock}."
 
 
 def compare(contestants: Mapping[str, Callable[[], float]], rounds: int, title: str) -> dict[str, list[float]]:

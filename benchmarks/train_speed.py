@@ -1,18 +1,18 @@
 """What does a training step cost? Half precision against single, GReg against the energy loss, sampling within GReg+.
 
-    python -m benchmarks.train_speed [--checkpoint CKPT [--images KNOWN AUX]] [--json FILE] [--markdown FILE]
+    python -m benchmarks.train_speed [--checkpoint CKPT [--images KNOWN AUX]] [--write]
 
 Contestants run in one process, in turns; a figure is the median over rounds, a ratio the median of the rounds' ratios.
 Each method is compared in the fastest of its configurations (precision and memory layout), and beside GReg's stands
 how exact that configuration is: the cosine between the parameter gradient of its penalty and that of torch's own double
 backward in float64, on the weights of --checkpoint (a network that was trained, where it matters) or new ones, and on
---images (two sources, the first images of a shuffle) or noise.
+--images (two sources, the first images of a shuffle) or noise. --write adds this machine's figures to those of others in
+docs/measured/train_speed.md and .json.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,6 +23,8 @@ import torch
 from torch import nn
 
 from benchmarks.greg_speed import greg_ratio, section
+from benchmarks.machine import beside, machine
+from benchmarks.paths import MEASURED
 from benchmarks.steps import (
     Clock,
     add_options,
@@ -39,6 +41,8 @@ from benchmarks.steps import (
 from train import checkpoint, models
 from train.methods.energy import energy
 from train.methods.sampling import energy_based_sample
+
+REPORT = MEASURED / "train_speed.md"
 
 
 def precision_ratio(arch: str, batch: int, rounds: int, clock: Clock) -> dict[str, Any]:
@@ -82,24 +86,33 @@ def sampling_share(make: Callable[[], nn.Module], batch: int, rounds: int, clock
     }
 
 
-def markdown(results: Mapping[str, Any]) -> str:
-    precision, greg, sampling = results["precision"], results["greg"], results["sampling"]
-    lines = [
+def report(known: Mapping[str, Mapping[str, Any]]) -> str:
+    """The whole page, of every machine."""
+    parts = [
         "# The cost of a training step",
-        f"Made by `python -m benchmarks.train_speed`. {results['conditions']}",
-        f"## Precision: {precision['arch']}, {precision['batch']} images, cross-entropy",
+        "Made by `python -m benchmarks.train_speed`. Times are medians, ratios medians of the rounds' ratios.",
+    ]
+    for name, results in known.items():
+        parts += [f"## {name}", *_machine(results)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _machine(results: Mapping[str, Any]) -> list[str]:
+    precision, greg, sampling = results["precision"], results["greg"], results["sampling"]
+    return [
+        results["conditions"],
+        f"### Precision: {precision['arch']}, {precision['batch']} images, cross-entropy",
         "| configuration | ms a step | times faster than fp32 |\n|---|---|---|\n"
         + "\n".join(
             f"| {name} | {value:.0f} | {precision['ratio'][name]:.2f} |"
             for name, value in precision["milliseconds"].items()
         ),
-        f"## Gradient regularisation: {greg['arch']}, {greg['batch']} {'images' if greg['images'] else 'images of noise'}",
+        f"### Gradient regularisation: {greg['arch']}, {greg['batch']} {'images' if greg['images'] else 'images of noise'}",
         *section(greg),
-        "## Energy-based sampling",
+        "### Energy-based sampling",
         f"Choosing among {sampling['candidates']} candidates takes {sampling['milliseconds']['sampling']:.1f} ms, "
         f"{100 * sampling['share']:.1f} % of GReg+'s step.",
     ]
-    return "\n\n".join(lines) + "\n"
 
 
 def main() -> None:
@@ -137,12 +150,9 @@ def main() -> None:
         "greg": {"arch": arch, "images": args.images is not None, **greg_ratio(make, batch, args.rounds, clock)},
         "sampling": sampling_share(make, args.batch, args.rounds, clock),
     }
-    text = markdown(results)
-    print(text)
-    if args.json:
-        args.json.write_text(json.dumps(results, indent=1) + "\n")
-    if args.markdown:
-        args.markdown.write_text(text)
+    print(report({machine(): results}))
+    if args.write:
+        REPORT.write_text(report(beside(REPORT.with_suffix(".json"), machine(), results)))
 
 
 if __name__ == "__main__":

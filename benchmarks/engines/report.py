@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.engines.graphs import SHIPPED
+from benchmarks.machine import beside
 from export.calibrate.calibration import calibrate
 from export.metrics.evaluation import expected_acceptance
 from export.metrics.observation import gate_of
@@ -39,12 +40,8 @@ def report(work: Path, results: Path, out: Path, note: str = "") -> str:
         figures["decisions"] = decisions(work, results)
     figures["machine"]["note"] = note
     figures["shipped"] = Manifest.from_json((work / SHIPPED / "manifest.json").read_text()).model.arch
-    file = out / "engines.json"
-    known = json.loads(file.read_text()) if file.exists() else {}
     machine = figures["machine"]
-    known[f"{machine['processor']}, {machine['cores']} cores"] = figures
-    file.write_text(json.dumps(known, indent=1) + "\n")
-    text = page(known)
+    text = page(beside(out / "engines.json", f"{machine['processor']}, {machine['cores']} cores", figures))
     (out / "engines.md").write_text(text)
     return text
 

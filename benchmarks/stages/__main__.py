@@ -6,8 +6,8 @@ Each CASE is NAME=BUNDLE,IMAGE. The application runs as in a worker, with a cloc
 many connections. For each stage: the processor's time, which other processes add little to, and the time on the clock, in
 which the interpreter may have been another thread's and the core another process's. `everything else` is what the process
 used beside them: asyncio, Starlette, the middleware, the body, locks. `share of the limit` is what decoding, resizing and
-the engine used of all cores, of which 100 % is the most that can be answered. Writes docs/measured/stages.md and .json with
---write.
+the engine used of all cores, of which 100 % is the most that can be answered. --write adds this machine's figures to those of
+others in docs/measured/stages.md and .json.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from __future__ import annotations
 import argparse
 import contextlib
 import itertools
-import json
 import os
 import platform
 import statistics
+import time
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from benchmarks.machine import processor
+from benchmarks.machine import beside, machine
 from benchmarks.paths import MEASURED, ROOT
 from benchmarks.servers import Load, running, wrk
 from export.report.table import layout
@@ -54,7 +54,7 @@ def measure(bundle: Path, image: Path, ways: list[Variables], rounds: int, secon
             wrk(str(client.base_url.join("/classify")), image, 4, 1)
         for _, count in itertools.product(range(rounds), CONNECTIONS):
             for client, rows in zip(clients, found, strict=True):
-                client.get("/stages").raise_for_status()
+                _settle(client)
                 load = wrk(str(client.base_url.join("/classify")), image, count, seconds)
                 rows[count].append(figures(load, client.get("/stages").raise_for_status().json(), seconds))
     return [
@@ -64,6 +64,15 @@ def measure(bundle: Path, image: Path, ways: list[Variables], rounds: int, secon
         ]
         for model, rows in zip(models, found, strict=True)
     ]
+
+
+def _settle(client: httpx.Client) -> None:
+    """Until what was asked before is answered, and nothing of it is counted."""
+    idle = False
+    while not idle:
+        time.sleep(0.25)
+        passed = client.get("/stages").raise_for_status().json()
+        idle = passed["process"] < 0.1 * passed["clock"]
 
 
 def figures(load: Load, taken: dict[str, Any], seconds: int) -> dict[str, Any]:
@@ -77,8 +86,8 @@ def figures(load: Load, taken: dict[str, Any], seconds: int) -> dict[str, Any]:
         row[stage] = 1e-3 * spent / requests
         row[f"{stage}, clock"] = 1e-3 * passed / requests
     row[_REST] = (1e6 * taken["process"] - 1e-3 * inside) / requests
-    for stage, (waited, count) in taken["waits"].items():
-        row[f"{_WAITS}: {stage}"] = 1e-3 * waited / count
+    for stage, waited in taken["waits"].items():  # an image that comes alone is decided at once and waits for nothing
+        row[f"{_WAITS}: {stage}"] = 1e-3 * waited / requests
     used = sum(taken["stages"].get(stage, (0, 0))[1] for stage in LIMIT)
     row["share of the limit"] = 1e-9 * used / seconds / cores()
     return row
@@ -106,19 +115,21 @@ def table(rows: list[dict[str, Any]]) -> str:
     return layout([*lines, ["share of the limit", *share]], True)
 
 
-def report(cases: dict[str, list[dict[str, Any]]], args: argparse.Namespace) -> str:
+def report(known: dict[str, dict[str, Any]]) -> str:
+    """The whole page, of every machine."""
     parts = [
         "# Where the time of a request goes",
-        f"By `python -m benchmarks.stages CASE ..`: medians of {args.rounds} rounds of {args.seconds} s; {cores()} cores, "
-        f"{processor()}, Python {platform.python_version()}, wrk on the same cores; load average {os.getloadavg()[0]:.1f}. "
-        "`processor` is its time, `clock` what passed meanwhile, in which the interpreter was another thread's and the core "
-        "another process's. `waits` are between stages. `share of the limit` is what decoding, resizing and the engine used "
-        "of all cores. Where OODGATE_ENGINE_CALLS is below the cores, images are decoded by some threads and handed to "
-        "another for the engine, as all were before each core had an engine call and its thread decoded for itself.",
+        "By `python -m benchmarks.stages CASE ..`, wrk on the same cores; medians of rounds. `processor` is its time, "
+        "`clock` what passed meanwhile, in which the interpreter was another thread's and the core another process's. "
+        "`waits` are between stages. `share of the limit` is what decoding, resizing and the engine used of all cores. "
+        "Where OODGATE_ENGINE_CALLS is below the cores, images are decoded by some threads and handed to another for the "
+        "engine, as all were before each core had an engine call and its thread decoded for itself.",
     ]
-    for name, rows in cases.items():
-        tuning = ", ".join(f"{key} {value}" for key, value in rows[0]["tuning"].items())
-        parts += [f"## {name}", f"On {rows[0]['ran on']}; {tuning}.", table(rows)]
+    for name, figures in known.items():
+        parts += [f"## {name}", figures["conditions"]]
+        for case, rows in figures["cases"].items():
+            tuning = ", ".join(f"{key} {value}" for key, value in rows[0]["tuning"].items())
+            parts += [f"### {case}", f"On {rows[0]['ran on']}; {tuning}.", table(rows)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -141,11 +152,14 @@ def main() -> None:
         bundle, image = (Path(part).resolve() for part in rest.split(","))
         measured = measure(bundle, image, list(ways.values()), args.rounds, args.seconds)
         found |= {name + way: rows for way, rows in zip(ways, measured, strict=True)}
-    text = report(found, args)
-    print(text)
+    figures = {
+        "conditions": f"Medians of {args.rounds} rounds of {args.seconds} s; Python {platform.python_version()}; "
+        f"load average {os.getloadavg()[0]:.1f}.",
+        "cases": found,
+    }
+    print(report({machine(): figures}))
     if args.write:
-        REPORT.write_text(text)
-        REPORT.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
+        REPORT.write_text(report(beside(REPORT.with_suffix(".json"), machine(), figures)))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ class Clock:
     def __init__(self) -> None:
         self._own = threading.local()
         self._threads: list[dict[str, list[int]]] = []
-        self.waits: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+        self.waits: dict[str, int] = defaultdict(int)
 
     def wrap(self, owner: Any, name: str, stage: str) -> None:
         """Time a function where it is looked up: an attribute of a module or of a class."""
@@ -60,9 +60,7 @@ class Clock:
 
     def wait(self, stage: str, seconds: float) -> None:
         """Note time that passed between two stages; of one thread only."""
-        total = self.waits[stage]
-        total[0] += round(1e9 * seconds)
-        total[1] += 1
+        self.waits[stage] += round(1e9 * seconds)
 
     def taken(self) -> dict[str, tuple[int, int]]:
         """Nanoseconds on the clock and of the processor by stage, since the last time."""

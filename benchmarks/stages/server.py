@@ -79,7 +79,7 @@ def main() -> None:
         now = {"clock": perf_counter(), "process": times.user + times.system, "loop": thread_time()}
         found = {name: now[name] - before[name] for name in now}
         before.update(now)
-        waits = {stage: list(total) for stage, total in clock.waits.items()}
+        waits = dict(clock.waits)
         clock.waits.clear()
         return JsonResponse({**found, "stages": clock.taken(), "waits": waits})
 

@@ -16,6 +16,7 @@ from tests.commands import failure
 from tests.train.sets import CLASSES, coloured, colours, noise, write_folder, write_tar
 from train import checkpoint
 from train.__main__ import main
+from train.methods.logitnorm import LogitNorm
 
 ROOT = Path(__file__).parents[2]
 
@@ -129,6 +130,17 @@ def test_resume_with_other_settings(sources: Path, tmp_path: Path, capsys: pytes
     main(arguments(sources, tmp_path, epochs=1))
     message = failure(capsys, main, *arguments(sources, tmp_path, epochs=2), "--resume")
     assert "can't resume: epochs was 1, now 2; give it as before, or train into another --out" in message
+
+
+def test_resume_with_a_hyperparameter_at_its_default(
+    sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Given or not, it is the same; another value is not."""
+    options = arguments(sources, tmp_path, epochs=1, method="logitnorm")
+    main(options)
+    assert main([*options, "--set", f"tau={LogitNorm().tau}", "--resume"]) == 0
+    message = failure(capsys, main, *options, "--set", "tau=0.2", "--resume")
+    assert f"can't resume: --set tau was {LogitNorm().tau}, now 0.2; give it as before" in message
 
 
 @pytest.mark.parametrize("init", ["pretrained", "weights.pth"])

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from runtime.manifest import InputSpec
+from train import methods
 from train.checkpoint import Checkpoint, Header
 from train.data import ImageSet
 from train.data.sketches import Fingerprints
@@ -112,5 +113,8 @@ def _settings(header: Header) -> dict[str, Any]:
     """What must stay, by name and as JSON has it: tuples are lists."""
     plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(header)))
     chosen: dict[str, Any] = {name: plain[name] for name in ("arch", "labels", "method")} | plain["hyperparameters"]
-    own = {f"--set {name}": value for name, value in chosen.pop("method_options", {}).items()}
+    method = dataclasses.asdict(
+        methods.make(header.method, chosen.pop("method_options", {}))
+    )  # one given at its default too
+    own = {f"--set {name}": value for name, value in method.items()}
     return chosen | own | {f"input.{name}": value for name, value in plain["input"].items()}

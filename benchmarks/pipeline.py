@@ -240,7 +240,7 @@ def page(data: Path, bundles: Sequence[Path]) -> str:
         bundle = Bundle.load(path)
         pipeline = bundle.read(PIPELINE) if PIPELINE in bundle.manifest.files else None
         pipeline = pipeline or with_resize(bundle.model, bundle.manifest.input)
-        name, spec = bundle.manifest.model.name, bundle.manifest.input
+        name, spec = f"{bundle.manifest.model.name} ({bundle.manifest.model.arch})", bundle.manifest.input
         behind = ort_pipeline(pipeline)
         agreement.append([name, "ONNX Runtime", *compared(bundle, images, behind, in_onnxruntime).row()])
         agreement.append([name, "OpenVINO", *compared(bundle, images, openvino_pipeline(pipeline), in_openvino).row()])

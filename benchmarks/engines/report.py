@@ -104,7 +104,7 @@ def page(known: dict[str, dict[str, Any]]) -> str:
 
 
 _SHAPES = (
-    "The shipped bundle ({}), one thread. `prepared` is the engine; `whole` the graph in one piece for this size, in "
+    "The bundle shipped then ({}), one thread. `prepared` is the engine; `whole` the graph in one piece for this size, in "
     "bf16 with its head; `dynamic` one model for any size, always asked for this one, and asked for another before each."
 )
 
@@ -143,7 +143,7 @@ def _decisions(figures: dict[str, Any]) -> list[str]:
             ]
         )
     text = (
-        f"The shipped bundle ({figures['shipped']}) on {base['images']} images that calibrated nothing; each gate is "
+        f"The bundle shipped then ({figures['shipped']}) on {base['images']} images that calibrated nothing; each gate is "
         f"calibrated on its own outputs for {base['calibrated_on']} others. Flips, labels and the largest difference of a "
         "logit are against ONNX Runtime in fp32, beside it with fp32's threshold kept; `at the bundle's` are flips against "
         "the engine that a bundle of this precision is calibrated on, at its threshold; `head` is the largest error of a "

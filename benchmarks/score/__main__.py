@@ -150,7 +150,7 @@ def page(source: Path, folder: Path, rounds: int) -> Iterator[str]:
     yield f"<!-- python -m benchmarks.score {source.name} --rounds {rounds} --write -->\n"
     yield (
         f"{processor()}; {os.cpu_count()} cores. {IMAGES:,} JPEGs of {SIDE} to {SIDE + 3} pixels in {len(shards)} tars, the "
-        f"shipped bundle ({Bundle.load(BUNDLE).manifest.model.arch}) on ONNX Runtime. How to do it: "
+        f"bundle shipped then ({Bundle.load(BUNDLE).manifest.model.arch}) on ONNX Runtime. How to do it: "
         "[batch.md](../batch.md).\n"
     )
     with tempfile.TemporaryDirectory(dir=folder) as place:

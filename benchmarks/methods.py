@@ -1,14 +1,14 @@
 """Which training method detects best? Every method trained, exported and evaluated as it is deployed.
 
-    python -m benchmarks.methods DATA [--seeds 0 1 2] [--methods cross-entropy logitnorm ..] [--runs runs/methods]
+    python -m benchmarks.methods DATA [--seeds 0 1 2] [--methods cross-entropy logitnorm ..] [--runs runs/methods] [--jobs 2]
 
 DATA holds cifar10-train.tar, cifar10-val.tar, aux-*.tar and ood-*.tar. Cross-entropy and LogitNorm are trained from
 scratch; the methods with auxiliary outliers fine-tune the cross-entropy network of the same seed. Each network is exported
 with a gate score and an energy temperature chosen by AUROC between a quarter of the calibration half and the auxiliary
 sets, calibrated on the rest of that half, and evaluated on the other half. Hyperparameters are the methods' defaults, the
 same margins for all that have the energy loss: of a recipe in --scratch or --tuning the other settings are taken. What is
-trained already is not trained again; docs/measured/results.json grows run by run, and docs/measured/results.md and its
-plots are written from it.
+trained already is not trained again, and what was stopped goes on; docs/measured/results.json grows run by run, and
+docs/measured/results.md and its plots are written from it. --jobs 2 has two runs at a time, each with half of the cores.
 """
 
 from __future__ import annotations
@@ -16,10 +16,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import shlex
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +33,7 @@ from benchmarks.methods_page import OOD, write
 from benchmarks.paths import MEASURED
 from export.evaluate.bundles import evaluate_sources
 from runtime.gate import Gate
+from serving.settings import cores
 from train import methods
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -158,6 +162,10 @@ def stored(file: Path, protocol: str) -> dict[str, Any]:
     return dict(before["runs"]) if before.get("protocol") == protocol else {}
 
 
+def _name(key: tuple[str, int]) -> str:
+    return f"{key[0]}-{key[1]}"
+
+
 def _order(key: str) -> tuple[int, int]:
     """Contestants as listed, then their seeds."""
     name, _, seed = key.rpartition("-")
@@ -189,6 +197,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--tuning", default="", metavar="OPTIONS", help="of fine-tuning, such as '--batch-size 64 --weight-decay 1e-4'"
     )
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time; default: %(default)s")
     parser.add_argument("--runs", type=Path, default=Path("runs/methods"), help="default: %(default)s")
     parser.add_argument("--docs", type=Path, default=MEASURED, help="where the page goes; default: %(default)s")
     parser.add_argument("--page", default="results", metavar="NAME", help="DOCS/NAME.md; default: %(default)s")
@@ -217,16 +226,27 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"of fine-tuning with the auxiliary sets {' and '.join(AUX)}, and the gradient weight of GReg and GReg+."
     )
 
-    for seed in args.seeds:
-        for name in args.methods:
-            if (key := f"{name}-{seed}") not in stored(file, text):
-                found = measure(protocol, train(protocol, name, seed))
-                runs = {**stored(file, text), key: found}  # others may have run beside
-                write(
-                    {"protocol": text, "runs": {key: runs[key] for key in sorted(runs, key=_order)}},
-                    args.docs,
-                    args.page,
-                )
+    keys = [(name, seed) for seed in args.seeds for name in args.methods]
+    wanted = {key for key in keys if _name(key) not in stored(file, text)}
+    tuned = [key for key in keys if key in wanted and CONTESTANTS[key[0]].tuned]
+    bases = [("cross-entropy", seed) for _, seed in tuned]
+    scratch = dict.fromkeys([*bases, *(key for key in keys if key in wanted and key not in tuned)])
+    writing = threading.Lock()
+
+    def run(key: tuple[str, int]) -> None:
+        checkpoint = train(protocol, *key)
+        if key in wanted:
+            found = measure(protocol, checkpoint)
+            with writing:
+                runs = {**stored(file, text), _name(key): found}
+                ordered = {name: runs[name] for name in sorted(runs, key=_order)}
+                write({"protocol": text, "runs": ordered}, args.docs, args.page)
+
+    if args.jobs > 1:
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // args.jobs)))
+    for stage in (scratch, tuned):  # what others start from before these
+        with ThreadPoolExecutor(args.jobs) as pool:
+            list(pool.map(run, stage))
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ def test_a_paper_s_network_and_recipes_start_on_a_cpu(
         methods, "write", lambda results, docs, page: (docs / f"{page}.json").write_text(json.dumps(results))
     )
     monkeypatch.setattr(methods, "command", lambda _, *options: train([str(option) for option in options]))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     arguments = [str(data), "--arch", "wrn-40-2", "--epochs", "1", "--tune-epochs", "1", "--tune-rate", "0.001"]
     arguments += [
         "--scratch",
@@ -46,7 +47,7 @@ def test_a_paper_s_network_and_recipes_start_on_a_cpu(
         "--recipe greg-cifar --batch-size 3",
     ]
     arguments += ["--methods", "cross-entropy", "greg", "--seeds", "3", "--runs", str(tmp_path / "runs")]
-    arguments += ["--docs", str(tmp_path), "--page", "few"]
+    arguments += ["--docs", str(tmp_path), "--page", "few", "--jobs", "2"]
     methods.main(arguments)
     scratch, tuned = (checkpoint.load(file).header for file in trained)
     assert (scratch.arch, scratch.method, tuned.method) == ("wrn-40-2", "cross-entropy", "greg")
@@ -61,6 +62,46 @@ def test_a_paper_s_network_and_recipes_start_on_a_cpu(
     assert "--tuning '--recipe greg-cifar --batch-size 3'" in stored["protocol"]
     methods.main(arguments)
     assert len(trained) == 2  # what is there is not run again
+
+
+def test_what_others_start_from_comes_first_and_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With two runs at a time, whatever is asked for; bases that nobody asked for are trained and not measured."""
+    begun: list[str] = []
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(
+        methods, "train", lambda _, name, seed: begun.append(f"{name}-{seed}") or Path(f"{name}-{seed}")
+    )
+    monkeypatch.setattr(methods, "measure", lambda _, run: {"of": run.name})
+    monkeypatch.setattr(
+        methods, "write", lambda results, docs, page: (docs / f"{page}.json").write_text(json.dumps(results))
+    )
+    arguments = [
+        "data",
+        "--docs",
+        str(tmp_path),
+        "--jobs",
+        "2",
+        "--seeds",
+        "1",
+        "0",
+        "--methods",
+        "greg",
+        "logitnorm",
+        "energy",
+    ]
+    methods.main(arguments)
+    assert set(begun[:4]) == {"cross-entropy-0", "cross-entropy-1", "logitnorm-0", "logitnorm-1"}
+    assert set(begun[4:]) == {"greg-0", "greg-1", "energy-0", "energy-1"}
+    assert len(begun) == 8
+    file = tmp_path / "results.json"
+    page = json.loads(file.read_text())
+    assert list(page["runs"]) == ["logitnorm-0", "logitnorm-1", "energy-0", "energy-1", "greg-0", "greg-1"]
+    assert all(found == {"of": name} for name, found in page["runs"].items())
+    del page["runs"]["greg-1"]
+    file.write_text(json.dumps(page))
+    begun.clear()
+    methods.main(arguments)
+    assert begun == ["cross-entropy-1", "greg-1"]
 
 
 def test_a_recipe_s_hyperparameters_do_not_reach_one_contestant_alone(

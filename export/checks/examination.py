@@ -35,11 +35,13 @@ from export.exceptions import ExportError
 from export.graph.building import LOGITS, PENULTIMATE
 from export.graph.last_layers import LastLayers, last_layers
 from export.graph.logits import Step, activation, let_be_linear, redo, undo, widen
+from export.graph.probing import probes
 from export.graph.session import session
 from runtime.manifest import InputSpec
 
 EXAMINED = 64  # images that are enough
 _TOLERANCE = 1e-3
+_LEAST = 1e-6  # of a logit: rounding, where activations and bias are 0
 _MOST = 3  # activations on one another
 
 _UNDONE: dict[Step, str] = {
@@ -159,7 +161,7 @@ def examine(classifier: Classifier, images: npt.NDArray[np.uint8]) -> Examined:
     _check_batches(classifier, model, images)
     steps = _logits_of(model, classifier, images)
     found = run_graph(session(model), images)
-    _relate(model, found)
+    _relate(model, found, images)
     how = relation(model, found)
     notes, warnings = [_UNDONE[step] for step in steps], [*value_remarks(found[0])]
     if how in RELATIONS:
@@ -208,13 +210,28 @@ def run_graph(loaded: ort.InferenceSession, images: npt.NDArray[np.uint8]) -> Ac
     return found.get(LOGITS, np.empty((len(images), 0), np.float32)), found[PENULTIMATE]
 
 
-def _relate(model: onnx.ModelProto, found: Activations) -> None:
+def _relate(model: onnx.ModelProto, found: Activations, images: npt.NDArray[np.uint8]) -> None:
     """Let logits be one linear layer of the penultimate activations, where the graph's own weights do that."""
     layers = last_layers(model)  # None where it computes logits beside the activations
     if layers is not None and layers.is_linear:
         return
-    if (layer := weights_between(model, found) or layer_of_heads(model, found)) is not None:
+    layer = weights_between(model, found) or layer_of_heads(model, found)
+    if layer is not None and _makes_all(model, *layer, images):
         let_be_linear(model, *layer)
+
+
+def _makes_all(
+    model: onnx.ModelProto,
+    weights: npt.NDArray[np.float64],
+    bias: npt.NDArray[np.float64],
+    images: npt.NDArray[np.uint8],
+) -> bool:
+    """Whether a layer makes the logits of whatever activations, not of those of the images alone."""
+    for penultimate, logits in probes(model, PENULTIMATE, images):
+        size = (np.abs(penultimate) @ np.abs(weights).T + np.abs(bias)).max(axis=1, keepdims=True)
+        if not (np.abs(penultimate @ weights.T + bias - logits) <= _TOLERANCE * size + _LEAST).all():
+            return False
+    return True
 
 
 def _logits_of(model: onnx.ModelProto, classifier: Classifier, images: npt.NDArray[np.uint8]) -> tuple[Step, ...]:

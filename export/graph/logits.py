@@ -1,7 +1,7 @@
 """Logits of a graph that ends in something else: in probabilities, their logarithms, or one output for two classes.
 
 What stands behind the last layer is recognised by its values, whatever operators compute it, and cut off where a tensor
-before it is found of which it is a function: exactly what the network computed, one step earlier.
+before it is found of which it is a function, of whatever values: exactly what the network computed, one step earlier.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper, shape_inference
+from onnx import TensorProto, helper
 from scipy.special import log_expit, log_softmax, logsumexp
 
 from export.graph.building import LOGITS, PENULTIMATE, Graph, prune, remove_node
 from export.graph.last_layers import last_layers
+from export.graph.probing import FLOATS, probes, tensor_types
 from export.graph.session import run, session
 
 Array = npt.NDArray[np.float64]
@@ -28,7 +29,6 @@ _ROUNDING = 5e-3  # of a sum of probabilities, in half precision
 _TOLERANCE = 1e-3  # of a logarithm of a probability
 _SMALLEST = 1e-7  # probabilities that differ by less are alike
 _ONE = "logit_of_the_second"
-_FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE}
 
 
 def _probabilities_logarithm(values: Array) -> Array:
@@ -77,6 +77,7 @@ def undo(model: onnx.ModelProto, kind: Activation, images: npt.NDArray[np.uint8]
             value.size == outputs.size
             and len(value) == len(images)
             and _explains(kind, value.reshape(len(value), -1), outputs)
+            and _explains_all(model, kind, name, images)
         ):
             _let_be_logits(model, name, candidates[name])
             return True
@@ -131,10 +132,20 @@ def _explains(kind: Activation, value: Array, outputs: Array) -> bool:
     return bool((alike | (np.abs(np.exp(expected) - np.exp(found)) <= _SMALLEST)).all())
 
 
+def _explains_all(model: onnx.ModelProto, kind: Activation, name: str, images: npt.NDArray[np.uint8]) -> bool:
+    """Whether the logits are the activations of a tensor whatever its values: no clamp that these images do not reach."""
+    for values, outputs in probes(model, name, images):
+        rows = len(values)
+        found, expected = outputs.reshape(rows, -1), np.exp(_LOGARITHMS[kind](values.reshape(rows, -1)))
+        if not np.abs((np.exp(found) if kind == "log_softmax" else found) - expected).max() <= _ROUNDING:
+            return False
+    return True
+
+
 def _before_the_logits(model: onnx.ModelProto) -> dict[str, int]:
     """Floating-point tensors that the logits follow from, back to ``penultimate``, with their types; the earliest first."""
     producers = {name: node for node in model.graph.node for name in node.output}
-    types = _types(model)
+    types = tensor_types(model)
     wanted, seen = [LOGITS], dict[str, None]()
     while wanted and len(seen) < _DEPTH:
         name = wanted.pop(0)
@@ -143,13 +154,7 @@ def _before_the_logits(model: onnx.ModelProto) -> dict[str, int]:
         seen[name] = None
         wanted += producers[name].input if name != PENULTIMATE else ()
     order = [name for node in model.graph.node for name in node.output if name in seen and name != LOGITS]
-    return {name: types[name] for name in order if types.get(name) in _FLOATS}
-
-
-def _types(model: onnx.ModelProto) -> dict[str, int]:
-    inferred = shape_inference.infer_shapes(model)
-    known = (*inferred.graph.value_info, *inferred.graph.output)
-    return {item.name: item.type.tensor_type.elem_type for item in known}
+    return {name: types[name] for name in order if types.get(name) in FLOATS}
 
 
 def _values(model: onnx.ModelProto, names: dict[str, int], images: npt.NDArray[np.uint8]) -> dict[str, Array]:

@@ -16,9 +16,23 @@ from export.detectors.base import Energy
 from export.exceptions import ExportError
 from export.graph.building import LOGITS
 from export.graph.last_layers import LastLayers
+from export.graph.logits import redo
 from export.graph.session import session
 from runtime.engines.ort.cpu import OnnxRuntimeCpu
-from tests.export.checks.networks import BIAS, IMAGES, LABELS, SPEC, WEIGHTS, features, graph, logits, network, node
+from tests.export.checks.networks import (
+    BIAS,
+    HIDDEN,
+    IMAGES,
+    LABELS,
+    SPEC,
+    WEIGHTS,
+    D,
+    features,
+    graph,
+    logits,
+    network,
+    node,
+)
 from tests.runtime.engines.ort.test_cpu import EIGHT_BITS, eight_bits
 
 LAST = {"axes": np.array([1])}
@@ -281,6 +295,41 @@ def test_logits_beside_their_activations_are_made_of_them_where_the_weights_are_
     np.testing.assert_allclose(bias, 0, atol=1e-5)
     pooled = features().reshape(-1, 2, 3).mean(axis=2)
     np.testing.assert_allclose(run_graph(session(examined.graph()), IMAGES)[0], pooled @ OTHER[:3, :2].T, atol=1e-5)
+
+
+# Images of larger features and logits than any of IMAGES.
+OUTSIDE = np.stack([255 * (HIDDEN @ weights > 0).reshape(4, 4, 3) for weights in (*WEIGHTS, np.ones(D))]).astype(
+    np.uint8
+)
+CAP = np.float32(1.01 * np.abs(logits()).max())
+SUM = np.float32(1.01 * features().sum(axis=1).max())
+GATE = (node("ReduceSum", "features axes", "s"), node("Less", "s most", "g"), node("Cast", "g", "gate", to=1))
+
+
+@pytest.mark.parametrize(
+    ("end", "steps"),
+    [
+        ((node("Clip", "z low high", "logits"),), ()),
+        ((node("Clip", "z low high", "c"), node("Softmax", "c", "logits", axis=1)), ("softmax",)),
+        ((*GATE, node("Mul", "z gate", "logits")), ()),
+        ((*GATE, node("Mul", "z gate", "c"), node("LogSoftmax", "c", "logits", axis=1)), ("log_softmax",)),
+        ((*GATE, node("Mul", "z gate", "c"), node("Sigmoid", "c", "logits")), ("sigmoid",)),
+        ((node("Clip", "features none highest", "penultimate"), node("Identity", "z", "logits")), ()),
+    ],
+    ids=["a clamp", "a clamp, Softmax", "a guard", "a guard, LogSoftmax", "a guard, Sigmoid", "activations clamped"],
+)
+def test_what_does_nothing_on_the_images_at_hand_stays(end: tuple[onnx.NodeProto, ...], steps: tuple[str, ...]) -> None:
+    """Behind the last layer, and before the activations that are beside the logits: other images come."""
+    highest = np.float32(1.01 * features().max())
+    constants = {"low": -CAP, "high": CAP, "none": np.float32(0), "highest": highest, "most": SUM}
+    model = graph(*end, **LAST, **constants)
+    own = network(model)
+    examined = examine(own, IMAGES)
+    assert examined.steps == steps
+    outside = run_graph(session(examined.graph()), OUTSIDE)[0]
+    np.testing.assert_allclose(redo(steps, outside.astype(np.float64)), own.run(OUTSIDE)[0], atol=1e-5)
+    assert "penultimate" in end[0].output or not np.allclose(outside, logits(OUTSIDE), atol=1e-2)
+    assert examined.relation != "linear"
 
 
 def test_affine_by_other_weights_is_found_by_least_squares() -> None:

@@ -27,6 +27,8 @@ Quality = npt.NDArray[np.float64]  # (n,) in [0, 1]: how right the answer to eac
 _LEVEL = 0.05  # of the sign test, divided by the number of alternatives
 GAIN = 0.05  # what is worth saying
 _CHANCE = 0.1  # of the way from chance to always right
+_MANY = 30  # images, of which those of many classes are not nearly all of one
+_NEARLY_ALL = 0.95
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,16 @@ def remarks(logits: Floats, labels: Labels, names: Sequence[str], found: Accurac
         how, assigned = _assigned(logits, labels, names)
         others[f"--labels in another order ({how})"] = assigned
     yield from better(quality(logits, labels), others)
+
+
+def unlabelled_remarks(logits: Floats, names: Sequence[str]) -> Iterator[str]:
+    """What is wrong by the looks of logits (n, K) of images without labels, a line each: nearly all of one class."""
+    predicted = np.bincount(logits.argmax(axis=1), minlength=len(names))
+    if len(logits) >= _MANY and len(names) > 2 and predicted.max() >= _NEARLY_ALL * len(logits):
+        yield (
+            f"{predicted.max()} of {len(logits)} calibration images are predicted as {names[int(predicted.argmax())]!r}: are "
+            "they of many classes, and mean, std and weights those of the training? Labelled images would tell"
+        )
 
 
 def quality(logits: Floats, labels: Labels) -> Quality:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from export.calibrate.gating import Gated
-from export.checks.accuracy import Accuracy, accuracy_text, measure, remarks
+from export.checks.accuracy import Accuracy, accuracy_text, measure, remarks, unlabelled_remarks
 from export.checks.examination import Examined
 from export.checks.preprocessing import preprocessing_remarks
 from export.checks.sample import Sample
@@ -58,5 +58,7 @@ def findings(classifier: Examined, images: Sample | None = None, gated: Gated | 
         warnings += remarks(gated.logits, gated.labels, classifier.labels, accuracy)
         if images is not None:
             warnings += preprocessing_remarks(classifier.behind, classifier.input, images)
+    elif gated and classifier.task == "multiclass":
+        warnings += unlabelled_remarks(gated.logits, classifier.labels)
     notes = classifier.remarks[len(classifier.origin.remarks) :]
     return Findings(classifier.steps, accuracy, notes, tuple(warnings))

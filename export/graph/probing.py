@@ -128,10 +128,11 @@ def _other(base: dict[str, Array]) -> Iterator[dict[str, Array]]:
 
 def _finite(name: str, found: Mapping[str, Array]) -> Iterator[tuple[Array, Array]]:
     """A tensor and the logits without the rows where one is not finite; nothing if there are no others."""
-    both = found[name], found[LOGITS]
-    rows = np.logical_and(*(np.isfinite(values.reshape(len(values), -1)).all(axis=1) for values in both))
+    values, logits = found[name], found[LOGITS]
+    rows = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+    rows &= np.isfinite(logits.reshape(len(logits), -1)).all(axis=1)
     if rows.any():
-        yield both[0][rows], both[1][rows]
+        yield values[rows], logits[rows]
 
 
 def _drawn(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -13,6 +13,8 @@ Resampler = Literal["pillow", "torch"]
 Colour = Literal["ignore", "srgb"]
 Channels = Literal["rgb", "bgr", "grey", "rgba"]
 
+_LARGEST = 5.0  # mean or deviation that is still one of values in [0, 1]
+
 
 @dataclass(frozen=True)
 class InputSpec:
@@ -86,6 +88,12 @@ class InputSpec:
             raise ValueError(f"crop_fraction must be in (0, 1], found {self.crop_fraction}")
         if not all(map(math.isfinite, self.mean + self.std)) or min(self.std) <= 0:
             raise ValueError(f"mean must be finite and std positive, found {self.mean} and {self.std}")
+        if max(map(abs, self.mean)) > _LARGEST or max(self.std) > _LARGEST:
+            mean, std = (" ".join(f"{value / 255:.4g}" for value in values) for values in (self.mean, self.std))
+            raise ValueError(
+                f"mean and std are of pixels in [0, 1], found {self.mean} and {self.std}; of pixels in [0, 255] they are, "
+                f"divided by 255, mean {mean} and std {std}"
+            )
         if self.fill and not all(0 <= value <= 255 for value in self.fill):
             raise ValueError(f"fill must be a colour of 0 to 255 a channel, found {self.fill}")
         self._check_resize_to()

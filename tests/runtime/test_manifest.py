@@ -532,6 +532,8 @@ def test_a_value_of_the_wrong_type_is_named(path: str, value: Any) -> None:
         ("input.std", [1, 0, 1], "std positive"),
         ("input.std", [1, -1, 1], "std positive"),
         ("input.std", [1, math.nan, 1], "std positive"),
+        ("input.std", [1, 1, 255], r"of pixels in \[0, 1\]"),
+        ("input.mean", [123.675, 116.28, 103.53], "divided by 255, mean 0.485 0.456 0.406 and std"),
         ("labels", [], "labels must be distinct and at least one"),
         ("labels", ["cat", "cat"], "labels must be distinct"),
         ("scores", [], "scores must be distinct and at least one"),

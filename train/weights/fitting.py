@@ -156,6 +156,10 @@ def _fit(entry: str, state: State, own: Mapping[str, Tensor], prefix: str, added
         for name, value in state.items()
         if name.startswith(prefix) and isinstance(value, Tensor)
     }
+    if own.keys() <= tensors.keys():
+        for copy in filter(None, _prefixes(tensors, own)):
+            if all(f"{copy}{name}" in tensors for name in own):  # averaged weights, a teacher's: another fit
+                tensors = {name: value for name, value in tensors.items() if not name.startswith(copy)}
     matching = sum(name in own and own[name].shape == value.shape for name, value in tensors.items())
     return Fit(entry, prefix, added, tensors, len(state) - len(tensors), matching)
 

@@ -8,7 +8,16 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import average_precision_score
 
-from export.checks.accuracy import accuracy_text, better, measure, orders_of, quality, remarks, reordered
+from export.checks.accuracy import (
+    accuracy_text,
+    better,
+    measure,
+    orders_of,
+    quality,
+    remarks,
+    reordered,
+    unlabelled_remarks,
+)
 
 NAMES = ("owl", "Cat", "ant", "dog", "bee", "eel")
 Logits = npt.NDArray[np.float64]
@@ -139,3 +148,15 @@ def test_the_quality_of_several_labels_is_the_rank_of_the_images_own() -> None:
     hot = np.array([[True, False, True, False], [False, True, False, False]])
     logits = np.array([[4.0, 3.0, 2.0, 1.0], [1.0, 0.0, 3.0, 2.0]])
     np.testing.assert_allclose(quality(logits, hot), [(1 + 2 / 3) / 2, 1 / 4])
+
+
+def test_unlabelled_images_that_are_nearly_all_of_one_class_are_said() -> None:
+    logits = np.zeros((40, 3), np.float32)
+    logits[:, 1] = 1
+    logits[:2] = np.eye(3)[[0, 2]] * 5
+    (said,) = unlabelled_remarks(logits, ("cat", "dog", "ship"))
+    assert said.startswith("38 of 40 calibration images are predicted as 'dog': are they of many classes")
+    logits[2] = [5, 0, 0]
+    assert not [*unlabelled_remarks(logits, ("cat", "dog", "ship"))]
+    assert not [*unlabelled_remarks(logits[3:30], ("cat", "dog", "ship"))]
+    assert not [*unlabelled_remarks(np.ones((40, 2), np.float32), ("no", "yes"))]

@@ -114,6 +114,8 @@ BOTH: list[Callable[[], Any]] = [
     lambda: {"model": STATE, "model_ema": with_prefix("module.", AVERAGED) | {"n_averaged": torch.tensor(7)}},
     lambda: {"ema": AVERAGED, "model": STATE},
     lambda: {"state_dict": with_prefix("ema_model.", AVERAGED) | with_prefix("model.", STATE)},
+    lambda: STATE | with_prefix("ema.", AVERAGED),
+    lambda: {"state_dict": with_prefix("model.", STATE) | with_prefix("model.ema.module.", AVERAGED)},
 ]
 
 

@@ -13,7 +13,6 @@ from onnx import TensorProto, helper
 
 from export.checks.verification import ROUNDING
 from export.classifier import Activations, Answers, Classifier
-from export.detectors import DETECTORS
 from export.exceptions import ExportError
 from export.from_onnx import ending, face, file, reading
 from export.from_onnx.face import Face
@@ -24,7 +23,6 @@ from export.from_onnx.surgery.assembly import Tensor
 from export.from_onnx.surgery.network import Network
 from export.from_onnx.surgery.pixels import IMAGES, PREFIX, Layout, Pixels
 from export.graph.building import OPSET
-from export.graph.last_layers import last_layers
 from export.graph.session import run, session
 from runtime.manifest import InputSpec, Task
 
@@ -253,9 +251,6 @@ def _remarks(opened: Opened, classifier: OnnxClassifier, output: str | None) -> 
     if end.steps[:1] == ("sigmoid",) and classifier.task == "multiclass" and logits > 1:
         lines.append("a sigmoid for each class: --task multilabel, if an image can be of several")
     lines.append(f"penultimate activations: {', '.join(source.tensor for source in sources)}, {features} an image")
-    if not _is_linear(classifier.model):
-        off = ", ".join(name for name, kind in DETECTORS.items() if kind.linear)
-        lines.append(f"the logits are no plain linear layer of them: {off} can't be fitted")
     return [*lines, *_operators(opened, classifier)]
 
 
@@ -274,8 +269,3 @@ def _images(spec: InputSpec) -> npt.NDArray[np.uint8]:
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, (3, spec.height, spec.width, 3), dtype=np.uint8)
     return np.stack([noise[0], noise[1] // 4, 255 - noise[2] // 8])
-
-
-def _is_linear(model: onnx.ModelProto) -> bool:
-    layers = last_layers(model)
-    return layers is not None and layers.is_linear

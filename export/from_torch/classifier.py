@@ -174,11 +174,24 @@ def _facing(
             remarks = []
             if channels_last:
                 remarks.append("the model takes channels last: the graph turns the axes")
+            elif kind != "grey" and _takes(module, tried, channels_last=True):
+                remarks.append(
+                    "the model takes channels last as well as first, and gets them first; if it was trained the other way, "
+                    "let its forward begin with x.permute(0, 2, 3, 1)"
+                )
             if kind == "grey" and not channels:
                 remarks.append("the model takes one channel: the graph makes images grey")
             return module, tried, channels_last, tuple(remarks)
     shape = [2, {"grey": 1, "rgba": 4}.get(channels or "rgb", 3), spec.height, spec.width]
     raise ExportError(f"{arch}: fails on an input of shape {shape}: {' '.join(str(first).split())[:300]}") from first
+
+
+def _takes(module: nn.Module, spec: InputSpec, *, channels_last: bool) -> bool:
+    try:
+        _call(module, spec, channels_last)
+    except Exception:  # a foreign model may raise anything
+        return False
+    return True
 
 
 def _call(module: nn.Module, spec: InputSpec, channels_last: bool) -> Any:

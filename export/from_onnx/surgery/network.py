@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from onnx.reference import ReferenceEvaluator
 
 from export.exceptions import ExportError
 from export.from_onnx.surgery import scikit
-from export.graph.building import prune
+from export.graph.building import prune, reads
 
 _STANDARD = ("", "ai.onnx")
 # Domains whose operators ONNX Runtime brings along.
@@ -74,6 +75,7 @@ def plain(model: onnx.ModelProto) -> onnx.ModelProto:
     copy = onnx.ModelProto()
     copy.CopyFrom(inliner.inline_local_functions(model) if model.functions else model)
     check_domains(copy)
+    _put_in_order(copy)
     scikit.rewrite(copy)
     _open_quantised(copy)
     lift_constants(copy)
@@ -92,6 +94,21 @@ def check_domains(model: onnx.ModelProto) -> None:
         raise ExportError(
             f"it has operators of its own, {kinds} of {domain!r}, which need a library that bundles don't have"
         )
+
+
+def _put_in_order(model: onnx.ModelProto) -> None:
+    """Let each node follow those that make what it reads, in place: ONNX asks for it, and ONNX Runtime runs others too."""
+    makers = {name: i for i, node in enumerate(model.graph.node) for name in node.output if name}
+    sorter = TopologicalSorter(
+        {i: {makers[name] for name in reads(node) if name in makers} for i, node in enumerate(model.graph.node)}
+    )
+    try:
+        order = list(sorter.static_order())
+    except CycleError:  # of which ONNX Runtime has said what there is to say
+        return
+    if any(makers.get(name, -1) > i for i, node in enumerate(model.graph.node) for name in reads(node)):
+        nodes = list(model.graph.node)
+        replace_nodes(model.graph, [nodes[i] for i in order])
 
 
 def lift_constants(model: onnx.ModelProto) -> None:

@@ -68,9 +68,10 @@ def trace(backbone: Backbone, spec: InputSpec) -> Traced:
         return Traced(program, spec)
     found = read(program.graph, outputs[0])
     if not found.inputs:
+        others = f", but {', '.join(dict.fromkeys(found.others))}" if found.others else ""
         raise ExportError(
-            f"{type(backbone.classifier).__name__} has no linear layer before its logits, so no penultimate activations; "
-            "let its forward return (logits, penultimate)"
+            f"{type(backbone.classifier).__name__} has no linear layer before its logits{others}, so no penultimate "
+            "activations; let its forward return (logits, penultimate)"
         )
     parts = [pooled(program.graph, *pair, found.chosen) for pair in zip(found.inputs, found.maps, strict=True)]
     _add_output(program, concatenated(program.graph, [node for node, _ in parts], output))

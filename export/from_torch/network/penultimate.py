@@ -38,7 +38,16 @@ _AFFINE = frozenset(
             "_to_copy",
             "type_as",
         ),
-        *("adaptive_avg_pool1d", "adaptive_avg_pool2d", "avg_pool2d", "select", "slice", "expand", "index_select"),
+        *(
+            "adaptive_avg_pool1d",
+            "adaptive_avg_pool2d",
+            "avg_pool2d",
+            "select",
+            "slice",
+            "expand",
+            "index_select",
+            "index",
+        ),
         *("cat", "stack", "split", "split_with_sizes", "chunk", "unbind", "getitem", "batch_norm", "numpy_T"),
         *("_native_batch_norm_legit_no_training", "lift_fresh_copy", "float", "movedim", "narrow"),
     }
@@ -59,7 +68,8 @@ _BENDING = frozenset(
             "pow",
         ),
         *("clamp", "clamp_min", "clamp_max", "clamp_", "maximum", "minimum", "softplus", "hardswish", "sqrt"),
-        *("max_pool2d", "adaptive_max_pool2d", "amax", "layer_norm", "linalg_vector_norm"),
+        *("max_pool2d", "adaptive_max_pool2d", "amax", "max", "layer_norm", "linalg_vector_norm"),
+        *("where", "nan_to_num", "masked_fill", "round"),
     }
 )
 _NAMES = frozenset({"dropout", "dropout_", "feature_dropout", "alias", "detach", "detach_", "clone", "contiguous"})
@@ -76,12 +86,14 @@ class Reading:
         maps: the affine maps themselves, in the same order.
         bends: operations after which the logits are no affine function of the inputs.
         chosen: where one position of many is taken after a map of each, the dimension and the index.
+        others: operations that are neither, where the way back ended.
     """
 
     inputs: list[fx.Node] = field(default_factory=list)
     maps: list[fx.Node] = field(default_factory=list)
     bends: list[str] = field(default_factory=list)
     chosen: tuple[int, int] | None = None
+    others: list[str] = field(default_factory=list)
 
 
 def operation(node: fx.Node) -> str:
@@ -121,6 +133,8 @@ def _follow(node: fx.Node, depending: set[fx.Node], reading: Reading, seen: set[
             _follow(argument, depending, reading, seen)
             if name in _SUMS and len(arguments) > 1 and len(reading.inputs) == before and argument not in seen:
                 reading.bends.append(name)
+    elif node.op == "call_function":
+        reading.others.append(name)
 
 
 def _behind(node: fx.Node) -> fx.Node:

@@ -257,6 +257,16 @@ def test_every_version_of_the_operators(opset: int, tmp_path: Path) -> None:
     assert version == max(opset, 18)
 
 
+@pytest.mark.parametrize("opset", [17, 18])
+def test_nodes_in_another_order_than_they_run_in(opset: int, tmp_path: Path) -> None:
+    """As ONNX Runtime's own converter to float16 leaves them, whose casts stand at the end."""
+    model = torch_like(opset=opset)
+    nodes = [*model.graph.node][::-1]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    check(model, read(model, tmp_path))
+
+
 def cntk_like() -> onnx.ModelProto:
     """As CNTK and many a fixed batch: a Reshape to [1, D], weights listed as inputs."""
     w = Writer()

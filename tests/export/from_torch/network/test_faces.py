@@ -103,6 +103,15 @@ def test_channels_last_is_found_by_trying() -> None:
         torch.testing.assert_close(logits(classifier, images()), network(normalised(images()).permute(0, 2, 3, 1)))
 
 
+def test_who_takes_either_order_gets_channels_first_and_it_is_said() -> None:
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12 * 20 * 3, len(GIVEN.labels or ()))).eval()
+    classifier = of_module(network, "mine", GIVEN)
+    assert any(line.startswith("the model takes channels last as well as first") for line in classifier.remarks)
+    with torch.no_grad():
+        torch.testing.assert_close(logits(classifier, images()), network(normalised(images())))
+    assert not any("as well as" in line for line in of_module(Network().eval(), "mine", GIVEN).remarks)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_becomes_float32(dtype: torch.dtype) -> None:
     network = Network().to(dtype).eval()

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from export.exceptions import ExportError
 from export.from_torch.network.backbone import Backbone, Traced, graph_of, trace
 from tests.export.factories import Features, NoLinear, Tokens
 from tests.small import SPEC
@@ -239,6 +240,52 @@ def test_a_relu_before_the_pooling_is_said() -> None:
     with torch.no_grad():
         torch.testing.assert_close(penultimate, network.features(x))
     assert any("relu between the last linear layer and the logits" in remark for remark in traced.remarks)
+
+
+class Ended(Functional):
+    """An operation behind the last layer."""
+
+    def __init__(self, end: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.end = end
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.end(super().forward(x))
+
+
+ORDER = torch.tensor([2, 0, 1])
+
+
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [
+        (lambda z: torch.where(z > 0, z, 2 * z), "where"),
+        (torch.nan_to_num, "nan_to_num"),
+        (lambda z: torch.round(100 * z) / 100, "round"),
+        (lambda z: z.masked_fill(z < 0, -1), "masked_fill"),
+        (lambda z: z[:, ORDER], None),
+    ],
+    ids=["where", "nan_to_num", "round", "masked_fill", "another order"],
+)
+def test_what_may_stand_behind_the_last_layer(end: Callable[[Tensor], Tensor], said: str | None) -> None:
+    network = Ended(end)
+    traced, logits, penultimate, x = run(network)
+    with torch.no_grad():
+        torch.testing.assert_close(penultimate, network.features(x))
+        torch.testing.assert_close(logits, network(x))
+    assert traced.remarks == () if said is None else said in traced.remarks[0]
+
+
+class Sums(Features):
+    """Logits that no layer makes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.features(x).cumsum(dim=1)[:, :3]
+
+
+def test_what_is_no_layer_is_named() -> None:
+    with pytest.raises(ExportError, match="Sums has no linear layer before its logits, but cumsum, so no penultimate"):
+        run(Sums())
 
 
 @pytest.mark.parametrize("end", [nn.Softmax(dim=1), nn.LogSoftmax(dim=1), nn.Sigmoid()])

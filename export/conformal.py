@@ -109,7 +109,10 @@ def stored_ranks(n: int) -> npt.NDArray[np.int64]:
 def check_finite(scores: npt.NDArray[np.floating]) -> None:
     """Raises CalibrationError when any score is NaN or infinite."""
     if bad := int((~np.isfinite(scores)).sum()):
-        raise CalibrationError(f"{bad} of {scores.size} calibration scores are not finite; the model is unusable")
+        raise CalibrationError(
+            f"{bad} of {scores.size} calibration scores are not finite: the network's numbers overflow, perhaps in half "
+            "precision alone"
+        )
 
 
 def check_share(name: str, value: float) -> None:

@@ -95,8 +95,10 @@ def export(
     Raises:
         ExportError: the classifier or the options don't give a bundle.
         DataError, CalibrationError: as :func:`export.calibrate.gating.fit_gate`.
+        BundleError: something that is no bundle is at `out`, or it can't be written.
     """
     check_precision(precision)
+    bundle.check_place(out)
     if (
         classifier.task == "unlabelled"
         and classifier.method == "unknown"

@@ -184,9 +184,7 @@ def write(path: Path, manifest: Manifest, files: Mapping[str, bytes], documents:
         BundleError: `path` is something else, which is then left alone, or can't be written.
     """
     path = path.resolve()
-    replaced = _own_files(path)
-    if replaced is None:
-        raise BundleError(path, "exists and is not a bundle; choose another directory")
+    replaced = check_place(path)
     engines = {name: spec for name, spec in manifest.engines.items() if name in files}
     manifest = dataclasses.replace(manifest, files={name: entry(data) for name, data in files.items()}, engines=engines)
     try:
@@ -198,6 +196,18 @@ def write(path: Path, manifest: Manifest, files: Mapping[str, bytes], documents:
     except OSError as error:
         raise BundleError(path, f"can't be written ({error.strerror or error})") from error
     return Bundle(path, manifest, files[MODEL])
+
+
+def check_place(path: Path) -> set[str]:
+    """The names of the files of a bundle that one written to a directory would replace.
+
+    Raises:
+        BundleError: something else is there.
+    """
+    replaced = _own_files(path)
+    if replaced is None:
+        raise BundleError(path.resolve(), "exists and is not a bundle; choose another directory")
+    return replaced
 
 
 def entry(data: bytes) -> FileEntry:

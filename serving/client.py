@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from typing import Any
 
 import bentoml
@@ -56,7 +57,12 @@ class _Files:
             return "image", io.BytesIO(encoded(image)), None
         if callable(getattr(image, "read", None)):
             return "image", io.BytesIO(_read(image)), None
-        return self._of_path(image)
+        if isinstance(image, str | os.PathLike):
+            return self._of_path(image)
+        raise TypeError(
+            "expected a path, the bytes of a file, an open file, a PIL image or an array uint8 [H, W, 3], found "
+            f"{type(image).__name__}"
+        )
 
 
 def _of_array(pixels: npt.NDArray[Any]) -> Image.Image:

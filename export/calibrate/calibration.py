@@ -58,6 +58,7 @@ def calibrate(
         raise ExportError(f"unknown score {score!r}; the graph has {', '.join(manifest.scores)}")
     conformal.check_finite(scores)
     n, own = len(scores), scores[:, manifest.scores.index(score)]
+    alpha = float(f"{alpha:.12g}")  # 0.1 + 0.2 is stored as 0.3, by which it is asked for, and 1 - 0.95 as 0.05
     alphas = sorted({alpha, *(other for other in conformal.ALPHAS if n >= conformal.smallest(other, pac))})
     members = {} if classes is None else _by_class(own, classes, manifest.labels)
     points = {other: _point(own, members, other, pac) for other in alphas}

@@ -179,6 +179,7 @@ def test_bentoml_s_own_client_sends_files_in_batches(url: str, files: Path, gate
         (PHOTO / 255, r"expected an array uint8 \[H, W\]"),
         (PHOTO[None], "several images go to classify_batch"),
         (io.StringIO("text"), "opened as text"),
+        ([[1, 2], [3, 4]], r"or an array uint8 \[H, W, 3\], found list"),
     ],
 )
 def test_what_is_no_image_is_not_sent(image: Any, message: str, client: Any) -> None:

@@ -212,6 +212,17 @@ def test_operating_points_that_there_are_images_for(
 # --- by predicted class
 
 
+@pytest.mark.parametrize(("alpha", "stored"), [(0.1 + 0.2, 0.3), (1 - 0.95, 0.05)])
+def test_an_alpha_that_was_computed_is_stored_as_it_is_asked_for(
+    alpha: float, stored: float, rng: np.random.Generator
+) -> None:
+    gate = calibrate(MANIFEST, scores_of(rng, 500), "msp", alpha).gate
+    assert gate is not None
+    assert gate.alpha == stored != alpha
+    assert gate.alphas == tuple(sorted({0.01, 0.05, 0.1, stored}))
+    assert gate.at(stored) == gate
+
+
 def test_class_thresholds_are_those_of_the_classes_own_images(rng: np.random.Generator) -> None:
     scores, classes = scores_of(rng, 200), rng.choice(3, 200, p=(0.7, 0.26, 0.04))
     manifest = calibrate(MANIFEST, scores, "energy", 0.05, classes=classes)

@@ -5,7 +5,8 @@ All that follow say the same:
     cat        ["cat", "dog"]      {"0": "cat", "1": "dog"}      {"cat": 0, "dog": 1}      index,name
     dog                            {"id2label": {"0": ..}}       {"0": ["n02121808", "cat"], ..}   0,cat
                                                                                                    1,dog
-or, in a file called ``.yaml``, lines ``0: cat`` or ``- cat`` under ``names:``.
+lines ``0 cat`` or ``0: cat`` with all the numbers from 0 on, in any order; or, in a file called ``.yaml``, lines ``0: cat``
+or ``- cat`` under ``names:``.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ _KEYS = ("id2label", "label2id")  # where a configuration of transformers has th
 _TABLES = (".csv", ".tsv")
 _YAML = (".yaml", ".yml")
 _ITEM = re.compile(r"\s*(?:-|(\d+):)\s+(?P<quote>['\"]?)(.+?)(?P=quote)\s*(?:\s#.*)?$")
+_NUMBERED = re.compile(r"\s*(\d+)(?::\s*|\s+)(\S.*)$")
 _NAME_COLUMNS = ("name", "label", "class", "classname", "labelname")
 
 
@@ -116,11 +118,19 @@ def read_rows(title: str, data: bytes) -> list[Row]:
         return _of_yaml(title, content)
     if content.lstrip()[0] in "[{":
         return _of_object(title, _parsed(title, content))
-    return _of_table(title, content) or _numbered(lines(title, data))
+    return _of_table(title, content) or _of_numbered(content) or _numbered(lines(title, data))
 
 
 def _numbered(names: Iterable[str]) -> list[Row]:
     return [(str(i), name) for i, name in enumerate(names)]
+
+
+def _of_numbered(content: str) -> list[Row]:
+    """The rows of lines that begin with a number, all of them from 0 on; none of others, whose numbers belong to names."""
+    found = [_NUMBERED.match(line) for line in content.split("\n") if line.strip()]
+    rows: list[Row] = [(str(int(match[1])), match[2].strip()) for match in found if match]
+    numbers = {int(row[0]) for row in rows}
+    return rows if len(rows) == len(found) > 1 and numbers == set(range(len(rows))) else []
 
 
 def _of_object(title: str, found: Any) -> list[Row]:

@@ -37,6 +37,8 @@ FORMS = {
     "table of Windows": "\ufeffindex,name\r\n" + TABLE.replace("\n", "\r\n"),
     "table with quotes": '0,"tench, Tinca tinca"\n2,"007"\n1,Müller\'s gull',
     "table with tabs": TABLE.replace(",", "\t", 1).replace("2,", "2\t").replace("1,", "1\t"),
+    "numbers before the names": "2 007\n0 tench, Tinca tinca\n1  Müller's gull\n",
+    "numbers and colons": "0: tench, Tinca tinca\n1: Müller's gull\n2:007\n",
     "table of three columns": 'id,wnid,name\n0,n1,"tench, Tinca tinca"\n1,n2,Müller\'s gull\n2,n3,007',
 }
 
@@ -76,6 +78,12 @@ def test_lines_are_ended_by_nothing_but_ends_of_lines(tmp_path: Path) -> None:
     """U+2028 and the like are of the name, as they are for whoever wrote it."""
     (tmp_path / "labels.txt").write_text("a\u2028b\nc\x0bd\n", encoding="utf-8")
     assert read_class_names(tmp_path / "labels.txt") == ("a\u2028b", "c\x0bd")
+
+
+@pytest.mark.parametrize("names", [("2 door car", "4 door car"), ("0 cars", "2 cars"), ("0 cars", "1 car", "more")])
+def test_numbers_that_belong_to_the_names(names: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_text("\n".join(names))
+    assert read_class_names(tmp_path / "labels.txt") == names
 
 
 def test_numbers_as_names(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper, shape_inference
 
+from export.exceptions import ExportError
 from export.graph.building import LOGITS, prune, reads
 from export.graph.session import run, session
 
@@ -40,12 +41,12 @@ def probes(model: onnx.ModelProto, name: str, images: npt.NDArray[np.uint8]) -> 
         images: uint8 [N, H, W, 3].
 
     Yields:
-        Values [n, ...] of `name` and ``logits``, float64; all are finite.
+        Values [n, ...] of `name` and ``logits``, float64; all are finite. Those that a node refuses are left out.
     """
     source, types = str(model.graph.input[0].name), tensor_types(model)
     given, drawn = _given(model, name, types), _drawn(images)
     whole = _with_outputs(model, [name, LOGITS, *given], types)
-    yield from _finite(name, _values(whole, {source: drawn}))
+    yield from _finite(name, whole, {source: drawn})
     if not given:
         return
     found = _values(whole, {source: images[:_ROWS]})
@@ -53,8 +54,7 @@ def probes(model: onnx.ModelProto, name: str, images: npt.NDArray[np.uint8]) -> 
     others = np.resize(drawn, (len(found[LOGITS]), *drawn.shape[1:]))
     for values in _other({one: found[one] for one in given}):
         feeds = {one: value.astype(helper.tensor_dtype_to_np_dtype(types[one])) for one, value in values.items()}
-        given_ones = {one: value.astype(np.float64) for one, value in feeds.items()}  # as far as their type has them
-        yield from _finite(name, given_ones | _values(part, {source: others, **feeds}))
+        yield from _finite(name, part, {source: others, **feeds})
 
 
 def tensor_types(model: onnx.ModelProto) -> dict[str, int]:
@@ -126,9 +126,15 @@ def _other(base: dict[str, Array]) -> Iterator[dict[str, Array]]:
         yield {name: value if (base[name] < 0).any() else np.abs(value) for name, value in noise.items()}
 
 
-def _finite(name: str, found: Mapping[str, Array]) -> Iterator[tuple[Array, Array]]:
-    """A tensor and the logits without the rows where one is not finite; nothing if there are no others."""
-    values, logits = found[name], found[LOGITS]
+def _finite(
+    name: str, loaded: ort.InferenceSession, feeds: Mapping[str, npt.NDArray[Any]]
+) -> Iterator[tuple[Array, Array]]:
+    """A tensor, given or computed, and the logits, without the rows where one is not finite; nothing where none is left."""
+    try:
+        found = _values(loaded, feeds)
+    except ExportError:  # an index, say, beyond its table
+        return
+    values, logits = found[name] if name in found else feeds[name].astype(np.float64), found[LOGITS]
     rows = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
     rows &= np.isfinite(logits.reshape(len(logits), -1)).all(axis=1)
     if rows.any():

@@ -332,6 +332,24 @@ def test_what_does_nothing_on_the_images_at_hand_stays(end: tuple[onnx.NodeProto
     assert examined.relation != "linear"
 
 
+def test_values_that_a_node_refuses_prove_nothing() -> None:
+    """A table that is as long as these features ask for: thousandfold ones are beyond it."""
+    model = graph(
+        node("Cast", "features", "rounded", to=onnx.TensorProto.INT64),
+        node("Gather", "table rounded", "read"),
+        node("ReduceSum", "read axes", "added"),
+        node("Add", "z added", "c"),
+        node("Softmax", "c", "logits", axis=1),
+        table=np.arange(1 + int(features().max()), dtype=np.float32),
+        **LAST,
+    )
+    examined = examine(network(model), IMAGES)
+    assert examined.steps == ("softmax",)
+    np.testing.assert_allclose(
+        softmax(run_graph(session(examined.graph()), IMAGES)[0], axis=1), network(model).run(IMAGES)[0], atol=1e-6
+    )
+
+
 def test_affine_by_other_weights_is_found_by_least_squares() -> None:
     model = graph(node("Identity", "z", "logits"), node("Mul", "features scale", "penultimate"))
     assert examine(network(model), IMAGES).relation == "affine"

@@ -181,6 +181,10 @@ def _facing(
                 )
             if kind == "grey" and not channels:
                 remarks.append("the model takes one channel: the graph makes images grey")
+            if kind == "grey" and len({*zip(spec.mean, spec.std, strict=True)}) > 1:
+                remarks.append(
+                    f"of mean and std the first are taken, {spec.mean[0]:g} and {spec.std[0]:g}: give one of each"
+                )
             return module, tried, channels_last, tuple(remarks)
     shape = [2, {"grey": 1, "rgba": 4}.get(channels or "rgb", 3), spec.height, spec.width]
     raise ExportError(f"{arch}: fails on an input of shape {shape}: {' '.join(str(first).split())[:300]}") from first

@@ -66,6 +66,14 @@ def test_one_channel_is_found_by_trying() -> None:
         torch.testing.assert_close(logits(classifier, images()), network(normalised(grey, (0.13,), (0.31,))))
 
 
+def test_three_means_for_one_channel_are_said() -> None:
+    of_three = of_module(Network(1).eval(), "mine", GIVEN)
+    first = f"{GIVEN.mean[0]:g} and {GIVEN.std[0]:g}" if GIVEN.mean and GIVEN.std else ""
+    assert f"of mean and std the first are taken, {first}: give one of each" in of_three.remarks
+    of_one = of_module(Network(1).eval(), "mine", replace(GIVEN, mean=(0.13,), std=(0.31,)))
+    assert not any("the first are taken" in line for line in of_one.remarks)
+
+
 def test_bgr() -> None:
     network = Network().eval()
     classifier = of_module(network, "mine", replace(GIVEN, channels="bgr"))

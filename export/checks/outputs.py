@@ -129,7 +129,13 @@ def value_remarks(logits: npt.NDArray[np.float32]) -> Iterator[str]:
         )
     if len(logits) < FEW or logits.min() < 0:
         return
-    if float((logits == 0).mean()) >= _CLIPPED:
+    total = logits.sum(axis=1, dtype=np.float64)
+    if logits.shape[1] > 1 and np.ptp(total) <= _SMALL * total.max():
+        yield (
+            f"no logit is negative and those of every image sum to {total.mean():.3g}: they look like probabilities times "
+            "that; let the model return what goes into its softmax"
+        )
+    elif float((logits == 0).mean()) >= _CLIPPED:
         yield (
             f"no logit is negative and {100 * (logits == 0).mean():.0f} % are exactly 0: they look like features, or logits "
             "behind a ReLU, which hides by how much a class is improbable"

@@ -237,6 +237,8 @@ def test_logits_that_may_be_a_mistake_are_warned_of() -> None:
         node("Sigmoid", "z", "p"), node("Mul", "p p", "logits")
     )  # between 0 and 1, and a function of no logits that is known
     assert "if they are probabilities" in examine(network(half), IMAGES).warnings[0]
+    percent = graph(node("Softmax", "z", "p", axis=1), node("Mul", "p hundred", "logits"), hundred=np.float32(100))
+    assert "sum to 100: they look like probabilities" in examine(network(percent), IMAGES).warnings[0]
     assert examine(network(ENDINGS["logits"][0]), IMAGES).warnings == ()
 
 

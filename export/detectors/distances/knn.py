@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from export.detectors.distances.features import build_unit, unit
 from export.detectors.interface import Features, Fitted, Score, Training, float64_rows
-from export.exceptions import ExportError
+from export.exceptions import ExportError, NotApplicable
 from export.graph.building import Graph
 
 # TensorRT's TopK takes no larger one.
@@ -98,12 +98,14 @@ def bank_rows(name: str, settings: BankSettings, training: Training) -> npt.NDAr
     """The training images in a detector's bank, ascending; the same for the same size and seed.
 
     Raises:
+        NotApplicable: more neighbours than there are images.
         ExportError: more neighbours than the bank has, or a larger bank than there are images.
     """
     count = len(training.penultimate)
     size = round(settings.bank * count if settings.bank <= 1 else settings.bank)
     if not settings.k <= size <= count:
-        raise ExportError(
+        kind = NotApplicable if settings.k > count else ExportError
+        raise kind(
             f"{name}.k={settings.k} neighbours in a bank of {size} of {count} training images: choose "
             "k <= bank <= images with --set"
         )

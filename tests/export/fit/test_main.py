@@ -363,6 +363,14 @@ def test_an_empty_directory(exported_copy: Path, tmp_path: Path, capsys: pytest.
     assert f"{tmp_path / 'empty'}: no images" in message
 
 
+def test_fewer_images_than_neighbours(exported_copy: Path, tmp_path: Path) -> None:
+    few = colours(40)
+    write_folder(tmp_path / "few", data.ImageSet(few.images[:40], few.labels[:40], few.classes, few.names[:40]))
+    output = call(main, exported_copy, tmp_path / "few", "--detectors", "all")
+    assert "left out: knn: knn.k=50 neighbours in a bank of 40 of 40 training images: choose k <= bank" in output
+    assert {"mahalanobis", "ssd"} <= {*Bundle.load(exported_copy).manifest.scores}
+
+
 def test_one_class(exported_copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     full = colours(60)
     write_folder(tmp_path / "red", data.ImageSet(full.images[-20:], full.labels[-20:], full.classes, full.names[-20:]))

@@ -180,6 +180,29 @@ def curves(run: Path) -> dict[str, list[float]]:
     return {tag: [event.value for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 
+def complete(protocol: Protocol, keys: Sequence[tuple[str, int]], text: str, docs: Path, page: str, jobs: int) -> None:
+    """Train and measure the contestants, with seeds, that a page lacks, `jobs` at a time, what others start from first."""
+    file = docs / f"{page}.json"
+    wanted = [key for key in keys if _name(key) not in stored(file, text)]
+    tuned = [key for key in wanted if CONTESTANTS[key[0]].tuned]
+    bases = [("cross-entropy", seed) for _, seed in tuned]
+    scratch = dict.fromkeys([*bases, *(key for key in wanted if key not in tuned)])
+    writing = threading.Lock()
+
+    def run(key: tuple[str, int]) -> None:
+        checkpoint = train(protocol, *key)
+        if key in wanted:
+            found = measure(protocol, checkpoint)
+            with writing:
+                runs = {**stored(file, text), _name(key): found}
+                ordered = {name: runs[name] for name in sorted(runs, key=_order)}
+                write({"protocol": text, "runs": ordered}, docs, page)
+
+    for stage in (scratch, tuned):
+        with ThreadPoolExecutor(jobs) as pool:
+            list(pool.map(run, stage))
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, metavar="DATA")
@@ -214,7 +237,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         tuple(shlex.split(args.scratch)),
         tuple(shlex.split(args.tuning)),
     )
-    file = args.docs / f"{args.page}.json"
     text = (
         f"`python -m benchmarks.methods DATA --methods {' '.join(args.methods)} --seeds {' '.join(map(str, args.seeds))} "
         f"--arch {args.arch} --epochs {args.epochs} --tune-epochs {args.tune_epochs} "
@@ -226,27 +248,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"of fine-tuning with the auxiliary sets {' and '.join(AUX)}, and the gradient weight of GReg and GReg+."
     )
 
-    keys = [(name, seed) for seed in args.seeds for name in args.methods]
-    wanted = {key for key in keys if _name(key) not in stored(file, text)}
-    tuned = [key for key in keys if key in wanted and CONTESTANTS[key[0]].tuned]
-    bases = [("cross-entropy", seed) for _, seed in tuned]
-    scratch = dict.fromkeys([*bases, *(key for key in keys if key in wanted and key not in tuned)])
-    writing = threading.Lock()
-
-    def run(key: tuple[str, int]) -> None:
-        checkpoint = train(protocol, *key)
-        if key in wanted:
-            found = measure(protocol, checkpoint)
-            with writing:
-                runs = {**stored(file, text), _name(key): found}
-                ordered = {name: runs[name] for name in sorted(runs, key=_order)}
-                write({"protocol": text, "runs": ordered}, args.docs, args.page)
-
     if args.jobs > 1:
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // args.jobs)))
-    for stage in (scratch, tuned):  # what others start from before these
-        with ThreadPoolExecutor(args.jobs) as pool:
-            list(pool.map(run, stage))
+    keys = [(name, seed) for seed in args.seeds for name in args.methods]
+    complete(protocol, keys, text, args.docs, args.page, args.jobs)
 
 
 if __name__ == "__main__":

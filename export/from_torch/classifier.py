@@ -164,38 +164,37 @@ def _facing(
     """In which order of axes, and of how many channels, the module takes images; what was found by trying."""
     first: Exception | None = None
     for kind in (channels,) if channels else (spec.channels, "grey"):
-        for channels_last in (False, True):
-            tried = dataclasses.replace(spec, channels=kind)
-            try:
-                _call(module, tried, channels_last)
-            except Exception as error:  # a foreign model may raise anything
-                first = first or error
-                continue
-            remarks = []
-            if channels_last:
-                remarks.append("the model takes channels last: the graph turns the axes")
-            elif kind != "grey" and _takes(module, tried, channels_last=True):
-                remarks.append(
-                    "the model takes channels last as well as first, and gets them first; if it was trained the other way, "
-                    "let its forward begin with x.permute(0, 2, 3, 1)"
-                )
-            if kind == "grey" and not channels:
-                remarks.append("the model takes one channel: the graph makes images grey")
-            if kind == "grey" and len({*zip(spec.mean, spec.std, strict=True)}) > 1:
-                remarks.append(
-                    f"of mean and std the first are taken, {spec.mean[0]:g} and {spec.std[0]:g}: give one of each"
-                )
-            return module, tried, channels_last, tuple(remarks)
+        tried = dataclasses.replace(spec, channels=kind)
+        channels_first, channels_last = (_failure(module, tried, last) for last in (False, True))
+        first = first or channels_first
+        if channels_first and channels_last:
+            continue
+        remarks = []
+        if channels_first:
+            remarks.append("the model takes channels last: the graph turns the axes")
+        elif not channels_last and kind != "grey":
+            remarks.append(
+                "the model takes channels last as well as first, and gets them first; if it was trained the other way, "
+                "let its forward begin with x.permute(0, 2, 3, 1)"
+            )
+        if kind == "grey" and not channels:
+            remarks.append("the model takes one channel: the graph makes images grey")
+        if kind == "grey" and len({*zip(spec.mean, spec.std, strict=True)}) > 1:
+            remarks.append(
+                f"of mean and std the first are taken, {spec.mean[0]:g} and {spec.std[0]:g}: give one of each"
+            )
+        return module, tried, channels_first is not None, tuple(remarks)
     shape = [2, {"grey": 1, "rgba": 4}.get(channels or "rgb", 3), spec.height, spec.width]
     raise ExportError(f"{arch}: fails on an input of shape {shape}: {' '.join(str(first).split())[:300]}") from first
 
 
-def _takes(module: nn.Module, spec: InputSpec, *, channels_last: bool) -> bool:
+def _failure(module: nn.Module, spec: InputSpec, channels_last: bool) -> Exception | None:
+    """Why the module does not take images so; None if it does."""
     try:
         _call(module, spec, channels_last)
-    except Exception:  # a foreign model may raise anything
-        return False
-    return True
+    except Exception as error:  # a foreign model may raise anything
+        return error
+    return None
 
 
 def _call(module: nn.Module, spec: InputSpec, channels_last: bool) -> Any:

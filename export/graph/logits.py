@@ -6,7 +6,7 @@ before it is found of which it is a function, of whatever values: exactly what t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import numpy as np
@@ -17,8 +17,7 @@ from scipy.special import log_expit, log_softmax, logsumexp
 
 from export.graph.building import LOGITS, PENULTIMATE, Graph, prune, remove_node
 from export.graph.last_layers import last_layers
-from export.graph.probing import FLOATS, probes, tensor_types
-from export.graph.session import run, session
+from export.graph.probing import FLOATS, computing, probes, tensor_types, values_of
 
 Array = npt.NDArray[np.float64]
 Activation = Literal["softmax", "log_softmax", "sigmoid"]
@@ -69,8 +68,9 @@ def undo(model: onnx.ModelProto, kind: Activation, images: npt.NDArray[np.uint8]
         kind: what the logits look like.
         images: uint8 [N, H, W, 3], to recognise the tensor by its values.
     """
-    candidates = _before_the_logits(model)
-    values = _values(model, candidates, images)
+    types = tensor_types(model)
+    candidates = _before_the_logits(model, types)
+    values = values_of(computing(model, [*candidates, LOGITS], types), {model.graph.input[0].name: images})
     outputs = values.pop(LOGITS).reshape(len(images), -1)
     for name, value in values.items():  # the earliest: a difference from its own largest has the same softmax
         if (
@@ -79,7 +79,7 @@ def undo(model: onnx.ModelProto, kind: Activation, images: npt.NDArray[np.uint8]
             and _explains(kind, value.reshape(len(value), -1), outputs)
             and _explains_all(model, kind, name, images)
         ):
-            _let_be_logits(model, name, candidates[name])
+            _let_be_logits(model, name, types[name])
             return True
     return False
 
@@ -142,10 +142,9 @@ def _explains_all(model: onnx.ModelProto, kind: Activation, name: str, images: n
     return True
 
 
-def _before_the_logits(model: onnx.ModelProto) -> dict[str, int]:
-    """Floating-point tensors that the logits follow from, back to ``penultimate``, with their types; the earliest first."""
+def _before_the_logits(model: onnx.ModelProto, types: Mapping[str, int]) -> list[str]:
+    """Floating-point tensors that the logits follow from, back to ``penultimate``, the earliest first."""
     producers = {name: node for node in model.graph.node for name in node.output}
-    types = tensor_types(model)
     wanted, seen = [LOGITS], dict[str, None]()
     while wanted and len(seen) < _DEPTH:
         name = wanted.pop(0)
@@ -154,18 +153,7 @@ def _before_the_logits(model: onnx.ModelProto) -> dict[str, int]:
         seen[name] = None
         wanted += producers[name].input if name != PENULTIMATE else ()
     order = [name for node in model.graph.node for name in node.output if name in seen and name != LOGITS]
-    return {name: types[name] for name in order if types.get(name) in FLOATS}
-
-
-def _values(model: onnx.ModelProto, names: dict[str, int], images: npt.NDArray[np.uint8]) -> dict[str, Array]:
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    for name, kind in names.items():
-        if name != PENULTIMATE:
-            copy.graph.output.append(helper.make_tensor_value_info(name, kind, None))
-    loaded, wanted = session(copy), [*names, LOGITS]
-    outputs = run(loaded, wanted, {loaded.get_inputs()[0].name: images})
-    return {name: np.asarray(value, dtype=np.float64) for name, value in zip(wanted, outputs, strict=True)}
+    return [name for name in order if types.get(name) in FLOATS]
 
 
 def _let_be_logits(model: onnx.ModelProto, name: str, kind: int) -> None:

@@ -16,7 +16,7 @@ import onnxruntime as ort
 from onnx import TensorProto, helper, shape_inference
 
 from export.exceptions import ExportError
-from export.graph.building import LOGITS, prune, reads
+from export.graph.building import LOGITS, prune, reads, remove_input
 from export.graph.session import run, session
 
 Array = npt.NDArray[np.float64]
@@ -45,12 +45,12 @@ def probes(model: onnx.ModelProto, name: str, images: npt.NDArray[np.uint8]) -> 
     """
     source, types = str(model.graph.input[0].name), tensor_types(model)
     given, drawn = _given(model, name, types), _drawn(images)
-    whole = _with_outputs(model, [name, LOGITS, *given], types)
+    whole = computing(model, [name, LOGITS, *given], types)
     yield from _finite(name, whole, {source: drawn})
     if not given:
         return
-    found = _values(whole, {source: images[:_ROWS]})
-    part = _with_outputs(_with_inputs(model, given, types), {name, LOGITS} - {*given}, types)
+    found = values_of(whole, {source: images[:_ROWS]})
+    part = computing(_with_inputs(model, given, types), {name, LOGITS} - {*given}, types)
     others = np.resize(drawn, (len(found[LOGITS]), *drawn.shape[1:]))
     for values in _other({one: found[one] for one in given}):
         feeds = {one: value.astype(helper.tensor_dtype_to_np_dtype(types[one])) for one, value in values.items()}
@@ -95,21 +95,25 @@ def _with_inputs(model: onnx.ModelProto, tensors: Sequence[str], types: Mapping[
     return copy
 
 
-def _with_outputs(model: onnx.ModelProto, names: Iterable[str], types: Mapping[str, int]) -> ort.InferenceSession:
-    """A copy with these outputs, and no input that they don't need."""
+def computing(model: onnx.ModelProto, names: Iterable[str], types: Mapping[str, int]) -> ort.InferenceSession:
+    """A copy with these outputs, of the types of :func:`tensor_types`, and no input that they don't need."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     del copy.graph.output[:]
     copy.graph.output.extend(helper.make_tensor_value_info(name, types[name], None) for name in dict.fromkeys(names))
     prune(copy)
     needed = {name for node in copy.graph.node for name in reads(node)}
-    for index in reversed(range(len(copy.graph.input))):
-        if copy.graph.input[index].name not in needed:
-            del copy.graph.input[index]
+    for name in {item.name for item in copy.graph.input} - needed:
+        remove_input(copy, name)
     return session(copy)
 
 
-def _values(loaded: ort.InferenceSession, feeds: Mapping[str, npt.NDArray[Any]]) -> dict[str, Array]:
+def values_of(loaded: ort.InferenceSession, feeds: Mapping[str, npt.NDArray[Any]]) -> dict[str, Array]:
+    """The outputs of a graph by name, in float64; of `feeds` it takes what it has inputs for.
+
+    Raises:
+        ExportError: a node fails.
+    """
     names = [item.name for item in loaded.get_outputs()]
     found = run(loaded, names, {item.name: feeds[item.name] for item in loaded.get_inputs()})
     return {name: np.asarray(value, dtype=np.float64) for name, value in zip(names, found, strict=True)}
@@ -131,7 +135,7 @@ def _finite(
 ) -> Iterator[tuple[Array, Array]]:
     """A tensor, given or computed, and the logits, without the rows where one is not finite; nothing where none is left."""
     try:
-        found = _values(loaded, feeds)
+        found = values_of(loaded, feeds)
     except ExportError:  # an index, say, beyond its table
         return
     values, logits = found[name] if name in found else feeds[name].astype(np.float64), found[LOGITS]

@@ -75,20 +75,8 @@ def test_what_others_start_from_comes_first_and_once(tmp_path: Path, monkeypatch
     monkeypatch.setattr(
         methods, "write", lambda results, docs, page: (docs / f"{page}.json").write_text(json.dumps(results))
     )
-    arguments = [
-        "data",
-        "--docs",
-        str(tmp_path),
-        "--jobs",
-        "2",
-        "--seeds",
-        "1",
-        "0",
-        "--methods",
-        "greg",
-        "logitnorm",
-        "energy",
-    ]
+    arguments = ["data", "--docs", str(tmp_path), "--jobs", "2", "--seeds", "1", "0"]
+    arguments += ["--methods", "greg", "logitnorm", "energy"]
     methods.main(arguments)
     assert set(begun[:4]) == {"cross-entropy-0", "cross-entropy-1", "logitnorm-0", "logitnorm-1"}
     assert set(begun[4:]) == {"greg-0", "greg-1", "energy-0", "energy-1"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
@@ -99,16 +100,12 @@ def check_domains(model: onnx.ModelProto) -> None:
 def _put_in_order(model: onnx.ModelProto) -> None:
     """Let each node follow those that make what it reads, in place: ONNX asks for it, and ONNX Runtime runs others too."""
     makers = {name: i for i, node in enumerate(model.graph.node) for name in node.output if name}
-    sorter = TopologicalSorter(
-        {i: {makers[name] for name in reads(node) if name in makers} for i, node in enumerate(model.graph.node)}
-    )
-    try:
-        order = list(sorter.static_order())
-    except CycleError:  # of which ONNX Runtime has said what there is to say
+    before = {i: {makers[name] for name in reads(node) if name in makers} for i, node in enumerate(model.graph.node)}
+    if all(maker < i for i, needed in before.items() for maker in needed):
         return
-    if any(makers.get(name, -1) > i for i, node in enumerate(model.graph.node) for name in reads(node)):
-        nodes = list(model.graph.node)
-        replace_nodes(model.graph, [nodes[i] for i in order])
+    nodes = list(model.graph.node)
+    with suppress(CycleError):  # of which ONNX Runtime has said what there is to say
+        replace_nodes(model.graph, [nodes[i] for i in TopologicalSorter(before).static_order()])
 
 
 def lift_constants(model: onnx.ModelProto) -> None:

@@ -38,8 +38,8 @@ RELATIONS: dict[Relation, str] = {
     "layers": f"the logits are no plain linear layer of the penultimate activations: {_LINEAR} can't be fitted",
     "same": "the penultimate activations are the logits again: nan, feature_norm and detectors of features see only them",
     "affine": (
-        "the graph computes the logits beside the penultimate activations, though they are affine in them: detectors that "
-        "need the last layers can't be fitted"
+        "the graph computes the logits beside the penultimate activations, though of these images they are affine in them: "
+        "detectors that need the last layers can't be fitted"
     ),
     "unrelated": f"the logits are no function of {_TAKEN}: {_BESIDE}",
     "unknown": f"the graph does not make the logits of {_TAKEN}, as another head's would not: {_BESIDE}",

@@ -55,8 +55,8 @@ def in_memory(images: Any, spec: InputSpec, *, reading: Reading | None = None) -
     both; labels are numbers, named by ``classes`` or ``features`` where the collection has them, or names.
 
     Args:
-        images: a source's name, an array [N, H, W, 3], or any iterable of items or of batches of them: a list, a Dataset, a
-            DataLoader. A set that was made before is returned as it is.
+        images: a source's name, an array [N, H, W, 3], alone or with labels [N] as (images, labels), or any iterable of items
+            or of batches of them: a list, a Dataset, a DataLoader. A set that was made before is returned as it is.
         spec: the size wanted and how to get there.
         reading: whether one image that can't be read is an error.
 
@@ -140,7 +140,7 @@ def _class_names(images: Any) -> Sequence[str] | None:
 def _items(images: Any, spec: InputSpec) -> Iterator[_Item]:
     """Each image of a collection, numbered."""
     count = 0
-    for given in _each(images):
+    for given in [images] if _is_pair(images) else _each(images):
         image, label = _parted(given)
         batch = _batch(image)
         labels = [label] if batch is None else _several(label, len(batch))
@@ -149,6 +149,13 @@ def _items(images: Any, spec: InputSpec) -> Iterator[_Item]:
             size = one.size if isinstance(one, Image.Image) else None
             yield _Item(_file(f"image {name}", one, spec), own, str(name), size)
             count += 1
+
+
+def _is_pair(images: Any) -> bool:
+    """Whether it is an array of images and one of their labels."""
+    if not isinstance(images, tuple) or len(images) != 2:
+        return False
+    return [getattr(part, "ndim", 1) for part in images] == [4, 1]
 
 
 def _each(images: Any) -> Iterable[Any]:

@@ -11,18 +11,19 @@ import torch
 _OVERLOAD = re.compile(r"OpOverload\(op='([^']+)'")
 _LOCATION = re.compile(r'File "([^"]+)", line (\d+), in (\w+)')
 _TORCH = str(Path(torch.__file__).parent)
+_NO_OPERATION = "ONNX has no such operation: compute it by others, or export to ONNX by yourself and give that file"
+_NO_CDIST = (
+    "torch.cdist takes another way from 26 images on, and ONNX has none: write such distances of features f and prototypes w "
+    "as (f.square().sum(1, keepdim=True) + w.square().sum(1) - 2 * (f @ w.T)).clamp(min=0).sqrt()"
+)
 _ADVICE = (
+    ("[0] <= 25", _NO_CDIST),
+    ("_cdist_forward", _NO_CDIST),
     ("data-dependent", "a branch or a shape depends on the pixels: compute both sides and choose by torch.where"),
     ("Constraints violated", "let every size follow the batch: x.flatten(1) and x.size(0), not a number"),
     ("specialized", "let every size follow the batch: x.flatten(1) and x.size(0), not a number"),
-    (
-        "No ONNX function",
-        "ONNX has no such operation: compute it by others, or export to ONNX by yourself and give that file",
-    ),
-    (
-        "No decompositions",
-        "ONNX has no such operation: compute it by others, or export to ONNX by yourself and give that file",
-    ),
+    ("No ONNX function", _NO_OPERATION),
+    ("No decompositions", _NO_OPERATION),
 )
 
 

@@ -9,72 +9,49 @@ from typing import Any, cast
 import torch
 from torch import Tensor, fx
 
-_WEIGHTED = frozenset({"linear", "addmm", "matmul", "mm", "bmm", "einsum", "conv1d", "conv2d", "convolution"})
+_WEIGHTED = {"linear", "addmm", "matmul", "mm", "bmm", "einsum", "conv1d", "conv2d", "convolution"}
+_PRODUCTS = {"mul", "mul_", "div", "div_"}
+_SUMS = {"add", "add_", "sub", "sub_", "rsub"}
+_NAMES = {"dropout", "dropout_", "feature_dropout", "alias", "detach", "detach_", "clone", "contiguous"}
+_VIEWS = {"flatten", "view", "reshape", "squeeze", "to", "_to_copy", "type_as", "float", "expand"}
+_TURNS = {"t", "transpose", "permute", "numpy_T"}
+_OTHER_VIEWS = {"_unsafe_view", "unflatten", "unsqueeze", "movedim", "lift_fresh_copy"}
+_PARTS = {
+    "select",
+    "slice",
+    "narrow",
+    "index",
+    "index_select",
+    "split",
+    "split_with_sizes",
+    "chunk",
+    "unbind",
+    "getitem",
+}
+_MEANS = {"neg", "sum", "mean", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "avg_pool2d", "cat", "stack"}
+_NORMS = {"batch_norm", "_native_batch_norm_legit_no_training"}
 # What keeps an affine function affine, while at most one argument depends on the image.
-_AFFINE = frozenset(
-    {
-        *("add", "add_", "sub", "sub_", "rsub", "mul", "mul_", "div", "div_", "neg", "sum", "mean"),
-        *(
-            "view",
-            "reshape",
-            "_unsafe_view",
-            "flatten",
-            "unflatten",
-            "squeeze",
-            "unsqueeze",
-            "permute",
-            "transpose",
-            "t",
-        ),
-        *(
-            "contiguous",
-            "clone",
-            "alias",
-            "detach",
-            "dropout",
-            "dropout_",
-            "feature_dropout",
-            "to",
-            "_to_copy",
-            "type_as",
-        ),
-        *(
-            "adaptive_avg_pool1d",
-            "adaptive_avg_pool2d",
-            "avg_pool2d",
-            "select",
-            "slice",
-            "expand",
-            "index_select",
-            "index",
-        ),
-        *("cat", "stack", "split", "split_with_sizes", "chunk", "unbind", "getitem", "batch_norm", "numpy_T"),
-        *("_native_batch_norm_legit_no_training", "lift_fresh_copy", "float", "movedim", "narrow"),
-    }
-)
+_AFFINE = _PRODUCTS | _SUMS | _NAMES | _VIEWS | _TURNS | _OTHER_VIEWS | _PARTS | _MEANS | _NORMS
+
+_ACTIVATIONS = {
+    "relu",
+    "relu_",
+    "relu6",
+    "leaky_relu",
+    "gelu",
+    "silu",
+    "silu_",
+    "hardswish",
+    "tanh",
+    "sigmoid",
+    "softplus",
+}
+_BOUNDS = {"hardtanh", "hardtanh_", "clamp", "clamp_", "clamp_min", "clamp_max", "maximum", "minimum", "max", "amax"}
+_PROBABILITIES = {"softmax", "_softmax", "log_softmax", "_log_softmax", "logsigmoid", "log_sigmoid_forward"}
+_FUNCTIONS = {"log", "exp", "pow", "sqrt", "linalg_vector_norm", "layer_norm", "max_pool2d", "adaptive_max_pool2d"}
+_GUARDS = {"where", "nan_to_num", "masked_fill", "round"}
 # What may stand between the last affine map and the logits, which are no affine function of its input then.
-_BENDING = frozenset(
-    {
-        *("relu", "relu_", "relu6", "hardtanh", "hardtanh_", "leaky_relu", "gelu", "silu", "silu_", "tanh", "sigmoid"),
-        *(
-            "softmax",
-            "_softmax",
-            "log_softmax",
-            "_log_softmax",
-            "logsigmoid",
-            "log_sigmoid_forward",
-            "log",
-            "exp",
-            "pow",
-        ),
-        *("clamp", "clamp_min", "clamp_max", "clamp_", "maximum", "minimum", "softplus", "hardswish", "sqrt"),
-        *("max_pool2d", "adaptive_max_pool2d", "amax", "max", "layer_norm", "linalg_vector_norm"),
-        *("where", "nan_to_num", "masked_fill", "round"),
-    }
-)
-_NAMES = frozenset({"dropout", "dropout_", "feature_dropout", "alias", "detach", "detach_", "clone", "contiguous"})
-_VIEWS = frozenset({"flatten", "view", "reshape", "squeeze", "to", "_to_copy", "type_as", "float", "expand"})
-_PRODUCTS, _SUMS = frozenset({"mul", "mul_", "div", "div_"}), frozenset({"add", "add_", "sub", "sub_", "rsub"})
+_BENDING = _ACTIVATIONS | _BOUNDS | _PROBABILITIES | _FUNCTIONS | _GUARDS
 
 
 @dataclass
@@ -138,12 +115,18 @@ def _follow(node: fx.Node, depending: set[fx.Node], reading: Reading, seen: set[
 
 
 def _behind(node: fx.Node) -> fx.Node:
-    """What a node is another name of, in evaluation mode: those nodes vanish from the ONNX graph."""
+    """What a node is another name of, in evaluation mode, or the other way round, with the images along its second axis."""
     while isinstance(source := node.args[0] if node.args else None, fx.Node) and (
-        operation(node) in _NAMES or (operation(node) in _VIEWS and _same(node, source))
+        operation(node) in _NAMES or (operation(node) in _VIEWS and _same(node, source)) or _is_turned(node)
     ):
         node = source
     return node
+
+
+def _is_turned(node: fx.Node) -> bool:
+    """Whether a node is a matrix of (D, B) made of one of (B, D)."""
+    shape = _shape(node)
+    return operation(node) in _TURNS and len(shape) == 2 and isinstance(shape[0], int) and not isinstance(shape[1], int)
 
 
 def _same(first: fx.Node, second: fx.Node) -> bool:

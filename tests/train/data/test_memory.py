@@ -63,6 +63,7 @@ UNLABELLED: dict[str, Callable[[], Any]] = {
     "array": lambda: IMAGES,
     "array in [0, 1]": lambda: (IMAGES / 255).astype(np.float32),
     "arrays": lambda: list(IMAGES),
+    "two batches": lambda: (IMAGES[:4], IMAGES[4:]),
     "arrays, channels first": lambda: [image.transpose(2, 0, 1) for image in IMAGES],
     "PIL": lambda: [pil(i) for i in range(6)],
     "bytes": lambda: [encode(image) for image in IMAGES],
@@ -105,6 +106,8 @@ def collate(items: list[Any]) -> dict[str, Any]:
 
 LABELLED: dict[str, Callable[[], Any]] = {
     "pairs": lambda: [(pil(i), NUMBERS[i]) for i in range(6)],
+    "arrays": lambda: (IMAGES, np.array(NUMBERS)),
+    "a tensor and a list": lambda: (TENSOR, NUMBERS),
     "a dataset": lambda: Listed(lambda i: (pil(i), NUMBERS[i])),
     "a dataset of mappings": lambda: Listed(lambda i: {"image": pil(i), "label": np.int64(NUMBERS[i])}),
     "a dataset of three": lambda: Listed(lambda i: (pil(i), torch.tensor(NUMBERS[i]), i)),
@@ -231,6 +234,7 @@ def normalised() -> torch.Tensor:
         ([{"text": "x"}], "expected a mapping with 'image', and 'label' if there are any, found text"),
         ([(pil(0), pil(1))], "found an image in the place of the label"),
         ([(Path("a.png"), Path("b.png"))], "found an image in the place of the label"),
+        ((IMAGES, [1, 2]), "expected 6 labels with a batch of 6 images"),
         ([(TENSOR, [1, 2])], "expected 6 labels with a batch of 6 images"),
         ([Image.fromarray(np.zeros((4, 4), np.float32))], "found PIL's mode F, which has no white"),
     ],

@@ -55,6 +55,13 @@ class Einsum(Head):
         return torch.einsum("bd,kd->bk", self.features(x), self.weight)
 
 
+class Turned(Head):
+    """The weights stand on the left, the images along the second axis."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.weight @ self.features(x).t()).t() + self.bias
+
+
 class Scaled(Head):
     """As logit normalisation at test time, or CLIP, has it."""
 
@@ -100,7 +107,7 @@ class WeightNorm(Features):
         return logits
 
 
-@pytest.mark.parametrize("kind", [Functional, Added, Einsum, Scaled, Custom, Lazy, WeightNorm, NoLinear])
+@pytest.mark.parametrize("kind", [Functional, Added, Einsum, Turned, Scaled, Custom, Lazy, WeightNorm, NoLinear])
 def test_features_that_one_layer_reads(kind: Callable[[], Features]) -> None:
     network = kind()
     traced, logits, penultimate, x = run(network)
@@ -288,6 +295,42 @@ def test_what_is_no_layer_is_named() -> None:
         run(Sums())
 
 
+class Distances(Head):
+    """Prototypes, by torch's own distances, whose way turns on the number of images."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return -torch.cdist(self.features(x), self.weight)
+
+
+class OneWay(Distances):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        f = self.features(x)
+        return -torch.cdist(f, self.weight, compute_mode="donot_use_mm_for_euclid_dist"), f
+
+
+class Products(Distances):
+    """The same as sums of products, as the message has it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        f, w = self.features(x), self.weight
+        return -(f.square().sum(1, keepdim=True) + w.square().sum(1) - 2 * (f @ w.T)).clamp(min=0).sqrt()
+
+
+@pytest.mark.parametrize("kind", [Distances, OneWay])
+def test_distances_that_onnx_has_not(kind: Callable[[], nn.Module]) -> None:
+    with pytest.raises(ExportError, match=r"torch\.cdist takes another way from 26 .* write .* - 2 \* \(f @ w\.T\)"):
+        graph_of(run(kind())[0].program)
+
+
+def test_and_what_to_write_instead() -> None:
+    network = Products()
+    traced, logits, penultimate, x = run(network)
+    with torch.no_grad():
+        torch.testing.assert_close(penultimate, network.features(x))
+        torch.testing.assert_close(logits, Distances.forward(network, x), rtol=1e-4, atol=1e-4)
+    assert "no affine function of the penultimate activations" in traced.remarks[0]
+
+
 @pytest.mark.parametrize("end", [nn.Softmax(dim=1), nn.LogSoftmax(dim=1), nn.Sigmoid()])
 def test_nothing_is_said_of_an_end_that_the_export_takes_off(end: nn.Module) -> None:
     assert run(nn.Sequential(Functional(), end))[0].remarks == ()
@@ -401,7 +444,7 @@ def affine_error(network: nn.Module) -> float:
     return float(np.abs(rest).max() / logits.std())
 
 
-@pytest.mark.parametrize("kind", [Functional, Cosine, Convolved, FirstToken, TwoHeads, Grouped])
+@pytest.mark.parametrize("kind", [Functional, Turned, Cosine, Convolved, FirstToken, TwoHeads, Grouped])
 def test_logits_are_an_affine_function_of_what_was_found(kind: Callable[[], nn.Module]) -> None:
     assert affine_error(kind()) < 1e-5
 

@@ -16,42 +16,21 @@ _NAMES = {"dropout", "dropout_", "feature_dropout", "alias", "detach", "detach_"
 _VIEWS = {"flatten", "view", "reshape", "squeeze", "to", "_to_copy", "type_as", "float", "expand"}
 _TURNS = {"t", "transpose", "permute", "numpy_T"}
 _OTHER_VIEWS = {"_unsafe_view", "unflatten", "unsqueeze", "movedim", "lift_fresh_copy"}
-_PARTS = {
-    "select",
-    "slice",
-    "narrow",
-    "index",
-    "index_select",
-    "split",
-    "split_with_sizes",
-    "chunk",
-    "unbind",
-    "getitem",
-}
-_MEANS = {"neg", "sum", "mean", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "avg_pool2d", "cat", "stack"}
+_PARTS = {"select", "slice", "narrow", "index", "index_select", "getitem"}
+_LISTS = {"cat", "stack", "split", "split_with_sizes", "chunk", "unbind"}
+_MEANS = {"neg", "sum", "mean", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "avg_pool2d"}
 _NORMS = {"batch_norm", "_native_batch_norm_legit_no_training"}
 # What keeps an affine function affine, while at most one argument depends on the image.
-_AFFINE = _PRODUCTS | _SUMS | _NAMES | _VIEWS | _TURNS | _OTHER_VIEWS | _PARTS | _MEANS | _NORMS
+_AFFINE = _PRODUCTS | _SUMS | _NAMES | _VIEWS | _TURNS | _OTHER_VIEWS | _PARTS | _LISTS | _MEANS | _NORMS
 
-_ACTIVATIONS = {
-    "relu",
-    "relu_",
-    "relu6",
-    "leaky_relu",
-    "gelu",
-    "silu",
-    "silu_",
-    "hardswish",
-    "tanh",
-    "sigmoid",
-    "softplus",
-}
-_BOUNDS = {"hardtanh", "hardtanh_", "clamp", "clamp_", "clamp_min", "clamp_max", "maximum", "minimum", "max", "amax"}
-_PROBABILITIES = {"softmax", "_softmax", "log_softmax", "_log_softmax", "logsigmoid", "log_sigmoid_forward"}
-_FUNCTIONS = {"log", "exp", "pow", "sqrt", "linalg_vector_norm", "layer_norm", "max_pool2d", "adaptive_max_pool2d"}
+_ACTIVATIONS = {"relu", "relu_", "relu6", "leaky_relu", "gelu", "silu", "silu_", "hardswish", "tanh", "softplus"}
+_BOUNDS = {"hardtanh", "hardtanh_", "clamp", "clamp_", "clamp_min", "clamp_max", "maximum", "minimum"}
+_PROBABILITIES = {"sigmoid", "softmax", "_softmax", "log_softmax", "_log_softmax", "logsigmoid", "log_sigmoid_forward"}
+_FUNCTIONS = {"log", "exp", "pow", "sqrt", "linalg_vector_norm", "layer_norm"}
+_LARGEST = {"max", "amax", "max_pool2d", "adaptive_max_pool2d"}
 _GUARDS = {"where", "nan_to_num", "masked_fill", "round"}
 # What may stand between the last affine map and the logits, which are no affine function of its input then.
-_BENDING = _ACTIVATIONS | _BOUNDS | _PROBABILITIES | _FUNCTIONS | _GUARDS
+_BENDING = _ACTIVATIONS | _BOUNDS | _PROBABILITIES | _FUNCTIONS | _LARGEST | _GUARDS
 
 
 @dataclass

@@ -18,7 +18,7 @@ from runtime.manifest import Channels
 MAX_PIXELS = 2**24
 
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
-_LABEL_KEYS = ("names", "labels", "classes", "class_names", "label_names", "id2label", "categories")
+_LABEL_KEYS = ("names", "labels", "classes", "class_names", "label_names", "id2label", "categories", "character")
 # The ONNX standard's names of what an image input holds.
 _FORMATS: dict[str, Channels] = {"Rgb8": "rgb", "Bgr8": "bgr", "Gray8": "grey"}
 _RANGES = {"NominalRange_0_255": (0.0, 1 / 255), "Normalized_0_1": (0.0, 1.0), "Normalized_1_1": (0.5, 0.5)}
@@ -160,7 +160,7 @@ def _first_arithmetic(network: Network, tensor: str) -> tuple[str, float] | None
 
 
 def _names(text: str) -> tuple[str, ...]:
-    """Class names of JSON, of Python's notation, or of a list with commas."""
+    """Class names of JSON, of Python's notation, or of a list with commas or one name a line."""
     found: Any = None
     for parse in (json.loads, ast.literal_eval):
         try:
@@ -177,7 +177,8 @@ def _names(text: str) -> tuple[str, ...]:
         )
     if isinstance(found, list | tuple):
         return tuple(map(str, found))
-    return tuple(part.strip() for part in text.split(",")) if found is None and "," in text else ()
+    separator = next((each for each in ("\n", ",") if found is None and each in text.strip()), None)
+    return tuple(part.strip() for part in text.strip().split(separator)) if separator else ()
 
 
 def _metadata(model: onnx.ModelProto, key: str) -> str:

@@ -76,6 +76,7 @@ def plain(model: onnx.ModelProto) -> onnx.ModelProto:
     copy = onnx.ModelProto()
     copy.CopyFrom(inliner.inline_local_functions(model) if model.functions else model)
     check_domains(copy)
+    _forget_no_sizes(copy.graph)
     _put_in_order(copy)
     scikit.rewrite(copy)
     _open_quantised(copy)
@@ -95,6 +96,14 @@ def check_domains(model: onnx.ModelProto) -> None:
         raise ExportError(
             f"it has operators of its own, {kinds} of {domain!r}, which need a library that bundles don't have"
         )
+
+
+def _forget_no_sizes(graph: onnx.GraphProto) -> None:
+    """Leave sizes open, in place, that a file gives as 0 or, as PaddlePaddle's do, as -1."""
+    for item in (*graph.input, *graph.output, *graph.value_info):
+        for dim in item.type.tensor_type.shape.dim:
+            if dim.HasField("dim_value") and dim.dim_value <= 0:
+                dim.Clear()
 
 
 def _put_in_order(model: onnx.ModelProto) -> None:

@@ -295,6 +295,7 @@ EXPORTERS = {
     "tensorflow": tensorflow_like(),
     "fixed reshape": cntk_like(),
     "any batch": torch_like(batch="batch"),
+    "paddle": torch_like(batch=-1),
     "batch of four": torch_like(batch=4),
     "mxnet, 1x1 convolution": convolutional("pool", ("Reshape", "head rows", "output", {})),
     "tensorflow, 1x1 convolution": convolutional(

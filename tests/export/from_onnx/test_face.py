@@ -23,6 +23,7 @@ from tests.export.from_onnx.graphs import NCHW, K, Writer, torch_like
         ("classes", '["cat", "dog", "ship"]'),
         ("class_names", "['cat', 'dog', 'ship']"),
         ("labels", "cat, dog, ship"),
+        ("character", "cat\ndog\nship\n"),
         ("labels", '{"cat": 0, "dog": 1, "ship": 2}'),
     ],
 )
@@ -91,6 +92,7 @@ def test_normalisation_inside_the_graph(kind: str, constant: Any, inside: bool, 
         (("N", 28, 28, 1), ("nhwc", 1, 28, 28)),
         ((1, 3, "h", "w"), ("nchw", 3, None, None)),
         (("N", "h", "w", 3), ("nhwc", 3, None, None)),
+        ((-1, 3, -1, 0), ("nchw", 3, None, None)),
         ((8, 192), (None, None, None, None)),
     ],
     ids=str,
@@ -99,8 +101,8 @@ def test_shapes(shape: tuple[int | str, ...], expected: tuple[Any, ...]) -> None
     inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)]
     outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", inputs, outputs)
-    found = face.find(Network(helper.make_model(graph)), None)
+    found = face.find(Network(plain(helper.make_model(graph))), None)
     assert (found.layout, found.channels, found.height, found.width) == expected
-    assert found.batch == (shape[0] if isinstance(shape[0], int) else None)
+    assert found.batch == (shape[0] if isinstance(shape[0], int) and shape[0] > 0 else None)
     assert found.row == (shape[1] if len(shape) == 2 else None)
     assert found.dtype == onnx.TensorProto.FLOAT

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import get_args
 
 from runtime.manifest import Colour, Interpolation, Resize
 from train.descriptions.description import Description
 from train.exceptions import ModelError
+
+_WHITE = "what --resize border leaves of the input is white; --fill says otherwise, such as 114 for YOLO's letterbox"
 
 
 def add_input_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
@@ -28,6 +31,14 @@ def add_input_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup)
         choices=get_args(Resize),
         help="default: shortest for a --resize-to of one side, squash for HxW",
     )
+    parser.add_argument(
+        "--fill",
+        type=int,
+        nargs="+",
+        metavar=("R", "G B"),
+        help="from 0 to 255, around an image that the input is larger than; one for grey (default: white with --resize "
+        "border, or else black)",
+    )
     parser.add_argument("--interpolation", choices=get_args(Interpolation), help="default: bilinear")
     parser.add_argument(
         "--colour",
@@ -41,7 +52,7 @@ def said_of_input(args: argparse.Namespace) -> Description:
     """What a command's options say of the input, its size excepted.
 
     Raises:
-        ModelError: a size that is none.
+        ModelError: a size or a colour that is none.
     """
     try:
         resize_to = side_or_size(args.resize_to) if args.resize_to else None
@@ -50,14 +61,27 @@ def said_of_input(args: argparse.Namespace) -> Description:
     resize: Resize | None = args.resize
     if resize is None and resize_to is not None:
         resize = "squash" if isinstance(resize_to, tuple) else "shortest"
+    fill = _colour(args.fill, resize) if args.fill else None
     return Description(
         mean=tuple(args.mean) if args.mean else None,
         std=tuple(args.std) if args.std else None,
         resize=resize,
         resize_to=resize_to,
+        fill=fill,
         interpolation=args.interpolation,
         colour=args.colour,
+        remarks=(_WHITE,) if resize == "border" and fill is None else (),
     )
+
+
+def _colour(values: Sequence[int], resize: Resize | None) -> tuple[int, int, int]:
+    given = f"--fill {' '.join(map(str, values))}"
+    if resize == "center":
+        raise ModelError(f"{given}: --resize center leaves nothing to fill; --resize border does")
+    if len(values) not in (1, 3) or not all(0 <= value <= 255 for value in values):
+        raise ModelError(f"{given}: expected a grey level, or R, G and B, from 0 to 255")
+    red, green, blue = values * 3 if len(values) == 1 else values
+    return red, green, blue
 
 
 def side_or_size(text: str) -> int | tuple[int, int]:

@@ -15,6 +15,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
+from PIL import Image
 
 from export.__main__ import main
 from export.convert.__main__ import main as convert
@@ -290,6 +291,37 @@ def test_the_order_of_channels_of_the_file_itself(tmp_path: Path) -> None:
     confidences = [decision.scores["msp"] for decision in Gate.load(tmp_path / "bundle", threads=1).decide(images)]
     np.testing.assert_allclose(confidences, expected.max(axis=1), atol=1e-4)
     assert "its metadata says Bgr8: channels are given to it in that order" in output
+
+
+@pytest.mark.parametrize(
+    ("fill", "colour"), [(None, (255, 255, 255)), ((114,), (114, 114, 114)), ((9, 90, 200), (9, 90, 200))]
+)
+def test_a_letterbox(tmp_path: Path, fill: tuple[int, ...] | None, colour: tuple[int, int, int]) -> None:
+    """An image twice as wide as high, as its owner lays it on the input, and its file to the gate."""
+    output = call(main, *options(tmp_path, torch_like(), resize_to=None, resize="border", fill=fill))
+    assert ("is white; --fill says otherwise" in output) == (fill is None)
+    wide = Image.fromarray(calibration_images(1, seed=9)[0]).resize((96, 48), Image.Resampling.BICUBIC)
+    wide.save(tmp_path / "wide.png")
+    canvas = Image.new("RGB", (SIDE, SIDE), colour)
+    canvas.paste(wide.resize((SIDE, SIDE // 2), Image.Resampling.BILINEAR), (0, SIDE // 4))
+    expected = probabilities(torch_like(), normalised(np.asarray(canvas)[None]).transpose(0, 3, 1, 2))
+    (decision,) = Gate.load(tmp_path / "bundle", threads=1).decide([tmp_path / "wide.png"])
+    assert decision.scores["msp"] == pytest.approx(expected.max(), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"fill": (1, 2)}, "--fill 1 2: expected a grey level, or R, G and B, from 0 to 255"),
+        ({"fill": 256}, "--fill 256: expected a grey level"),
+        ({"fill": (-1, 0, 0)}, "--fill -1 0 0: expected a grey level"),
+        ({"fill": 0, "resize": "center", "resize_to": None}, "--fill 0: --resize center leaves nothing to fill"),
+    ],
+)
+def test_a_colour_that_is_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, Any], message: str
+) -> None:
+    assert message in failure(capsys, main, *options(tmp_path, torch_like(), **changes))
 
 
 def test_options_that_contradict_the_file_are_said(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from runtime.bundle import MODEL, Bundle, read_manifest
 from runtime.decision import Decision, GateScore, ModelRef, SelectionScore
@@ -15,13 +16,15 @@ from runtime.engines import selection
 from runtime.engines.interface import Engine, EngineName, EngineOptions, Outputs
 from runtime.exceptions import ImageError
 from runtime.manifest import GateSpec, Manifest
-from runtime.preprocess import Limits, preprocess
+from runtime.preprocess import Limits, preprocess, preprocess_image
 from runtime.rule import Rule, predicted, probabilities
 
 MAX_BATCH = 64
 
 # An operating point, or one for each image; None for the one in use.
 Alphas = float | Sequence[float | None] | None
+# A file's bytes or path, or what PIL made of it.
+Photograph = bytes | str | Path | Image.Image
 
 
 class Gate:
@@ -110,13 +113,12 @@ class Gate:
         """The bundle's operating points, ascending."""
         return self.spec.alphas
 
-    def decide(
-        self, images: npt.NDArray[np.uint8] | Iterable[bytes | str | Path], *, alpha: Alphas = None
-    ) -> list[Decision]:
+    def decide(self, images: npt.NDArray[np.uint8] | Iterable[Photograph], *, alpha: Alphas = None) -> list[Decision]:
         """Decide on any number of images, in batches of at most 64.
 
         Args:
-            images: uint8 [N, H, W, 3], RGB, at the model's size; or image files, as bytes or as paths.
+            images: uint8 [N, H, W, 3], RGB, at the model's size; or image files, as bytes or as paths, and PIL images, which
+                are brought to the model's size as their files would be.
             alpha: one of the bundle's operating points, or one for each image; None for the one in use.
 
         Returns:
@@ -193,20 +195,31 @@ class Gate:
         spec = self.manifest.input
         self.decide(np.zeros((1, spec.height, spec.width, 3), dtype=np.uint8))
 
-    def _pixels(self, images: npt.NDArray[np.uint8] | Iterable[bytes | str | Path]) -> npt.NDArray[np.uint8]:
+    def _pixels(self, images: npt.NDArray[np.uint8] | Iterable[Photograph]) -> npt.NDArray[np.uint8]:
         """Images as an array at the model's size."""
         spec = self._manifest.input
         shape = (spec.height, spec.width, 3)
-        if isinstance(images, (bytes, str, Path)):
+        if isinstance(images, Photograph):
             raise TypeError("decide takes a sequence of images: put the one image into a list")
         if not isinstance(images, np.ndarray):
-            files = [item if isinstance(item, bytes) else Path(item).read_bytes() for item in images]
-            images = np.stack([self.preprocess(data) for data in files]) if files else np.empty((0, *shape), np.uint8)
+            each = [self._fitted(item) for item in images]
+            images = np.stack(each) if each else np.empty((0, *shape), np.uint8)
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != shape:
             raise ValueError(
                 f"expected images uint8 [N, {', '.join(map(str, shape))}], found {images.dtype} {list(images.shape)}"
             )
         return images
+
+    def _fitted(self, image: Photograph) -> npt.NDArray[np.uint8]:
+        """One image at the model's size."""
+        if isinstance(image, Image.Image):
+            return preprocess_image(image, self._manifest.input)
+        if not isinstance(image, Photograph):
+            found = type(image).__name__
+            raise TypeError(
+                f"expected files as bytes or paths, PIL images, or one array of all; found a list of {found}"
+            )
+        return self.preprocess(image if isinstance(image, bytes) else Path(image).read_bytes())
 
     def _asked(self, alpha: Alphas, n: int) -> list[Rule]:
         """The rule of each of n images."""

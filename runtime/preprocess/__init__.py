@@ -4,9 +4,9 @@ Training, calibration and serving all decode here, so that a photograph means th
 """
 
 from runtime.preprocess.decode import decoded, preprocess
-from runtime.preprocess.encode import encoded
+from runtime.preprocess.encode import encoded, preprocess_image
 from runtime.preprocess.formats import FORMATS, SUFFIXES
 from runtime.preprocess.limits import Limits
 from runtime.preprocess.resize import fit
 
-__all__ = ["FORMATS", "SUFFIXES", "Limits", "decoded", "encoded", "fit", "preprocess"]
+__all__ = ["FORMATS", "SUFFIXES", "Limits", "decoded", "encoded", "fit", "preprocess", "preprocess_image"]

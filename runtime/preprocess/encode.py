@@ -1,16 +1,43 @@
-"""A PIL image as a file, so that one held in memory goes the way of every file."""
+"""A PIL image goes the way of its file: what is held in memory means the same pixels."""
 
 from __future__ import annotations
 
 import io
 
+import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from runtime.exceptions import UnsupportedImage
+from runtime.manifest import InputSpec
+from runtime.preprocess.decode import preprocess
+from runtime.preprocess.limits import Limits
 from runtime.preprocess.orientation import upright
+from runtime.preprocess.resize import fit
 
 # Modes that no file has, and the one that keeps what they hold.
 _KEPT_AS = {"YCbCr": "RGB", "LAB": "RGB", "HSV": "RGB", "RGBX": "RGB", "RGBa": "RGBA", "PA": "RGBA", "La": "LA"}
+
+_UNBOUNDED = Limits(max_bytes=2**40)  # of what is in memory already
+
+
+def preprocess_image(image: Image.Image, spec: InputSpec) -> npt.NDArray[np.uint8]:
+    """What :func:`runtime.preprocess.preprocess` makes of a PIL image's file: upright, over white, with its profile.
+
+    Args:
+        image: of any of PIL's modes but ``I`` and ``F``, which have no range.
+        spec: the manifest's input.
+
+    Returns:
+        uint8 [height, width, 3], RGB.
+
+    Raises:
+        ImageError: what no file of it would be decided on for.
+        OSError: a file behind the image that can't be read.
+    """
+    if image.mode == "RGB" and not image.info.get("icc_profile") and not image.has_transparency_data:
+        return fit(upright(image), spec)
+    return preprocess(encoded(image, compress_level=0), spec, _UNBOUNDED)
 
 
 def encoded(image: Image.Image, *, compress_level: int = 1) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import math
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import numpy.typing as npt
 import onnx
 import onnxruntime
 import pytest
+from PIL import Image
 from scipy import special
 
 from export.calibrate.calibration import calibrate
@@ -26,6 +28,7 @@ from runtime.engines.ort.cpu import OnnxRuntimeCpu
 from runtime.exceptions import (
     EngineError,
     GraphMismatch,
+    ImageError,
     ImageTooLarge,
     NotAnImage,
     NotCalibrated,
@@ -446,6 +449,31 @@ def test_bytes_and_paths_may_be_mixed_in_a_generator(gate: Gate, images: Images,
     (tmp_path / "a.png").write_bytes(encode(images[1]))
     mixed = (item for item in (encode(images[0]), tmp_path / "a.png", encode(images[2])))
     assert gate.decide(mixed) == gate.decide(images[:3])
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "CMYK", "HSV"])
+def test_a_pil_image_is_decided_on_like_its_file(gate: Gate, images: Images, mode: str) -> None:
+    image = Image.fromarray(images[0].repeat(3, axis=0).repeat(2, axis=1)).convert(mode)
+    if mode == "RGBA":
+        image.putalpha(100)
+    file = image if mode != "HSV" else image.convert("RGB")
+    file.save(buffer := io.BytesIO(), "TIFF" if mode == "CMYK" else "PNG")
+    assert gate.decide([image]) == gate.decide([buffer.getvalue()])
+
+
+def test_a_pil_image_is_turned_upright(gate: Gate, images: Images) -> None:
+    image = Image.fromarray(images[0])
+    image.getexif()[0x0112] = 6  # to be turned by 90 degrees clockwise
+    assert gate.decide([image]) == gate.decide(np.rot90(images[:1], -1, axes=(1, 2)))
+
+
+def test_one_image_without_a_list_and_what_is_none_are_refused(gate: Gate, images: Images) -> None:
+    with pytest.raises(TypeError, match="put the one image into a list"):
+        gate.decide(Image.fromarray(images[0]))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="or one array of all; found a list of ndarray"):
+        gate.decide(list(images))
+    with pytest.raises(ImageError, match="PIL's mode F, which has no white"):
+        gate.decide([Image.new("F", (4, 4))])
 
 
 def test_an_image_of_another_size_is_resized(gate: Gate, images: Images) -> None:

@@ -13,8 +13,7 @@ from PIL import Image
 
 from runtime.exceptions import ImageError
 from runtime.manifest import InputSpec
-from runtime.preprocess import Limits, encoded, fit, preprocess
-from runtime.preprocess.orientation import upright
+from runtime.preprocess import fit, preprocess_image
 from train.data import loading
 from train.data.arrays import check_images
 from train.data.files import Contents, Extent, File, Pixels
@@ -28,7 +27,6 @@ TITLE = "images in memory"
 
 _IMAGES = ("image", "img", "images", "pixel_values", "picture", "x", "input", "inputs", "path", "file")
 _LABELS = ("label", "labels", "target", "targets", "y", "class", "fine_label", "label_ids")
-_UNBOUNDED = Limits(max_bytes=2**40)  # of what is in memory already
 _SLACK = 1e-6  # that rounding adds to values in [0, 1]
 
 
@@ -272,10 +270,8 @@ def _bytes_of(title: str, array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
 
 
 def _of_pil(title: str, image: Image.Image, spec: InputSpec) -> npt.NDArray[np.uint8]:
-    """A PIL image as its file would be: turned upright, over white, with its profile, at the model's size."""
+    """A PIL image as its file would be, at the model's size."""
     try:
-        if image.mode == "RGB" and not image.info.get("icc_profile") and not image.has_transparency_data:
-            return fit(upright(image), spec)
-        return preprocess(encoded(image, compress_level=0), spec, _UNBOUNDED)
+        return preprocess_image(image, spec)
     except (ImageError, OSError) as error:
         raise DataError(f"{title}: {error}") from error

@@ -80,7 +80,7 @@ def _colour(values: Sequence[int], resize: Resize | None) -> tuple[int, int, int
         raise ModelError(f"{given}: --resize center leaves nothing to fill; --resize border does")
     if len(values) not in (1, 3) or not all(0 <= value <= 255 for value in values):
         raise ModelError(f"{given}: expected a grey level, or R, G and B, from 0 to 255")
-    red, green, blue = values * 3 if len(values) == 1 else values
+    red, green, blue = [*values] * 3 if len(values) == 1 else values
     return red, green, blue
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -24,7 +25,8 @@ MAX_BATCH = 64
 # An operating point, or one for each image; None for the one in use.
 Alphas = float | Sequence[float | None] | None
 # A file's bytes or path, or what PIL made of it.
-Photograph = bytes | str | Path | Image.Image
+_PHOTOGRAPH = (bytes, str, os.PathLike, Image.Image)
+Photograph = bytes | str | os.PathLike[str] | Image.Image
 
 
 class Gate:
@@ -199,7 +201,7 @@ class Gate:
         """Images as an array at the model's size."""
         spec = self._manifest.input
         shape = (spec.height, spec.width, 3)
-        if isinstance(images, Photograph):
+        if isinstance(images, _PHOTOGRAPH):
             raise TypeError("decide takes a sequence of images: put the one image into a list")
         if not isinstance(images, np.ndarray):
             each = [self._fitted(item) for item in images]
@@ -213,8 +215,8 @@ class Gate:
     def _fitted(self, image: Photograph) -> npt.NDArray[np.uint8]:
         """One image at the model's size."""
         if isinstance(image, Image.Image):
-            return preprocess_image(image, self._manifest.input)
-        if not isinstance(image, Photograph):
+            return preprocess_image(image, self._manifest.input, self.limits)
+        if not isinstance(image, _PHOTOGRAPH):
             found = type(image).__name__
             raise TypeError(
                 f"expected files as bytes or paths, PIL images, or one array of all; found a list of {found}"

@@ -41,7 +41,6 @@ from runtime.manifest import InputSpec
 
 EXAMINED = 64  # images that are enough
 _TOLERANCE = 1e-3
-_LEAST = 1e-6  # of a logit: rounding, where activations and bias are 0
 _MOST = 3  # activations on one another
 
 _UNDONE: dict[Step, str] = {
@@ -216,7 +215,8 @@ def _relate(model: onnx.ModelProto, found: Activations, images: npt.NDArray[np.u
     if layers is not None and layers.is_linear:
         return
     layer = weights_between(model, found) or layer_of_heads(model, found)
-    if layer is not None and _makes_all(model, *layer, images):
+    rounding = _TOLERANCE * float(np.ptp(found[0]))  # by which the layer was found
+    if layer is not None and _makes_all(model, *layer, images, rounding):
         let_be_linear(model, *layer)
 
 
@@ -225,11 +225,12 @@ def _makes_all(
     weights: npt.NDArray[np.float64],
     bias: npt.NDArray[np.float64],
     images: npt.NDArray[np.uint8],
+    rounding: float,
 ) -> bool:
-    """Whether a layer makes the logits of whatever activations, not of those of the images alone."""
+    """Whether a layer makes the logits of whatever activations, not of those of the images alone, but for rounding."""
     for penultimate, logits in probes(model, PENULTIMATE, images):
         size = (np.abs(penultimate) @ np.abs(weights).T + np.abs(bias)).max(axis=1, keepdims=True)
-        if not (np.abs(penultimate @ weights.T + bias - logits) <= _TOLERANCE * size + _LEAST).all():
+        if not (np.abs(penultimate @ weights.T + bias - logits) <= _TOLERANCE * size + rounding).all():
             return False
     return True
 

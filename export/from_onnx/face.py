@@ -177,8 +177,11 @@ def _names(text: str) -> tuple[str, ...]:
         )
     if isinstance(found, list | tuple):
         return tuple(map(str, found))
-    separator = next((each for each in ("\n", ",") if found is None and each in text.strip()), None)
-    return tuple(part.strip() for part in text.strip().split(separator)) if separator else ()
+    lines = [line.strip() for line in text.strip().split("\n")]
+    if found is not None or (len(lines) == 1 and "," not in text):
+        return ()
+    wrapped = len(lines) == 1 or any(line.endswith(",") for line in lines[:-1])
+    return tuple(part.strip() for part in text.split(",")) if wrapped else tuple(lines)
 
 
 def _metadata(model: onnx.ModelProto, key: str) -> str:

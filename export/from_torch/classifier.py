@@ -165,14 +165,14 @@ def _facing(
     first: Exception | None = None
     for kind in (channels,) if channels else (spec.channels, "grey"):
         tried = dataclasses.replace(spec, channels=kind)
-        channels_first, channels_last = (_failure(module, tried, last) for last in (False, True))
-        first = first or channels_first
-        if channels_first and channels_last:
+        failed, failed_last = (_failure(module, tried, last) for last in (False, True))
+        first = first or failed
+        if failed and failed_last:
             continue
         remarks = []
-        if channels_first:
+        if failed:
             remarks.append("the model takes channels last: the graph turns the axes")
-        elif not channels_last and kind != "grey":
+        elif not failed_last and kind != "grey":
             remarks.append(
                 "the model takes channels last as well as first, and gets them first; if it was trained the other way, "
                 "let its forward begin with x.permute(0, 2, 3, 1)"
@@ -183,7 +183,7 @@ def _facing(
             remarks.append(
                 f"of mean and std the first are taken, {spec.mean[0]:g} and {spec.std[0]:g}: give one of each"
             )
-        return module, tried, channels_first is not None, tuple(remarks)
+        return module, tried, failed is not None, tuple(remarks)
     shape = [2, {"grey": 1, "rgba": 4}.get(channels or "rgb", 3), spec.height, spec.width]
     raise ExportError(f"{arch}: fails on an input of shape {shape}: {' '.join(str(first).split())[:300]}") from first
 

@@ -77,7 +77,7 @@ def undo(model: onnx.ModelProto, kind: Activation, images: npt.NDArray[np.uint8]
             value.size == outputs.size
             and len(value) == len(images)
             and _explains(kind, value.reshape(len(value), -1), outputs)
-            and _explains_all(model, kind, name, images)
+            and _explains_all(model, kind, name, images, types[name] != TensorProto.FLOAT16)
         ):
             _let_be_logits(model, name, types[name])
             return True
@@ -132,11 +132,18 @@ def _explains(kind: Activation, value: Array, outputs: Array) -> bool:
     return bool((alike | (np.abs(np.exp(expected) - np.exp(found)) <= _SMALLEST)).all())
 
 
-def _explains_all(model: onnx.ModelProto, kind: Activation, name: str, images: npt.NDArray[np.uint8]) -> bool:
-    """Whether the logits are the activations of a tensor whatever its values: no clamp that these images do not reach."""
+def _explains_all(
+    model: onnx.ModelProto, kind: Activation, name: str, images: npt.NDArray[np.uint8], exact: bool
+) -> bool:
+    """Whether the logits are the activations of a tensor whatever its values: no clamp that these images do not reach.
+
+    Small probabilities are told apart where they are `exact`; of half precision not where values are extreme.
+    """
     for values, outputs in probes(model, name, images):
-        rows = len(values)
-        found, expected = outputs.reshape(rows, -1), np.exp(_LOGARITHMS[kind](values.reshape(rows, -1)))
+        value, found = values.reshape(len(values), -1), outputs.reshape(len(values), -1)
+        expected = np.exp(_LOGARITHMS[kind](value))
+        if exact and not _explains(kind, value, found):
+            return False
         if not np.abs((np.exp(found) if kind == "log_softmax" else found) - expected).max() <= _ROUNDING:
             return False
     return True

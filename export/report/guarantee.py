@@ -178,7 +178,10 @@ def _choice_text(
     if choice.temperatures:
         temperature = parameters["energy"]["temperature"]
         table = ", ".join(f"{t}: {100 * value:.2f}" for t, value in choice.temperatures.items())
-        text += f" The energy's temperature {temperature:g} was chosen with them, by mean AUROC ({table})."
+        text += (
+            f" The energy's temperature {temperature:g} was chosen with them, by mean AUROC ({table}): the nearest to 1 of "
+            "those within 0.1 points of the largest."
+        )
     return [text, layout(rows, markdown)]
 
 

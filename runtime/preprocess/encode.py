@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from runtime.exceptions import UnsupportedImage
+from runtime.exceptions import UndecodableImage, UnsupportedImage
 from runtime.manifest import InputSpec
 from runtime.preprocess.decode import preprocess
 from runtime.preprocess.limits import Limits
@@ -18,26 +19,35 @@ from runtime.preprocess.resize import fit
 # Modes that no file has, and the one that keeps what they hold.
 _KEPT_AS = {"YCbCr": "RGB", "LAB": "RGB", "HSV": "RGB", "RGBX": "RGB", "RGBa": "RGBA", "PA": "RGBA", "La": "LA"}
 
-_UNBOUNDED = Limits(max_bytes=2**40)  # of what is in memory already
+_ANY = 2**63  # bytes, of what is in memory already
 
 
-def preprocess_image(image: Image.Image, spec: InputSpec) -> npt.NDArray[np.uint8]:
+def preprocess_image(image: Image.Image, spec: InputSpec, limits: Limits | None = None) -> npt.NDArray[np.uint8]:
     """What :func:`runtime.preprocess.preprocess` makes of a PIL image's file: upright, over white, with its profile.
+
+    The pixels are those of a file without loss. Of a JPEG that is several times as large as the input, ``center`` makes a
+    fraction while it decodes the file, which may be a grey level aside of the whole.
 
     Args:
         image: of any of PIL's modes but ``I`` and ``F``, which have no range.
         spec: the manifest's input.
+        limits: bounds on pixels; ``Limits()`` by default.
 
     Returns:
         uint8 [height, width, 3], RGB.
 
     Raises:
-        ImageError: what no file of it would be decided on for.
-        OSError: a file behind the image that can't be read.
+        ImageError: what no file of it would be decided on for, or a file behind the image that can't be decoded.
     """
-    if image.mode == "RGB" and not image.info.get("icc_profile") and not image.has_transparency_data:
-        return fit(upright(image), spec)
-    return preprocess(encoded(image, compress_level=0), spec, _UNBOUNDED)
+    limits = limits or Limits()
+    limits.check_pixels(*image.size)
+    try:
+        if image.mode == "RGB" and not image.info.get("icc_profile") and not image.has_transparency_data:
+            return fit(upright(image), spec)
+        data = encoded(image, compress_level=0)
+    except OSError as error:
+        raise UndecodableImage(f"the image can't be decoded: {error}") from error
+    return preprocess(data, spec, dataclasses.replace(limits, max_bytes=_ANY))
 
 
 def encoded(image: Image.Image, *, compress_level: int = 1) -> bytes:

@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from runtime.exceptions import (
     ImageTooLarge,
     NotAnImage,
     NotCalibrated,
+    UndecodableImage,
     UnknownOperatingPoint,
 )
 from runtime.gate import MAX_BATCH
@@ -459,6 +461,23 @@ def test_a_pil_image_is_decided_on_like_its_file(gate: Gate, images: Images, mod
     file = image if mode != "HSV" else image.convert("RGB")
     file.save(buffer := io.BytesIO(), "TIFF" if mode == "CMYK" else "PNG")
     assert gate.decide([image]) == gate.decide([buffer.getvalue()])
+
+
+def test_a_pil_image_has_the_gates_limits_and_may_be_damaged(
+    shared_bundle: Bundle, images: Images, tmp_path: Path
+) -> None:
+    gate = Gate.load(shared_bundle.path, limits=Limits(max_pixels=400))
+    for mode in ("RGB", "L"):
+        with pytest.raises(ImageTooLarge, match="21 x 20 pixels; the limit is 400 pixels"):
+            gate.decide([Image.new(mode, (21, 20))])
+    (tmp_path / "cut.png").write_bytes(encode(images[0])[:-40])
+    with Image.open(tmp_path / "cut.png") as cut, pytest.raises(UndecodableImage, match="can't be decoded"):
+        gate.decide([cut])
+
+
+def test_a_path_may_be_of_any_kind(gate: Gate, images: Images, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(encode(images[0]))
+    assert gate.decide(os.scandir(tmp_path)) == gate.decide(images[:1])
 
 
 def test_a_pil_image_is_turned_upright(gate: Gate, images: Images) -> None:

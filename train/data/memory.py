@@ -138,7 +138,8 @@ def _class_names(images: Any) -> Sequence[str] | None:
 def _items(images: Any, spec: InputSpec) -> Iterator[_Item]:
     """Each image of a collection, numbered."""
     count = 0
-    for given in [images] if _is_pair(images) else _each(images):
+    pair = _pair(images)
+    for given in [pair] if pair else _each(images):
         image, label = _parted(given)
         batch = _batch(image)
         labels = [label] if batch is None else _several(label, len(batch))
@@ -149,11 +150,23 @@ def _items(images: Any, spec: InputSpec) -> Iterator[_Item]:
             count += 1
 
 
-def _is_pair(images: Any) -> bool:
-    """Whether it is an array of images and one of their labels."""
-    if not isinstance(images, tuple) or len(images) != 2:
-        return False
-    return [getattr(part, "ndim", 1) for part in images] == [4, 1]
+def _pair(images: Any) -> tuple[Any, Any] | None:
+    """An array of images and one of their labels, [N] or, as Keras has it, [N, 1]; None for anything else.
+
+    Raises:
+        DataError: labels of another shape.
+    """
+    if not isinstance(images, tuple) or len(images) != 2 or getattr(images[0], "ndim", 0) != 4:
+        return None
+    labels = _plain(images[1])
+    shape = getattr(labels, "shape", (len(labels),) if isinstance(labels, list) else (0,) * 4)
+    if len(shape) > 2:
+        return None
+    if len(shape) == 2 and shape[1] != 1:
+        raise DataError(
+            f"{TITLE}: expected labels [N], found {list(shape)}; of one column a class, y.argmax(1) is that"
+        )
+    return images[0], labels if isinstance(labels, list) else labels.reshape(-1)
 
 
 def _each(images: Any) -> Iterable[Any]:

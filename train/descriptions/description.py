@@ -112,6 +112,8 @@ class Description:
         if self.missing() or self.size is None or self.mean is None or self.std is None or self.resize is None:
             raise ModelError(needs(self.missing(), who))
         try:
+            if self.fill and self.resize == "center":
+                raise ValueError("center leaves nothing to fill; --resize border does")
             mean, std = (three(name, getattr(self, name)) for name in ("mean", "std"))
             return InputSpec(
                 *self.size,

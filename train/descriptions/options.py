@@ -61,7 +61,7 @@ def said_of_input(args: argparse.Namespace) -> Description:
     resize: Resize | None = args.resize
     if resize is None and resize_to is not None:
         resize = "squash" if isinstance(resize_to, tuple) else "shortest"
-    fill = _colour(args.fill, resize) if args.fill else None
+    fill = _colour(args.fill) if args.fill else None
     return Description(
         mean=tuple(args.mean) if args.mean else None,
         std=tuple(args.std) if args.std else None,
@@ -74,10 +74,8 @@ def said_of_input(args: argparse.Namespace) -> Description:
     )
 
 
-def _colour(values: Sequence[int], resize: Resize | None) -> tuple[int, int, int]:
+def _colour(values: Sequence[int]) -> tuple[int, int, int]:
     given = f"--fill {' '.join(map(str, values))}"
-    if resize == "center":
-        raise ModelError(f"{given}: --resize center leaves nothing to fill; --resize border does")
     if len(values) not in (1, 3) or not all(0 <= value <= 255 for value in values):
         raise ModelError(f"{given}: expected a grey level, or R, G and B, from 0 to 255")
     red, green, blue = [*values] * 3 if len(values) == 1 else values

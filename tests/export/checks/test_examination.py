@@ -299,6 +299,28 @@ def test_logits_beside_their_activations_are_made_of_them_where_the_weights_are_
     np.testing.assert_allclose(run_graph(session(examined.graph()), IMAGES)[0], pooled @ OTHER[:3, :2].T, atol=1e-5)
 
 
+@pytest.mark.parametrize(("scale", "shift"), [(0.3, 0.0), (1, 0.5), (40, 0.5)])
+def test_and_so_in_half_precision(scale: float, shift: float) -> None:
+    """Where logits are rounded to 11 bits, by more than a bias of 0 is."""
+    kernel = (scale * OTHER[:3, :2]).reshape(3, 2, 1, 1).astype(np.float16)
+    bias = np.array([shift, -shift, 2 * shift], np.float16)
+    model = graph(
+        node("Reshape", "features square", "map"),
+        node("Cast", "map", "half", to=onnx.TensorProto.FLOAT16),
+        node("Conv", "half kernel shift", "maps"),
+        node("ReduceMean", "maps space", "rounded", keepdims=0),
+        node("Flatten", "rounded", "flattened"),  # in half precision, and so what comes to it
+        node("Cast", "flattened", "logits", to=onnx.TensorProto.FLOAT),
+        node("ReduceMean", "half space", "pooled", keepdims=0),
+        node("Flatten", "pooled", "features_half"),
+        node("Cast", "features_half", "penultimate", to=onnx.TensorProto.FLOAT),
+        **{"square": np.array([-1, 2, 3, 1]), "kernel": kernel, "shift": bias, "space": np.array([2, 3])},
+    )
+    examined = examine(network(model), IMAGES)
+    assert examined.relation == "linear"
+    np.testing.assert_allclose(LastLayers(examined.graph()).linear()[1], bias, atol=1e-3 * scale)
+
+
 # Images of larger features and logits than any of IMAGES.
 OUTSIDE = np.stack([255 * (HIDDEN @ weights > 0).reshape(4, 4, 3) for weights in (*WEIGHTS, np.ones(D))]).astype(
     np.uint8
@@ -313,17 +335,27 @@ GATE = (node("ReduceSum", "features axes", "s"), node("Less", "s most", "g"), no
     [
         ((node("Clip", "z low high", "logits"),), ()),
         ((node("Clip", "z low high", "c"), node("Softmax", "c", "logits", axis=1)), ("softmax",)),
+        ((node("Mul", "z times", "m"), node("Clip", "m -8 8", "c"), node("Sigmoid", "c", "logits")), ("sigmoid",)),
         ((*GATE, node("Mul", "z gate", "logits")), ()),
         ((*GATE, node("Mul", "z gate", "c"), node("LogSoftmax", "c", "logits", axis=1)), ("log_softmax",)),
         ((*GATE, node("Mul", "z gate", "c"), node("Sigmoid", "c", "logits")), ("sigmoid",)),
         ((node("Clip", "features none highest", "penultimate"), node("Identity", "z", "logits")), ()),
     ],
-    ids=["a clamp", "a clamp, Softmax", "a guard", "a guard, LogSoftmax", "a guard, Sigmoid", "activations clamped"],
+    ids=[
+        "a clamp",
+        "a clamp, Softmax",
+        "a clamp, Sigmoid",
+        "a guard",
+        "a guard, LogSoftmax",
+        "a guard, Sigmoid",
+        "activations clamped",
+    ],
 )
 def test_what_does_nothing_on_the_images_at_hand_stays(end: tuple[onnx.NodeProto, ...], steps: tuple[str, ...]) -> None:
     """Behind the last layer, and before the activations that are beside the logits: other images come."""
     highest = np.float32(1.01 * features().max())
     constants = {"low": -CAP, "high": CAP, "none": np.float32(0), "highest": highest, "most": SUM}
+    constants |= {"times": 8 / CAP, "-8": np.float32(-8), "8": np.float32(8)}  # a sigmoid of 0.9997
     model = graph(*end, **LAST, **constants)
     own = network(model)
     examined = examine(own, IMAGES)

@@ -24,6 +24,7 @@ from tests.export.from_onnx.graphs import NCHW, K, Writer, torch_like
         ("class_names", "['cat', 'dog', 'ship']"),
         ("labels", "cat, dog, ship"),
         ("character", "cat\ndog\nship\n"),
+        ("labels", "cat, dog,\n  ship\n"),
         ("labels", '{"cat": 0, "dog": 1, "ship": 2}'),
     ],
 )

@@ -315,7 +315,7 @@ def test_a_letterbox(tmp_path: Path, fill: tuple[int, ...] | None, colour: tuple
         ({"fill": (1, 2)}, "--fill 1 2: expected a grey level, or R, G and B, from 0 to 255"),
         ({"fill": 256}, "--fill 256: expected a grey level"),
         ({"fill": (-1, 0, 0)}, "--fill -1 0 0: expected a grey level"),
-        ({"fill": 0, "resize": "center", "resize_to": None}, "--fill 0: --resize center leaves nothing to fill"),
+        ({"fill": 0, "resize": "center", "resize_to": None}, "center leaves nothing to fill; --resize border does"),
     ],
 )
 def test_a_colour_that_is_none(

@@ -34,6 +34,12 @@ def test_the_user_is_right_where_both_say_something() -> None:
     assert found.remarks == ("from a file",)
 
 
+def test_a_colour_where_nothing_is_to_be_filled() -> None:
+    files = replace(WHOLE, resize="center", resize_to=None)
+    with pytest.raises(ModelError, match="center leaves nothing to fill; --resize border does"):
+        Description(fill=(1, 2, 3)).over(files).input()
+
+
 def test_how_to_resize_goes_together() -> None:
     files = replace(WHOLE, resize="border", resize_to=(250, 250), fill=(1, 2, 3))
     found = Description(resize="squash").over(files)

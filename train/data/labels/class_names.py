@@ -31,7 +31,7 @@ _KEYS = ("id2label", "label2id")  # where a configuration of transformers has th
 _TABLES = (".csv", ".tsv")
 _YAML = (".yaml", ".yml")
 _ITEM = re.compile(r"\s*(?:-|(\d+):)\s+(?P<quote>['\"]?)(.+?)(?P=quote)\s*(?:\s#.*)?$")
-_NUMBERED = re.compile(r"\s*(\d+)(?::\s*|\s+)(\S.*)$")
+_NUMBERED = re.compile(r"\s*(\d+)(?::\s*|\s+)(\w.*)$")
 _NAME_COLUMNS = ("name", "label", "class", "classname", "labelname")
 
 
@@ -126,11 +126,12 @@ def _numbered(names: Iterable[str]) -> list[Row]:
 
 
 def _of_numbered(content: str) -> list[Row]:
-    """The rows of lines that begin with a number, all of them from 0 on; none of others, whose numbers belong to names."""
+    """The rows of lines of a number and a name, all numbers from 0 on, all names distinct; none of others: of ``0 - zero``
+    and of ``0 stars``, ``1 stars`` the number is part of the name."""
     found = [_NUMBERED.match(line) for line in content.split("\n") if line.strip()]
     rows: list[Row] = [(str(int(match[1])), match[2].strip()) for match in found if match]
-    numbers = {int(row[0]) for row in rows}
-    return rows if len(rows) == len(found) > 1 and numbers == set(range(len(rows))) else []
+    numbers, names = {int(row[0]) for row in rows}, {row[1] for row in rows}
+    return rows if len(names) == len(found) > 1 and numbers == set(range(len(found))) else []
 
 
 def _of_object(title: str, found: Any) -> list[Row]:

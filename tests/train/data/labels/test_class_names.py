@@ -80,7 +80,16 @@ def test_lines_are_ended_by_nothing_but_ends_of_lines(tmp_path: Path) -> None:
     assert read_class_names(tmp_path / "labels.txt") == ("a\u2028b", "c\x0bd")
 
 
-@pytest.mark.parametrize("names", [("2 door car", "4 door car"), ("0 cars", "2 cars"), ("0 cars", "1 car", "more")])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("2 door car", "4 door car"),
+        ("0 cars", "2 cars"),
+        ("0 cars", "1 car", "more"),
+        ("0 stars", "1 stars", "2 stars"),
+        ("0 - zero", "1 - one"),  # as torchvision calls MNIST's
+    ],
+)
 def test_numbers_that_belong_to_the_names(names: tuple[str, ...], tmp_path: Path) -> None:
     (tmp_path / "labels.txt").write_text("\n".join(names))
     assert read_class_names(tmp_path / "labels.txt") == names

@@ -25,7 +25,6 @@ MAX_BATCH = 64
 # An operating point, or one for each image; None for the one in use.
 Alphas = float | Sequence[float | None] | None
 # A file's bytes or path, or what PIL made of it.
-_PHOTOGRAPH = (bytes, str, os.PathLike, Image.Image)
 Photograph = bytes | str | os.PathLike[str] | Image.Image
 
 
@@ -201,7 +200,7 @@ class Gate:
         """Images as an array at the model's size."""
         spec = self._manifest.input
         shape = (spec.height, spec.width, 3)
-        if isinstance(images, _PHOTOGRAPH):
+        if isinstance(images, (bytes, str, os.PathLike, Image.Image)):
             raise TypeError("decide takes a sequence of images: put the one image into a list")
         if not isinstance(images, np.ndarray):
             each = [self._fitted(item) for item in images]
@@ -216,12 +215,12 @@ class Gate:
         """One image at the model's size."""
         if isinstance(image, Image.Image):
             return preprocess_image(image, self._manifest.input, self.limits)
-        if not isinstance(image, _PHOTOGRAPH):
-            found = type(image).__name__
-            raise TypeError(
-                f"expected files as bytes or paths, PIL images, or one array of all; found a list of {found}"
-            )
-        return self.preprocess(image if isinstance(image, bytes) else Path(image).read_bytes())
+        if isinstance(image, bytes):
+            return self.preprocess(image)
+        if isinstance(image, (str, os.PathLike)):
+            return self.preprocess(Path(image).read_bytes())
+        found = type(image).__name__
+        raise TypeError(f"expected files as bytes or paths, PIL images, or one array of all; found a list of {found}")
 
     def _asked(self, alpha: Alphas, n: int) -> list[Rule]:
         """The rule of each of n images."""

@@ -159,7 +159,7 @@ def _pair(images: Any) -> tuple[Any, Any] | None:
     if not isinstance(images, tuple) or len(images) != 2 or getattr(images[0], "ndim", 0) != 4:
         return None
     labels = _plain(images[1])
-    shape = getattr(labels, "shape", (len(labels),) if isinstance(labels, list) else (0,) * 4)
+    shape: tuple[int, ...] = getattr(labels, "shape", (len(labels),) if isinstance(labels, list) else (0,) * 4)
     if len(shape) > 2:
         return None
     if len(shape) == 2 and shape[1] != 1:

@@ -194,12 +194,14 @@ def _load(opened: _Opened, spec: InputSpec) -> Image.Image:
     extents = image.tile[0][1] if isinstance(image, GifImagePlugin.GifImageFile) else None
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         tiff.mend(image)
-    image.info.pop("xmp", None)  # orientation is EXIF's alone, and Pillow turns a TIFF when it loads it
+    xmp = image.info.pop("xmp", None)  # orientation is EXIF's alone, and Pillow turns a TIFF when it loads it
     image.load()
     if extents and extents != (0, 0, *image.size):
         return _on_white_canvas(image, extents)
     if opened.stripped and "transparency" in image.info:
         png.mend_transparency(image, opened.stripped)
+    if xmp and frame and "exif" in image.info:
+        image = image.copy()  # without what Pillow kept of both when it looked for a JPEG's resolution
     try:
         ImageOps.exif_transpose(image, in_place=True)
     except Exception:  # damaged metadata of a good image: its orientation stays unknown

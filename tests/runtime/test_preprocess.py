@@ -165,8 +165,11 @@ def test_exif_orientation_survives_draft_decoding(orientation: int) -> None:
 XMP = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
 TURNED = Image.Exif()
 TURNED[0x0112] = 6
+MADE = Image.Exif()
+MADE[0x010F] = "a maker"  # and no orientation
 TEXTS: dict[str, tuple[str, dict[str, Any]]] = {
     "JPEG": ("JPEG", {"xmp": XMP, "quality": 100, "subsampling": 0}),
+    "JPEG with EXIF": ("JPEG", {"xmp": XMP, "exif": MADE, "quality": 100, "subsampling": 0}),
     "WEBP": ("WEBP", {"xmp": XMP, "lossless": True}),
     "TIFF": ("TIFF", {"tiffinfo": {700: XMP}}),
     "TIFF deflate": ("TIFF", {"tiffinfo": {700: XMP}, "compression": "tiff_deflate"}),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from pathlib import Path
 
 from anyio import to_thread
 
 from runtime import Gate
-from runtime.bundle import MANIFEST, MODEL, Bundle
+from runtime.bundle import MANIFEST, MODEL, Bundle, read_manifest
 from runtime.engines import selection
 from runtime.engines.interface import EngineOptions
 from runtime.exceptions import EngineError, OodgateError
@@ -67,7 +68,7 @@ class Deployment:
             return
         try:
             gate = await to_thread.run_sync(_load, self._settings.bundle, self._settings)
-            if _sha256(gate) == _sha256(self.decider.gate):
+            if gate.manifest.files == self.decider.gate.manifest.files:
                 self._seen = seen  # written again, and the same
                 return
             listeners = await to_thread.run_sync(Listeners.start, gate, self._settings)
@@ -118,19 +119,34 @@ class Deployment:
                 await self.look()
 
 
-Fingerprint = tuple[tuple[int, int, int], ...]
+State = tuple[int, int, int]  # of a file: its inode, time and size
+Fingerprint = tuple[State | None, ...]
 
 
 def fingerprint(bundle: Path) -> Fingerprint | None:
-    """What differs when any file of a bundle was replaced, added or written to; None while it has no manifest or no model."""
-    try:
-        paths = sorted(path for path in bundle.rglob("*") if path.is_file())
-        if not {bundle / MANIFEST, bundle / MODEL} <= set(paths):
-            return None
-        files = [path.stat() for path in paths]
-    except OSError:  # one went meanwhile
+    """What differs when a file that a bundle's manifest lists was replaced, added or written to, or the manifest itself; None
+    while there is no manifest or no model."""
+    manifest, model = _state(bundle / MANIFEST), _state(bundle / MODEL)
+    if manifest is None or model is None:
         return None
-    return tuple((file.st_ino, file.st_mtime_ns, file.st_size) for file in files)
+    return manifest, *(_state(bundle / name) for name in _listed(bundle, manifest))
+
+
+def _state(path: Path) -> State | None:
+    try:
+        file = path.stat()
+    except OSError:
+        return None
+    return file.st_ino, file.st_mtime_ns, file.st_size
+
+
+@functools.lru_cache(maxsize=1)
+def _listed(bundle: Path, state: State) -> tuple[str, ...]:  # noqa: ARG001  which of its states is read
+    """The files of a manifest; the model alone of one that can't be read."""
+    try:
+        return tuple(sorted(read_manifest(bundle).files))
+    except OodgateError:
+        return (MODEL,)
 
 
 def _load(bundle: Path, settings: Settings) -> Gate:

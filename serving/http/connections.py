@@ -85,6 +85,7 @@ class BoundedProtocol(HttpProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._answering is not None:
             self._answering.disconnected = True  # uvicorn tells the last request alone, also if many came at once
+            self._answering.message_event.set()
         self._wait_no_longer()
         self._set_timer()
         self._is_read()
@@ -176,6 +177,8 @@ class BoundedProtocol(HttpProtocol):
     def resume_writing(self) -> None:
         self._is_read()
         super().resume_writing()
+        if self.transport.is_closing():  # the rest is to be taken too
+            self._must_be_read()
 
     def on_response_complete(self) -> None:
         self._answering = self.pipeline[-1][0] if self.pipeline else None  # the next one

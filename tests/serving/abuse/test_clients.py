@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
 import signal
@@ -14,8 +15,10 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from uvicorn.protocols.http.flow_control import FlowControl
 
 from runtime.bundle import Bundle
+from serving.http.connections import BoundedProtocol
 from tests.serving.abuse.test_connections import PNG, answer, connect, request
 from tests.serving.conftest import OODGATE_SERVE, serve
 
@@ -131,6 +134,37 @@ def test_who_does_not_read_is_not_waited_for(shared_bundle: Bundle, tmp_path: Pa
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
     assert "Traceback" not in log.read_text()
+
+
+class Transport:
+    """What a protocol asks of one."""
+
+    closing = False
+
+    def close(self) -> None:
+        self.closing = True
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+
+def test_who_reads_most_of_a_last_answer_is_not_waited_for_either() -> None:
+    """What is left below the low-water mark when the connection is closed has its time as well."""
+
+    async def inside() -> None:
+        protocol = BoundedProtocol.__new__(BoundedProtocol)
+        protocol.loop = asyncio.get_running_loop()
+        protocol.transport = Transport()  # type: ignore[assignment]
+        protocol.flow = FlowControl(protocol.transport)
+        protocol.flow.pause_reading = protocol.flow.resume_reading = lambda: None  # type: ignore[method-assign]
+        protocol.pause_writing()
+        protocol._close()
+        assert protocol._unread is not None
+        protocol.resume_writing()
+        assert protocol._unread is not None
+        protocol._is_read()
+
+    asyncio.run(inside())
 
 
 def test_a_body_that_is_too_long_is_told_so_when_all_of_it_was_sent(one: Server) -> None:

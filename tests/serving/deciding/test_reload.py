@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import gc
 import logging
 import shutil
@@ -18,9 +19,9 @@ from prometheus_client import REGISTRY
 from starlette.applications import Starlette
 
 from runtime import Gate
-from runtime.bundle import CARD, MANIFEST, MODEL, Bundle, write
+from runtime.bundle import CARD, MANIFEST, MODEL, Bundle, read_manifest, write
 from runtime.manifest import InputSpec
-from serving.deciding.deployment import Deployment
+from serving.deciding.deployment import Deployment, fingerprint
 from tests.serving.decisions import assert_same
 from tests.serving.inside import application
 from tests.small import SPEC, calibration_images, classifier, encode, write_bundle
@@ -265,6 +266,37 @@ def test_the_same_bundle_written_again_is_left_alone(shared_bundle: Bundle, bund
         assert deployment.decider.served is served
 
     run(bundle_dir, body)
+
+
+def test_files_that_are_none_of_the_bundles_are_not_looked_at(bundle_dir: Path) -> None:
+    before = fingerprint(bundle_dir)
+    assert before is not None
+    (bundle_dir / "rejects").mkdir()
+    (bundle_dir / "rejects" / "one.png").write_bytes(IMAGES[0])
+    assert fingerprint(bundle_dir) == before
+    for name in read_manifest(bundle_dir).files:
+        content = (bundle_dir / name).read_bytes()
+        (bundle_dir / name).unlink()
+        without = fingerprint(bundle_dir)
+        assert (without is None) == (name == MODEL)
+        (bundle_dir / name).write_bytes(content)
+        assert fingerprint(bundle_dir) not in (before, without)
+        before = fingerprint(bundle_dir)
+    (bundle_dir / MANIFEST).write_text("{")
+    assert fingerprint(bundle_dir) not in (before, None)
+
+
+def test_other_golden_images_of_the_same_model_are_served(golden_bundle: Bundle, tmp_path: Path) -> None:
+    async def body(client: httpx.AsyncClient, app: Starlette, path: Path) -> None:
+        deployment: Deployment = app.state.deployment
+        served = deployment.decider.served
+        files = {MODEL: golden_bundle.model}
+        write(path, dataclasses.replace(golden_bundle.manifest, files={}, engines={}), files, {})
+        await deployment.look()
+        assert deployment.decider.served is not served
+        assert (await client.get("/model")).json()["sha256"] == sha256(golden_bundle)
+
+    run(Path(shutil.copytree(golden_bundle.path, tmp_path / "bundle")), body)
 
 
 def test_workers_look_by_themselves(other: Bundle, bundle_dir: Path) -> None:

@@ -19,7 +19,7 @@ def is_wild(name: str) -> bool:
 
 
 def numbered(name: str) -> list[str] | None:
-    """The names that a range anywhere in it stands for, there or not, all of one width; None without a range.
+    """The names that a range anywhere in it stands for, there or not, at least as wide as the first; None without a range.
 
     Further ranges stay as they are.
 

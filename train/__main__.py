@@ -152,8 +152,8 @@ def _train(
     if unlabelled:
         val = own(args.val, size, reading=reading)
     else:
-        data = renamed(data, reading)
         data.check_trainable(args.data)
+        data = renamed(data, reading)
         val = own(args.val, size, reading=reading, labels=data.classes).with_classes(data.classes, args.val)
     outliers = concatenate([own(source, size, reading=reading.unlabelled) for source in args.aux]) if args.aux else None
     spec = beginning.input(data.images, args.data)

@@ -21,6 +21,7 @@ from train.descriptions.options import said_of_input
 from train.exceptions import TrainingError
 from train.models import Origin, Start
 from train.models.foreign import PRETRAINED
+from train.weights import files
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def begin(config: Config, args: argparse.Namespace, resume: Checkpoint | None) -
     if resume and (resume.header.origin or "init" in resume.header.sources):
         before = preprocessing.scaled(Description.of_input(resume.header.input), args.size)
         size = preprocessing.whole(given.over(before))
-        named = {"weights": Path(args.init).name} if args.init and args.init != PRETRAINED else None
+        named = _of_file(Path(args.init)) if args.init and args.init != PRETRAINED else None
         return Beginning(size, False, given, None, resume.header.origin, named)
     if not foreign:
         return Beginning(preprocessing.of_images(given, args.size), True, given)
@@ -96,7 +97,16 @@ def begin(config: Config, args: argparse.Namespace, resume: Checkpoint | None) -
     start = models.start(config.arch, args.init, args.key, wanted, (size.height, size.width))
     known = preprocessing.of_network(start, given, args.size)
     source = {"weights": start.built.pretrained} if start.built.pretrained else None
+    if args.init and args.init != PRETRAINED:
+        source = _of_file(Path(args.init))
     return Beginning(known or size, known is None, given, None, start, source, models.split(config.arch)[1])
+
+
+def _of_file(path: Path) -> dict[str, Any]:
+    """Weights of others by the name of their file, and its bytes where it is one."""
+    file = files.chosen(path)
+    named = {"weights": file.name}
+    return named | {"sha256": hashlib.sha256(file.read_bytes()).hexdigest()} if file.is_file() else named
 
 
 def _source(path: Path, before: Header) -> dict[str, Any]:

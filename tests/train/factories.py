@@ -33,6 +33,13 @@ def small(classes: int = 5) -> nn.Module:
     return Small(classes)
 
 
+def twins() -> nn.Module:
+    """One that takes the random weights of another, as networks with a target or an average of their own do."""
+    network = Small()
+    network.load_state_dict(Small().state_dict())
+    return network
+
+
 def pretrained(path: str) -> nn.Module:
     """One that reads its weights, as many libraries' factories do."""
     network = Small()

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from runtime.manifest import InputSpec
 from tests.commands import failure
@@ -93,7 +94,8 @@ def test_weights_of_others(sources: Path, capsys: pytest.CaptureFixture[str]) ->
     assert header.input == InputSpec(8, 8, (0.5,) * 3, (0.25,) * 3, colour="srgb")
     assert header.origin is not None
     assert header.origin.head == "other"
-    assert header.sources["init"] == {"weights": "w.pth"}
+    digest = hashlib.sha256((sources / "w.pth").read_bytes()).hexdigest()
+    assert header.sources["init"] == {"weights": "w.pth", "sha256": digest}
 
 
 def test_resumed_without_the_file_of_weights(sources: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -106,6 +108,19 @@ def test_resumed_without_the_file_of_weights(sources: Path, capsys: pytest.Captu
     other = [*options[:-3], "0.4", "--std", "0.25", "--resume"]
     assert "can't resume: input.mean was [0.5, 0.5, 0.5], now [0.4, 0.4, 0.4];" in failure(capsys, main, *other)
     other = [*options, f"--init={sources / 'elsewhere.pth'}", "--resume"]
+    assert "can't resume: it started from other weights than those of --init" in failure(capsys, main, *other)
+
+
+def test_resumed_with_the_directory_of_its_weights(sources: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And not with another one's, though the files are called the same."""
+    for name, added in (("mine", 0), ("other", 1)):
+        state = torch.load(sources / "w.pth")
+        (sources / name).mkdir()
+        save_file({key: value + added for key, value in state.items()}, sources / name / "model.safetensors")
+    options = [*arguments(sources, init=sources / "mine"), "--mean", "0.5", "--std", "0.25"]
+    assert main(options) == 0
+    assert main([*options, "--resume"]) == 0
+    other = [*options, f"--init={sources / 'other'}", "--resume"]
     assert "can't resume: it started from other weights than those of --init" in failure(capsys, main, *other)
 
 

@@ -67,7 +67,7 @@ def test_with_its_weights_and_exported_without_further_options(sources: Path, tm
     write_bundle(tmp_path / "bundle", from_checkpoint(path), count=20, score="joint_energy")
     gate = Gate.load(tmp_path / "bundle")
     loaded = checkpoint.load(path)
-    assert loaded.header.sources["init"] == {"weights": Path(weights).name}
+    assert loaded.header.sources["init"]["weights"] == Path(weights).name
     assert (gate.manifest.input, gate.manifest.input.interpolation) == (loaded.header.input, "bicubic")
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
     with torch.no_grad():

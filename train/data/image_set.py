@@ -76,7 +76,7 @@ class ImageSet:
                 "one of them"
             )
         seen = np.unique(self.labels) if self.task == "multiclass" else np.flatnonzero(self.labels.any(axis=0))
-        if bare := [name for i, name in enumerate(self.classes) if i not in set(seen.tolist())]:
+        if bare := [self.classes[i] for i in np.setdiff1d(np.arange(len(self.classes)), seen)]:
             raise DataError(
                 f"{source}: no image of {some(bare)}, which can't be learned; give some that can be read, or leave the "
                 "class out"

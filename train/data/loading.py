@@ -14,7 +14,7 @@ from train.data.image_set import ImageSet
 from train.data.images import LazyImages
 from train.data.index import Index
 from train.data.kinds import kind_of
-from train.data.labels import class_names
+from train.data.labels import matching
 from train.data.labels.class_names import Row, read_rows
 from train.data.options import Reading
 from train.data.parallel import Failure, each
@@ -94,7 +94,7 @@ def renamed(data: ImageSet, reading: Reading) -> ImageSet:
     if reading.class_names is None or not data.classes:
         return data
     title = f"--class-names {reading.class_names}"
-    return replace(data, classes=class_names.renamed(title, data.classes, _synonyms(reading)))
+    return replace(data, classes=matching.renamed(title, data.classes, _synonyms(reading)))
 
 
 def decoded(

@@ -55,13 +55,13 @@ def resumed(expected: Header, found: Header) -> Header:
 
 
 def _sources(now: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of a run that goes on, its start that which it had.
+    """Those of a run that goes on, its start that which it had; a file that is not there any more has its name alone.
 
     Raises:
         CheckpointError: another start is given.
     """
     given, had = now.get("init"), before.get("init")
-    if given and (had is None or any(given.get(key) != value for key, value in had.items())):
+    if given and (had is None or any(given.get(key) != had[key] for key in had if key in given or key != "sha256")):
         raise CheckpointError(
             f"can't resume: it started from {'other weights than those of --init' if had else 'no weights'}; leave --init "
             "out, or train into another --out"

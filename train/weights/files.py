@@ -69,13 +69,19 @@ def read(path: Path) -> Weights:
     return _weights(path, loaded)
 
 
+def chosen(path: Path) -> Path:
+    """What :func:`read` takes: a file itself, of a directory the one in it, or, where that is in shards, the directory."""
+    if path.is_dir() and not any((path / name).is_file() for name in _INDEX):
+        return next((path / name for name in _IN_DIRECTORY if (path / name).is_file()), path)
+    return path
+
+
 def _read_directory(path: Path) -> Weights:
     for name in _INDEX:
         if (path / name).is_file():
             return Weights(path, {"": _read_shards(path / name)})
-    for name in _IN_DIRECTORY:
-        if (path / name).is_file():
-            return read(path / name)
+    if (file := chosen(path)) != path:
+        return read(file)
     known = strangers.of_directory(path)
     raise ModelError(
         f"{path}: not readable as weights: a directory without {' or '.join(_IN_DIRECTORY)}"

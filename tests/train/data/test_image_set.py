@@ -65,6 +65,27 @@ def test_images_beside_the_class_folders_are_nothing_to_learn(
         found.check_trainable(".")
 
 
+@pytest.mark.parametrize("stray", ["train/x.png", "x.png"])
+def test_and_so_below_a_split(tmp_path: Path, stray: str) -> None:
+    """An image that lies in a split, or beside it."""
+    for name in ("train/cat/0.png", "train/dog/0.png", stray):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(encode(noise(1)[0]))
+    found = load(str(tmp_path), SPEC)
+    assert len(found.report.strays) == 1
+    with pytest.raises(DataError, match="beside the class folders would be a class of their own"):
+        found.check_trainable("set")
+
+
+def test_a_class_that_is_called_as_a_folder_inside_others(tmp_path: Path) -> None:
+    for name in ("cat/a.png", "dog/a.png", "bird/a.png", "cat/dog/b.png", "bird/dog/b.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(encode(noise(1)[0]))
+    found = load(str(tmp_path), SPEC)
+    assert found.classes == ("bird", "cat", "dog")
+    assert [found.classes[i] for i in found.labels] == ["bird", "cat", "dog", "dog", "dog"]
+
+
 def test_folders_of_one_name_are_one_class(tmp_path: Path) -> None:
     for folder in ("cam1/cat", "cam2/cat", "cam2/dog"):
         (tmp_path / folder).mkdir(parents=True)

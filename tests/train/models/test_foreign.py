@@ -177,6 +177,7 @@ def test_a_checkpoint_does_not_read_them_again(saved: tuple[Path, factories.Smal
 def test_random_weights_are_called_so() -> None:
     assert start("small").told(2)[0].startswith("weights: random")
     assert start("small").built.pretrained is None
+    assert start("twins()").built.pretrained is None
 
 
 def test_a_file_that_is_somewhere_else_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

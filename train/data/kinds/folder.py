@@ -28,13 +28,16 @@ def index(path: Path, reading: Reading, memory: int) -> Index:
         DataError: a folder that may not be read, no images, or labels that can't be understood.
     """
     listing = list_folder(path)
-    if listing.images and not any("/" in name for name in listing.images) and (shards := sorted(path.glob("*.tar"))):
-        raise DataError(
-            f"{path}: holds both images, such as {listing.images[0]}, and tars, such as {shards[0].name}; name those that "
-            f"are meant, '{path}/*.tar' for the tars"
-        )
     if listing.images:
-        return label(path, listing, reading)
+        found = label(path, listing, reading)
+        flat = not any("/" in name for name in listing.images) and found.implied
+        if flat and (shards := sorted(path.glob("*.tar"))):
+            one = listing.images[0]
+            raise DataError(
+                f"{path}: holds both images, such as {one}, and tars, such as {shards[0].name}; name those that are meant, "
+                f"'{path}/*.tar' for the tars, '{path}/*{Path(one).suffix}' for the images"
+            )
+        return found
     if shards := sorted(path.glob("*.tar")):
         return tar.of_shards(path, shards, reading, memory)
     if shards := [path / name for name in sorted(listing.files) if name.lower().endswith(".parquet")]:

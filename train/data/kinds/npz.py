@@ -61,7 +61,9 @@ def _images_of(there: list[str]) -> str:
 def _labels(
     path: Path, labels: npt.NDArray[Any], classes: npt.NDArray[Any] | None, count: int
 ) -> tuple[Labels, tuple[str, ...]]:
-    names = [] if classes is None or classes.ndim != 1 else list(map(str, classes))
+    if classes is not None and classes.ndim != 1:
+        raise DataError(f"{path}: expected 'classes' [K], found {list(classes.shape)}")
+    names = [] if classes is None else list(map(str, classes))
     if len(set(names)) != len(names):
         raise DataError(f"{path}: classes must be distinct, found {names}")
     order = np.array(sorted(range(len(names)), key=names.__getitem__), dtype=np.intp)
@@ -76,7 +78,7 @@ def _labels(
         )
     if labels.dtype.kind == "S":
         labels = np.char.decode(labels, "utf-8", "replace")
-    elif labels.dtype.kind == "f" and (labels == labels.round()).all():
+    elif (labels.dtype.kind == "f" and (labels == labels.round()).all()) or (names and labels.dtype.kind == "b"):
         labels = labels.astype(np.int64)
     if names and labels.dtype.kind in "iu":
         if labels.min() < 0 or labels.max() >= len(names):
@@ -86,6 +88,8 @@ def _labels(
             )
         return np.argsort(order)[labels].astype(np.int64), tuple(sorted(names))
     distinct, indices = np.unique(labels, return_inverse=True)
+    if names and (strange := sorted({*map(str, distinct)} - {*names})):
+        raise DataError(f"{path}: the label {strange[0]!r} is none of its {len(names)} classes")
     return indices.astype(np.int64), tuple(map(str, distinct))
 
 

@@ -32,23 +32,25 @@ def index(listing: Listing, own: str, *, depth: int = 0, alone: bool = False) ->
         alone: whether the only folder is the one that the images were asked for in.
     """
     folders = [tuple(name.split("/")[depth:-1]) for name in listing.images]
-    labels, how, remarks = by_innermost(folders, own)
+    found_labels, how, remarks = by_innermost(folders)
+    labels = [label or own for label in found_labels]
     order = sorted(range(len(labels)), key=lambda i: (labels[i], listing.images[i]))
     names = [listing.images[i] for i in order]
     synonyms, file = _synonyms(listing)
-    strays = [name for name, parts in zip(listing.images, folders, strict=True) if not parts] if how != _OWN else []
+    strays = (
+        [name for name, label in zip(listing.images, found_labels, strict=True) if not label] if how != _OWN else []
+    )
     report = Report(f"labels = {how}", without(listing.passed, {file}), remarks, tuple(sorted(strays)))
     files = [listing.files[name] for name in names]
     found = labelled(names, files, [labels[i] for i in order], report, synonyms, tuple(sorted(set(labels))))
     return replace(found, implied=alone or how == _OWN)
 
 
-def by_innermost(folders: Sequence[tuple[str, ...]], own: str) -> tuple[list[str], str, tuple[str, ...]]:
-    """The label of each image, what the labels are, and what is to be said of it.
+def by_innermost(folders: Sequence[tuple[str, ...]]) -> tuple[list[str | None], str, tuple[str, ...]]:
+    """The label of each image, None of one that no class folder has, what the labels are, and what is to be said of it.
 
     Args:
         folders: in which each image lies, from the outermost.
-        own: the label of images that lie in none.
     """
     remarks = []
     if all(len(parts) > 1 for parts in folders) and len({parts[0] for parts in folders}) == 1:
@@ -75,7 +77,7 @@ def by_innermost(folders: Sequence[tuple[str, ...]], own: str) -> tuple[list[str
     if not any(folders):
         how = _OWN
     remarks += _in_several(folders)
-    return [parts[-1] if parts else own for parts in folders], how, tuple(remarks)
+    return [parts[-1] if parts else None for parts in folders], how, tuple(remarks)
 
 
 def _inside_several(folders: Sequence[tuple[str, ...]]) -> str | None:
@@ -87,7 +89,8 @@ def _inside_several(folders: Sequence[tuple[str, ...]]) -> str | None:
         if len(parts) > 1:
             above.setdefault(parts[-1], set()).add(parts[-2])
     innermost = {parts[-1] for parts in folders}
-    several = (name for name, classes in above.items() if len(classes) > 1 and innermost - {name} <= classes)
+    inner = [name for name in above if (name,) not in folders]  # one at the top is a class
+    several = (name for name in inner if len(above[name]) > 1 and innermost - {name} <= above[name])
     return next(several, None)
 
 

@@ -17,10 +17,11 @@ import itertools
 import json
 import re
 import unicodedata
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from train.data.labels.text import lines, text
 from train.exceptions import DataError
@@ -48,22 +49,6 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     return ordered(str(path), read_rows(str(path), data))
 
 
-def renamed(title: str, classes: Iterable[str], rows: Iterable[Row]) -> tuple[str, ...]:
-    """Classes by their plainest names in a file.
-
-    Raises:
-        DataError: a class that is not in it, or two of one name.
-    """
-    known = {name: row[-1] for row in rows for name in row}
-    classes = tuple(classes)
-    if missing := [name for name in classes if name not in known]:
-        raise DataError(f"{title}: it names no class {missing[0]!r}, which the images have")
-    names = tuple(known[name] for name in classes)
-    if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise DataError(f"{title}: several classes of the images are called {twice[0]!r}")
-    return names
-
-
 def of_value(title: str, value: object) -> tuple[str, ...]:
     """The names that a program gives, as a file of JSON would have them, or the path of a file of names.
 
@@ -73,13 +58,24 @@ def of_value(title: str, value: object) -> tuple[str, ...]:
     if isinstance(value, str | Path):
         return read_class_names(Path(value))
     if isinstance(value, Mapping):
-        return ordered(title, _of_object(title, dict(value)))
+        table = {_plain(key): _plain(name) for key, name in value.items()}
+        if all(isinstance(item, int) for pair in table.items() for item in pair) and any(
+            a != b for a, b in table.items()
+        ):
+            raise DataError(f"{title}: of numbers alone nobody can tell which are the names; give these as text")
+        return ordered(title, _of_object(title, table))
     if not isinstance(value, Iterable) or isinstance(value, set | frozenset):
         raise DataError(
             f"{title}: expected class names in the order of the logits, {{0: 'cat', ..}}, or a file of them, found "
             f"{type(value).__name__}"
         )
-    return tuple(_text_of(title, name) for name in value)
+    return tuple(_text_of(title, _plain(name)) for name in value)
+
+
+def _plain(value: object) -> object:
+    """A number of numpy as Python's, and one with a point as its text."""
+    value = value.item() if isinstance(value, np.generic) else value
+    return str(value) if isinstance(value, float) else value
 
 
 def ordered(title: str, rows: Iterable[Row]) -> tuple[str, ...]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from train.data.labels.class_names import Row
 from train.data.report import some
+from train.exceptions import DataError
 
 _GAPS = re.compile(r"[\s_\-]+")
 _NUMBERED = re.compile(r"^(n\d{8}|\d+)[\s._\-]+(?=\D)")
@@ -70,6 +72,25 @@ def resolve(classes: Sequence[str], labels: Sequence[str], synonyms: Sequence[Ro
     if all(index is None for index, _ in found) and _are_indices(classes, labels):
         found = [(int(name), "as indices from 0") for name in classes]
     return Resolution(tuple(index for index, _ in found), tuple(_remarks(classes, labels, found)))
+
+
+def renamed(title: str, classes: Sequence[str], rows: Sequence[Row]) -> tuple[str, ...]:
+    """Classes by their plainest names in a file: found by a name, or where none is one by number.
+
+    Raises:
+        DataError: a class that is not in it, or two of one name.
+    """
+    by_number = {row[0]: row[-1] for row in rows if row[0].isdecimal()}
+    by_name = {plainly(name): row[-1] for row in rows for name in row[row[0] in by_number :]}
+    known, form = (
+        (by_name, plainly) if any(plainly(name) in by_name for name in classes) else (by_number, _plain_number)
+    )
+    if missing := [name for name in classes if form(name) not in known]:
+        raise DataError(f"{title}: it names no class {missing[0]!r}, which the images have")
+    names = tuple(known[form(name)] for name in classes)
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise DataError(f"{title}: several classes of the images are called {twice[0]!r}")
+    return names
 
 
 def plainly(name: str) -> str:

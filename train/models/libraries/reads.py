@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
@@ -30,8 +30,9 @@ class _Nothing(dict[Any, Any]):
 @contextmanager
 def watched() -> Iterator[list[str]]:
     """Within this context, the files that weights are read from, as far as torch or safetensors reads them; of weights that
-    somebody else reads and a module loads, that there is one."""
+    somebody else reads and a module loads, that there is one. Those that one module hands to another are of no file."""
     read: list[str] = []
+    handed: set[int] = set()
 
     def noted(function: Callable[..., Any]) -> Callable[..., Any]:
         def reading(file: Any, *args: Any, **kwargs: Any) -> Any:
@@ -40,17 +41,29 @@ def watched() -> Iterator[list[str]]:
 
         return reading
 
-    load = nn.Module.load_state_dict
+    state_of, load = nn.Module.state_dict, nn.Module.load_state_dict
 
-    def loading(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        read.extend([] if read else ["a file"])
-        return load(module, *args, **kwargs)
+    def handing(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        state = state_of(module, *args, **kwargs)
+        handed.update(map(_place, state.values()))
+        return state
+
+    def loading(module: nn.Module, state: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        if not read and not handed.issuperset(map(_place, state.values())):
+            read.append("a file")
+        return load(module, state, *args, **kwargs)
 
     with ExitStack() as stack:
         for owner, name in ((torch, "load"), (safetensors, "load_file")):
             stack.enter_context(mock.patch.object(owner, name, noted(getattr(owner, name))))
+        stack.enter_context(mock.patch.object(nn.Module, "state_dict", handing))
         stack.enter_context(mock.patch.object(nn.Module, "load_state_dict", loading))
         yield read
+
+
+def _place(value: Any) -> int:
+    """Where a tensor's numbers are; 0 for what is none, or has none."""
+    return value.untyped_storage().data_ptr() if isinstance(value, torch.Tensor) else 0
 
 
 @contextmanager

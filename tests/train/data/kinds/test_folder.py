@@ -239,10 +239,19 @@ def test_a_linked_folder_has_its_links_in_a_tar_too(tmp_path: Path) -> None:
         assert load(str(source), SPEC).names == expected
 
 
+def test_images_of_a_list_may_have_a_tar_beside_them(tmp_path: Path) -> None:
+    write_tar(tmp_path / "raw.tar", colours(3))
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(encode(noise(1)[0]))
+    (tmp_path / "labels.csv").write_text("name,labels\na.png,cat\nb.png,cat;dog\n")
+    assert load(str(tmp_path), SPEC).labels.tolist() == [[True, False], [True, True]]
+
+
 def test_images_and_tars_side_by_side_are_one_or_the_other(tmp_path: Path) -> None:
     write_tar(tmp_path / "000.tar", colours(3))
     (tmp_path / "preview.png").write_bytes(encode(noise(1)[0]))
     with pytest.raises(
-        DataError, match=r"holds both images, such as preview\.png, and tars, such as 000\.tar; name those"
+        DataError,
+        match=r"both images, such as preview\.png, and tars, such as 000\.tar; name those .*/\*\.png' for the",
     ):
         load(str(tmp_path), SPEC)

@@ -150,15 +150,23 @@ def test_numbers_of_classes(tmp_path: Path) -> None:
     assert [found.classes[label] for label in found.labels] == ["cat", "dog", "bird", "dog"]
 
 
+def test_truth_is_a_number_of_two_classes(tmp_path: Path) -> None:
+    np.savez(tmp_path / "set.npz", images=noise(2), labels=[True, False], classes=["good", "bad"])
+    found = load(str(tmp_path / "set.npz"), SPEC)
+    assert [found.classes[label] for label in found.labels] == ["bad", "good"]
+
+
 @pytest.mark.parametrize(
     ("labels", "classes", "message"),
     [
+        (["cat", "bird"], ["cat", "dog"], "the label 'bird' is none of its 2 classes"),
+        ([0, 1], [["cat"], ["dog"]], r"expected 'classes' \[K\], found \[2, 1\]"),
         ([0, 2], ["cat", "dog"], "labels must be from 0 to 1, as there are 2 classes; found 0 to 2"),
         ([-1, 0], ["cat", "dog"], "found -1 to 0"),
         ([0, 1], ["cat", "cat"], "classes must be distinct"),
     ],
 )
-def test_numbers_of_no_classes(tmp_path: Path, labels: list[int], classes: list[str], message: str) -> None:
+def test_numbers_of_no_classes(tmp_path: Path, labels: list[Any], classes: list[Any], message: str) -> None:
     np.savez(tmp_path / "set.npz", images=noise(2), labels=labels, classes=classes)
     with pytest.raises(DataError, match=message):
         load(str(tmp_path / "set.npz"), SPEC)

@@ -7,9 +7,11 @@ import json
 import unicodedata
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from train.data.labels.class_names import of_value, read_class_names, renamed
+from train.data.labels.class_names import of_value, read_class_names, read_rows
+from train.data.labels.matching import renamed
 from train.exceptions import DataError
 
 NAMES = ("tench, Tinca tinca", "Müller's gull", "007")
@@ -178,6 +180,28 @@ def test_classes_by_their_plainest_names() -> None:
         renamed("names", ("n01", "cat"), ROWS)
     with pytest.raises(DataError, match="names: several classes of the images are called 'fish'"):
         renamed("names", ("n02", "n03"), ROWS)
+
+
+@pytest.mark.parametrize(
+    ("content", "classes", "expected"),
+    [
+        (b"1\n2\n3", ("1", "2"), ("1", "2")),  # names, though there are numbers from 0 too
+        (b'{"0": "1", "1": "2", "2": "0"}', ("0", "1", "2"), ("0", "1", "2")),
+        (b'["Golden Retriever", "tabby cat"]', ("golden_retriever", "tabby-cat"), ("Golden Retriever", "tabby cat")),
+        (b'["tench", "goldfish"]', ("0", "01"), ("tench", "goldfish")),
+    ],
+)
+def test_a_name_goes_before_a_number(content: bytes, classes: tuple[str, ...], expected: tuple[str, ...]) -> None:
+    assert renamed("names", classes, read_rows("names", content)) == expected
+
+
+def test_numbers_of_numpy() -> None:
+    assert of_value("labels", np.arange(3)) == ("0", "1", "2")
+    assert of_value("labels", np.array([0.0, 1.5])) == ("0.0", "1.5")
+    assert of_value("labels", {"b": np.int64(1), "a": np.int64(0)}) == ("a", "b")
+    assert of_value("labels", {np.int64(1): "b", np.int64(0): "a"}) == ("a", "b")
+    with pytest.raises(DataError, match="labels: of numbers alone nobody can tell which are the names"):
+        of_value("labels", {0: 2, 1: 0, 2: 1})
 
 
 def test_no_such_file(tmp_path: Path) -> None:

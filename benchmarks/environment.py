@@ -85,6 +85,8 @@ def main() -> None:
     parser.add_argument("--here", type=int, metavar="STEPS", help="print the seconds of a step in this process")
     parser.add_argument("--markdown", type=Path)
     args = parser.parse_args()
+    if len(args.arch) != len(args.batch):
+        parser.error(f"--batch is of each --arch: expected {len(args.arch)}, found {len(args.batch)}")
     if args.here:
         print(seconds(args.arch[0], args.batch[0], args.here))
         return

@@ -82,6 +82,7 @@ def fit_gate(
     *,
     threads: int = 0,
     seen: Sample | None = None,
+    before: Manifest | None = None,
 ) -> Gated:
     """Choose what is to be chosen, and calibrate.
 
@@ -92,13 +93,14 @@ def fit_gate(
         options: what gate is wanted.
         threads: of the engine.
         seen: a sample of the source, if one was drawn already.
+        before: the manifest with the gate that there was, where `manifest` has it no more.
 
     Raises:
         ExportError: options that don't fit, images that the model learned from, or that are all the same.
         DataError: a source that can't be read.
         CalibrationError: too few images for alpha, or scores that are not finite.
     """
-    options, before = options.for_task(manifest.task), manifest
+    options, before = options.for_task(manifest.task), before or manifest
     manifest = provenance.still_chosen(_ungated(model, manifest, options), before.gate, options)
     make = partial(_make, precision=manifest.model.precision, threads=threads)
     images, title = _read(manifest, source, options)

@@ -39,8 +39,8 @@ def role(options: GateOptions) -> str:
 def still_chosen(manifest: Manifest, gate: GateSpec | None, options: GateOptions) -> Manifest:
     """The manifest without the records of images whose choice has no part in a gate any more.
 
-    The temperature stays in the graph, whatever the score, until it is given or chosen anew; a score that was chosen is no
-    longer in use where another one is named.
+    The temperature stays in the graph, whatever the score, until it is given or chosen anew, and in detectors that were
+    fitted with it until they are fitted again; a score that was chosen is no longer in use where another one is named.
 
     Args:
         manifest: of the bundle.
@@ -49,6 +49,8 @@ def still_chosen(manifest: Manifest, gate: GateSpec | None, options: GateOptions
     """
     if options.temperature is None and not options.chooses_score and "energy" in manifest.scores:
         return manifest
+    if any("temperature" in own for name, own in manifest.score_parameters.items() if name != "energy"):
+        return manifest  # of a detector that was fitted with the energy's
     gone = {leakage.TEMPERATURE}
     if options.chooses_score or (gate is not None and gate.score != options.score):
         gone.add(leakage.CHOICE)

@@ -119,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         manifest = record(manifest, roles, args.source, images.images)
     if args.calibration:
         options = GateOptions.of(loaded.manifest, Reading.of(args), allow_leakage=args.allow_leakage)
-        gated = fit_gate(model, manifest, args.calibration, options, threads=args.threads)
+        gated = fit_gate(model, manifest, args.calibration, options, threads=args.threads, before=loaded.manifest)
         manifest, warning, note = gated.manifest, gated.warning, gated.note
     out = args.out or args.bundle
     dropped = rewrite(args.bundle, loaded.manifest, model, manifest, out, threads=args.threads)

@@ -15,6 +15,8 @@ from export.exceptions import ExportError
 from runtime.engines.ort.cpu import cpu_session
 
 _FATAL = 4  # what is logged; errors are raised
+_CODE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
+_OWN_SOURCE = re.compile(r"/onnxruntime_src/\S+:\d+ .*?\) (?=[^\s\[])")
 _FAILED_NODE = re.compile(r"while running (\w+) node\. Name:'([^']*)'(?: Status Message: )?(.*)")
 
 
@@ -29,7 +31,7 @@ def session(model: onnx.ModelProto) -> ort.InferenceSession:
     try:
         return cpu_session(model.SerializeToString(), options)
     except Exception as error:  # ONNX Runtime's errors share no public base
-        raise ExportError(f"ONNX Runtime does not take it: {reason(error)}") from error
+        raise ExportError(f"ONNX Runtime does not take the graph: {reason(error)}") from error
 
 
 def run(session: ort.InferenceSession, names: Sequence[str], feeds: Mapping[str, npt.NDArray[Any]]) -> list[Any]:
@@ -49,4 +51,4 @@ def reason(error: Exception) -> str:
     text = " ".join(str(error).split())
     if found := _FAILED_NODE.search(text):
         text = f"{found[1]} {found[2]!r} fails: {found[3].rpartition(') ')[2] or found[3]}"
-    return textwrap.shorten(re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text), 300)
+    return textwrap.shorten(_OWN_SOURCE.sub("", _CODE.sub("", text)), 300)

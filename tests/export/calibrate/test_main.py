@@ -17,6 +17,7 @@ from export.calibrate.__main__ import main
 from export.calibrate.gating import split
 from export.calibrate.selecting import FITTED
 from export.detectors.combined.merged import parts
+from export.fit.__main__ import main as fit
 from export.images import leakage
 from runtime import Gate
 from runtime.bundle import Bundle, entry, update
@@ -314,6 +315,19 @@ def test_images_that_chose_set_no_threshold_while_their_choice_stands(exported_c
     other = "msp" if score != "msp" else "nan"
     assert calibrated(sources.val, "--score", other)[2] == both
     assert calibrated(sources.val, "--score", score, "--temperature", "1") == (score, 120, set())
+
+
+def test_a_temperature_that_detectors_hold_was_chosen_still(exported_copy: Path, sources: Sources) -> None:
+    call(main, exported_copy, sources.val, "--temperature", "auto", "--aux", sources.noise)
+    call(fit, exported_copy, sources.train, "--detectors", "react")
+    call(main, exported_copy, sources.val, "--score", "react", "--temperature", "1")
+    manifest = Bundle.load(exported_copy).manifest
+    assert manifest.gate is not None
+    assert manifest.gate.n_calibration == len(split(120)[1])
+    assert {role for role in manifest.data if role.startswith("temperature")} == {
+        "temperature",
+        "temperature, noise.npz",
+    }
 
 
 def test_copies_among_the_images_are_said(exported_copy: Path, sources: Sources, tmp_path: Path) -> None:

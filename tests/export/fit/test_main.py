@@ -253,6 +253,17 @@ def test_another_heads_pair(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         assert f"left out: {name}: " in output
 
 
+def test_how_the_score_was_chosen_stays_said(exported_copy: Path, sources: Sources) -> None:
+    call(calibrate, exported_copy, sources.val, "--score", "auto", "--aux", sources.noise)
+    before = Bundle.load(exported_copy).manifest.gate
+    call(main, exported_copy, "--detectors", "gen", "--calibration", sources.val)
+    after = Bundle.load(exported_copy).manifest.gate
+    assert before is not None
+    assert after is not None
+    assert (after.score, after.choice) == (before.score, before.choice)
+    assert before.choice is not None
+
+
 def test_several_labels_an_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What takes an image to have one label is refused by name; the Gaussians are one a label."""
     several = classifier()

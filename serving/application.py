@@ -25,7 +25,7 @@ def behind_guards(served: ASGIApp, app: Starlette, settings: Settings) -> ASGIAp
     """`served`, which is `app` or holds it, behind ids, metrics, keys and limits, and this process made ready for it."""
     BoundedProtocol.install(settings)
     native.settle()
-    return Refusing(guarded(served, settings, partial(is_full, app)), app)
+    return Refusing(guarded(served, settings, partial(is_full, app), app.routes), app)
 
 
 class Refusing:

@@ -47,6 +47,7 @@ _ALARMING = (
     "unsupported_image",
     "undecodable_image",
     "unauthorized",
+    "too_many_connections",
 )
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"

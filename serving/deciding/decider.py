@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from time import monotonic
@@ -32,6 +33,9 @@ _PATIENCE = 0.25
 _MOMENT = 0.005
 
 _FAILURES = 3  # batches in a row, by which it is no longer an image's fault
+
+# Time-outs after which what has no answer is on a thread that hangs: those that don't drop what is late.
+_HANGING = 2
 
 
 class Caller(NamedTuple):
@@ -68,6 +72,7 @@ class Decider:
         self._loop = asyncio.get_running_loop()
         self._waits: dict[Ticket, _Wait] = {}
         self._worked = False
+        self._trial: asyncio.Future[bool] | None = None  # of an engine that does not work
         self._pipeline = suited(served.gate.engine, settings, self._hand_over)
 
     @property
@@ -127,15 +132,31 @@ class Decider:
         return self._pipeline.waiting(False) + self._pipeline.waiting(True)
 
     async def works(self) -> bool:
-        """Whether the engine does: its last batches did not all fail, or it takes one now."""
+        """Whether the engine does: its last batches neither all failed nor hang, or it takes one now, in time."""
         served = self.served
         if served.failures >= _FAILURES:
-            try:
-                await asyncio.to_thread(served.gate.warm_up)
-            except Exception:  # for which batches have been logged
+            if self._trial is None or self._trial.done():
+                self._trial = self._tried(served.gate)
+            done, _ = await asyncio.wait([self._trial], timeout=self._timeout)
+            if not done or not self._trial.result():
                 return False
             served.failures = 0
         return True
+
+    def _tried(self, gate: Gate) -> asyncio.Future[bool]:
+        """Whether a batch comes back well, from a thread that nobody waits for at the end."""
+        answer: asyncio.Future[bool] = self._loop.create_future()
+
+        def run() -> None:
+            try:
+                gate.warm_up()
+            except Exception:  # for which batches have been logged
+                self._loop.call_soon_threadsafe(answer.set_result, False)
+            else:
+                self._loop.call_soon_threadsafe(answer.set_result, True)
+
+        threading.Thread(target=run, name="oodgate-trial", daemon=True).start()
+        return answer
 
     async def close(self) -> None:
         """Finish what is queued and end the threads."""
@@ -168,7 +189,8 @@ class Decider:
     def _after_answer(self, job: Job, caller: Caller, served: Served) -> None:
         self._worked = False
         _measure([job])
-        self._heard([job], job, caller, served)
+        self._note([job])
+        self._heard(job, caller, served)
 
     async def _outcomes(self, sources: Sequence[bytes | Images], caller: Caller, use: Use, bulk: bool) -> list[Job]:
         """One finished job for each source, in order."""
@@ -193,6 +215,8 @@ class Decider:
             del self._waits[ticket]
             if wait.watcher is not None:
                 wait.watcher.cancel()
+            if wait.end is not None:
+                wait.end.cancel()
         return jobs
 
     def _hand_over(self, jobs: Sequence[Job]) -> None:
@@ -201,21 +225,27 @@ class Decider:
     def _deliver(self, jobs: Sequence[Job]) -> None:
         """On the event loop: tell the listeners, and wake the requests whose last job this was."""
         _measure(jobs)
+        self._note(jobs)
         for job in jobs:
             wait = self._waits.get(job.ticket)
             if wait is None:
                 continue
-            self._heard(jobs, job, wait.caller, wait.served)
+            self._heard(job, wait.caller, wait.served)
             wait.unfinished -= 1
             if wait.unfinished == 0 and not wait.future.done():
                 wait.future.set_result(None)
 
-    def _heard(self, batch: Sequence[Job], job: Job, caller: Caller, served: Served) -> None:
-        """Note whether the engine works and how long it takes for one image, and tell the listeners of a job's decisions."""
-        if job is batch[0] and job.started:
-            served.failures = served.failures + 1 if isinstance(job.outcome, Exception) else 0
-        if len(batch) == job.size == 1 and job.started:
+    def _note(self, batch: Sequence[Job]) -> None:
+        """Note whether the engine works, and how long it takes for one image, whoever still waits for an answer."""
+        job, served = batch[0], self.served
+        if not job.started or job.gate is not served.gate:
+            return
+        served.failures = served.failures + 1 if isinstance(job.outcome, Exception) else 0
+        if len(batch) == job.size == 1:
             served.engine_seconds = job.finished - job.started
+
+    def _heard(self, job: Job, caller: Caller, served: Served) -> None:
+        """Tell the listeners of a job's decisions."""
         if not isinstance(job.outcome, list):
             return
         images = [job.source] if isinstance(job.source, bytes) else job.source
@@ -237,12 +267,22 @@ class Decider:
 
         wait.watcher = asyncio.ensure_future(wait.caller.gone())
         wait.watcher.add_done_callback(on_gone)
+        wait.end = self._loop.call_later(_HANGING * self._timeout, self._hangs, wait)
+
+    def _hangs(self, wait: _Wait) -> None:
+        if not wait.future.done():
+            metrics().dropped("late", wait.unfinished)
+            wait.served.failures = max(wait.served.failures, _FAILURES)
+            logger.error(
+                "request %s has no answer after %d time-outs: a thread hangs", wait.caller.request_id, _HANGING
+            )
+            wait.future.set_exception(_expired())
 
 
 class _Wait:
     """What a request waits for."""
 
-    __slots__ = ("caller", "future", "served", "unfinished", "watcher")
+    __slots__ = ("caller", "end", "future", "served", "unfinished", "watcher")
 
     def __init__(self, future: asyncio.Future[None], unfinished: int, caller: Caller, served: Served) -> None:
         self.future = future
@@ -250,6 +290,7 @@ class _Wait:
         self.caller = caller
         self.served = served
         self.watcher: asyncio.Future[None] | None = None
+        self.end: asyncio.TimerHandle | None = None
 
 
 def _measure(jobs: Sequence[Job]) -> None:
@@ -276,8 +317,12 @@ def _decisions(*jobs: Job) -> list[Decision]:
     decisions: list[Decision] = []
     for job in jobs:
         if isinstance(job.outcome, Expired):
-            raise RequestError(503, "deadline_exceeded", "the answer would have come too late", retry_after="1")
+            raise _expired()
         if isinstance(job.outcome, Exception):
             raise job.outcome
         decisions += job.outcome or []
     return decisions
+
+
+def _expired() -> RequestError:
+    return RequestError(503, "deadline_exceeded", "the answer would have come too late", retry_after="1")

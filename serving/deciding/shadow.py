@@ -56,7 +56,7 @@ class Shadow:
         if full or sum(len(job.source) for job in list(self._served) if isinstance(job.source, bytes)) > _MAX_BYTES:
             metrics().shadow("dropped")
             return
-        source = image if isinstance(image, bytes) else image[np.newaxis]
+        source = image if isinstance(image, bytes) else image[np.newaxis].copy()  # without the rest of its request
         job = Job(Ticket(monotonic() + self._timeout), self._gate, source)
         self._served[job] = decided.decision
         self._pipeline.submit([job])

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.exceptions import TOO_MANY_CONNECTIONS
 from serving.http.errors import Refusal
-from serving.http.middleware import HEALTH
+from serving.http.middleware import HEALTH, Observed
 from serving.internals import HttpProtocol, use_http_protocol
 from serving.metrics import metrics
 from serving.settings import Settings
@@ -43,7 +43,7 @@ class BoundedProtocol(HttpProtocol):
     """Refuses connections beyond a number, and ends those on which a client takes too long to send, or to read."""
 
     settings: ClassVar[Settings] = Settings()
-    _busy: ClassVar[Refusal] = Refusal(TOO_MANY_CONNECTIONS)
+    _busy: ClassVar[Observed | Refusal] = Refusal(TOO_MANY_CONNECTIONS)
 
     _timer: asyncio.TimerHandle | None = None
     _awaited: tuple[float, Callable[[], None]] | None = None  # what is to come, within how long and what else
@@ -60,6 +60,7 @@ class BoundedProtocol(HttpProtocol):
     def install(cls, settings: Settings) -> None:
         """Make it the protocol of the uvicorn servers that this process configures from now on."""
         cls.settings = settings
+        cls._busy = Observed(Refusal(TOO_MANY_CONNECTIONS), settings.access_log)
         use_http_protocol(cls)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]

@@ -6,12 +6,13 @@ import asyncio
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import uniform
 from time import monotonic, perf_counter, time
 
 import orjson
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.exceptions import OVERLOADED, TOO_MANY_REQUESTS, RequestError
@@ -41,13 +42,16 @@ _HEADERS = [
 _NO_CONTENT = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
 
 
-def guarded(app: ASGIApp, settings: Settings, is_full: Callable[[str, bool], bool]) -> ASGIApp:
+def guarded(
+    app: ASGIApp, settings: Settings, is_full: Callable[[str, bool], bool], routes: Sequence[BaseRoute] = ()
+) -> ASGIApp:
     """`app` behind everything that this module's docstring names.
 
     Args:
         app: answers what is let through.
         settings: of the limits, the keys and the log.
         is_full: whether too many single images are in hand for a client, in a crowd or else.
+        routes: those of `app`, by which requests are counted that don't get as far.
     """
     app = Admission(_traced(app) if settings.tracing else app, settings.max_concurrency, is_full)
     if settings.api_keys:
@@ -60,7 +64,7 @@ def guarded(app: ASGIApp, settings: Settings, is_full: Callable[[str, bool], boo
             allow_headers=["authorization", "content-type", "x-api-key", "x-request-id", _HEADER_LENGTH],
             expose_headers=["x-request-id", "retry-after", _HEADER_LENGTH],
         )
-    return Observed(app, settings.access_log)
+    return Observed(app, settings.access_log, routes)
 
 
 class Observed:
@@ -70,9 +74,10 @@ class Observed:
     or a key.
     """
 
-    def __init__(self, app: ASGIApp, access_log: bool) -> None:
+    def __init__(self, app: ASGIApp, access_log: bool, routes: Sequence[BaseRoute] = ()) -> None:
         self._app = app
         self._access_log = access_log
+        self._routes = routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -95,17 +100,25 @@ class Observed:
             await self._app(scope, receive, observed)
         finally:
             seconds = perf_counter() - start
-            metrics().request(route_template(scope), status, seconds)
+            route = self._route(scope)
+            metrics().request(route, status, seconds)
             if self._access_log:
-                self._log(scope, status, seconds)
+                self._log(scope, route, status, seconds)
 
-    def _log(self, scope: Scope, status: int, seconds: float) -> None:
+    def _route(self, scope: Scope) -> str:
+        """The template of the route that answered a request, or that it was refused before it came to."""
+        if "router" in scope:
+            return route_template(scope)
+        matching = (route for route in self._routes if route.matches(scope)[0] is Match.FULL)
+        return route_template({"route": next(matching, None)})
+
+    def _log(self, scope: Scope, route: str, status: int, seconds: float) -> None:
         length = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
         line = {
             "time": round(time(), 3),
             "request_id": scope["oodgate.request_id"],
             "method": scope["method"],
-            "route": route_template(scope),
+            "route": route,
             "path": scope["path"][:256],
             "status": status,
             "seconds": round(seconds, 6),

@@ -80,6 +80,8 @@ class RejectWriter:
         """
         if random.random() >= self._rate:
             return
+        if isinstance(image, np.ndarray):
+            image = image.copy()  # one of a request's, whose body is not to wait with it
         waiting = _Waiting(image, decision, predicted, request_id)
         with self._changed:
             room = not self._closing and self._bytes + waiting.bytes <= self._max_waiting

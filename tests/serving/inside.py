@@ -22,7 +22,7 @@ async def application(bundle: Bundle, **settings: Any) -> AsyncIterator[tuple[ht
     """A client of the application with `settings`, and the application behind its guards."""
     chosen = dataclasses.replace(Settings(bundle=bundle.path, max_images=8, tune=False), **settings)
     app = create_app(chosen)
-    transport = httpx.ASGITransport(guarded(app, chosen, partial(is_full, app)))
+    transport = httpx.ASGITransport(guarded(app, chosen, partial(is_full, app), app.routes))
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=transport, base_url="http://oodgate") as client,

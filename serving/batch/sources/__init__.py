@@ -89,7 +89,9 @@ def open_source(names: Sequence[str], *, image: str | None = None, key: str | No
         OodgateError: a range that counts down.
         SourceUnusable: no such source, nothing in it, or of several kinds.
     """
-    found = list({each.name: each for name in names for each in _found(name)}.values())  # two patterns may share files
+    found = list(
+        {_place(each.name): each for name in names for each in _found(name)}.values()
+    )  # patterns may share files
     title = ", ".join(names)
     if not found:
         raise SourceUnusable(
@@ -113,6 +115,11 @@ def open_source(names: Sequence[str], *, image: str | None = None, key: str | No
         for split, (name, (own, count)) in enumerate(zip(listed, columns, strict=True))
     )
     return Source(kind, len(found), digest, rows, tuple(count for _, count in columns))
+
+
+def _place(name: str) -> str:
+    """One name of a file that may be named in several ways."""
+    return name if places.is_url(name) else str(Path(name).absolute())
 
 
 def _found(name: str) -> list[Found]:

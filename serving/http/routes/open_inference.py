@@ -161,12 +161,13 @@ def _images(
         return np.frombuffer(binary, np.uint8).reshape(-1, *shape)
     data = _list(entry.get("data"), f"{INPUT}.data")
     try:
-        pixels = np.array(data)
+        numbers = np.array(data, dtype=object)  # of texts numpy would make each as long as the longest
     except ValueError as error:
         raise ProtocolError(f"{expected}: the lists in data differ in length") from error
-    if pixels.size != count or pixels.dtype.kind != "i" or pixels.min() < 0 or pixels.max() > 255:
+    flat = numbers.ravel().tolist()
+    if len(flat) != count or set(map(type, flat)) != {int} or min(flat) < 0 or max(flat) > 255:
         raise ProtocolError(f"{expected}: {count} whole numbers from 0 to 255 as data")
-    return pixels.astype(np.uint8).reshape(-1, *shape)
+    return np.array(flat, np.uint8).reshape(-1, *shape)
 
 
 def _outputs(document: dict[str, Any], known: Sequence[str]) -> dict[str, bool]:

@@ -58,6 +58,9 @@ def test_a_directory_is_its_images_in_the_order_of_run(tmp_path: Path) -> None:
 
 def test_patterns_and_ranges(tmp_path: Path) -> None:
     write_folder(tmp_path, photos(6))
+    assert keys(open_source([f"{tmp_path}/a/", f"{tmp_path}/./a/0000.png", f"{tmp_path}//a/*.png"])) == [
+        f"{tmp_path}//a/{i:04}.png" for i in range(3)
+    ]
     assert keys(open_source([f"{tmp_path}/a/*.png"])) == [f"{tmp_path}/a/{i:04}.png" for i in range(3)]
     assert keys(open_source([f"{tmp_path}/**/*.png"])) == images(tmp_path)
     assert keys(open_source([f"{tmp_path}/b/{{0003..0005}}.png"])) == [f"{tmp_path}/b/{i:04}.png" for i in (3, 4, 5)]

@@ -172,3 +172,57 @@ def test_a_client_that_keeps_the_queue_full_shuts_nobody_out(shared_bundle: Bund
         assert not decider.room._of_client
 
     run(shared_bundle, body)
+
+
+def test_failures_are_counted_whether_anybody_waits_or_not(shared_bundle: Bundle) -> None:
+    """Clients that go before the engine fails."""
+
+    async def body(watched: Watched) -> None:
+        begun, go = threading.Semaphore(0), threading.Semaphore(0)
+
+        def fails(*_: Any, **__: Any) -> Any:
+            begun.release()
+            go.acquire()
+            raise EngineError("broken")
+
+        run, watched.decider.gate.engine.run = watched.decider.gate.engine.run, fails  # type: ignore[method-assign]
+        for count in range(1, 4):
+            asking = asyncio.ensure_future(watched.ask(PNG))
+            await asyncio.to_thread(begun.acquire)
+            asking.cancel()
+            go.release()
+            async with asyncio.timeout(20):
+                while watched.decider.served.failures < count:
+                    await asyncio.sleep(0.01)
+        go.release()
+        assert not await watched.decider.works()
+        watched.decider.gate.engine.run = run  # type: ignore[method-assign]
+        assert await watched.decider.works()
+        assert watched.decider.served.failures == 0
+
+    run(shared_bundle, body)
+
+
+def test_an_engine_that_hangs_is_noticed(shared_bundle: Bundle, caplog: pytest.LogCaptureFixture) -> None:
+    """Its requests are answered, and the service says that it does not work until a batch comes back."""
+
+    async def body(watched: Watched) -> None:
+        go = threading.Event()
+
+        def hangs(*args: Any, **kwargs: Any) -> Any:
+            go.wait()
+            return run(*args, **kwargs)
+
+        run, watched.decider.gate.engine.run = watched.decider.gate.engine.run, hangs  # type: ignore[method-assign]
+        watched.decider._timeout = 0.2
+        with pytest.raises(RequestError) as caught:
+            await watched.ask(PNG, "first")
+        assert caught.value.code == "deadline_exceeded"
+        assert not await watched.decider.works()
+        go.set()
+        async with asyncio.timeout(20):
+            while not await watched.decider.works():
+                await asyncio.sleep(0.01)
+
+    run(shared_bundle, body)
+    assert "request first has no answer after 2 time-outs: a thread hangs" in caplog.text

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,8 @@ import pytest
 from starlette.applications import Starlette
 
 from runtime import Gate
-from runtime.bundle import Bundle
+from runtime.bundle import MODEL, Bundle
+from serving.deciding import listeners
 from serving.exceptions import SettingsError
 from serving.settings import Settings
 from tests.serving.conftest import ROOT
@@ -177,3 +180,21 @@ def test_decisions_are_logged_with_their_requests(shared_bundle: Bundle, tmp_pat
     assert [record["decision"] for record in records] == [decision.decision for decision in expected]
     assert [record["p_value"] for record in records] == [decision.score.p_value for decision in expected]
     assert "score_energy" in records[0]
+
+
+def test_outcomes_of_other_bundles_are_forgotten_after_an_hour(
+    shared_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listeners, "_shared", lambda: tmp_path)
+    names = {"outcomes-old.sqlite": 7200, "outcomes-old.sqlite-journal": 7200, "outcomes-new.sqlite": 60, "drift": 7200}
+    for name, age in names.items():
+        (tmp_path / name).write_bytes(b"")
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+
+    async def body(_: httpx.AsyncClient, __: Starlette) -> None:
+        left = {path.name for path in tmp_path.iterdir()}
+        own = f"outcomes-{shared_bundle.manifest.files[MODEL].sha256[:16]}.sqlite"
+        assert {"outcomes-new.sqlite", "drift", own} <= left
+        assert not any(name.startswith("outcomes-old") for name in left)
+
+    run(shared_bundle, body)

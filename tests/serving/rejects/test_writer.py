@@ -47,6 +47,16 @@ def writing(store: RejectStore, **options: Any) -> Iterator[tuple[RejectWriter, 
         writer.close()
 
 
+def test_an_image_of_many_does_not_keep_the_others(tmp_path: Path) -> None:
+    many = calibration_images(8)
+    store = Slow(tmp_path)
+    with writing(store) as (writer, _):
+        for image in many:
+            writer.offer(image, {}, "", "")
+        assert all(waiting.image.base is None for waiting in writer._waiting if isinstance(waiting.image, np.ndarray))
+        store.go.set()
+
+
 def wait_until(holds: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 10
     while not holds():

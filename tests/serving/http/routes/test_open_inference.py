@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import warnings
 from typing import Any
 
@@ -119,6 +120,7 @@ DATA = [0] * 768
         ({"inputs": [{**ONE, "data": [-1] * 768}]}, "0 to 255"),
         ({"inputs": [{**ONE, "data": [0.5] * 768}]}, "whole numbers"),
         ({"inputs": [{**ONE, "data": ["a"] * 768}]}, "whole numbers"),
+        ({"inputs": [{**ONE, "data": [True] * 768}]}, "whole numbers"),
         ({"inputs": [{**ONE, "data": [[1], [1, 2]]}]}, "differ in length"),
         ({"inputs": [ONE]}, "expected a list"),
         ({"inputs": [{**ONE, "parameters": {"binary_data_size": 768}}]}, "binary_data_size"),
@@ -130,6 +132,17 @@ def test_what_does_not_keep_to_the_protocol_is_refused(document: Any, message: s
     body = document if isinstance(document, bytes) else orjson.dumps(document)
     with pytest.raises(ProtocolError, match=message):
         read_request(body, None, SHAPE, 8)
+
+
+def test_one_long_text_takes_no_memory_of_the_others() -> None:
+    body = orjson.dumps({"inputs": [{**ONE, "data": ["a" * 20_000, *DATA[1:]]}]})
+    tracemalloc.start()
+    try:
+        with pytest.raises(ProtocolError, match="whole numbers"):
+            read_request(body, None, SHAPE, 8)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("length", ["x", "-1", "1e3", "٣", "99999999999999999999999", "0" * 5000, ""])

@@ -161,10 +161,9 @@ def _images(
         return np.frombuffer(binary, np.uint8).reshape(-1, *shape)
     data = _list(entry.get("data"), f"{INPUT}.data")
     try:
-        numbers = np.array(data, dtype=object)  # of texts numpy would make each as long as the longest
-    except ValueError as error:
-        raise ProtocolError(f"{expected}: the lists in data differ in length") from error
-    flat = numbers.ravel().tolist()
+        flat = np.array(data, dtype=object).ravel().tolist()  # of texts numpy would make each as long as the longest
+    except ValueError:  # lists that differ in length
+        flat = []
     if len(flat) != count or set(map(type, flat)) != {int} or min(flat) < 0 or max(flat) > 255:
         raise ProtocolError(f"{expected}: {count} whole numbers from 0 to 255 as data")
     return np.array(flat, np.uint8).reshape(-1, *shape)

@@ -187,6 +187,7 @@ def test_failures_are_counted_whether_anybody_waits_or_not(shared_bundle: Bundle
 
         run, watched.decider.gate.engine.run = watched.decider.gate.engine.run, fails  # type: ignore[method-assign]
         for count in range(1, 4):
+            watched.decider.served.engine_seconds = 1.0  # not on the event loop
             asking = asyncio.ensure_future(watched.ask(PNG))
             await asyncio.to_thread(begun.acquire)
             asking.cancel()

@@ -118,8 +118,8 @@ class Gate:
         """Decide on any number of images, in batches of at most 64.
 
         Args:
-            images: uint8 [N, H, W, 3], RGB, at the model's size; or image files, as bytes or as paths, and PIL images, which
-                are brought to the model's size as their files would be.
+            images: uint8 [N, H, W, 3], RGB, at the model's size; or image files, as bytes or as paths, and PIL images, whose
+                pixels are brought to the model's size as a file's are.
             alpha: one of the bundle's operating points, or one for each image; None for the one in use.
 
         Returns:

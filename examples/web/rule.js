@@ -6,7 +6,7 @@ export function decision(manifest, { logits, scores, accept }) {
   const named = Object.fromEntries(manifest.scores.map((name, column) => [name, scores[column]]))
   const index = logits && argmax(logits)
   const label = logits ? labels[index] : null
-  const threshold = gate.classes[label]?.threshold ?? gate.threshold
+  const threshold = ofClass(gate.classes, label)?.threshold ?? gate.threshold
   const known = named[gate.score] >= threshold && scores.every(Number.isFinite)
   return {
     decision: accept ? 'accept' : 'reject',
@@ -21,7 +21,7 @@ export function decision(manifest, { logits, scores, accept }) {
 
 // (1 + how many calibration scores are at most this one) / (n + 1), rounded up to a stored rank.
 export function pValue({ gate, calibration }, label, value) {
-  const own = gate.classes[label] && calibration.classes[label]
+  const own = ofClass(gate.classes, label) && ofClass(calibration.classes, label)
   const ranks = own ? own.ranks : calibration.ranks
   const quantiles = own ? own.quantiles : calibration.quantiles[gate.score]
   const n = ranks.at(-1)
@@ -38,6 +38,11 @@ export function probabilities({ task, confidence }, logits) {
   const exponentials = scaled.map(f => Math.exp(f - most))
   const sum = exponentials.reduce((a, b) => a + b)
   return exponentials.map(e => e / sum)
+}
+
+// A class may be called as what every object has: constructor, toString ..
+function ofClass(classes, label) {
+  return Object.hasOwn(classes, label) ? classes[label] : undefined
 }
 
 function argmax(values) {

@@ -83,6 +83,10 @@ def _load_weights(model: onnx.ModelProto, path: Path) -> None:
     for tensor in outside:
         location = next((item.value for item in tensor.external_data if item.key == "location"), "")
         file = (folder / location).resolve()
+        if location and (folder / location).is_symlink() and not file.is_relative_to(folder):
+            raise ExportError(
+                f"{path}: its weights are in {location}, a link to a file elsewhere; copy both, as cp -L does"
+            )
         if not location or not file.is_relative_to(folder):
             raise ExportError(f"{path}: the weights {tensor.name!r} are said to be in {location!r}, outside its folder")
         if not file.is_file():

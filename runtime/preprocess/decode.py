@@ -11,12 +11,13 @@ from functools import partial
 
 import numpy as np
 import numpy.typing as npt
-from PIL import GifImagePlugin, Image, ImageOps, JpegImagePlugin, TiffImagePlugin, UnidentifiedImageError
+from PIL import GifImagePlugin, Image, JpegImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 from runtime.exceptions import ImageError, ImageTooLarge, NotAnImage, UndecodableImage, UnsupportedImage
 from runtime.manifest import InputSpec
 from runtime.preprocess import bmp, colour, formats, jpeg, png, tiff
 from runtime.preprocess.limits import Limits
+from runtime.preprocess.orientation import turn
 from runtime.preprocess.resize import fit, padded, resized
 
 _SIXTEEN_BIT = ("I", "I;16", "I;16B", "I;16L", "I;16N")
@@ -202,10 +203,7 @@ def _load(opened: _Opened, spec: InputSpec) -> Image.Image:
         png.mend_transparency(image, opened.stripped)
     if xmp and frame and "exif" in image.info:
         image = image.copy()  # without what Pillow kept of both when it looked for a JPEG's resolution
-    try:
-        ImageOps.exif_transpose(image, in_place=True)
-    except Exception:  # damaged metadata of a good image: its orientation stays unknown
-        return image
+    turn(image)
     return image
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from runtime.exceptions import UndecodableImage, UnsupportedImage
+from runtime.exceptions import ImageError, UndecodableImage, UnsupportedImage
 from runtime.manifest import InputSpec
 from runtime.preprocess.decode import preprocess
 from runtime.preprocess.limits import Limits
@@ -23,10 +23,12 @@ _ANY = 2**63  # bytes, of what is in memory already
 
 
 def preprocess_image(image: Image.Image, spec: InputSpec, limits: Limits | None = None) -> npt.NDArray[np.uint8]:
-    """What :func:`runtime.preprocess.preprocess` makes of a PIL image's file: upright, over white, with its profile.
+    """A PIL image at the model's size, as :func:`runtime.preprocess.preprocess` brings a file to it: upright, over white,
+    with its profile.
 
-    The pixels are those of a file without loss. Of a JPEG that is several times as large as the input, ``center`` makes a
-    fraction while it decodes the file, which may be a grey level aside of the whole.
+    The pixels are those that PIL holds. Of a file they may be others: of PNGs with a transparent grey or colour, of TIFFs
+    whose white is 0 in 16 bits, of GIFs that are larger than their first frame, and, by a grey level, of JPEGs several times
+    as large as the input with ``center``.
 
     Args:
         image: of any of PIL's modes but ``I`` and ``F``, which have no range.
@@ -45,8 +47,10 @@ def preprocess_image(image: Image.Image, spec: InputSpec, limits: Limits | None 
         if image.mode == "RGB" and not image.info.get("icc_profile") and not image.has_transparency_data:
             return fit(upright(image), spec)
         data = encoded(image, compress_level=0)
-    except OSError as error:
-        raise UndecodableImage(f"the image can't be decoded: {error}") from error
+    except ImageError:
+        raise
+    except Exception as error:  # of a file that is damaged, or closed, Pillow raises many kinds
+        raise UndecodableImage(f"the image can't be decoded: {error or type(error).__name__}") from error
     return preprocess(data, spec, dataclasses.replace(limits, max_bytes=_ANY))
 
 
@@ -70,7 +74,7 @@ def encoded(image: Image.Image, *, compress_level: int = 1) -> bytes:
     profile = turned.info.get("icc_profile") if turned.mode != "LAB" else None
     turned = turned.convert(_KEPT_AS.get(turned.mode, turned.mode))
     if turned.mode == "CMYK":
-        turned.save(buffer, "TIFF", icc_profile=profile)
+        turned.save(buffer, "TIFF", icc_profile=profile, compression="raw")
     else:
         turned.save(buffer, "PNG", icc_profile=profile, compress_level=compress_level)
     return buffer.getvalue()

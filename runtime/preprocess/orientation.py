@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from PIL import Image, ImageOps
@@ -26,8 +26,25 @@ def upright(image: Image.Image) -> Image.Image:
     """A copy of an image, turned as its file would be, but for one whose orientation was taken off in memory."""
     with without_texts(image):
         image.load()  # which turns a TIFF, and reads the texts at the end of a PNG
-    if not any(name in image.info for name in _TEXTS):
-        return ImageOps.exif_transpose(image)
+    has_texts = any(name in image.info for name in _TEXTS)
+    if not has_texts:
+        with suppress(Exception):  # damaged data, by which it may be turned all the same
+            return ImageOps.exif_transpose(image)
     with without_texts(image):
         plain = image.copy()  # without what Pillow keeps of an earlier getexif(), which may be of the texts
-    return ImageOps.exif_transpose(plain) if _ORIENTATION in image.getexif() else plain
+    if not has_texts or _is_turned(image):
+        turn(plain)
+    return plain
+
+
+def turn(image: Image.Image) -> None:
+    """Turn an image by its EXIF data, in place; damaged data leave it as it is."""
+    with suppress(Exception):
+        ImageOps.exif_transpose(image, in_place=True)
+
+
+def _is_turned(image: Image.Image) -> bool:
+    try:
+        return _ORIENTATION in image.getexif()
+    except Exception:
+        return False

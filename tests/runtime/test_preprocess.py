@@ -28,7 +28,7 @@ from runtime.exceptions import (
     UnsupportedImage,
 )
 from runtime.manifest import InputSpec, Interpolation, Resize
-from runtime.preprocess import FORMATS, SUFFIXES, Limits, fit, preprocess
+from runtime.preprocess import FORMATS, SUFFIXES, Limits, encoded, fit, preprocess, preprocess_image
 from runtime.preprocess.orientation import upright
 from tests import writers
 from tests.small import encode
@@ -212,9 +212,37 @@ def test_an_orientation_without_a_meaning_is_ignored(orientation: int) -> None:
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
 def test_damaged_exif_does_not_cost_the_image(format: str) -> None:
+    """Nor that of one in memory."""
     image = np.full((8, 8, 3), 90, np.uint8)
     data = encode(image, format, exif=b"Exif\0\0not a directory of tags")
     np.testing.assert_allclose(pixels_of(data, 8, 8), image, atol=2)
+    np.testing.assert_allclose(preprocess_image(Image.open(io.BytesIO(data)), spec(8, 8)), image, atol=2)
+
+
+@pytest.mark.filterwarnings("ignore")  # Pillow's, of data that end too early
+def test_exif_that_is_damaged_anywhere_turns_a_file_and_its_image_alike(rng: np.random.Generator) -> None:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "a maker"
+    whole = exif.tobytes()
+    image = np.kron(noise(2, 3), np.ones((8, 8, 1), np.uint8))
+    for _ in range(60):
+        damaged = bytearray(whole)
+        for place in rng.integers(6, len(whole), 3):
+            damaged[place] = rng.integers(256)
+        data = saved(Image.fromarray(image), "JPEG", exif=bytes(damaged))
+        expected = preprocess(data, spec(16, 16))
+        np.testing.assert_array_equal(preprocess_image(Image.open(io.BytesIO(data)), spec(16, 16)), expected)
+
+
+def test_inks_are_kept_as_they_are(tmp_path: Path) -> None:
+    """Of a TIFF that was compressed as JPEG, too."""
+    Image.fromarray(noise(32, 32)).convert("CMYK").save(tmp_path / "a.tif", compression="jpeg", quality=30)
+    with Image.open(tmp_path / "a.tif") as image:
+        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(encoded(image)))), np.asarray(image))
+    with Image.open(tmp_path / "a.tif") as image:
+        pass
+    with pytest.raises(UndecodableImage, match="can't be decoded"):
+        preprocess_image(image, spec(8, 8))
 
 
 # --- modes

@@ -287,6 +287,14 @@ def test_bmp_of_any_masks(name: str, size: int) -> None:
     )
 
 
+@pytest.mark.parametrize("packing", [0, 3])
+def test_bmp_that_is_nowhere_seen_is_opaque(packing: int) -> None:
+    """Alpha is named by a mask and 0 everywhere, as what comes from a clipboard has it."""
+    stored = np.random.default_rng(0).integers(0, 1 << 24, (HEIGHT, WIDTH))
+    colours = np.stack([stored >> 16 & 255, stored >> 8 & 255, stored & 255], axis=-1)
+    close(read(bitmap(stored, 32, size=124, packing=packing, masks=(0xFF0000, 0xFF00, 0xFF, 0xFF000000))), colours)
+
+
 @pytest.mark.parametrize(
     ("bits", "masks"), [(16, (0x7C00, 0x3E0, 0x1F)), (24, (0xFF0000, 0xFF00, 0xFF)), (32, (0xFF0000, 0xFF00, 0xFF))]
 )

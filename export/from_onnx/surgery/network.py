@@ -22,7 +22,7 @@ _STANDARD = ("", "ai.onnx")
 # Domains whose operators ONNX Runtime brings along.
 _KNOWN = (*_STANDARD, scikit.DOMAIN, "com.microsoft")
 # What is not computed beforehand though its inputs are constants: 8-bit weights stay so, chance stays chance.
-_KEPT = ("Quantize", "Random", "Bernoulli", "Multinomial", "If", "Loop", "Scan", "Sequence", "Optional")
+_KEPT = ("Quantize", "Dequantize", "Random", "Bernoulli", "Multinomial", "If", "Loop", "Scan", "Sequence", "Optional")
 _MAX_FOLDED, _MAX_GROWN = 2**27, 2**30  # elements
 _GROWING = {"ConstantOfShape": 0, "Expand": 1, "Tile": 1}  # which input says how large a result is
 _OPENED = {"QLinearSoftmax": "Softmax", "QLinearSigmoid": "Sigmoid"}
@@ -170,9 +170,13 @@ def unused(wanted: str, taken: Iterable[str]) -> str:
 
 
 def dequantised(node: onnx.NodeProto, values: list[Any]) -> npt.NDArray[np.float32]:
-    """What DequantizeLinear makes of constants: (x - zero point) * scale, along its axis."""
+    """What DequantizeLinear makes of constants: (x - zero point) * scale, along its axis or by blocks of it."""
     x, scale, zero = np.asarray(values[0]), np.asarray(values[1]), np.asarray(values[2] if len(values) > 2 else 0)
-    if scale.ndim and scale.size > 1:
+    if scale.ndim == x.ndim and (block := attributes(node).get("block_size", 0)):
+        axis = attributes(node).get("axis", 1)
+        places = np.arange(x.shape[axis]) // block
+        scale, zero = np.take(scale, places, axis), np.take(zero, places, axis) if zero.ndim else zero
+    elif scale.ndim and scale.size > 1:
         axis = attributes(node).get("axis", 1)
         shape = [-1 if i == axis % x.ndim else 1 for i in range(x.ndim)]
         scale, zero = scale.reshape(shape), zero.reshape(shape) if zero.size > 1 else zero
@@ -230,12 +234,13 @@ def _open_quantised(model: onnx.ModelProto) -> None:
         if node.op_type not in _OPENED:
             nodes.append(node)
             continue
-        x, scale, zero, y_scale, y_zero = node.input
+        x, scale, zero, y_scale, y_zero = [*node.input, ""][:5]
         inside, outside = f"{x}/numbers", f"{node.output[0]}/numbers"
         options = {"axis": attributes(node).get("axis", -1)} if node.op_type == "QLinearSoftmax" else {}
         nodes.append(helper.make_node("DequantizeLinear", [x, scale, zero], [inside]))
         nodes.append(helper.make_node(_OPENED[node.op_type], [inside], [outside], **options))
-        nodes.append(helper.make_node("QuantizeLinear", [outside, y_scale, y_zero], [node.output[0]]))
+        last = [outside, y_scale, y_zero] if y_zero else [outside, y_scale]
+        nodes.append(helper.make_node("QuantizeLinear", last, [node.output[0]]))
     replace_nodes(model.graph, nodes)
 
 

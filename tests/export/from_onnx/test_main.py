@@ -13,7 +13,7 @@ import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper, version_converter
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 from PIL import Image
 
@@ -177,6 +177,19 @@ def test_eight_bits_are_said(name: str, tmp_path: Path, capsys: pytest.CaptureFi
     assert Bundle.load(tmp_path / "bundle").manifest.model.precision == "int8"
     message = failure(capsys, main, *argv, "--precision", "fp16")
     assert "is int8 already" in message
+
+
+def test_weights_of_8_bits_stay_so_whatever_the_version(tmp_path: Path) -> None:
+    """onnx's own evaluator computes DequantizeLinear from version 19 on, and would make floats of them."""
+    later = version_converter.convert_version(quantised(tmp_path, QuantFormat.QDQ), 21)
+    call(main, *options(tmp_path, later))
+    model = onnx.load(tmp_path / "bundle" / "model.onnx")
+    assert Bundle.load(tmp_path / "bundle").manifest.model.precision == "int8"
+    weights = [
+        name for node in model.graph.node if node.op_type in ("Conv", "Gemm", "MatMul") for name in node.input[1:2]
+    ]
+    made = {name: node.op_type for node in model.graph.node for name in node.output}
+    assert "DequantizeLinear" in {made.get(name) for name in weights}
 
 
 def test_a_converted_file(tmp_path: Path) -> None:

@@ -87,6 +87,8 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, fl
     for option in ("method", "arch", "epochs"):
         if getattr(args, option) is None:
             raise TrainingError(f"--{option} is missing; see python -m train --help")
+    if "init" in settings and args.arch != settings.get("arch") and args.init == settings["init"]:
+        args.init = None  # the recipe's, of its own architecture
     own = _hyperparameters(args.set)
     return args, {**hyperparameters, **own} if args.method == method else own
 

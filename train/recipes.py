@@ -78,7 +78,7 @@ _GREG: _Recipe = {
     "batch_size": (64, "supplement 8.1"),
     "learning_rate": (
         0.001,
-        "supplement 8.1: a maximum of 1 and a minimum of 0.001 are taken for factors of Energy's rate",
+        "supplement 8.1: its maximum of 1 is taken for a factor of Energy's rate; its minimum of 0.001 is 0 here",
     ),
     "momentum": (0.9, "supplement 8.1"),
     "nesterov": (True, "code"),
@@ -131,6 +131,8 @@ _GREG_PLUS_IMAGENET: _Recipe = {
 _SNOJOE: _Recipe = {
     "method": ("snojoe", "section 4.1"),
     "set.stages": (9, "section 4.1: 9 layers, by section 4.3 children of a ResNet-101, the ninth its average pooling"),
+    "arch": ("torchvision:resnet101", "section 4.1; one linear layer is ours, the paper has two fully connected ones"),
+    "init": ("pretrained", "section 4.1"),
     "size": (256, "section 4.1"),
     "optimizer": ("adam", "section 4.1"),
     "batch_size": (32, "ours: the paper names none"),

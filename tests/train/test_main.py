@@ -182,6 +182,13 @@ def test_wrong_names_are_found_before_the_data_are_read(
     assert message in failure(capsys, main, *arguments(tmp_path / "nowhere", tmp_path, **changes))
 
 
+def test_a_size_that_the_network_does_not_take(
+    sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = failure(capsys, main, *arguments(sources, tmp_path, arch="airbench-half", size=8))
+    assert message.startswith("--arch airbench-half takes no images of 8x8 pixels: ")
+
+
 @pytest.mark.parametrize("value", ['"high"', "null", "[1]"])
 def test_hyperparameter_that_is_no_number(
     sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], value: str

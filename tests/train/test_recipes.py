@@ -114,11 +114,20 @@ def test_recipes_can_not_be_changed() -> None:
         RECIPES["other"] = {}  # type: ignore[index]
 
 
-@pytest.mark.parametrize("option", ["arch", "epochs"])
-def test_what_the_recipe_leaves_open_must_be_given(option: str) -> None:
-    argv = [item for item in given("snojoe-voc") if not item.startswith(f"--{option}")]
+@pytest.mark.parametrize(("recipe", "option"), [("greg-cifar", "arch"), ("snojoe-voc", "epochs")])
+def test_what_the_recipe_leaves_open_must_be_given(recipe: str, option: str) -> None:
+    argv = [item for item in given(recipe) if not item.startswith(f"--{option}")]
     with pytest.raises(TrainingError, match=f"--{option} is missing"):
         parsed(*argv)
+
+
+def test_a_recipes_weights_are_those_of_its_own_network() -> None:
+    args, _ = parsed(*given("greg-imagenet"))
+    assert (args["arch"], args["init"]) == ("torchvision:densenet121", "pretrained")
+    args, _ = parsed(*given("greg-imagenet", "--arch=file.py:make"))
+    assert args["init"] is None
+    args, _ = parsed(*given("greg-imagenet", "--arch=file.py:make", "--init=w.pth"))
+    assert args["init"] == "w.pth"
 
 
 @pytest.mark.parametrize("option", ["method", "arch", "epochs"])

@@ -1,4 +1,4 @@
-"""Two views of each image, to be told from those of others, as MoCo-v2 makes them for small images."""
+"""Two views of each image, to be told from those of others, as MoCo-v2 makes them for larger ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _JITTER, _HUE = 0.4, 0.1
 
 
 def views(images: Tensor, generator: torch.Generator, *, rotations: bool = False) -> tuple[Tensor, Tensor]:
-    """Two random views of each image, as MoCo-v2 makes them for small images: resized crops, mirrored, of other colours.
+    """Two random views of each image, as MoCo-v2 makes them but for the blur: resized crops, mirrored, of other colours.
 
     A crop has 20 to 100 % of the area and a ratio of sides of 3/4 to 4/3; four of five views get another brightness, contrast
     and saturation (0.6 to 1.4 times) and hue (up to a tenth of a turn, in YIQ); one of five becomes grey.

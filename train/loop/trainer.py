@@ -81,12 +81,24 @@ class Trainer:
         self.method.prepare(self.model, (spec.height, spec.width))
         self.model.to(world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in the stubs
         self._autocast = torch.autocast(world.device.type, torch.bfloat16, enabled=_bf16(config, world.device))
+        self._check_size(self._some(data, 2))
         with self._autocast:
             self._notes = self.method.examine(self.model, self._some(data, 2))
         self._optimizer = _optimizer(config, self._groups.parameters(self.model))
         self._average = Average(self.model, config.ema) if config.ema else None
         self._augmentation, self._classes = parse(config.augment), len(data.classes)
         self._shared = world.share(self.model, self._some(data, 2))
+
+    @torch.no_grad()
+    def _check_size(self, images: Tensor) -> None:
+        """Raises TrainingError for images that the network does not take."""
+        mode = self.model.training
+        try:
+            self.model.eval()(images)
+        except (RuntimeError, ValueError) as error:
+            size, why = "x".join(map(str, images.shape[2:])), " ".join(str(error).split())[:200]
+            raise TrainingError(f"--arch {self.config.arch} takes no images of {size} pixels: {why}; --size") from error
+        self.model.train(mode)
 
     def _check_labels(self) -> None:
         """Raises TrainingError for what means nothing without labels."""

@@ -93,6 +93,13 @@ class Method(ABC):
         """Forward pass and loss of one batch."""
 
 
+def require(*conditions: tuple[bool, str]) -> None:
+    """Raises TrainingError with the first problem whose condition does not hold."""
+    for holds, problem in conditions:
+        if not holds:
+            raise TrainingError(problem)
+
+
 @dataclass(frozen=True)
 class OutlierMethod(Method):
     """A method that learns from auxiliary outliers too, by terms of their logits."""
@@ -102,8 +109,9 @@ class OutlierMethod(Method):
     outliers_per_image: float = 1.0  # auxiliary images that a step draws for each known one
 
     def __post_init__(self) -> None:
-        if self.outliers_per_image <= 0:
-            raise TrainingError(f"outliers_per_image must be positive, found {self.outliers_per_image:g}")
+        require(
+            (self.outliers_per_image > 0, f"outliers_per_image must be positive, found {self.outliers_per_image:g}")
+        )
 
     def outliers(self, batch_size: int, share: int) -> int:  # noqa: ARG002
         return max(1, round(self.outliers_per_image * batch_size))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
-from train.methods.base import OutlierMethod
+from train.methods.base import OutlierMethod, require
 
 
 def energy(logits: Tensor) -> Tensor:
@@ -38,6 +38,10 @@ class Energy(OutlierMethod):
     weight: float = 0.1  # lambda_S
     m_in: float = -23.0  # the margins of the energy code for CIFAR-10 (Liu et al. 2020)
     m_aux: float = -5.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require((self.weight >= 0, f"weight must be at least 0, found {self.weight:g}"))
 
     def terms(self, known: Tensor, outliers: Tensor, labels: Tensor) -> dict[str, Tensor]:
         loss = energy_loss(energy(known), energy(outliers), self.m_in, self.m_aux)

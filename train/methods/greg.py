@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from train.distributed import process_count
 from train.exceptions import TrainingError
-from train.methods.base import Batch, OutlierMethod, Step, at_least_float32
+from train.methods.base import Batch, OutlierMethod, Step, at_least_float32, require
 from train.methods.double_backward import twice_differentiable
 from train.methods.double_backward.examine import examine
 from train.methods.energy import Energy, energy
@@ -73,12 +73,29 @@ class GradientLoss(OutlierMethod):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.reduction not in ("sample", "batch"):
-            raise TrainingError(f"reduction must be sample or batch, found {self.reduction!r}")
+        require(
+            (self.reduction in ("sample", "batch"), f"reduction must be sample or batch, found {self.reduction!r}"),
+            (self.gradient_weight >= 0, f"gradient_weight must be at least 0, found {self.gradient_weight:g}"),
+        )
 
     @abstractmethod
     def score(self, logits: Tensor) -> Tensor:
         """S, what is to be flat: (B, K) -> (B,); low means in-distribution."""
+
+    @abstractmethod
+    def margins(self, classes: int) -> tuple[float, float]:
+        """m_in and m_aux: images with at most, and outliers with at least, such a score are detected."""
+
+    def step(self, model: nn.Module, batch: Batch) -> Step:
+        """Its own terms, and the gradient loss of its score where that is beyond its margin."""
+        weight = self.gradient_weight
+        logits, images = _differentiable(model, torch.cat([batch.images, batch.outliers]), twice=weight > 0)
+        known, outliers = batch.split(logits)
+        score, (m_in, m_aux) = self.score(logits), self.margins(logits.shape[1])
+        inside, outside = batch.split(score)
+        norms = gradient_norms(score, images, torch.cat([inside <= m_in, outside >= m_aux]), create_graph=weight > 0)
+        terms = self.terms(known, outliers, batch.labels)
+        return _regularised(terms, known, weight, self.reduction, *batch.split(norms))
 
     def examine(self, model: nn.Module, images: Tensor) -> list[str]:
         return examine(model, images, self.score) if self.gradient_weight > 0 else []
@@ -91,27 +108,32 @@ class GReg(GradientLoss, Energy):
     def score(self, logits: Tensor) -> Tensor:
         return energy(logits)
 
-    def step(self, model: nn.Module, batch: Batch) -> Step:
-        return _step(self, model, batch, self.m_in, self.m_aux)
+    def margins(self, classes: int) -> tuple[float, float]:  # noqa: ARG002  of any number
+        return self.m_in, self.m_aux
 
 
 @dataclass(frozen=True)
 class GRegOutlierExposure(GradientLoss, OutlierExposure):
     """Outlier Exposure plus the gradient loss of the score it is detected by, S = -max softmax (GReg table 4).
 
-    The paper leaves the margins open: here an image is detected right when its confidence is at least `confident`,
-    an outlier when its confidence is at most `uncertain`.
+    The paper leaves the margins open: here an image is detected right when its confidence is at least `confident`, an
+    outlier when its confidence is at most `uncertain` of the way from chance, 1 / K, which none can fall below, to 1.
     """
 
     gradient_weight: float = 0.1
     confident: float = 0.9
-    uncertain: float = 0.2
+    uncertain: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        inside = 0 <= self.uncertain <= 1 and 0 <= self.confident <= 1
+        require((inside, f"confident and uncertain must be in [0, 1], found {self.confident:g} and {self.uncertain:g}"))
 
     def score(self, logits: Tensor) -> Tensor:
         return -logits.softmax(dim=1).amax(dim=1)
 
-    def step(self, model: nn.Module, batch: Batch) -> Step:
-        return _step(self, model, batch, -self.confident, -self.uncertain)
+    def margins(self, classes: int) -> tuple[float, float]:
+        return -self.confident, -(self.uncertain + (1 - self.uncertain) / classes)
 
 
 @dataclass(frozen=True)
@@ -161,18 +183,6 @@ class GRegPlus(GReg):
         clusters = int(self.clusters) or len(batch.images)
         energies = energy(logits.float()).cpu().numpy()
         return energy_based_sample(features.float().cpu().numpy(), energies, clusters, batch.seed)
-
-
-def _step(method: GradientLoss, model: nn.Module, batch: Batch, m_in: float, m_aux: float) -> Step:
-    """The method's own terms, and the gradient loss of its score where it is beyond its margin."""
-    weight = method.gradient_weight
-    logits, images = _differentiable(model, torch.cat([batch.images, batch.outliers]), twice=weight > 0)
-    known, outliers = batch.split(logits)
-    score = method.score(logits)
-    inside, outside = batch.split(score)
-    norms = gradient_norms(score, images, torch.cat([inside <= m_in, outside >= m_aux]), create_graph=weight > 0)
-    terms = method.terms(known, outliers, batch.labels)
-    return _regularised(terms, known, weight, method.reduction, *batch.split(norms))
 
 
 def _differentiable(model: nn.Module, images: Tensor, *, twice: bool) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from train.methods.base import Batch, Method, Step, logits_of
+from train.methods.base import Batch, Method, Step, logits_of, require
 
 
 def logit_penalty(logits: Tensor, labels: Tensor, weight: float = 0.05) -> Tensor:
@@ -27,6 +27,9 @@ class LogitPenalty(Method):
     """Cross-entropy plus a penalty on the logits' norm, LogitNorm's ablation."""
 
     weight: float = 0.05
+
+    def __post_init__(self) -> None:
+        require((self.weight >= 0, f"weight must be at least 0, found {self.weight:g}"))
 
     def step(self, model: nn.Module, batch: Batch) -> Step:
         logits = logits_of(model, batch.images)

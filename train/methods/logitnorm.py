@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from train.methods.base import Batch, Method, Step, logits_of
+from train.methods.base import Batch, Method, Step, logits_of, require
 
 
 def logit_norm(logits: Tensor, labels: Tensor, tau: float = 0.04, epsilon: float = 1e-7) -> Tensor:
@@ -33,6 +33,9 @@ class LogitNorm(Method):
     """Logit normalisation: cross-entropy of logits of norm 1 / tau."""
 
     tau: float = 0.04
+
+    def __post_init__(self) -> None:
+        require((self.tau > 0, f"tau must be positive, found {self.tau:g}"))
 
     def step(self, model: nn.Module, batch: Batch) -> Step:
         logits = logits_of(model, batch.images)

@@ -9,9 +9,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from runtime.manifest import Task
-from train.exceptions import TrainingError
 from train.methods import spectral
-from train.methods.base import Batch, Method, Step, logits_of
+from train.methods.base import Batch, Method, Step, logits_of, require
 
 LAYERS = 9  # where neither layers nor stages are given: the paper's number
 
@@ -51,16 +50,14 @@ class SNoJoE(BinaryCrossEntropy):
     batch_norm: float = 0.0
 
     def __post_init__(self) -> None:
-        for holds, problem in (
+        require(
             (self.layers >= -1, f"layers must be at least 0, found {self.layers:g}"),
             (self.stages >= 0, f"stages must be at least 1, found {self.stages:g}"),
             (self.layers < 0 or not self.stages, "give layers or stages, not both; stages=0 takes off a recipe's"),
             (self.norm in spectral.NORMS, f"norm must be {' or '.join(spectral.NORMS)}, found {self.norm!r}"),
             (self.coefficient >= 0, f"coefficient must be at least 0, found {self.coefficient:g}"),
             (self.batch_norm >= 0, f"batch_norm must be at least 0, found {self.batch_norm:g}"),
-        ):
-            if not holds:
-                raise TrainingError(problem)
+        )
 
     def prepare(self, model: nn.Module, size: tuple[int, int]) -> None:
         if self.stages:

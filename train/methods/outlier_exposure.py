@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
-from train.methods.base import OutlierMethod
+from train.methods.base import OutlierMethod, require
 
 
 def uniform_cross_entropy(logits: Tensor) -> Tensor:
@@ -20,6 +20,10 @@ class OutlierExposure(OutlierMethod):
     """Cross-entropy plus `weight` times the outliers' cross-entropy to the uniform distribution."""
 
     weight: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require((self.weight >= 0, f"weight must be at least 0, found {self.weight:g}"))
 
     def terms(self, known: Tensor, outliers: Tensor, labels: Tensor) -> dict[str, Tensor]:
         loss = uniform_cross_entropy(outliers).mean()

@@ -172,9 +172,10 @@ def test_greg(reduction: str, divisor: int) -> None:
 @pytest.mark.parametrize(("reduction", "divisor"), [("sample", 1), ("batch", 11)])
 def test_greg_with_outlier_exposure(reduction: str, divisor: int) -> None:
     batch, model = random_batch(), Linear()
-    options = {"weight": 0.3, "confident": 0.8, "uncertain": 0.9, "gradient_weight": 0.7, "reduction": reduction}
-    step = methods.make("greg-oe", options).step(model, batch)
     known, aux = Numbers.of(batch.images), Numbers.of(batch.outliers)
+    chance = 1 / known.logits.shape[1]
+    options = {"weight": 0.3, "confident": 0.8, "gradient_weight": 0.7, "reduction": reduction}
+    step = methods.make("greg-oe", {**options, "uncertain": (0.9 - chance) / (1 - chance)}).step(model, batch)
     inside, outside = known.confidences >= 0.8, aux.confidences <= 0.9
     assert 0 < inside.sum() < 6
     assert 0 < outside.sum() < 5

@@ -8,6 +8,7 @@ import torch
 from tests.train.methods.examples import Fixed, batch_for
 from train import methods
 from train.exceptions import TrainingError
+from train.methods.greg import GRegOutlierExposure
 
 # Of logits; what contrasts embeddings has tests of its own.
 SUPERVISED = [name for name, kind in methods.METHODS.items() if kind.task != "unlabelled"]
@@ -40,3 +41,32 @@ def test_unknown_hyperparameter_lists_the_known() -> None:
 def test_hyperparameter_of_a_method_that_has_none() -> None:
     with pytest.raises(TrainingError, match=r"'cross-entropy' has no hyperparameter 'tau'; it has \[\]"):
         methods.make("cross-entropy", {"tau": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("logitnorm", {"tau": -0.04}, "tau must be positive, found -0.04"),
+        ("logitnorm", {"tau": 0}, "tau must be positive, found 0"),
+        ("logit-penalty", {"weight": -1}, "weight must be at least 0, found -1"),
+        ("energy", {"weight": -1}, "weight must be at least 0"),
+        ("oe", {"weight": -0.5}, "weight must be at least 0, found -0.5"),
+        ("greg", {"weight": -1}, "weight must be at least 0"),
+        ("greg", {"gradient_weight": -1}, "gradient_weight must be at least 0"),
+        ("greg+", {"gradient_weight": -1}, "gradient_weight must be at least 0"),
+        ("greg-oe", {"confident": 1.5}, r"confident and uncertain must be in \[0, 1\], found 1.5 and 0.1"),
+    ],
+)
+def test_settings_that_turn_a_loss_around_are_refused(name: str, settings: dict[str, float], message: str) -> None:
+    with pytest.raises(TrainingError, match=message):
+        methods.make(name, settings)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 10])
+def test_images_of_no_confidence_are_detected_whatever_the_classes(classes: int) -> None:
+    method = methods.make("greg-oe", {})
+    assert isinstance(method, GRegOutlierExposure)
+    logits = torch.zeros(1, classes)
+    assert method.score(logits) >= method.margins(classes)[1]
+    logits[0, 0] = 5.0
+    assert method.score(logits) < method.margins(classes)[1]

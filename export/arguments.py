@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -50,10 +51,14 @@ def parse_named(flag: str, options: Sequence[str]) -> dict[str, str]:
 
 
 def check_writable(files: Mapping[str, Path | None]) -> None:
-    """Raises ExportError for a file, by the option that names it, whose directory is not there."""
+    """Raises ExportError for a file, by the option that names it, that can't be written where it is named."""
     for option, file in files.items():
         if file and not file.parent.is_dir():
             raise ExportError(f"{option} {file}: there is no directory {file.parent}")
+        if file and file.is_dir():
+            raise ExportError(f"{option} {file}: it is a directory; name a file in it")
+        if file and not os.access(file if file.exists() else file.parent, os.W_OK):
+            raise ExportError(f"{option} {file}: it can't be written")
 
 
 def print_remarks(*, note: str | None = None, warning: str | None = None) -> None:

@@ -8,11 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from export.calibrate.options import GateOptions
+from export.detectors import DETECTORS
 from export.exceptions import ExportError
 from export.images import leakage
 from runtime.manifest import GateSpec, Manifest
 from train.data import Images, ImageSet, SelectedImages, short_name
 
+_FITTED = "fit, auto"
 _NO_THRESHOLD = (leakage.QUANTISATION, leakage.CHOICE, leakage.TEMPERATURE)
 
 
@@ -26,7 +28,7 @@ def recorded(
     """
     found = leakage.Fingerprints.of(images.images)
     if training is not None:
-        manifest = leakage.record(manifest, "fit, auto", str(options.fit), training.images)
+        manifest = leakage.record(manifest, _FITTED, str(options.fit), training.images)
     leaking = _leaking(manifest, title, found, options.allow_leakage)
     return leakage.record(manifest, "calibration", title, found), [*leaking, *_repeating(title, found)]
 
@@ -54,6 +56,8 @@ def still_chosen(manifest: Manifest, gate: GateSpec | None, options: GateOptions
     gone = {leakage.TEMPERATURE}
     if options.chooses_score or (gate is not None and gate.score != options.score):
         gone.add(leakage.CHOICE)
+    if _FITTED in manifest.data and DETECTORS.keys() & {*manifest.scores}:
+        gone.discard(leakage.CHOICE)  # they chose settings of detectors too, made to unknown ones
     data = {role: spec for role, spec in manifest.data.items() if role.partition(",")[0] not in gone}
     return dataclasses.replace(manifest, data=data)
 

@@ -129,7 +129,7 @@ def strange(
 
 
 def fit(names: Sequence[str], examples: Training, *, skip: bool = False) -> tuple[dict[str, Fitted], list[str]]:
-    """The detectors `names`, fitted, with a progress bar on a terminal; with `skip` without those that mean nothing here.
+    """The detectors `names`, fitted, with a progress bar on a terminal; with `skip` without those that can't be fitted here.
 
     Returns:
         the detectors by name, and a line for each that was left out.
@@ -144,12 +144,10 @@ def fit(names: Sequence[str], examples: Training, *, skip: bool = False) -> tupl
             if is_meaningless(kind, examples.negative_share):
                 raise NotApplicable(str(objection(name, kind, examples.negative_share)).removeprefix(f"{name} "))
             fitted[name] = examples.fit(kind)
-        except NotApplicable as error:
+        except ExportError as error:
             if not skip:
                 raise ExportError(f"{name}: {error}") from error
             left_out.append(f"left out: {name}: {error}")
-        except ExportError as error:
-            raise ExportError(f"{name}: {error}") from error
     return fitted, left_out
 
 

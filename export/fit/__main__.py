@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 import onnx
@@ -15,6 +15,7 @@ from export.calibrate.gating import fit_gate, without_gate
 from export.calibrate.options import GateOptions
 from export.detectors import DETECTORS
 from export.detectors.base import has_features
+from export.detectors.combined.merged import parts
 from export.detectors.fitting import (
     fit,
     for_task,
@@ -36,6 +37,7 @@ from export.rewriting import rewrite
 from runtime import bundle
 from runtime.command import prog, run
 from runtime.gate import load_engine
+from runtime.manifest import Manifest
 from train.data import Reading, check
 
 _FOREIGN = (
@@ -86,8 +88,18 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _before(manifest: Manifest, fitted: Container[str]) -> Manifest:
+    """A manifest whose gate was not chosen by a comparison of scores that have been fitted anew."""
+    gate = manifest.gate
+    if gate is None or not any(part in fitted for part in parts(gate.score)):
+        return manifest
+    return dataclasses.replace(manifest, gate=dataclasses.replace(gate, choice=None))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
+    if args.seed < 0:
+        raise ExportError(f"--seed {args.seed}: it must be at least 0")
     names = None if args.detectors == "all" else parse_names(args.detectors)
     for source in filter(None, (args.source, args.calibration)):
         check(source)
@@ -119,7 +131,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         manifest = record(manifest, roles, args.source, images.images)
     if args.calibration:
         options = GateOptions.of(loaded.manifest, Reading.of(args), allow_leakage=args.allow_leakage)
-        gated = fit_gate(model, manifest, args.calibration, options, threads=args.threads, before=loaded.manifest)
+        gated = fit_gate(
+            model, manifest, args.calibration, options, threads=args.threads, before=_before(loaded.manifest, fitted)
+        )
         manifest, warning, note = gated.manifest, gated.warning, gated.note
     out = args.out or args.bundle
     dropped = rewrite(args.bundle, loaded.manifest, model, manifest, out, threads=args.threads)

@@ -118,7 +118,8 @@ def compare_artifacts(
     ]
     known = differences.pop("ID")
     figures = Comparison(a.name, b.name, known, differences, (evaluations[0], evaluations[1]))
-    return Compared(figures, observed, tuple(_warnings((a, b), observed["ID"][0])))
+    warnings = [line for mine, _ in observed.values() for line in _warnings((a, b), mine)]
+    return Compared(figures, observed, tuple(warnings))
 
 
 def _observe(artifact: Artifact, name: str, source: str, images: ImageSet) -> Observed:

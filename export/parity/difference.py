@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from export.detectors.confidence import CONFIDENCE
 from export.exceptions import ExportError
 from export.metrics.observation import LOWEST, gate_of
 from runtime.engines.interface import Outputs
@@ -102,7 +103,7 @@ def compare(source: str, a: Manifest, mine: Outputs, b: Manifest, others: Output
             )
     shared = [name for name in a.scores if name in b.scores]
     columns = {name: (mine.scores[:, a.scores.index(name)], others.scores[:, b.scores.index(name)]) for name in shared}
-    same = gates[0].score == gates[1].score and _selects(gates[0]) == _selects(gates[1])
+    same = gates[0].score == gates[1].score and _selects(gates[0]) == _selects(gates[1]) and _made(a) == _made(b)
     own = _accept(a, mine, gates[0]), _accept(b, others, gates[1])
     return Difference(
         source=source,
@@ -120,6 +121,11 @@ def _accept(manifest: Manifest, outputs: Outputs, gate: GateSpec) -> Flags:
     """What the artifact of `manifest` would accept at the threshold, or thresholds by class, of another's gate."""
     scores = np.where(outputs.scores > LOWEST, outputs.scores, np.float32(np.nan))  # as the graph output them
     return Rule(manifest.labels, manifest.scores, gate).accepts(outputs.logits, scores)
+
+
+def _made(manifest: Manifest) -> tuple[object, object]:
+    """What a gate's own columns are made with: p-values of merged scores, and the confidence's temperature."""
+    return manifest.merged, manifest.score_parameters.get(CONFIDENCE)
 
 
 def _selects(gate: GateSpec) -> str | None:

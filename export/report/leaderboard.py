@@ -60,7 +60,10 @@ def sets_table(evaluation: Evaluation, *, markdown: bool = False) -> str:
     (line,) = (one for one in board.lines if one.score == evaluation.score and not one.full_spectrum)
     for split, names, mean in (("near", board.near, line.near), ("far", board.far, line.far)):
         rows += [[split, *_set(evaluation, board, name)] for name in names]
-        rows.append([split, "mean", "", _figure(mean, "auroc"), _figure(mean, "fpr95"), ""])
+        short = bool({"ID", *names} & {*board.missing})
+        rows.append([split, "mean", "", _figure(mean, "auroc", short), _figure(mean, "fpr95", short), ""])
+    if "ID" in board.missing:
+        rows.append(["ID", "", "", "", "", board.missing["ID"]])
     return layout(rows, markdown)
 
 
@@ -92,7 +95,7 @@ def _cells(board: Leaderboard, line: Line, gate: str) -> list[str]:
         (f"{known} ({line.score})" if known else line.score) + " *" * (line.score == gate),
         _figure(line.near, "auroc", near),
         _figure(line.far, "auroc", far),
-        _percent(line.accuracy),
+        _percent(line.accuracy) + " (incomplete)" * bool(missing - {*board.near, *board.far}),
         _OUTLIERS[board.outliers],
         board.arch,
         ", ".join(_description(board, line)),

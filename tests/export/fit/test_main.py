@@ -23,7 +23,7 @@ from export.detectors import DETECTORS
 from export.detectors.fitting import fit
 from export.detectors.interface import Training
 from export.exceptions import ExportError
-from export.fit.__main__ import main
+from export.fit.__main__ import _before, main
 from export.from_torch.classifier import TorchClassifier
 from export.graph.head import seal
 from export.images.leakage import hashes, leaks
@@ -262,6 +262,21 @@ def test_how_the_score_was_chosen_stays_said(exported_copy: Path, sources: Sourc
     assert after is not None
     assert (after.score, after.choice) == (before.score, before.choice)
     assert before.choice is not None
+
+
+def test_but_not_of_a_detector_that_is_fitted_anew(exported_copy: Path, sources: Sources) -> None:
+    call(calibrate, exported_copy, sources.val, "--score", "auto", "--aux", sources.noise)
+    loaded = Bundle.load(exported_copy)
+    assert loaded.manifest.gate is not None
+    assert _before(loaded.manifest, {"gen"}) == loaded.manifest
+    gate = _before(loaded.manifest, {loaded.manifest.gate.score}).gate
+    assert gate is not None
+    assert gate.choice is None
+
+
+def test_a_seed_that_is_none(exported_copy: Path, sources: Sources, capsys: pytest.CaptureFixture[str]) -> None:
+    given = (exported_copy, sources.train, "--detectors", "knn", "--seed", "-1")
+    assert "--seed -1: it must be at least 0" in failure(capsys, main, *given)
 
 
 def test_several_labels_an_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

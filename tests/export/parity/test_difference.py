@@ -59,6 +59,13 @@ def test_gates_of_different_scores_share_no_threshold() -> None:
     assert found.summary().flips_with_fp32_threshold is None
 
 
+def test_columns_made_with_other_temperatures_share_no_threshold() -> None:
+    made = [replace(at(3.0), score_parameters={"confidence": {"temperature": t}}) for t in (1.0, 1.0, 1.5)]
+    assert compare("val", made[0], outputs(A), made[1], outputs(B)).flips_with_a_threshold is not None
+    found = compare("val", made[0], outputs(A), made[2], outputs(B))
+    assert found.flips_with_a_threshold is found.flips_with_b_threshold is None
+
+
 def test_thresholds_by_class() -> None:
     own = ClassPoint(n=100, threshold=6.2, tpr_interval=(0.9, 1.0), max_rejection=0.1)
     statistics = {"dog": OrderStatistics(100, (100,), (9.0,))}

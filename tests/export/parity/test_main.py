@@ -145,6 +145,7 @@ def test_bundles_of_different_labels(
         ("{bundle} {val} --ood far", "--ood far: expected NAME=SOURCE"),
         ("{bundle} {val} --json no/such/p.json", "--json no/such/p.json: there is no directory no/such"),
         ("{bundle} {val} --plot no/such/p.png", "--plot no/such/p.png: there is no directory no/such"),
+        ("{bundle} {val} --json {bundle}", "it is a directory; name a file in it"),
         ("{bundle}", "SOURCE"),
     ],
 )

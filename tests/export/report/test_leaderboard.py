@@ -54,6 +54,12 @@ def test_a_figure_is_marked_for_what_it_depends_on(missing: str, near: bool, far
     assert [row[2].endswith("(incomplete)"), row[3].endswith("(incomplete)")] == [near, far]
     assert [row[8].endswith("(incomplete)"), row[9].endswith("(incomplete)")] == [near, far]
     assert row[7] == said
+    assert row[4].endswith("(incomplete)") == (missing == "ID")
+    board = replace(BOARD, near=("noise",), missing={missing: "2 of its 27 images"})
+    (table,) = markdown_tables(sets_table(replace(EVALUATION, leaderboard=board), markdown=True))
+    means = {row[0]: row[3].endswith("(incomplete)") for row in table if row[1] == "mean"}
+    assert means == {"near": near and missing != "tin", "far": far}
+    assert (table[-1][0] == "ID") == (missing == "ID")
 
 
 def test_full_spectrum_depends_on_the_shifted_images() -> None:
@@ -69,9 +75,9 @@ def test_sets() -> None:
             ["split", "OOD set", "images", "AUROC", "FPR@95", "missing"],
             ["near", "noise", "100", "100.00", "1.00", ""],
             ["near", "tin", "", "", "", "all of it"],
-            ["near", "mean", "", "81.23", "50.00", ""],
+            ["near", "mean", "", "81.23 (incomplete)", "50.00 (incomplete)", ""],
             ["far", "textures", "300", "95.00", "25.00", "3 of its 303 images"],
-            ["far", "mean", "", "95.00", "25.00", ""],
+            ["far", "mean", "", "95.00 (incomplete)", "25.00 (incomplete)", ""],
         ]
     ]
 

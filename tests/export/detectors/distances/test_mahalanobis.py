@@ -127,6 +127,18 @@ def test_one_training_image_of_each_class() -> None:
     assert said.startswith("left out: mahalanobis++: no class has two training images")
 
 
+def test_what_can_not_be_fitted_is_left_out_of_a_choice() -> None:
+    """Activations that are nearly all 0, of which react's default would leave nothing."""
+    example = random()
+    sparse = example.fitted_on * (np.random.default_rng(0).random(example.fitted_on.shape) < 0.05)
+    few = Example(example.model, np.maximum(sparse, 0), example.labels, example.scored)
+    with pytest.raises(ExportError, match=r"^react: .* everything would be clipped; raise it"):
+        fit(["react"], few.training())
+    fitted, (said,) = fit(["react", "gen"], few.training(), skip=True)
+    assert [*fitted] == ["gen"]
+    assert said.startswith("left out: react: ")
+
+
 # --- on the unit sphere, and relative to one Gaussian
 
 

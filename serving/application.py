@@ -23,7 +23,7 @@ from serving.settings import Settings
 
 def behind_guards(served: ASGIApp, app: Starlette, settings: Settings) -> ASGIApp:
     """`served`, which is `app` or holds it, behind ids, metrics, keys and limits, and this process made ready for it."""
-    BoundedProtocol.install(settings)
+    BoundedProtocol.install(settings, app.routes)
     native.settle()
     return Refusing(guarded(served, settings, partial(is_full, app), app.routes), app)
 

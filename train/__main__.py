@@ -80,15 +80,15 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, fl
     if recipe is not None and recipe not in RECIPES:
         raise TrainingError(f"unknown recipe {recipe!r}; choose one of {', '.join(RECIPES)}")
     settings = dict(RECIPES[recipe]) if recipe else {}
-    hyperparameters = settings.pop("set", {})
+    hyperparameters, init = settings.pop("set", {}), settings.pop("init", None)
     method = settings.get("method")
     parser.set_defaults(**settings)
     args = parser.parse_args(argv)
     for option in ("method", "arch", "epochs"):
         if getattr(args, option) is None:
             raise TrainingError(f"--{option} is missing; see python -m train --help")
-    if "init" in settings and args.arch != settings.get("arch") and args.init == settings["init"]:
-        args.init = None  # the recipe's, of its own architecture
+    if args.init is None and args.arch == settings.get("arch"):  # the recipe's weights are of its own architecture
+        args.init = init
     own = _hyperparameters(args.set)
     return args, {**hyperparameters, **own} if args.method == method else own
 

@@ -51,7 +51,7 @@ def still_chosen(manifest: Manifest, gate: GateSpec | None, options: GateOptions
     """
     if options.temperature is None and not options.chooses_score and "energy" in manifest.scores:
         return manifest
-    if any("temperature" in own for name, own in manifest.score_parameters.items() if name != "energy"):
+    if any(own.get("temperature", 1) != 1 for name, own in manifest.score_parameters.items() if name != "energy"):
         return manifest  # of a detector that was fitted with the energy's
     gone = {leakage.TEMPERATURE}
     if options.chooses_score or (gate is not None and gate.score != options.score):

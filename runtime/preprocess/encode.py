@@ -27,8 +27,8 @@ def preprocess_image(image: Image.Image, spec: InputSpec, limits: Limits | None 
     with its profile.
 
     The pixels are those that PIL holds. Of a file they may be others: of PNGs with a transparent grey or colour, of TIFFs
-    whose white is 0 in 16 bits, of GIFs that are larger than their first frame, and, by a grey level, of JPEGs several times
-    as large as the input with ``center``.
+    whose white is 0 in 16 bits, of GIFs that are larger than their first frame, of BMPs with an alpha that is nowhere seen,
+    and, by a grey level, of JPEGs several times as large as the input with ``center``.
 
     Args:
         image: of any of PIL's modes but ``I`` and ``F``, which have no range.
@@ -47,7 +47,7 @@ def preprocess_image(image: Image.Image, spec: InputSpec, limits: Limits | None 
         if image.mode == "RGB" and not image.info.get("icc_profile") and not image.has_transparency_data:
             return fit(upright(image), spec)
         data = encoded(image, compress_level=0)
-    except ImageError:
+    except (ImageError, MemoryError):
         raise
     except Exception as error:  # of a file that is damaged, or closed, Pillow raises many kinds
         raise UndecodableImage(f"the image can't be decoded: {error or type(error).__name__}") from error

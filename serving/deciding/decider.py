@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import NamedTuple
 
@@ -34,7 +34,8 @@ _MOMENT = 0.005
 
 _FAILURES = 3  # batches in a row, by which it is no longer an image's fault
 
-# Time-outs after which what has no answer is on a thread that hangs: those that don't drop what is late.
+# Time-outs, or longest engine calls so far, after which what has no answer is on a thread that hangs: those that don't drop
+# what is late.
 _HANGING = 2
 
 
@@ -72,7 +73,7 @@ class Decider:
         self._loop = asyncio.get_running_loop()
         self._waits: dict[Ticket, _Wait] = {}
         self._worked = False
-        self._trial: asyncio.Future[bool] | None = None  # of an engine that does not work
+        self._held: dict[Ticket, int] = {}  # images of requests that were given up, whose thread hangs
         self._pipeline = suited(served.gate.engine, settings, self._hand_over)
 
     @property
@@ -135,10 +136,10 @@ class Decider:
         """Whether the engine does: its last batches neither all failed nor hang, or it takes one now, in time."""
         served = self.served
         if served.failures >= _FAILURES:
-            if self._trial is None or self._trial.done():
-                self._trial = self._tried(served.gate)
-            done, _ = await asyncio.wait([self._trial], timeout=self._timeout)
-            if not done or not self._trial.result():
+            if served.trial is None or served.trial.done():
+                served.trial = self._tried(served.gate)
+            done, _ = await asyncio.wait([served.trial], timeout=self._timeout)
+            if not done or not served.trial.result():
                 return False
             served.failures = 0
         return True
@@ -148,12 +149,13 @@ class Decider:
         answer: asyncio.Future[bool] = self._loop.create_future()
 
         def run() -> None:
+            works = True
             try:
                 gate.warm_up()
             except Exception:  # for which batches have been logged
-                self._loop.call_soon_threadsafe(answer.set_result, False)
-            else:
-                self._loop.call_soon_threadsafe(answer.set_result, True)
+                works = False
+            with suppress(RuntimeError):  # the service has ended meanwhile
+                self._loop.call_soon_threadsafe(answer.set_result, works)
 
         threading.Thread(target=run, name="oodgate-trial", daemon=True).start()
         return answer
@@ -201,15 +203,18 @@ class Decider:
         jobs: list[Job] = []
         for source in sources:
             jobs.append(Job(ticket, use.gate, source, use.alpha, jobs[-1].first + jobs[-1].size if jobs else 0))
-        wait = self._waits[ticket] = _Wait(self._loop.create_future(), len(jobs), caller, use.served)
-        watch = self._loop.call_later(_PATIENCE, self._watch, ticket)
         images = sum(job.size for job in jobs)
+        wait = self._waits[ticket] = _Wait(self._loop.create_future(), len(jobs), images, caller, use.served)
+        watch = self._loop.call_later(_PATIENCE, self._watch, ticket)
         self.room.take(bulk, caller.client, images)
         try:
             self._pipeline.submit(jobs)
             await wait.future
         finally:
-            self.room.take(bulk, caller.client, -images)
+            held = wait.images if wait.hangs else 0
+            self.room.take(bulk, caller.client, held - images)
+            if held:
+                self._held[ticket] = held
             watch.cancel()
             ticket.abandoned = True
             del self._waits[ticket]
@@ -229,11 +234,20 @@ class Decider:
         for job in jobs:
             wait = self._waits.get(job.ticket)
             if wait is None:
+                self._let_go(job)
                 continue
+            wait.images -= job.size
             self._heard(job, wait.caller, wait.served)
             wait.unfinished -= 1
             if wait.unfinished == 0 and not wait.future.done():
                 wait.future.set_result(None)
+
+    def _let_go(self, job: Job) -> None:
+        """Give back the room of a job whose thread hung, and whose request was given up."""
+        if held := self._held.pop(job.ticket, 0):
+            self.room.take(job.ticket.bulk, job.ticket.client, -job.size)
+            if held > job.size:
+                self._held[job.ticket] = held - job.size
 
     def _note(self, batch: Sequence[Job]) -> None:
         """Note whether the engine works, and how long it takes for one image, whoever still waits for an answer."""
@@ -241,6 +255,7 @@ class Decider:
         if not job.started or job.gate is not served.gate:
             return
         served.failures = served.failures + 1 if isinstance(job.outcome, Exception) else 0
+        served.longest = max(served.longest, job.finished - job.started)
         if len(batch) == job.size == 1:
             served.engine_seconds = job.finished - job.started
 
@@ -267,11 +282,11 @@ class Decider:
 
         wait.watcher = asyncio.ensure_future(wait.caller.gone())
         wait.watcher.add_done_callback(on_gone)
-        wait.end = self._loop.call_later(_HANGING * self._timeout, self._hangs, wait)
+        wait.end = self._loop.call_later(_HANGING * max(self._timeout, wait.served.longest), self._give_up, wait)
 
-    def _hangs(self, wait: _Wait) -> None:
+    def _give_up(self, wait: _Wait) -> None:
         if not wait.future.done():
-            metrics().dropped("late", wait.unfinished)
+            wait.hangs = True
             wait.served.failures = max(wait.served.failures, _FAILURES)
             logger.error(
                 "request %s has no answer after %d time-outs: a thread hangs", wait.caller.request_id, _HANGING
@@ -280,13 +295,17 @@ class Decider:
 
 
 class _Wait:
-    """What a request waits for."""
+    """What a request waits for: jobs that are unfinished, and their images."""
 
-    __slots__ = ("caller", "end", "future", "served", "unfinished", "watcher")
+    __slots__ = ("caller", "end", "future", "hangs", "images", "served", "unfinished", "watcher")
 
-    def __init__(self, future: asyncio.Future[None], unfinished: int, caller: Caller, served: Served) -> None:
+    def __init__(
+        self, future: asyncio.Future[None], unfinished: int, images: int, caller: Caller, served: Served
+    ) -> None:
         self.future = future
         self.unfinished = unfinished
+        self.images = images
+        self.hangs = False
         self.caller = caller
         self.served = served
         self.watcher: asyncio.Future[None] | None = None

@@ -34,7 +34,7 @@ from serving.settings import Settings
 
 logger = logging.getLogger("oodgate")
 
-_FORGOTTEN = 3600.0  # seconds since anything was written
+_FORGOTTEN = 86_400.0  # seconds since a worker had it
 
 _SCORE_QUANTILES = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 
@@ -182,7 +182,7 @@ def _ledger(gate: Gate, settings: Settings) -> Ledger | None:
 
 
 def _forget_others(path: Path) -> None:
-    """Delete what is remembered of bundles that no worker has served for an hour: the volume is small."""
+    """Delete what is remembered of bundles that no worker has served for a day: the volume is small."""
     for other in path.parent.glob("outcomes-*.sqlite*"):
         with suppress(OSError):  # another worker was first
             if not other.name.startswith(path.name) and other.stat().st_mtime < time.time() - _FORGOTTEN:

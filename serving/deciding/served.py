@@ -49,7 +49,9 @@ class Served:
 
     Attributes:
         engine_seconds: how long the engine took for one image, the last time that it had only one.
+        longest: seconds that an engine call took, at most.
         failures: batches that the engine failed on since the last that it did not.
+        trial: whether it takes a batch now, asked since it failed.
         small: bounds on an image that is decoded in a moment.
     """
 
@@ -57,7 +59,9 @@ class Served:
         self.gate = gate
         self.listeners = listeners
         self.engine_seconds = math.inf
+        self.longest = 0.0
         self.failures = 0
+        self.trial: asyncio.Future[bool] | None = None
         limits = gate.limits
         self.small = Limits(min(limits.max_bytes, _SMALL.max_bytes), min(limits.max_pixels, _SMALL.max_pixels))
         self._uses = 0

@@ -8,9 +8,10 @@ be stopped nowhere else.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.exceptions import TOO_MANY_CONNECTIONS
@@ -57,10 +58,10 @@ class BoundedProtocol(HttpProtocol):
     _part = 0  # bytes since it began, but for those that came with what was before
 
     @classmethod
-    def install(cls, settings: Settings) -> None:
+    def install(cls, settings: Settings, routes: Sequence[BaseRoute] = ()) -> None:
         """Make it the protocol of the uvicorn servers that this process configures from now on."""
         cls.settings = settings
-        cls._busy = Observed(Refusal(TOO_MANY_CONNECTIONS), settings.access_log)
+        cls._busy = Observed(Refusal(TOO_MANY_CONNECTIONS), settings.access_log, routes)
         use_http_protocol(cls)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]

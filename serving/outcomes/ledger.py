@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -17,6 +18,8 @@ from serving.outcomes.report import Counts
 logger = logging.getLogger("oodgate")
 
 FLUSH = 1.0  # seconds between writes, and how much a worker that is killed forgets
+
+_TOUCH = 3600.0  # seconds between signs that a file is in use
 
 _WAIT = 5.0  # seconds for another worker's write
 
@@ -75,6 +78,7 @@ class Ledger:
         self._pending: deque[tuple[str, int, str, bool, float]] = deque(maxlen=capacity)
         self._lock = threading.Lock()
         self._file = _opened(path)
+        self._path, self._touched = path, time.monotonic()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -170,6 +174,10 @@ class Ledger:
     def _run(self) -> None:
         while not self._stop.wait(FLUSH):
             self._try_flush()
+            if self._path and time.monotonic() > self._touched + _TOUCH:
+                self._touched = time.monotonic()
+                with suppress(OSError):
+                    os.utime(self._path)  # in use, though nothing may come
 
     def _try_flush(self) -> None:
         try:

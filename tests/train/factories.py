@@ -36,7 +36,7 @@ def small(classes: int = 5) -> nn.Module:
 def twins() -> nn.Module:
     """One that takes the random weights of another, as networks with a target or an average of their own do."""
     network = Small()
-    network.load_state_dict(Small().state_dict())
+    network.load_state_dict(state_dict=Small().state_dict())
     return network
 
 

@@ -126,8 +126,9 @@ def test_a_recipes_weights_are_those_of_its_own_network() -> None:
     assert (args["arch"], args["init"]) == ("torchvision:densenet121", "pretrained")
     args, _ = parsed(*given("greg-imagenet", "--arch=file.py:make"))
     assert args["init"] is None
-    args, _ = parsed(*given("greg-imagenet", "--arch=file.py:make", "--init=w.pth"))
-    assert args["init"] == "w.pth"
+    for init in ("w.pth", "pretrained"):
+        args, _ = parsed(*given("greg-imagenet", "--arch=timm:resnet18", f"--init={init}"))
+        assert args["init"] == init
 
 
 @pytest.mark.parametrize("option", ["method", "arch", "epochs"])

@@ -219,10 +219,11 @@ def test_an_engine_that_hangs_is_noticed(shared_bundle: Bundle, caplog: pytest.L
         with pytest.raises(RequestError) as caught:
             await watched.ask(PNG, "first")
         assert caught.value.code == "deadline_exceeded"
+        assert sum(watched.decider._held.values()) == 1  # and its image is still in the room's way
         assert not await watched.decider.works()
         go.set()
         async with asyncio.timeout(20):
-            while not await watched.decider.works():
+            while not await watched.decider.works() or watched.decider._held:
                 await asyncio.sleep(0.01)
 
     run(shared_bundle, body)

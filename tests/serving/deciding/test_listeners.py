@@ -182,11 +182,16 @@ def test_decisions_are_logged_with_their_requests(shared_bundle: Bundle, tmp_pat
     assert "score_energy" in records[0]
 
 
-def test_outcomes_of_other_bundles_are_forgotten_after_an_hour(
+def test_outcomes_of_other_bundles_are_forgotten_after_a_day(
     shared_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listeners, "_shared", lambda: tmp_path)
-    names = {"outcomes-old.sqlite": 7200, "outcomes-old.sqlite-journal": 7200, "outcomes-new.sqlite": 60, "drift": 7200}
+    names = {
+        "outcomes-old.sqlite": 90_000,
+        "outcomes-old.sqlite-journal": 90_000,
+        "outcomes-new.sqlite": 7200,
+        "drift": 90_000,
+    }
     for name, age in names.items():
         (tmp_path / name).write_bytes(b"")
         os.utime(tmp_path / name, (time.time() - age,) * 2)

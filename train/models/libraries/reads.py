@@ -48,10 +48,10 @@ def watched() -> Iterator[list[str]]:
         handed.update(map(_place, state.values()))
         return state
 
-    def loading(module: nn.Module, state: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
-        if not read and not handed.issuperset(map(_place, state.values())):
+    def loading(module: nn.Module, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        if not read and not handed.issuperset(map(_place, state_dict.values())):
             read.append("a file")
-        return load(module, state, *args, **kwargs)
+        return load(module, state_dict, *args, **kwargs)
 
     with ExitStack() as stack:
         for owner, name in ((torch, "load"), (safetensors, "load_file")):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from train.methods.base import OutlierMethod, require
+from train.models.projection import WithProjection
 
 
 def energy(logits: Tensor) -> Tensor:
@@ -43,6 +46,21 @@ class Energy(OutlierMethod):
         super().__post_init__()
         require((self.weight >= 0, f"weight must be at least 0, found {self.weight:g}"))
 
+    def examine(self, model: nn.Module, images: Tensor) -> list[str]:
+        return [*super().examine(model, images), *_unreachable(model, self.m_in)]
+
     def terms(self, known: Tensor, outliers: Tensor, labels: Tensor) -> dict[str, Tensor]:
         loss = energy_loss(energy(known), energy(outliers), self.m_in, self.m_aux)
         return {"cross_entropy": F.cross_entropy(known, labels), "energy": self.weight * loss}
+
+
+def _unreachable(model: nn.Module, m_in: float) -> Iterator[str]:
+    """That no image of a network with cosine logits, in [-1 / T, 1 / T], has as little energy as `m_in`."""
+    for head in model.modules():
+        if isinstance(head, WithProjection) and head.prototypes is not None:
+            least = -(1 / head.temperature + math.log(len(head.prototypes.weight)))
+            if m_in < least:
+                yield (
+                    f"m_in={m_in:g} can't be reached: the cosine logits of {len(head.prototypes.weight)} classes have an "
+                    f"energy of {least:.4g} at least; --set m_in={0.8 * least:.2g} can"
+                )

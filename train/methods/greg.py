@@ -98,7 +98,8 @@ class GradientLoss(OutlierMethod):
         return _regularised(terms, known, weight, self.reduction, *batch.split(norms))
 
     def examine(self, model: nn.Module, images: Tensor) -> list[str]:
-        return examine(model, images, self.score) if self.gradient_weight > 0 else []
+        slow = examine(model, images, self.score) if self.gradient_weight > 0 else []
+        return [*super().examine(model, images), *slow]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.train.methods.examples import Fixed, batch_for
-from train import methods
+from train import methods, models
 from train.exceptions import TrainingError
 from train.methods.greg import GRegOutlierExposure
 
@@ -70,3 +70,16 @@ def test_images_of_no_confidence_are_detected_whatever_the_classes(classes: int)
     assert method.score(logits) >= method.margins(classes)[1]
     logits[0, 0] = 5.0
     assert method.score(logits) < method.margins(classes)[1]
+
+
+@pytest.mark.parametrize("name", ["energy", "greg", "greg+"])
+def test_a_margin_that_cosine_logits_can_not_reach_is_said(name: str) -> None:
+    """-logsumexp of ten logits in [-10, 10] is -(10 + log 10) at least."""
+    images = torch.zeros(2, 3, 32, 32)
+    cosine, plain = models.make("resnet20+nan", 10), models.make("resnet20", 10)
+    said = methods.make(name, {}).examine(cosine, images)
+    assert said[0].startswith(
+        "m_in=-23 can't be reached: the cosine logits of 10 classes have an energy of -12.3 at least"
+    )
+    assert not any("m_in" in line for line in methods.make(name, {}).examine(plain, images))
+    assert not any("m_in" in line for line in methods.make(name, {"m_in": -9.8}).examine(cosine, images))

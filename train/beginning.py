@@ -106,13 +106,17 @@ def _of_file(path: Path) -> dict[str, Any]:
     """Weights of others by the name of their file, and its bytes where it is one."""
     file = files.chosen(path)
     named = {"weights": file.name}
-    return named | {"sha256": hashlib.sha256(file.read_bytes()).hexdigest()} if file.is_file() else named
+    return named | {"sha256": _digest(file)} if file.is_file() else named
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _source(path: Path, before: Header) -> dict[str, Any]:
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return {
-        "sha256": digest,
+        "sha256": _digest(path),
         "method": before.method,
         "epochs": before.metrics.get("epoch", 0),
         "sources": before.sources,

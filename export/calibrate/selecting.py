@@ -215,7 +215,7 @@ def _fitted(
     )
     linear = layers is not None and layers.is_linear
     names = fitted_names(manifest.task, linear=linear, features=has_features(manifest.scores))
-    return fitting.fit(names, examples, skip=True)[0], examples
+    return fitting.fit(names, examples, skip=names)[0], examples
 
 
 def _verified(

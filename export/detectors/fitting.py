@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -128,8 +128,8 @@ def strange(
     return manifest, {name: Observed(outputs.logits, penultimate) for name, (outputs, penultimate) in found.items()}
 
 
-def fit(names: Sequence[str], examples: Training, *, skip: bool = False) -> tuple[dict[str, Fitted], list[str]]:
-    """The detectors `names`, fitted, with a progress bar on a terminal; with `skip` without those that can't be fitted here.
+def fit(names: Sequence[str], examples: Training, *, skip: Container[str] = ()) -> tuple[dict[str, Fitted], list[str]]:
+    """The detectors `names`, fitted, with a progress bar on a terminal; without those of `skip` that can't be fitted here.
 
     Returns:
         the detectors by name, and a line for each that was left out.
@@ -145,7 +145,7 @@ def fit(names: Sequence[str], examples: Training, *, skip: bool = False) -> tupl
                 raise NotApplicable(str(objection(name, kind, examples.negative_share)).removeprefix(f"{name} "))
             fitted[name] = examples.fit(kind)
         except ExportError as error:
-            if not skip:
+            if name not in skip:
                 raise ExportError(f"{name}: {error}") from error
             left_out.append(f"left out: {name}: {error}")
     return fitted, left_out

@@ -121,10 +121,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         training = dataclasses.replace(training, outliers=sets)
     elif args.aux:
         raise ExportError("--aux chooses settings that are auto, and there are none among these detectors")
-    fitted, left_out = fit(names, training, skip=args.detectors == "all")
-    named = tuple(f"left out: {item.partition('.')[0]}: " for item in args.set)
-    if missed := [line for line in left_out if line.startswith(named) or not fitted]:
-        raise ExportError(missed[0].removeprefix("left out: "))
+    named = {item.partition(".")[0] for item in args.set}
+    fitted, left_out = fit(names, training, skip={*names} - named if args.detectors == "all" else ())
+    if not fitted:
+        raise ExportError(left_out[0].removeprefix("left out: "))
     manifest = with_scores(model, manifest, fitted, training)
     engine = make_engine(model.SerializeToString(), precision, args.threads)
     found = verify(engine, images, fitted, manifest)

@@ -58,9 +58,9 @@ def sets_table(evaluation: Evaluation, *, markdown: bool = False) -> str:
         return ""
     rows = [["split", "OOD set", "images", "AUROC", "FPR@95", "missing"]]
     (line,) = (one for one in board.lines if one.score == evaluation.score and not one.full_spectrum)
-    for split, names, mean in (("near", board.near, line.near), ("far", board.far, line.far)):
+    near, far = _incomplete(board, line)
+    for split, names, mean, short in (("near", board.near, line.near, near), ("far", board.far, line.far, far)):
         rows += [[split, *_set(evaluation, board, name)] for name in names]
-        short = bool({"ID", *names} & {*board.missing})
         rows.append([split, "mean", "", _figure(mean, "auroc", short), _figure(mean, "fpr95", short), ""])
     if "ID" in board.missing:
         rows.append(["ID", "", "", "", "", board.missing["ID"]])
@@ -88,20 +88,25 @@ def _missing(board: Leaderboard) -> list[str]:
 
 def _cells(board: Leaderboard, line: Line, gate: str) -> list[str]:
     known = _POSTPROCESSORS.get(line.score)
-    missing = _missing_of(board, line)
-    near, far = not missing <= set(board.far), not missing <= set(board.near)  # incomplete by more than the other split
+    near, far = _incomplete(board, line)
     return [
         board.training,
         (f"{known} ({line.score})" if known else line.score) + " *" * (line.score == gate),
         _figure(line.near, "auroc", near),
         _figure(line.far, "auroc", far),
-        _percent(line.accuracy) + " (incomplete)" * bool(missing - {*board.near, *board.far}),
+        _percent(line.accuracy) + " (incomplete)" * bool(_missing_of(board, line) - {*board.near, *board.far}),
         _OUTLIERS[board.outliers],
         board.arch,
         ", ".join(_description(board, line)),
         _figure(line.near, "fpr95", near),
         _figure(line.far, "fpr95", far),
     ]
+
+
+def _incomplete(board: Leaderboard, line: Line) -> tuple[bool, bool]:
+    """Whether figures of the near split, and of the far one, lack something: more is missing than of the other split."""
+    missing = _missing_of(board, line)
+    return not missing <= set(board.far), not missing <= set(board.near)
 
 
 def _description(board: Leaderboard, line: Line) -> Iterator[str]:

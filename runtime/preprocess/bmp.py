@@ -154,10 +154,8 @@ def _unpacked(rows: Pixels, header: _Header) -> Pixels:
     if bits in (16, 32):
         words = rows.view("<u2" if bits == 16 else "<u4")[:, :width]
         channels = [_channel(words, mask) for mask in header.masks]
-        is_seen_through = (
-            header.masks[3] and channels[3].any()
-        )  # one that is nowhere seen was not meant, as browsers have it
-        return np.stack(channels if is_seen_through else channels[:3], axis=-1)
+        # An alpha that is nowhere seen was not meant, as browsers have it.
+        return np.stack(channels if channels[3].any() else channels[:3], axis=-1)
     shifts = np.arange(8 - bits, -1, -bits, dtype=np.uint8)  # the first pixel is in the highest bits
     indices = (rows[..., np.newaxis] >> shifts) & np.uint8((1 << bits) - 1)
     return header.palette[indices.reshape(len(rows), -1)[:, :width], :3]

@@ -32,7 +32,7 @@ def upright(image: Image.Image) -> Image.Image:
             return ImageOps.exif_transpose(image)
     with without_texts(image):
         plain = image.copy()  # without what Pillow keeps of an earlier getexif(), which may be of the texts
-    if not has_texts or _is_turned(image):
+    if not has_texts or _has_orientation(image):
         turn(plain)
     return plain
 
@@ -43,7 +43,7 @@ def turn(image: Image.Image) -> None:
         ImageOps.exif_transpose(image, in_place=True)
 
 
-def _is_turned(image: Image.Image) -> bool:
+def _has_orientation(image: Image.Image) -> bool:
     try:
         return _ORIENTATION in image.getexif()
     except Exception:

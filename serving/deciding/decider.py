@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from time import monotonic
 from typing import NamedTuple
 
@@ -14,12 +13,12 @@ import numpy as np
 
 from runtime import Decision, Gate, ImageError
 from runtime.preprocess import preprocess
-from serving.deciding.job import Images, Job, Ticket, infer
+from serving.deciding.job import Images, Job, Ticket, decisions_of, expired, infer, measure
 from serving.deciding.pipeline import suited
 from serving.deciding.room import Room
 from serving.deciding.served import Decided, Served, Use
-from serving.exceptions import ClientGone, Expired, RequestError
-from serving.metrics import metrics
+from serving.deciding.trial import tried
+from serving.exceptions import ClientGone
 from serving.settings import Settings
 
 logger = logging.getLogger("oodgate")
@@ -105,7 +104,7 @@ class Decider:
             ClientGone: nobody waits for the answer.
         """
         job = await self._at_once(image, caller, use)
-        (decision,) = _decisions(*([job] if job else await self._outcomes([image], caller, use, bulk=False)))
+        (decision,) = decisions_of(*([job] if job else await self._outcomes([image], caller, use, bulk=False)))
         return decision
 
     async def decide_each(self, images: Sequence[bytes], caller: Caller, use: Use) -> list[Decision | ImageError]:
@@ -115,7 +114,7 @@ class Decider:
             EngineError, RequestError, ClientGone: as :meth:`decide`.
         """
         jobs = await self._outcomes(images, caller, use, bulk=True)
-        return [job.outcome if isinstance(job.outcome, ImageError) else _decisions(job)[0] for job in jobs]
+        return [job.outcome if isinstance(job.outcome, ImageError) else decisions_of(job)[0] for job in jobs]
 
     async def decide_array(self, images: Images, caller: Caller, use: Use) -> list[Decision]:
         """Decide on images at the model's size, uint8 [N, H, W, 3].
@@ -125,7 +124,7 @@ class Decider:
         """
         step = self._pipeline.max_batch
         chunks = [images[start : start + step] for start in range(0, len(images), step)]
-        return _decisions(*await self._outcomes(chunks, caller, use, bulk=len(images) > 1))
+        return decisions_of(*await self._outcomes(chunks, caller, use, bulk=len(images) > 1))
 
     @property
     def waiting(self) -> int:
@@ -137,28 +136,12 @@ class Decider:
         served = self.served
         if served.failures >= _FAILURES:
             if served.trial is None or served.trial.done():
-                served.trial = self._tried(served.gate)
+                served.trial = tried(served.gate)
             done, _ = await asyncio.wait([served.trial], timeout=self._timeout)
             if not done or not served.trial.result():
                 return False
             served.failures = 0
         return True
-
-    def _tried(self, gate: Gate) -> asyncio.Future[bool]:
-        """Whether a batch comes back well, from a thread that nobody waits for at the end."""
-        answer: asyncio.Future[bool] = self._loop.create_future()
-
-        def run() -> None:
-            works = True
-            try:
-                gate.warm_up()
-            except Exception:  # for which batches have been logged
-                works = False
-            with suppress(RuntimeError):  # the service has ended meanwhile
-                self._loop.call_soon_threadsafe(answer.set_result, works)
-
-        threading.Thread(target=run, name="oodgate-trial", daemon=True).start()
-        return answer
 
     async def close(self) -> None:
         """Finish what is queued and end the threads."""
@@ -190,7 +173,7 @@ class Decider:
 
     def _after_answer(self, job: Job, caller: Caller, served: Served) -> None:
         self._worked = False
-        _measure([job])
+        measure([job])
         self._note([job])
         self._heard(job, caller, served)
 
@@ -229,7 +212,7 @@ class Decider:
 
     def _deliver(self, jobs: Sequence[Job]) -> None:
         """On the event loop: tell the listeners, and wake the requests whose last job this was."""
-        _measure(jobs)
+        measure(jobs)
         self._note(jobs)
         for job in jobs:
             wait = self._waits.get(job.ticket)
@@ -291,7 +274,7 @@ class Decider:
             logger.error(
                 "request %s has no answer after %d time-outs: a thread hangs", wait.caller.request_id, _HANGING
             )
-            wait.future.set_exception(_expired())
+            wait.future.set_exception(expired())
 
 
 class _Wait:
@@ -310,38 +293,3 @@ class _Wait:
         self.served = served
         self.watcher: asyncio.Future[None] | None = None
         self.end: asyncio.TimerHandle | None = None
-
-
-def _measure(jobs: Sequence[Job]) -> None:
-    """Enter into the metrics a batch that has its decisions, or jobs that were ended without the engine."""
-    images = 0
-    for job in jobs:
-        if job.started:
-            images += job.size
-            metrics().stage("decode", job.ready - job.decoding)
-            metrics().stage("queue", job.started - job.submitted - (job.ready - job.decoding))
-        elif not isinstance(job.outcome, Exception) or job.is_late:
-            metrics().dropped("abandoned" if job.ticket.abandoned else "late", job.size)
-    if images:
-        started = next(job for job in jobs if job.started)
-        metrics().batch(images, started.finished - started.started)
-
-
-def _decisions(*jobs: Job) -> list[Decision]:
-    """All decisions of finished jobs.
-
-    Raises:
-        the first error among the outcomes.
-    """
-    decisions: list[Decision] = []
-    for job in jobs:
-        if isinstance(job.outcome, Expired):
-            raise _expired()
-        if isinstance(job.outcome, Exception):
-            raise job.outcome
-        decisions += job.outcome or []
-    return decisions
-
-
-def _expired() -> RequestError:
-    return RequestError(503, "deadline_exceeded", "the answer would have come too late", retry_after="1")

@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime import Decision, Gate
+from serving.exceptions import Expired, RequestError
+from serving.metrics import metrics
 
 logger = logging.getLogger("oodgate")
 
@@ -105,3 +107,39 @@ def infer(jobs: Sequence[Job]) -> None:
         logger.exception("a batch of %d failed", sum(job.size for job in jobs))
         for job in jobs:
             job.outcome = error.with_traceback(None)
+
+
+def measure(jobs: Sequence[Job]) -> None:
+    """Enter into the metrics a batch that has its decisions, or jobs that were ended without the engine."""
+    images = 0
+    for job in jobs:
+        if job.started:
+            images += job.size
+            metrics().stage("decode", job.ready - job.decoding)
+            metrics().stage("queue", job.started - job.submitted - (job.ready - job.decoding))
+        elif not isinstance(job.outcome, Exception) or job.is_late:
+            metrics().dropped("abandoned" if job.ticket.abandoned else "late", job.size)
+    if images:
+        started = next(job for job in jobs if job.started)
+        metrics().batch(images, started.finished - started.started)
+
+
+def decisions_of(*jobs: Job) -> list[Decision]:
+    """All decisions of finished jobs.
+
+    Raises:
+        the first error among the outcomes.
+    """
+    decisions: list[Decision] = []
+    for job in jobs:
+        if isinstance(job.outcome, Expired):
+            raise expired()
+        if isinstance(job.outcome, Exception):
+            raise job.outcome
+        decisions += job.outcome or []
+    return decisions
+
+
+def expired() -> RequestError:
+    """The answer to a request that has waited for too long."""
+    return RequestError(503, "deadline_exceeded", "the answer would have come too late", retry_after="1")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +21,7 @@ from serving.drift.watch import DriftWatch
 from serving.drift.window import WindowSize
 from serving.internals import monitor_directory
 from serving.metrics import metrics
-from serving.outcomes.ledger import Ledger
+from serving.outcomes.ledger import Ledger, forget_others
 from serving.outcomes.report import Counts
 from serving.outcomes.report import Report as OutcomesReport
 from serving.process.home import shared_metrics
@@ -33,8 +31,6 @@ from serving.rejects.writer import RejectWriter
 from serving.settings import Settings
 
 logger = logging.getLogger("oodgate")
-
-_FORGOTTEN = 86_400.0  # seconds since a worker had it
 
 _SCORE_QUANTILES = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 
@@ -177,16 +173,8 @@ def _ledger(gate: Gate, settings: Settings) -> Ledger | None:
     directory = _shared()
     path = directory / f"outcomes-{gate.manifest.files[MODEL].sha256[:16]}.sqlite" if directory else None
     if path:
-        _forget_others(path)
+        forget_others(path)
     return Ledger(path, settings.outcomes, settings.outcomes_days * 86_400.0)
-
-
-def _forget_others(path: Path) -> None:
-    """Delete what is remembered of bundles that no worker has served for a day: the volume is small."""
-    for other in path.parent.glob("outcomes-*.sqlite*"):
-        with suppress(OSError):  # another worker was first
-            if not other.name.startswith(path.name) and other.stat().st_mtime < time.time() - _FORGOTTEN:
-                other.unlink()
 
 
 def log_decision(decided: Decided) -> None:

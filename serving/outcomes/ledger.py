@@ -20,6 +20,7 @@ logger = logging.getLogger("oodgate")
 FLUSH = 1.0  # seconds between writes, and how much a worker that is killed forgets
 
 _TOUCH = 3600.0  # seconds between signs that a file is in use
+_FORGOTTEN = 86_400.0  # seconds since the last one
 
 _WAIT = 5.0  # seconds for another worker's write
 
@@ -196,6 +197,14 @@ class Ledger:
                 self._file.rollback()
                 raise
             self._file.commit()
+
+
+def forget_others(path: Path) -> None:
+    """Delete the files beside `path` of bundles that no worker has served for a day: their volume is small."""
+    for other in path.parent.glob("outcomes-*.sqlite*"):
+        with suppress(OSError):  # another worker was first
+            if not other.name.startswith(path.name) and other.stat().st_mtime < time.time() - _FORGOTTEN:
+                other.unlink()
 
 
 def _opened(path: Path | None) -> sqlite3.Connection:

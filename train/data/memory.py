@@ -159,14 +159,16 @@ def _pair(images: Any) -> tuple[Any, Any] | None:
     if not isinstance(images, tuple) or len(images) != 2 or getattr(images[0], "ndim", 0) != 4:
         return None
     labels = _plain(images[1])
-    shape: tuple[int, ...] = getattr(labels, "shape", (len(labels),) if isinstance(labels, list) else (0,) * 4)
-    if len(shape) > 2:
+    if isinstance(labels, list):
+        return images[0], labels
+    shape: tuple[int, ...] = getattr(labels, "shape", ())
+    if len(shape) not in (1, 2):
         return None
     if len(shape) == 2 and shape[1] != 1:
         raise DataError(
             f"{TITLE}: expected labels [N], found {list(shape)}; of one column a class, y.argmax(1) is that"
         )
-    return images[0], labels if isinstance(labels, list) else labels.reshape(-1)
+    return images[0], labels.reshape(-1)
 
 
 def _each(images: Any) -> Iterable[Any]:

@@ -81,13 +81,14 @@ class Trainer:
         self.method.prepare(self.model, (spec.height, spec.width))
         self.model.to(world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in the stubs
         self._autocast = torch.autocast(world.device.type, torch.bfloat16, enabled=_bf16(config, world.device))
-        self._check_size(self._some(data, 2))
+        some = self._some(data, 2)
+        self._check_size(some)
         with self._autocast:
-            self._notes = self.method.examine(self.model, self._some(data, 2))
+            self._notes = self.method.examine(self.model, some)
         self._optimizer = _optimizer(config, self._groups.parameters(self.model))
         self._average = Average(self.model, config.ema) if config.ema else None
         self._augmentation, self._classes = parse(config.augment), len(data.classes)
-        self._shared = world.share(self.model, self._some(data, 2))
+        self._shared = world.share(self.model, some)
 
     @torch.no_grad()
     def _check_size(self, images: Tensor) -> None:

@@ -76,7 +76,7 @@ def plain(model: onnx.ModelProto) -> onnx.ModelProto:
     copy = onnx.ModelProto()
     copy.CopyFrom(inliner.inline_local_functions(model) if model.functions else model)
     check_domains(copy)
-    _forget_no_sizes(copy.graph)
+    _leave_sizes_open(copy.graph)
     _put_in_order(copy)
     scikit.rewrite(copy)
     _open_quantised(copy)
@@ -98,7 +98,7 @@ def check_domains(model: onnx.ModelProto) -> None:
         )
 
 
-def _forget_no_sizes(graph: onnx.GraphProto) -> None:
+def _leave_sizes_open(graph: onnx.GraphProto) -> None:
     """Leave sizes open, in place, that a file gives as 0 or, as PaddlePaddle's do, as -1."""
     for item in (*graph.input, *graph.output, *graph.value_info):
         for dim in item.type.tensor_type.shape.dim:

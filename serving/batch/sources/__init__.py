@@ -89,9 +89,8 @@ def open_source(names: Sequence[str], *, image: str | None = None, key: str | No
         OodgateError: a range that counts down.
         SourceUnusable: no such source, nothing in it, or of several kinds.
     """
-    found = list(
-        {_place(each.name): each for name in names for each in _found(name)}.values()
-    )  # patterns may share files
+    each_once = {_place(each.name): each for name in names for each in _found(name)}  # patterns may share files
+    found = list(each_once.values())
     title = ", ".join(names)
     if not found:
         raise SourceUnusable(

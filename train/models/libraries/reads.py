@@ -45,7 +45,8 @@ def watched() -> Iterator[list[str]]:
 
     def handing(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
         state = state_of(module, *args, **kwargs)
-        handed.update(map(_place, state.values()))
+        if not args and "destination" not in kwargs:  # else it is a part of one that is noted whole
+            handed.update(map(_place, state.values()))
         return state
 
     def loading(module: nn.Module, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:

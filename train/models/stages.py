@@ -99,8 +99,8 @@ def _blocks(
 ) -> Iterator[tuple[str, nn.Module]]:
     for child_name, child in module.named_children():
         below = f"{name}.{child_name}" if name else child_name
-        if not _size(child, heads) and not _has_statistics(child):
-            continue
+        if not _size(child, heads) and (any(True for _ in child.parameters()) or not _has_statistics(child)):
+            continue  # the head, or nothing that learns or is estimated
         if type(child) in _LISTS or type(child) in large:
             yield from _blocks(below, child, heads, large)
         else:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from tests.train.loop.test_loop import OUTLIERS, REGULARISED, SMALL, equal, interrupt, saved
 from tests.train.sets import SPEC, coloured, colours
@@ -75,6 +76,33 @@ def test_each_weight_moves_by_its_stages_rate() -> None:
         moved = (before[name] - weight.detach()) / (weight.grad * config.learning_rate * 1.5)  # Nesterov's 1 + momentum
         assert moved[weight.grad.abs() > 1e-4].median().item() == pytest.approx(expected, rel=0.02)
     assert made.told[1].startswith("learning rates: 0.00195 (first stage) to 0.25 (last)")
+
+
+class Normalised(nn.Module):
+    """Its head has a batch normalisation within."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stage = nn.Conv2d(3, 4, 3)
+        self.fc = nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Linear(5, 2))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        penultimate = self.stage(x).mean(dim=(2, 3))
+        return self.fc(penultimate), penultimate
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_head_with_statistics_learns_at_the_full_rate(wrapped: bool) -> None:
+    model = Normalised()
+    if wrapped:  # by another name too
+        model.classifier = nn.Module()
+        model.classifier.fc = model.fc
+    groups = Groups.of(replace(SMALL, backbone_rate=0.1), model, 8, 8)
+    assert [stage.name for stage in groups.stages] == ["stage"]
+    factors = {id(weight): each["factor"] for each in groups.parameters(model) for weight in each["params"]}
+    assert {name: factors[id(weight)] for name, weight in model.named_parameters()} == {
+        name: 0.1 if name.startswith("stage") else 1.0 for name, _ in model.named_parameters()
+    }
 
 
 def test_without_settings_nothing_is_looked_for() -> None:

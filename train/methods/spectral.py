@@ -66,20 +66,21 @@ class Scaled(nn.Module):
         if self.training:
             self.iterate(weight, POWER_ITERATIONS[self.norm])
         with _exactly(weight):
-            sigma = torch.linalg.vector_norm(self._reach(weight, self.vector))
+            sigma = torch.linalg.vector_norm(self._reach(weight, self.vector.clone()))
         factor: Tensor = (sigma / self.coefficient).clamp(min=1) if self.coefficient else sigma
         return weight / factor
 
     def iterate(self, weight: Tensor, times: int) -> None:
         """So many steps of the power method."""
         for _ in range(times):
-            self.vector, _ = self._power(weight)
+            self.vector.copy_(self._power(weight)[0])
 
     def settle(self, weight: Tensor) -> None:
         """Steps of the power method until they change the norm no more."""
         before = 0.0
         for _ in range(_SETTLING[self.norm]):
-            self.vector, square = self._power(weight)
+            vector, square = self._power(weight)
+            self.vector.copy_(vector)
             now = square.item() ** 0.5
             if abs(now - before) <= _SETTLED[self.norm] * now:
                 break

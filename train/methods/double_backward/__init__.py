@@ -20,16 +20,25 @@ from torch.overrides import TorchFunctionMode
 
 from train.methods.double_backward.batch_norm import batch_norm, with_statistics
 from train.methods.double_backward.convolution import conv2d
+from train.methods.double_backward.dropout import dropout, with_mask
 from train.methods.double_backward.function import Known
 from train.methods.double_backward.rectifier import hardtanh, relu, relu6
 
 _OPERATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     F.conv2d: conv2d,
     F.batch_norm: batch_norm,
+    F.dropout: dropout,
     F.relu: relu,
     F.relu6: relu6,
     F.hardtanh: hardtanh,
 }
+# What else draws in a network, such as stochastic depth; a recorded step can't go back to where a generator was.
+_DRAWING = frozenset(
+    (
+        *("bernoulli", "bernoulli_", "uniform_", "normal_", "rand", "rand_like", "randn", "randn_like", "multinomial"),
+        *("dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout", "rrelu"),
+    )
+)
 
 
 class FastDoubleBackward(TorchFunctionMode):
@@ -66,9 +75,10 @@ def twice_differentiable(model: nn.Module, images: Tensor) -> Any:
     if not torch.is_autocast_enabled(kind):
         with _unfused_attention(), FastDoubleBackward():
             return model(images)
-    exact = _Exact(torch.get_autocast_dtype(kind))
-    devices = [images.device] if kind != "cpu" else []
+    recorded = kind == "cuda" and torch.cuda.is_current_stream_capturing()
+    devices = [images.device] if kind != "cpu" and not recorded else []
     single = torch.autocast(kind, enabled=False)
+    exact = _Exact(torch.get_autocast_dtype(kind), drawing=not recorded)
     with torch.random.fork_rng(devices), torch.no_grad(), single, _unfused_attention(), exact:
         model(images)
     others = {name: buffer.clone() for name, buffer in model.named_buffers()}
@@ -91,20 +101,29 @@ def _unfused_attention() -> Iterator[None]:
 class _Exact(TorchFunctionMode):
     """Within this context what the operations give is kept, in half precision.
 
+    Args:
+        dtype: that.
+        drawing: whether operations may draw, as they will again; dropout may in any case.
+
     Attributes:
-        known: that, in their order.
+        known: what they give, in their order.
     """
 
-    def __init__(self, dtype: torch.dtype) -> None:
+    def __init__(self, dtype: torch.dtype, *, drawing: bool) -> None:
         super().__init__()
         self.known: list[Known] = []
-        self._dtype = dtype
+        self._dtype, self._drawing = dtype, drawing
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        name = getattr(func, "__name__", "")
+        if name in _DRAWING and not self._drawing:
+            raise RuntimeError(f"{name} would draw again what it drew in single precision")
         if func is F.batch_norm:
             output, *statistics = with_statistics(*args, **(kwargs or {}))
+        elif func is F.dropout:
+            output, *statistics = with_mask(*args, **(kwargs or {}))
         else:
             output, statistics = func(*args, **(kwargs or {})), []
         if func in _OPERATIONS:

@@ -166,8 +166,9 @@ def _batch_norm_backward(
     wanted: tuple[bool, bool, bool] = (True, True, True),
 ) -> tuple[Tensor, Tensor, Tensor]:
     """J g, sum(g x') and sum(g); the sums by channel, in the precision of the statistics."""
+    scale = torch.ones_like(mean) if weight is None else weight  # without one CUDA's kernel has no sums
     result: tuple[Tensor, Tensor, Tensor] = aten.native_batch_norm_backward(
-        g, x, weight, None, None, mean, inverse, True, eps, wanted
+        g, x, scale, None, None, mean, inverse, True, eps, wanted
     )
     return result
 
@@ -182,8 +183,10 @@ def _frozen_backward(
     wanted: tuple[bool, bool, bool],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(w / s) g, sum(g x') and sum(g) with the statistics given; the sums by channel."""
+    unsaved = variance.new_empty(0)  # CUDA's kernel wants statistics of a batch, if only empty ones
+    scale = torch.ones_like(mean) if weight is None else weight
     result: tuple[Tensor, Tensor, Tensor] = aten.native_batch_norm_backward(
-        g, x, weight, mean, variance, None, None, False, eps, wanted
+        g, x, scale, mean, variance, unsaved, unsaved, False, eps, wanted
     )
     return result
 
@@ -199,7 +202,9 @@ def _covariance(g: Tensor, a: Tensor, mean_a: Tensor) -> Tensor:
 
 def _affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """x scale + shift by channel, in the precision of x and one pass over it."""
-    return F.batch_norm(x, torch.zeros_like(scale), torch.ones_like(scale), scale, shift, eps=0.0)
+    none, one = torch.zeros_like(scale), torch.ones_like(scale)
+    # torch's own function refuses an epsilon of 0 in versions before 2.13.
+    return torch.batch_norm(x, scale, shift, none, one, False, 0.0, 0.0, False)
 
 
 def _add(total: Tensor, x: Tensor, scale: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -37,6 +38,14 @@ def penalty_gradients(
 
 
 def check(module: nn.Module, images: Tensor, tolerance: float = 1e-10) -> None:
+    """Here, and where there is a GPU on it too, in both orders of memory, each of which has kernels of its own."""
+    _check(module, images, tolerance)
+    if torch.cuda.is_available():
+        for order in (torch.contiguous_format, torch.channels_last) if images.ndim == 4 else (torch.contiguous_format,):
+            _check(copy.deepcopy(module).cuda(), images.cuda().contiguous(memory_format=order), 100 * tolerance)
+
+
+def _check(module: nn.Module, images: Tensor, tolerance: float) -> None:
     parameters = list(module.parameters())
     expected, expected_gradients = penalty_gradients(module, parameters, images, fast=False)
     found, gradients = penalty_gradients(module, parameters, images, fast=True)

@@ -78,9 +78,15 @@ def test_networks(arch: str) -> None:
 
 
 def check_bf16(model: nn.Module, images: torch.Tensor) -> None:
-    """The penalty's gradient in bf16 points where that in float64 does; the network is left in float64."""
+    """The penalty's gradient in bf16 points where that in float64 does, on a GPU too; the network is left in float64."""
+    if torch.cuda.is_available():
+        _check_bf16(copy.deepcopy(model).cuda(), images.cuda())
+    _check_bf16(model, images)
+
+
+def _check_bf16(model: nn.Module, images: torch.Tensor) -> None:
     parameters = list(model.parameters())
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(images.device.type, torch.bfloat16):
         _, mine = penalty_gradients(partial(twice_differentiable, model), parameters, images, fast=False)
     model.double()
     _, reference = penalty_gradients(model, parameters, images.double(), fast=False)
@@ -111,6 +117,20 @@ def test_under_autocast_the_batch_statistics_kept_are_those_of_single_precision(
     torch.testing.assert_close(logits.float(), expected, rtol=0.02, atol=0.02)
     for name, value in single.named_buffers():
         torch.testing.assert_close(mine.get_buffer(name), value, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("share", [0.3, 1.0])
+def test_dropout_draws_once_for_both_precisions(share: float) -> None:
+    """What is dropped gets no gradient; the rest one as large as it is scaled."""
+    model = nn.Sequential(nn.Dropout(share))
+    images = torch.ones(64, 3, 4, 4, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = twice_differentiable(model, images)
+    (gradient,) = torch.autograd.grad(found.sum(), images, create_graph=True)
+    torch.testing.assert_close(gradient, found.float(), rtol=0.01, atol=0)
+    assert (found == 0).float().mean().item() == pytest.approx(share, abs=0.03)
+    assert found.max().item() == pytest.approx(1 / (1 - share) if share < 1 else 0, rel=0.01)
+    assert torch.equal(model.eval()(images), images)
 
 
 class Looking(nn.Module):

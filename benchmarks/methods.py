@@ -35,6 +35,7 @@ from export.evaluate.bundles import evaluate_sources
 from runtime.gate import Gate
 from serving.settings import cores
 from train import methods
+from train.__main__ import settings_of
 
 CHECKPOINT = "checkpoint.safetensors"
 AUX = ("cifar100", "tinyimagenet")
@@ -71,8 +72,8 @@ CONTESTANTS = {
 @dataclass(frozen=True)
 class Protocol:
     """Where the images are, where runs go, how long they are, the gradient weight of GReg and GReg+, which part of the
-    training images, such as 1/2, is fine-tuned on, where it is not all of them, and further options of runs from scratch
-    and of fine-tuning."""
+    training images, such as 1/2, is fine-tuned on, where it is not all of them, further options of runs from scratch
+    and of fine-tuning, and hyperparameters of all methods that have them."""
 
     data: Path
     runs: Path
@@ -84,6 +85,7 @@ class Protocol:
     tune_part: str
     scratch: tuple[str, ...]
     tuning: tuple[str, ...]
+    settings: Mapping[str, float | str] = field(default_factory=dict)
 
     def training(self, *, tuned: bool) -> str:
         return self.source("cifar10-train") + (f"@{self.tune_part}" if tuned and self.tune_part else "")
@@ -116,7 +118,9 @@ def train(protocol: Protocol, name: str, seed: int) -> Path:
     options: list[object] = ["--method", contestant.method, "--arch", protocol.arch, "--seed", seed, "--resume"]
     options += ["--data", protocol.training(tuned=contestant.tuned), "--val", protocol.calibration(), "--out", run]
     regularised = {"gradient_weight": protocol.gradient_weight} if contestant.regularised else {}
-    method = methods.make(contestant.method, {**contestant.settings, **regularised})
+    own = {each.name for each in dataclasses.fields(methods.METHODS[contestant.method])}
+    shared = {name: value for name, value in protocol.settings.items() if name in own}
+    method = methods.make(contestant.method, {**shared, **contestant.settings, **regularised})
     for key, value in dataclasses.asdict(method).items():  # all: a recipe's would reach those of its own method alone
         options += ["--set", f"{key}={value}"]
     if contestant.tuned:
@@ -180,7 +184,15 @@ def curves(run: Path) -> dict[str, list[float]]:
     return {tag: [event.value for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 
-def complete(protocol: Protocol, keys: Sequence[tuple[str, int]], text: str, docs: Path, page: str, jobs: int) -> None:
+def complete(
+    protocol: Protocol,
+    keys: Sequence[tuple[str, int]],
+    text: str,
+    docs: Path,
+    page: str,
+    jobs: int,
+    measuring: bool = True,
+) -> None:
     """Train and measure the contestants, with seeds, that a page lacks, `jobs` at a time, what others start from first."""
     file = docs / f"{page}.json"
     wanted = [key for key in keys if _name(key) not in stored(file, text)]
@@ -191,7 +203,7 @@ def complete(protocol: Protocol, keys: Sequence[tuple[str, int]], text: str, doc
 
     def run(key: tuple[str, int]) -> None:
         checkpoint = train(protocol, *key)
-        if key in wanted:
+        if key in wanted and measuring:
             found = measure(protocol, checkpoint)
             with writing:
                 runs = {**stored(file, text), _name(key): found}
@@ -220,6 +232,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--tuning", default="", metavar="OPTIONS", help="of fine-tuning, such as '--batch-size 64 --weight-decay 1e-4'"
     )
+    parser.add_argument(
+        "--set",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="a hyperparameter of all methods that have it, such as m_in=-25; repeatable",
+    )
+    parser.add_argument("--train-only", action="store_true", help="measure nothing: what is trained is measured later")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time; default: %(default)s")
     parser.add_argument("--runs", type=Path, default=Path("runs/methods"), help="default: %(default)s")
     parser.add_argument("--docs", type=Path, default=MEASURED, help="where the page goes; default: %(default)s")
@@ -236,6 +256,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.tune_part,
         tuple(shlex.split(args.scratch)),
         tuple(shlex.split(args.tuning)),
+        settings_of(args.set),
     )
     text = (
         f"`python -m benchmarks.methods DATA --methods {' '.join(args.methods)} --seeds {' '.join(map(str, args.seeds))} "
@@ -244,6 +265,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         + (f" --tune-part {args.tune_part}" if args.tune_part else "")
         + (f" --scratch '{args.scratch}'" if args.scratch else "")
         + (f" --tuning '{args.tuning}'" if args.tuning else "")
+        + "".join(f" --set {pair}" for pair in args.set)
         + "`: epochs from scratch, epochs and rate "
         f"of fine-tuning with the auxiliary sets {' and '.join(AUX)}, and the gradient weight of GReg and GReg+."
     )
@@ -251,7 +273,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.jobs > 1:
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // args.jobs)))
     keys = [(name, seed) for seed in args.seeds for name in args.methods]
-    complete(protocol, keys, text, args.docs, args.page, args.jobs)
+    complete(protocol, keys, text, args.docs, args.page, args.jobs, not args.train_only)
 
 
 if __name__ == "__main__":

@@ -89,11 +89,16 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, fl
             raise TrainingError(f"--{option} is missing; see python -m train --help")
     if args.init is None and args.arch == settings.get("arch"):  # the recipe's weights are of its own architecture
         args.init = init
-    own = _hyperparameters(args.set)
+    own = settings_of(args.set)
     return args, {**hyperparameters, **own} if args.method == method else own
 
 
-def _hyperparameters(pairs: list[str]) -> dict[str, float | str]:
+def settings_of(pairs: Sequence[str]) -> dict[str, float | str]:
+    """Of ``NAME=VALUE``, numbers where they are.
+
+    Raises:
+        TrainingError: another form.
+    """
     options: dict[str, float | str] = {}
     for pair in pairs:
         name, _, value = pair.partition("=")
@@ -174,6 +179,7 @@ def _train(
         network=beginning.network,
         world=world,
         sources=_sources(args, beginning),
+        cuda_graph=args.cuda_graph,
     )
     steps = len(data) // (config.batch_size * world.size) * config.epochs
     return 0 if world.rank else _report(header, steps, args)

@@ -139,7 +139,9 @@ def tuned(
     )
     path = out / CHECKPOINT
     resume = checkpoint.load(path) if path.exists() else None
-    train(config, BACKBONES[backbone].spec, data, val, out, resume, init=begin, sources={"data": "coco18-train.tar"})
+    spec, sources = BACKBONES[backbone].spec, {"data": "coco18-train.tar"}
+    recorded = torch.cuda.is_available()
+    train(config, spec, data, val, out, resume, init=begin, sources=sources, cuda_graph=recorded)
     return checkpoint.load(path).model()
 
 

@@ -42,6 +42,7 @@ def train(
     network: Start | Origin | None = None,
     world: World | None = None,
     sources: Mapping[str, Any] | None = None,
+    cuda_graph: bool = False,
 ) -> Header:
     """Train a network and leave `out`/checkpoint.safetensors, written after every epoch, and TensorBoard scalars.
 
@@ -58,6 +59,7 @@ def train(
         network: of others, as :func:`train.models.make` takes it.
         world: the processes that train together, of which the first one writes; this one alone if not given.
         sources: what the images are, for the checkpoint's header.
+        cuda_graph: on a GPU, record the first step and replay it with the images of the others.
 
     Returns:
         the header of the last checkpoint written; its `step` tells whether the run was completed.
@@ -67,7 +69,7 @@ def train(
         CheckpointError: `resume` is a checkpoint of other settings, images or another start, or `init` of another network.
     """
     world = world or World.alone()
-    trainer = Trainer(config, spec, data, outliers, init, world, network)
+    trainer = Trainer(config, spec, data, outliers, init, world, network, cuda_graph)
     if trainer.method.task != "unlabelled":
         _check_validation(val, data)
     header = begun(trainer, spec, data, network, world, sources or {})

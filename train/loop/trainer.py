@@ -22,8 +22,9 @@ from train.exceptions import CheckpointError, TrainingError
 from train.loop.averaging import Average
 from train.loop.feed import Fed, Feed, Part, seed_of
 from train.loop.groups import Groups
+from train.loop.recorded import Recorded
 from train.loop.targets import mixed, smoothed
-from train.methods import Batch
+from train.methods import Batch, Step
 from train.metrics import mean_average_precision
 from train.models import Origin, Start
 from train.normalize import Normalize
@@ -41,7 +42,7 @@ class Trainer:
         feed: the images of each step.
 
     Args:
-        config, spec, data, outliers, init, world, network: as :func:`train.loop.train` takes them.
+        config, spec, data, outliers, init, world, network, cuda_graph: as :func:`train.loop.train` takes them.
 
     Raises:
         TrainingError: unusable settings.
@@ -57,6 +58,7 @@ class Trainer:
         init: Checkpoint | None,
         world: World,
         network: Start | Origin | None = None,
+        cuda_graph: bool = False,
     ) -> None:
         self.config, self._world = config, world
         self.method = methods.make(config.method, config.method_options)
@@ -85,10 +87,28 @@ class Trainer:
         self._check_size(some)
         with self._autocast:
             self._notes = self.method.examine(self.model, some)
-        self._optimizer = _optimizer(config, self._groups.parameters(self.model))
+        self._optimizer = _optimizer(config, self._groups.parameters(self.model), world.device)
         self._average = Average(self.model, config.ema) if config.ema else None
         self._augmentation, self._classes = parse(config.augment), len(data.classes)
         self._shared = world.share(self.model, some)
+        self._passes = self._recorded() if cuda_graph else self._forward_and_backward
+
+    def _recorded(self) -> Recorded:
+        if self._world.size > 1 or not self.method.recordable:
+            why = "several processes" if self._world.size > 1 else f"method {self.config.method!r}, whose steps draw"
+            raise TrainingError(f"--cuda-graph can't record the steps of {why}; leave it out")
+        return Recorded(self._forward_and_backward, self.model)
+
+    def _forward_and_backward(self, batch: Batch) -> Step:
+        """What the method makes of a batch; the weights' gradients are those of its loss."""
+        with self._autocast:
+            result = self.method.step(self._shared, batch)
+        self._optimizer.zero_grad()
+        result.loss.backward()  # type: ignore[no-untyped-call]
+        terms, figures = (
+            {name: value.detach() for name, value in own.items()} for own in (result.terms, result.figures)
+        )
+        return Step(terms, result.logits.detach(), figures)
 
     @torch.no_grad()
     def _check_size(self, images: Tensor) -> None:
@@ -138,10 +158,10 @@ class Trainer:
         self._shared.train()
         with self._autocast:
             batch = self._batch(fed, seed)
-            result = self.method.step(self._shared, batch)
+        result = self._passes(batch)
         labels = batch.labels if self.method.task == "unlabelled" else fed.known.labels.to(self._world.device)
         correct = self._share_correct(result.logits, labels)
-        told = [value.item() for value in (*result.terms.values(), *result.figures.values())]
+        told = torch.stack([value.float() for value in (*result.terms.values(), *result.figures.values())]).tolist()
         *values, correct, stopping = self._world.mean([*told, correct, float(stop())])
         terms = dict(zip(result.terms, values, strict=False))
         figures = dict(zip(result.figures, values[len(terms) :], strict=True))
@@ -150,8 +170,6 @@ class Trainer:
                 raise TrainingError(f"the loss is not finite at step {step}: {name} is {value}; lower --learning-rate")
         for group in self._optimizer.param_groups:
             group["lr"] = group["factor"] * learning_rate(step / self.feed.steps_per_epoch, self.config)
-        self._optimizer.zero_grad()
-        result.loss.backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
         if self._average:
             self._average.follow(self.model, step)
@@ -228,8 +246,10 @@ class Trainer:
             parameter, _, key = name.rpartition(".")
             if parameter not in parameters:
                 raise CheckpointError(f"the optimizer's state is not that of a {self.config.arch}: {name}")
-            state = self._optimizer.state[parameters[parameter]]
-            state[key] = value.to(parameters[parameter]) if value.ndim else value
+            weight = parameters[parameter]
+            like = value.shape == weight.shape  # and in memory too, as a fused optimizer has it
+            own = torch.empty_like(weight).copy_(value) if like else value.to(weight.device)
+            self._optimizer.state[weight][key] = own
 
     def _batch(self, fed: Fed, seed: int) -> Batch:
         if self.method.task == "unlabelled":
@@ -277,13 +297,15 @@ def _start_from(init: Checkpoint, model: nn.Module, arch: str, classes: tuple[st
     model.load_state_dict(init.model().state_dict())
 
 
-def _optimizer(config: Config, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+def _optimizer(config: Config, groups: list[dict[str, Any]], device: torch.device) -> torch.optim.Optimizer:
+    fused = True if device.type == "cuda" else None  # one kernel for all weights; None is torch's own choice
     if config.optimizer == "adam":
         return torch.optim.Adam(
             groups,
             lr=config.learning_rate,
             betas=(config.momentum, 0.999),
             weight_decay=config.weight_decay,
+            fused=fused,
         )
     return torch.optim.SGD(
         groups,
@@ -291,6 +313,7 @@ def _optimizer(config: Config, groups: list[dict[str, Any]]) -> torch.optim.Opti
         momentum=config.momentum,
         weight_decay=config.weight_decay,
         nesterov=config.nesterov,
+        fused=fused,
     )
 
 

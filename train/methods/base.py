@@ -65,6 +65,7 @@ class Method(ABC):
 
     task: ClassVar[Task] = "multiclass"
     needs_outliers: ClassVar[bool] = False
+    recordable: ClassVar[bool] = True  # whether a step does the same to every batch, and draws nothing by its seed
 
     def prepare(self, model: nn.Module, size: tuple[int, int]) -> None:  # noqa: B027  most methods need nothing
         """Change a new network before it is trained; what this adds must fold into plain weights, or be released.

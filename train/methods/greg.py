@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -145,6 +145,7 @@ class GRegPlus(GReg):
     loss and those of most energy the gradient loss.
     """
 
+    recordable: ClassVar[bool] = False
     candidates: float = 4.0  # at least so many for each image; more where an epoch would not show every outlier
     clusters: int = 0  # of a step's candidates; 0 for one each image, the paper's, whose table 7 compares 16, 32 and 64
 

@@ -102,6 +102,7 @@ class Moco(Method):
     """
 
     task: ClassVar[Task] = "unlabelled"
+    recordable: ClassVar[bool] = False
     temperature: float = 0.1
     momentum: float = 0.99
     queue: int = 4096

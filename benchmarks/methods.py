@@ -36,6 +36,7 @@ from runtime.gate import Gate
 from serving.settings import cores
 from train import methods
 from train.__main__ import settings_of
+from train.exceptions import TrainingError
 
 CHECKPOINT = "checkpoint.safetensors"
 AUX = ("cifar100", "tinyimagenet")
@@ -215,6 +216,16 @@ def complete(
             list(pool.map(run, stage))
 
 
+def _check_settings(settings: Mapping[str, float | str], names: Sequence[str]) -> None:
+    """Raises TrainingError for a hyperparameter that none of the contestants takes from here."""
+    taken = {each.name for name in names for each in dataclasses.fields(methods.METHODS[CONTESTANTS[name].method])}
+    if strange := sorted(settings.keys() - (taken - {"gradient_weight"})):
+        raise TrainingError(
+            f"--set {strange[0]}: the methods compared have {', '.join(sorted(taken - {'gradient_weight'}))}; the weight of "
+            "the gradient loss is --gradient-weight"
+        )
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, metavar="DATA")
@@ -272,6 +283,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     if args.jobs > 1:
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // args.jobs)))
+    _check_settings(protocol.settings, args.methods)
     keys = [(name, seed) for seed in args.seeds for name in args.methods]
     complete(protocol, keys, text, args.docs, args.page, args.jobs, not args.train_only)
 

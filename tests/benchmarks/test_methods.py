@@ -12,6 +12,7 @@ from tests.train.sets import colours, write_tar
 from train import checkpoint
 from train.__main__ import _parse
 from train.__main__ import main as train
+from train.exceptions import TrainingError
 
 
 @pytest.fixture
@@ -111,3 +112,9 @@ def test_a_recipe_s_hyperparameters_do_not_reach_one_contestant_alone(
         assert (batch_size, weight) == (64, 0 if name == "energy" else 0.05)
         shared = {"weight": 0.1, "m_in": -23, "m_aux": -5, "reduction": "sample", "outliers_per_image": 1}
         assert hyperparameters == shared | ({"candidates": 4, "clusters": 0} if name == "greg+" else {})
+
+
+@pytest.mark.parametrize("pair", ["m_inn=-25", "gradient_weight=1"])
+def test_a_setting_that_nothing_takes_is_refused(pair: str, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=rf"--set {pair.split('=')[0]}: the methods compared have m_aux, m_in"):
+        methods.main(["data", "--methods", "greg", "--set", pair, "--docs", str(tmp_path)])

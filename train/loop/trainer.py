@@ -156,8 +156,7 @@ class Trainer:
         seed = seed_of(self.config.seed, step, self._world.rank)
         torch.manual_seed(seed)  # dropout
         self._shared.train()
-        with self._autocast:
-            batch = self._batch(fed, seed)
+        batch = self._batch(fed, seed)
         result = self._passes(batch)
         labels = batch.labels if self.method.task == "unlabelled" else fed.known.labels.to(self._world.device)
         correct = self._share_correct(result.logits, labels)
@@ -299,28 +298,20 @@ def _start_from(init: Checkpoint, model: nn.Module, arch: str, classes: tuple[st
 
 def _optimizer(config: Config, groups: list[dict[str, Any]], device: torch.device) -> torch.optim.Optimizer:
     fused = True if device.type == "cuda" else None  # one kernel for all weights; None is torch's own choice
+    rates: dict[str, Any] = {"lr": config.learning_rate, "weight_decay": config.weight_decay, "fused": fused}
     if config.optimizer == "adam":
-        return torch.optim.Adam(
-            groups,
-            lr=config.learning_rate,
-            betas=(config.momentum, 0.999),
-            weight_decay=config.weight_decay,
-            fused=fused,
-        )
-    return torch.optim.SGD(
-        groups,
-        lr=config.learning_rate,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-        nesterov=config.nesterov,
-        fused=fused,
-    )
+        return torch.optim.Adam(groups, betas=(config.momentum, 0.999), **rates)
+    descent = torch.optim.SGD(groups, momentum=config.momentum, nesterov=config.nesterov, **rates)
+    if fused and config.momentum:  # torch's would have all weights begin in the same step
+        for weight in (weight for group in descent.param_groups for weight in group["params"]):
+            descent.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
+    return descent
 
 
 def _bf16(config: Config, device: torch.device) -> bool:
     if config.precision != "auto":
         return config.precision == "bf16"
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     supported: bool = torch.ops.mkldnn._is_mkldnn_bf16_supported()
     return supported

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import ClassVar, cast
 
@@ -136,3 +138,16 @@ def logits_of(model: nn.Module, images: Tensor) -> Tensor:
 def at_least_float32(tensor: Tensor) -> Tensor:
     """Half precisions as float32."""
     return tensor.float() if tensor.element_size() < 4 else tensor
+
+
+@contextmanager
+def single_precision(kind: str) -> Iterator[None]:
+    """No autocast on this kind of device, and no TF32 in its convolutions, whose mantissas have ten bits."""
+    convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    before = convolutions.fp32_precision
+    convolutions.fp32_precision = "ieee"
+    try:
+        with torch.autocast(kind, enabled=False):
+            yield
+    finally:
+        convolutions.fp32_precision = before

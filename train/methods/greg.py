@@ -180,6 +180,7 @@ class GRegPlus(GReg):
         training = [module for module in model.modules() if module.training]  # some may be frozen
         model.eval()  # neither ties candidates together nor counts them in the running statistics
         logits, features = model(batch.outliers)
+        torch.clear_autocast_cache()  # before torch 2.11 of weights too that are to have gradients
         for module in training:
             module.training = True
         clusters = int(self.clusters) or len(batch.images)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Literal, get_args
 
 import torch
@@ -13,6 +12,7 @@ from torch.func import functional_call
 from torch.nn.utils import parametrize
 
 from train.exceptions import TrainingError
+from train.methods.base import single_precision
 
 Norm = Literal["matrix", "operator"]
 NORMS: tuple[Norm, ...] = get_args(Norm)
@@ -65,7 +65,7 @@ class Scaled(nn.Module):
         """W (O, I / groups, h, w) -> the same, scaled."""
         if self.training:
             self.iterate(weight, POWER_ITERATIONS[self.norm])
-        with _exactly(weight):
+        with single_precision(weight.device.type):
             sigma = torch.linalg.vector_norm(self._reach(weight, self.vector.clone()))
         factor: Tensor = (sigma / self.coefficient).clamp(min=1) if self.coefficient else sigma
         return weight / factor
@@ -88,7 +88,7 @@ class Scaled(nn.Module):
 
     def _power(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         """A' A v / ||A' A v|| and ||A' A v||, A' by the derivative of <A v, u> with respect to v."""
-        with _exactly(weight), torch.inference_mode(False), torch.enable_grad():
+        with single_precision(weight.device.type), torch.inference_mode(False), torch.enable_grad():
             v = self.vector.clone().requires_grad_()
             reached = self._reach(weight.detach(), v)
             (back,) = torch.autograd.grad(reached, v, reached.detach())
@@ -281,10 +281,3 @@ def _parametrizations(module: nn.Module) -> list[nn.Module]:
     if not parametrize.is_parametrized(module, "weight"):
         return []
     return list(module.parametrizations.weight)  # type: ignore[union-attr, arg-type]
-
-
-@contextmanager
-def _exactly(weight: Tensor) -> Iterator[None]:
-    """In the weight's own precision, under mixed precision too."""
-    with torch.autocast(weight.device.type, enabled=False):
-        yield

@@ -19,12 +19,15 @@ from train.data import ImageSet
 from train.distributed import World
 from train.exceptions import TrainingError
 from train.loop import CHECKPOINT, train
-from train.loop.trainer import Trainer
+from train.loop.recorded import _ALL, _check, _held
+from train.loop.trainer import Trainer, _optimizer
+from train.methods import CrossEntropy
 from train.models.wide_resnet import WideResNet
 
 CONFIG = Config(method="cross-entropy", arch="wrn-10-1", epochs=2, batch_size=8, learning_rate=0.05, padding=1)
 OUTLIERS = ImageSet(noise(20, seed=2), np.zeros(20, np.int64), ("outlier",), ("",) * 20)
 MARGINS = {"m_in": -1.0, "m_aux": -1.2}  # among which untrained networks are
+METHOD = CrossEntropy.step
 on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 
 
@@ -37,6 +40,18 @@ class Replaced(WideResNet):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         self.seen = self.seen + 1
+        return super().forward(x)
+
+
+class Attribute(WideResNet):
+    """Keeps a tensor of its own that is no buffer."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__(classes, 10, 1, 0.0)
+        self.centre = torch.zeros(())
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        self.centre = 0.9 * self.centre.to(x.device) + x.mean().detach()
         return super().forward(x)
 
 
@@ -76,7 +91,7 @@ class Deep(WideResNet):
 @pytest.fixture(autouse=True)
 def architectures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(models.ARCHITECTURES, "wrn-10-1", lambda classes: WideResNet(classes, 10, 1, 0.3))
-    for kind in (Replaced, Synchronous, Counting, Deep):
+    for kind in (Replaced, Attribute, Synchronous, Counting, Deep):
         monkeypatch.setitem(models.ARCHITECTURES, kind.__name__.lower(), kind)
 
 
@@ -105,6 +120,53 @@ def test_a_run_that_is_complete_needs_no_gpu(tmp_path: Path) -> None:
     before = trained(tmp_path, CONFIG)
     after = trained(tmp_path, CONFIG, resume=before, cuda_graph=True)
     assert all(torch.equal(value, before.weights[name]) for name, value in after.weights.items())
+
+
+def test_a_replay_is_compared() -> None:
+    """Its terms to a percent, or a thousandth of the loss, and the weights' gradient as a whole."""
+    expected = {"cross_entropy": torch.tensor(2.0), "gradient": torch.tensor(0.01), _ALL: torch.tensor([3.0, 4.0])}
+    for name, near, far in (
+        ("cross_entropy", torch.tensor(2.02), torch.tensor(2.03)),
+        ("gradient", torch.tensor(0.0119), torch.tensor(0.0126)),
+        (_ALL, torch.tensor([3.2, 4.1]), torch.tensor([3.2, 4.2])),
+    ):
+        _check(expected, {**expected, name: near})
+        with pytest.raises(TrainingError, match=f"replayed, the step's {name} is .+ off"):
+            _check(expected, {**expected, name: far})
+
+
+def test_tensors_that_a_network_holds() -> None:
+    network = Replaced(3)
+    network.blocks[0].centre = torch.ones(2)
+    assert {"seen", "blocks.0.centre", "bn.running_mean"} < _held(network).keys()
+    assert not any(name.endswith("weight") for name in _held(network))
+
+
+def test_a_weight_may_take_part_later_than_others() -> None:
+    """With a GPU's optimizer, as without."""
+    found = []
+    for kind in ("cpu", "cuda"):
+        weights = [nn.Parameter(torch.full((3,), value)) for value in (1.0, 2.0)]
+        descent = _optimizer(replace(CONFIG, momentum=0.9), [{"params": weights, "factor": 1.0}], torch.device(kind))
+        for step in range(3):
+            for weight in weights[: 1 + (step > 0)]:
+                weight.grad = torch.full((3,), 1.0 + step)
+            descent.step()
+        found.append([weight.detach() for weight in weights])
+    for mine, reference in zip(*found, strict=True):
+        torch.testing.assert_close(mine, reference)
+
+
+def test_precision_does_not_reach_the_augmentation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Tensor] = []
+    monkeypatch.setattr(
+        CrossEntropy, "step", lambda self, model, batch: (seen.append(batch.images), METHOD(self, model, batch))[1]
+    )
+    for precision in ("fp32", "bf16"):
+        config = replace(CONFIG, precision=precision, augment="photographs", padding=4, epochs=1)
+        trained(tmp_path / precision, config)
+    half = len(seen) // 2
+    assert all(torch.equal(*pair) for pair in zip(seen[:half], seen[half:], strict=True))
 
 
 @on_a_gpu
@@ -149,8 +211,9 @@ def test_recorded_steps_end_with_the_weights_of_others(
     ("arch", "why"),
     [
         ("replaced", "the network puts another tensor in seen's place in every step"),
-        ("synchronous", r"the step can't be recorded \(.+\); leave it out"),
-        ("counting", "replayed, the step's cross_entropy is .+ instead of"),
+        ("attribute", "the network puts another tensor in centre's place in every step"),
+        ("synchronous", r"the step can't be recorded \(.*captur.*\); leave it out"),
+        ("counting", "replayed, the step's cross_entropy is .+ off, of"),
     ],
 )
 def test_networks_that_can_t_be_replayed_are_refused(tmp_path: Path, arch: str, why: str) -> None:

@@ -8,6 +8,7 @@ import torch
 from tests.train.methods.examples import Fixed, batch_for
 from train import methods, models
 from train.exceptions import TrainingError
+from train.methods import Batch
 from train.methods.greg import GRegOutlierExposure
 
 # Of logits; what contrasts embeddings has tests of its own.
@@ -26,6 +27,21 @@ def test_the_loss_can_be_descended(name: str) -> None:
     methods.make(name, {}).step(model, batch_for(name)).loss.backward()
     assert model.logits.grad is not None
     assert model.logits.grad.any()
+
+
+@pytest.mark.parametrize("name", SUPERVISED)
+def test_every_weight_learns_in_half_precision(name: str) -> None:
+    """Whatever else passed through the network before: casts of weights are kept while autocast lasts."""
+    torch.manual_seed(0)
+    model = models.make("resnet20", 4)
+    images = torch.randn(12, 3, 8, 8)
+    method = methods.make(name, {"layers": 0} if name == "snojoe" else {})
+    labels = torch.arange(4) if method.task == "multiclass" else torch.eye(4)
+    outliers = images[4:] if method.needs_outliers else images[:0]
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = method.step(model, Batch(images[:4], labels, outliers)).loss
+    loss.backward()
+    assert [name for name, weight in model.named_parameters() if weight.grad is None] == []
 
 
 def test_unknown_method_lists_the_known() -> None:

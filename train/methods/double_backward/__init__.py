@@ -7,7 +7,7 @@ are linear in what flows through them, all those backward, run in half.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,10 +18,11 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
+from train.methods.base import single_precision
 from train.methods.double_backward.batch_norm import batch_norm, with_statistics
 from train.methods.double_backward.convolution import conv2d
 from train.methods.double_backward.dropout import dropout, with_mask
-from train.methods.double_backward.function import Known
+from train.methods.double_backward.function import Known, recorded
 from train.methods.double_backward.rectifier import hardtanh, relu, relu6
 
 _OPERATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
@@ -35,8 +36,10 @@ _OPERATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
 # What else draws in a network, such as stochastic depth; a recorded step can't go back to where a generator was.
 _DRAWING = frozenset(
     (
-        *("bernoulli", "bernoulli_", "uniform_", "normal_", "rand", "rand_like", "randn", "randn_like", "multinomial"),
-        *("dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout", "rrelu"),
+        *("bernoulli", "bernoulli_", "cauchy_", "exponential_", "geometric_", "log_normal_", "multinomial", "normal"),
+        *("normal_", "poisson", "rand", "rand_like", "randint", "randint_like", "randn", "randn_like", "randperm"),
+        *("random_", "uniform_", "gumbel_softmax", "rrelu", "rrelu_", "dropout", "dropout_", "dropout1d", "dropout2d"),
+        *("dropout3d", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"),
     )
 )
 
@@ -68,18 +71,17 @@ class FastDoubleBackward(TorchFunctionMode):
 def twice_differentiable(model: nn.Module, images: Tensor) -> Any:
     """model(images), to be differentiated by the images and then by the weights, fast and as exactly as single precision.
 
-    Under autocast the network runs once more, in single precision; the batch statistics that it keeps are those of
-    that pass.
+    Under autocast the network runs once more, in single precision, without TF32; the batch statistics that it keeps are
+    those of that pass.
     """
     kind = images.device.type
     if not torch.is_autocast_enabled(kind):
         with _unfused_attention(), FastDoubleBackward():
             return model(images)
-    recorded = kind == "cuda" and torch.cuda.is_current_stream_capturing()
-    devices = [images.device] if kind != "cpu" and not recorded else []
-    single = torch.autocast(kind, enabled=False)
-    exact = _Exact(torch.get_autocast_dtype(kind), drawing=not recorded)
-    with torch.random.fork_rng(devices), torch.no_grad(), single, _unfused_attention(), exact:
+    again = not recorded(images)
+    devices = [images.device] if kind != "cpu" and again else []
+    exact = _Exact(torch.get_autocast_dtype(kind), drawing=again)
+    with torch.random.fork_rng(devices), torch.no_grad(), single_precision(kind), _unfused_attention(), exact:
         model(images)
     others = {name: buffer.clone() for name, buffer in model.named_buffers()}
     with _unfused_attention(), FastDoubleBackward(exact.known):
@@ -117,8 +119,7 @@ class _Exact(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        name = getattr(func, "__name__", "")
-        if name in _DRAWING and not self._drawing:
+        if not self._drawing and (name := _drawing(func, args, kwargs or {})):
             raise RuntimeError(f"{name} would draw again what it drew in single precision")
         if func is F.batch_norm:
             output, *statistics = with_statistics(*args, **(kwargs or {}))
@@ -129,3 +130,13 @@ class _Exact(TorchFunctionMode):
         if func in _OPERATIONS:
             self.known.append((output.to(self._dtype, copy=True), *statistics))
         return output
+
+
+def _drawing(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+    """The function's name, if it draws: dropout excepted, whose mask is kept."""
+    name = str(getattr(func, "__name__", ""))
+    place = {F.scaled_dot_product_attention: 4, F.multi_head_attention_forward: 10}.get(func)
+    if place is not None:
+        share = kwargs.get("dropout_p", args[place] if len(args) > place else 0.0)
+        return name if share and kwargs.get("training", True) else ""
+    return name if name in _DRAWING and func is not F.dropout else ""

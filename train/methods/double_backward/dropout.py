@@ -1,11 +1,11 @@
-"""Dropout whose mask is drawn once where a network runs twice."""
+"""Dropout whose mask is drawn once where a network runs twice: kernels of two precisions may draw two."""
 
 from __future__ import annotations
 
 from torch import Tensor
 from torch.nn import functional as F
 
-from train.methods.double_backward.function import Known, aten
+from train.methods.double_backward.function import Known, aten, recorded
 
 
 def dropout(
@@ -14,6 +14,8 @@ def dropout(
     """:func:`torch.nn.functional.dropout`."""
     if known is None or not training:
         return F.dropout(input, p, training, inplace)
+    if not recorded(input):
+        aten.native_dropout(input, p, True)  # what draws behind it draws what it drew before
     return input * known[1].to(input.dtype) * (1 / (1 - p) if p < 1 else 0.0)
 
 

@@ -1,4 +1,4 @@
-"""What the operations share: how autograd functions are called, and values that are known before."""
+"""What the operations share: how autograd functions are called, values that are known before, and recorded steps."""
 
 from __future__ import annotations
 
@@ -16,3 +16,8 @@ def apply(function: type[torch.autograd.Function], *args: Any) -> Tensor:
     """What an autograd function gives; torch has no annotations for it."""
     result: Tensor = function.apply(*args)  # type: ignore[no-untyped-call]
     return result
+
+
+def recorded(tensor: Tensor) -> bool:
+    """Whether what is done to a tensor is recorded as a CUDA graph."""
+    return tensor.is_cuda and torch.cuda.is_current_stream_capturing()

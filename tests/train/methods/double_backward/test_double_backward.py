@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from tests.train.methods.double_backward.gradients import check, penalty_gradients, random, randomise
 from train import models
-from train.methods.double_backward import FastDoubleBackward, twice_differentiable
+from train.methods.double_backward import FastDoubleBackward, _Exact, twice_differentiable
 
 CONVOLUTIONS: dict[str, Callable[[], nn.Module]] = {
     "3x3": lambda: nn.Conv2d(4, 6, 3, padding=1, bias=False),
@@ -120,7 +120,7 @@ def test_under_autocast_the_batch_statistics_kept_are_those_of_single_precision(
 
 
 @pytest.mark.parametrize("share", [0.3, 1.0])
-def test_dropout_draws_once_for_both_precisions(share: float) -> None:
+def test_dropout_in_bf16(share: float) -> None:
     """What is dropped gets no gradient; the rest one as large as it is scaled."""
     model = nn.Sequential(nn.Dropout(share))
     images = torch.ones(64, 3, 4, 4, requires_grad=True)
@@ -131,6 +131,63 @@ def test_dropout_draws_once_for_both_precisions(share: float) -> None:
     assert (found == 0).float().mean().item() == pytest.approx(share, abs=0.03)
     assert found.max().item() == pytest.approx(1 / (1 - share) if share < 1 else 0, rel=0.01)
     assert torch.equal(model.eval()(images), images)
+
+
+class Noting(nn.Module):
+    """Draws as stochastic depth does, and notes what."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drawn: list[torch.Tensor] = []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.drawn.append(torch.bernoulli(torch.full((len(x), 1, 1, 1), 0.5)))
+        return x * self.drawn[-1]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1])
+def test_both_precisions_draw_the_same_behind_a_dropout(share: float) -> None:
+    noting, dropped = Noting(), nn.Dropout(share)
+    model = nn.Sequential(dropped, nn.Conv2d(3, 4, 3), noting, nn.Dropout(0.5), nn.Conv2d(4, 4, 3), noting)
+    masks: list[torch.Tensor] = []
+    dropped.register_forward_hook(lambda _, __, output: masks.append(output == 0))
+    with torch.autocast("cpu", torch.bfloat16):
+        twice_differentiable(model, random(64, 3, 8, 8, dtype=torch.float32).requires_grad_())
+    for first, second in zip(noting.drawn[:2], noting.drawn[2:], strict=True):
+        assert torch.equal(first, second)
+    assert not torch.equal(*noting.drawn[:2])
+    assert torch.equal(*masks)
+
+
+ATTENTION = nn.MultiheadAttention(8, 2, dropout=0.1)
+DRAWING: dict[str, Callable[[torch.Tensor], object]] = {
+    "bernoulli": torch.bernoulli,
+    "bernoulli_": lambda x: x.clone().bernoulli_(0.5),
+    "exponential_": lambda x: x.clone().exponential_(),
+    "randperm": lambda x: torch.randperm(len(x)),
+    "dropout2d": lambda x: F.dropout2d(x, 0.1),
+    "dropout": lambda x: torch.dropout(x, 0.1, True),
+    "scaled_dot_product_attention": lambda x: F.scaled_dot_product_attention(x, x, x, dropout_p=0.1),
+    "multi_head_attention_forward": lambda x: ATTENTION(x[0], x[0], x[0]),
+}
+
+
+@pytest.mark.parametrize("name", DRAWING)
+def test_what_would_draw_again_is_refused_where_it_can_not_draw_the_same(name: str) -> None:
+    images = torch.rand(2, 3, 4, 8)
+    with pytest.raises(RuntimeError, match=f"^{name} would draw again"), _Exact(torch.bfloat16, drawing=False):
+        DRAWING[name](images)
+    with _Exact(torch.bfloat16, drawing=True):
+        DRAWING[name](images)
+
+
+def test_what_draws_nothing_is_not_refused() -> None:
+    images = torch.rand(2, 3, 4, 8)
+    attention = nn.MultiheadAttention(8, 2, dropout=0.1).eval()
+    with _Exact(torch.bfloat16, drawing=False):
+        F.scaled_dot_product_attention(images, images, images)
+        attention(images[0], images[0], images[0])
+        F.dropout(images, 0.1)
 
 
 class Looking(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -74,6 +75,7 @@ class Trainer:
         if init:
             _start_from(init, self.model, config.arch, () if self.method.task == "unlabelled" else data.classes)
         self._normalize = Normalize(spec).to(world.device)
+        self._order = torch.channels_last  # of images and weights in memory
         if not init:
             models.fit(self.model, partial(self._some, data, _FITTED))
         if config.dropout is not None:
@@ -81,10 +83,10 @@ class Trainer:
         self._groups = Groups.of(config, self.model, spec.height, spec.width)
         self._groups.freeze()
         self.method.prepare(self.model, (spec.height, spec.width))
-        self.model.to(world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in the stubs
+        self.model.to(world.device, memory_format=self._order)  # type: ignore[call-overload]  # not in the stubs
         self._autocast = torch.autocast(world.device.type, torch.bfloat16, enabled=_bf16(config, world.device))
+        self._check_size(data)
         some = self._some(data, 2)
-        self._check_size(some)
         with self._autocast:
             self._notes = self.method.examine(self.model, some)
         self._optimizer = _optimizer(config, self._groups.parameters(self.model), world.device)
@@ -111,15 +113,31 @@ class Trainer:
         return Step(terms, result.logits.detach(), figures)
 
     @torch.no_grad()
-    def _check_size(self, images: Tensor) -> None:
-        """Raises TrainingError for images that the network does not take."""
+    def _check_size(self, data: ImageSet) -> None:
+        """Find the order in memory that the network takes images in.
+
+        Raises:
+            TrainingError: it takes none of this size.
+        """
         mode = self.model.training
         try:
-            self.model.eval()(images)
+            try:
+                self.model.eval()(self._some(data, 2))
+            except RuntimeError as error:
+                if "view" not in str(error):
+                    raise
+                self._order = torch.contiguous_format  # it takes images apart by view
+                self.model.to(memory_format=self._order)  # type: ignore[call-overload]  # not in the stubs
+                self.model(self._some(data, 2))
         except (RuntimeError, ValueError) as error:
-            size, why = "x".join(map(str, images.shape[2:])), " ".join(str(error).split())[:200]
+            size, why = "x".join(map(str, data.images.shape[1:3])), " ".join(str(error).split())[:200]
             raise TrainingError(f"--arch {self.config.arch} takes no images of {size} pixels: {why}; --size") from error
         self.model.train(mode)
+
+    def _input(self, images: Tensor) -> Tensor:
+        """uint8 (B, H, W, 3) -> normalised (B, 3, H, W), on the device."""
+        normalized: Tensor = self._normalize(images.to(self._world.device, non_blocking=True))
+        return normalized.contiguous(memory_format=self._order)
 
     def _check_labels(self) -> None:
         """Raises TrainingError for what means nothing without labels."""
@@ -154,7 +172,8 @@ class Trainer:
             TrainingError: a term that is not finite; the weights are those before the step.
         """
         seed = seed_of(self.config.seed, step, self._world.rank)
-        torch.manual_seed(seed)  # dropout
+        for draw in (torch.manual_seed, random.seed, np.random.seed):  # dropout, and what a network draws by itself
+            draw(seed)
         self._shared.train()
         batch = self._batch(fed, seed)
         result = self._passes(batch)
@@ -205,8 +224,7 @@ class Trainer:
         if self.method.task == "unlabelled":
             return self._match(data, batch_size)
         logits = [
-            model(self._normalize(torch.from_numpy(images).to(self._world.device)))[0].float().cpu()
-            for images, _ in data.batches(batch_size)
+            model(self._input(torch.from_numpy(images)))[0].float().cpu() for images, _ in data.batches(batch_size)
         ]
         found = torch.cat(logits).numpy()
         if self.method.task == "multiclass":
@@ -266,20 +284,18 @@ class Trainer:
         """Two views of each image, of which the second is the first one's label: it stands first among the logits."""
         generator, images = torch.Generator().manual_seed(seed), images.to(self._world.device, non_blocking=True)
         turned = bool(self.config.method_options.get("rotations", 0))
-        first, second = (self._normalize(view) for view in views(images, generator, rotations=turned))
+        first, second = (self._input(view) for view in views(images, generator, rotations=turned))
         labels = torch.zeros(len(images), dtype=torch.int64, device=images.device)
         return Batch(first, labels, first[:0], seed, second)
 
     def _some(self, data: ImageSet, count: int) -> Tensor:
         """Images evenly apart, normalised."""
         chosen = np.linspace(0, len(data) - 1, min(count, len(data))).astype(np.intp)
-        images: Tensor = self._normalize(torch.from_numpy(data.images[chosen]).to(self._world.device))
-        return images
+        return self._input(torch.from_numpy(data.images[chosen]))
 
     def _images(self, part: Part, seed: int) -> Tensor:
         images = part.images.to(self._world.device, non_blocking=True)
-        normalized: Tensor = self._normalize(self._augmentation.apply(images, part.crops, seed))
-        return normalized
+        return self._input(self._augmentation.apply(images, part.crops, seed))
 
     def _share_correct(self, logits: Tensor, labels: Tensor) -> float:
         """Of the images, or for several labels an image of all labels, those predicted right."""

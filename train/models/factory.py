@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import importlib.util
+import site
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +23,7 @@ from train.exceptions import ModelError
 
 # The project's own packages, whose names a user's train.py or runtime/ may have too.
 _OURS = ("export", "runtime", "serving", "train")
+_LIBRARIES = frozenset(("torch", "torchvision", "timm", "transformers", "efficientnet_lite_pytorch"))
 _FOLDER = Path(__file__).resolve().parents[2]
 
 
@@ -137,12 +140,33 @@ def _builds_networks(factory: object) -> bool:
     owner = factory if isinstance(factory, type) else getattr(factory, "__self__", None)
     if isinstance(owner, type):
         return issubclass(owner, nn.Module)
+    if isinstance(factory, functools.partial):
+        return _builds_networks(factory.func)
     module = sys.modules.get(str(getattr(factory, "__module__", "")))
     if module is None or module.__name__.partition(".")[0] in sys.stdlib_module_names:
         return False
+    return _has_networks(module) or (_is_own(module) and any(map(_leads_to_networks, vars(module).values())))
+
+
+def _has_networks(module: ModuleType) -> bool:
+    """Whether torch.nn, or a class of torch modules, is among its names."""
     return any(
         value is nn or (isinstance(value, type) and issubclass(value, nn.Module)) for value in vars(module).values()
     )
+
+
+def _is_own(module: ModuleType) -> bool:
+    """Whether it is a file of the user's, not one that is installed."""
+    file = getattr(module, "__file__", None)
+    installed = {Path(folder).resolve() for folder in (sys.prefix, sys.base_prefix, *site.getsitepackages())}
+    return bool(file) and not any(folder in Path(str(file)).resolve().parents for folder in installed)
+
+
+def _leads_to_networks(value: object) -> bool:
+    """Whether it is torch or a library of networks, something of one, or a module of the user's that has networks."""
+    if not isinstance(value, ModuleType):
+        return str(getattr(value, "__module__", "")).partition(".")[0] in _LIBRARIES
+    return value.__name__.partition(".")[0] in _LIBRARIES or (_is_own(value) and _has_networks(value))
 
 
 def _found(target: Target, file: str) -> Target:

@@ -129,6 +129,8 @@ def start(
         started = _checked(arch, built, name, images)
     except ModelError as error:
         raise ModelError(f"{arch}: {error}") from error
+    except (RuntimeError, TypeError, AttributeError, LookupError) as error:  # a foreign network may raise anything
+        raise ModelError(f"{arch}: fails without its last layer, or when it is built again: {error}") from error
     return started
 
 

@@ -152,12 +152,23 @@ def _average_plainly(program: ExportedProgram) -> None:
     program.graph_module.recompile()
 
 
+@contextmanager
+def _elementary_attention() -> Iterator[None]:
+    """Transformers' encoder layers in operations that ONNX has, not in the one that torch's evaluation mode has of them."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
 def _traced(module: nn.Module, example: Tensor) -> ExportedProgram:
     """By running it on symbols; where that fails, by reading its bytecode, as torch's own exporter tries both."""
     first: Exception | None = None
     for strict in (False, True):
         try:
-            with quiet(), torch.no_grad():
+            with quiet(), torch.no_grad(), _elementary_attention():
                 program = torch.export.export(
                     module, (example,), dynamic_shapes=({0: torch.export.Dim("N")},), strict=strict
                 )

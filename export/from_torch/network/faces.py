@@ -48,4 +48,5 @@ class Face(nn.Module):
             x = x.flip(1)
         elif self.channels == "rgba":
             x = torch.cat((x, torch.full_like(x[:, :1], self.opaque)), dim=1)
-        return x.permute(0, 2, 3, 1) if self.channels_last else x
+        # In memory as its axes say: a network may take images apart by view, which says nothing of axes that are only turned.
+        return (x.permute(0, 2, 3, 1) if self.channels_last else x).contiguous()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import random
 import shutil
 import signal
 import threading
@@ -474,6 +475,48 @@ def test_validation_images_without_any_label(tmp_path: Path) -> None:
     val = replace(val, labels=np.zeros_like(val.labels))
     with pytest.raises(TrainingError, match="no validation image has a label"):
         train(replace(CONFIG, arch="resnet20", method="bce"), SPEC, coloured(24), val, tmp_path)
+
+
+class Viewed(nn.Module):
+    """Takes what a convolution makes apart by view, which says nothing of channels that lie last."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(4 * 64, classes)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.conv(x).relu()
+        penultimate = features.view(features.size(0), -1)
+        return self.fc(penultimate), penultimate
+
+
+def test_a_network_that_views_its_images_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(models.ARCHITECTURES, "viewed", Viewed)
+    header = run(tmp_path, replace(CONFIG, arch="viewed", epochs=20))
+    assert header.metrics["val_accuracy"] == 1.0
+
+
+class Random(WideResNet):
+    """Turns its images' signs now and then, as Python's and numpy's generators have it."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__(classes, 10, 1, 0.0)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if self.training and (random.random() < 0.5 or np.random.rand() < 0.5):
+            x = -x
+        return super().forward(x)
+
+
+def test_what_a_network_draws_by_python_s_generators_is_of_the_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(models.ARCHITECTURES, "random", Random)
+    config = replace(CONFIG, arch="random")
+    for name in ("a", "b"):
+        random.seed(name)
+        run(tmp_path / name, config)
+    assert equal(saved(tmp_path / "a").weights, saved(tmp_path / "b").weights)
 
 
 def test_fewer_images_than_a_batch(tmp_path: Path) -> None:

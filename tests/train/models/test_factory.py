@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from torch import nn
 
 from train.exceptions import ModelError
@@ -60,6 +61,37 @@ def test_a_checkpoint_calls_no_other_code(target: str) -> None:
 @pytest.mark.parametrize("target", ["torch.nn:Identity", "tests.train.factories:small", "tests.train.factories:kept"])
 def test_a_checkpoint_calls_what_builds_networks(target: str) -> None:
     assert isinstance(build(target, typed=False), nn.Module)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import torch\n\ndef make():\n    return torch.nn.Linear(3, 4)\n",
+        "import torch as t\nimport functools\nmake = functools.partial(t.nn.Linear, 3, 4)\n",
+        "import functools\nimport layers_beside\nmake = functools.partial(layers_beside.make, 3)\n",
+        "import layers_beside\n\ndef make():\n    return layers_beside.make(3)\n",
+        "from torch.nn import Linear as L\n\ndef make():\n    return L(3, 4)\n",
+    ],
+    ids=["torch alone", "partial", "partial of another", "a module beside", "a class by another name"],
+)
+def test_a_checkpoint_calls_a_users_file_that_leads_to_networks(tmp_path: Path, text: str) -> None:
+    (tmp_path / "layers_beside.py").write_text(MODEL)
+    (tmp_path / "m.py").write_text(text)
+    try:
+        assert isinstance(build(f"{tmp_path / 'm.py'}:make", typed=False), nn.Linear)
+    finally:
+        sys.modules.pop("layers_beside", None)
+
+
+def test_a_checkpoint_calls_no_users_file_that_does_not(tmp_path: Path) -> None:
+    (tmp_path / "m.py").write_text("import os\n\ndef make():\n    os.remove('x')\n")
+    with pytest.raises(ModelError, match="not called, as a file alone asks for it"):
+        build(f"{tmp_path / 'm.py'}:make", typed=False)
+
+
+def test_a_checkpoint_calls_no_function_of_an_installed_file() -> None:
+    with pytest.raises(ModelError, match="not called, as a file alone asks for it"):
+        build(f"{Path(torch.__file__).parent / 'hub.py'}:load('a/b', 'c')", typed=False)
 
 
 def test_a_file(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ street/2.png,         an image without labels
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path, PurePosixPath
 
 from train.data.index import Index, multilabelled
@@ -18,6 +19,8 @@ from train.exceptions import DataError
 
 NAME = "labels.csv"
 HEADER = ["file", "labels"]
+_LIST = re.compile(r"""\[\s*(['"].*)?\]""")
+SEPARATORS = (";", "|")  # of several labels; the first that a file has
 
 
 def index(path: Path, listing: Listing) -> Index:
@@ -41,8 +44,9 @@ def index(path: Path, listing: Listing) -> Index:
 
 def _lines(title: str, listing: Listing, images: set[str]) -> dict[str, list[str]]:
     lines: dict[str, int] = {}
-    labels: dict[str, list[str]] = {}
-    reader = csv.reader(text(title, listing.files[NAME].read()).removesuffix("\n").split("\n"), strict=True)
+    cells: dict[str, str] = {}
+    content = text(title, listing.files[NAME].read()).removesuffix("\n").split("\n")
+    reader = csv.reader(content, strict=True, skipinitialspace=True)
     try:
         for row in reader:
             where = f"{title}, line {reader.line_num}"
@@ -55,20 +59,22 @@ def _lines(title: str, listing: Listing, images: set[str]) -> dict[str, list[str
                 raise DataError(f"{where}: {name} is listed in line {lines[name]} already")
             if name not in images:
                 raise DataError(f"{where}: there is no image {name}")
-            lines[name], labels[name] = reader.line_num, cell(where, row[1])
+            lines[name], cells[name] = reader.line_num, row[1]
     except csv.Error as error:
         raise DataError(f"{title}, line {reader.line_num}: {error}") from error
-    return labels
+    separator = next((mark for mark in SEPARATORS if any(mark in each for each in cells.values())), SEPARATORS[0])
+    return {name: cell(f"{title}, line {lines[name]}", each, separator) for name, each in cells.items()}
 
 
 def cell(where: str, content: str, separator: str = ";") -> list[str]:
     """The labels of one image.
 
     Raises:
-        DataError: one that is empty or given twice.
+        DataError: one that is empty or given twice, or a list of Python's.
     """
     if not content.strip():
         return []
+    check_no_list(where, content)
     labels = [label.strip() for label in content.split(separator)]
     for i, label in enumerate(labels):
         if not label:
@@ -76,3 +82,9 @@ def cell(where: str, content: str, separator: str = ";") -> list[str]:
         if label in labels[:i]:
             raise DataError(f"{where}: label {label!r} is given twice")
     return labels
+
+
+def check_no_list(where: str, content: str) -> None:
+    """Raises DataError for a list of texts as Python and pandas write it."""
+    if _LIST.fullmatch(content.strip()):
+        raise DataError(f"{where}: {content!r} is a list as Python writes it; expected label;label;...")

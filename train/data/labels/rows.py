@@ -14,7 +14,7 @@ from runtime.preprocess.formats import SUFFIXES
 from train.data.files import File
 from train.data.index import Index, labelled, multilabelled, unlabelled
 from train.data.labels.columns import choose, is_usual, splits
-from train.data.labels.labels_csv import HEADER, cell
+from train.data.labels.labels_csv import HEADER, SEPARATORS, cell, check_no_list
 from train.data.labels.labels_csv import NAME as LABELS_CSV
 from train.data.labels.text import text
 from train.data.listing import Listing
@@ -25,7 +25,6 @@ from train.exceptions import DataError
 Find = Callable[[str], File | None]  # a cell to the image that it names, if it is there
 
 _DELIMITERS = (",", "\t", ";", "|")
-_SEVERAL = (";", "|")  # between the labels of one image
 _SAMPLE = 50  # lines that the delimiter must fit
 _WHOLE = re.compile(r"(\d+)\.0$")  # an integer that a library wrote as a float
 # Of files that a table names without, the usual ones first.
@@ -101,9 +100,11 @@ def _index(title: str, files: dict[str, File], labels: dict[str, str] | None, re
     names, places = list(files), list(files.values())
     if labels is None:
         return replace(unlabelled(names, places, report), report=report)
-    separator = next((mark for mark in _SEVERAL if any(mark in label for label in labels.values())), None)
+    for name, label in labels.items():
+        check_no_list(f"{title}: {name}", label)
+    separator = next((mark for mark in SEPARATORS if any(mark in label for label in labels.values())), None)
     if separator or ours:
-        separator = separator or _SEVERAL[0]
+        separator = separator or SEPARATORS[0]
         several = [cell(f"{title}: {name}", labels[name], separator) for name in names]
         return multilabelled(names, places, several, report)
     if bare := [name for name in names if not labels[name]]:

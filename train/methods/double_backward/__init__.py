@@ -7,10 +7,12 @@ are linear in what flows through them, all those backward, run in half.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -81,11 +83,29 @@ def twice_differentiable(model: nn.Module, images: Tensor) -> Any:
     again = not recorded(images)
     devices = [images.device] if kind != "cpu" and again else []
     exact = _Exact(torch.get_autocast_dtype(kind), drawing=again)
-    with torch.random.fork_rng(devices), torch.no_grad(), single_precision(kind), _unfused_attention(), exact:
+    with (
+        _python_draws_again(),
+        torch.random.fork_rng(devices),
+        torch.no_grad(),
+        single_precision(kind),
+        _unfused_attention(),
+        exact,
+    ):
         model(images)
     others = {name: buffer.clone() for name, buffer in model.named_buffers()}
     with _unfused_attention(), FastDoubleBackward(exact.known):
         return functional_call(model, others, (images,))
+
+
+@contextmanager
+def _python_draws_again() -> Iterator[None]:
+    """After this context Python's generator and numpy's are where they were before: a network may draw by them."""
+    states = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
 
 
 @contextmanager

@@ -111,6 +111,52 @@ def test_channels_last_is_found_by_trying() -> None:
         torch.testing.assert_close(logits(classifier, images()), network(normalised(images()).permute(0, 2, 3, 1)))
 
 
+class Viewed(nn.Module):
+    """Takes images, or what a convolution makes of them, apart by view."""
+
+    def __init__(self, convolution: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(3, 2, 3, padding=1) if convolution else nn.Identity()
+        self.fc = nn.Linear(12 * 20 * (2 if convolution else 3), 3)
+
+    def forward(self, x: Tensor) -> Any:
+        x = self.conv(x)
+        return self.fc(x.view(x.size(0), -1))
+
+
+@pytest.mark.parametrize("convolution", [False, True])
+def test_networks_that_view_their_images_get_channels_first(convolution: bool) -> None:
+    network = Viewed(convolution).eval()
+    classifier = of_module(network, "mine", GIVEN)
+    assert "the model takes channels last: the graph turns the axes" not in classifier.remarks
+    with torch.no_grad():
+        torch.testing.assert_close(logits(classifier, images()), network(normalised(images()).contiguous()))
+
+
+class Encoder(nn.Module):
+    """torch's own layer of a transformer, which has a path of its own in evaluation mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        layer = nn.TransformerEncoderLayer(12, 2, 16, batch_first=True)
+        self.layers, self.fc = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False), nn.Linear(12, 3)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.fc(self.layers(x.mean(1).transpose(1, 2)).mean(1))
+
+
+def test_torch_s_transformer_is_exported() -> None:
+    network = Encoder().eval()
+    classifier = of_module(network, "mine", GIVEN)
+    model = classifier.graph()
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    found = session.run(None, {session.get_inputs()[0].name: images()})[0]
+    with torch.no_grad():
+        torch.testing.assert_close(torch.from_numpy(found), network(normalised(images())), rtol=1e-4, atol=1e-5)
+
+
 def test_who_takes_either_order_gets_channels_first_and_it_is_said() -> None:
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12 * 20 * 3, len(GIVEN.labels or ()))).eval()
     classifier = of_module(network, "mine", GIVEN)

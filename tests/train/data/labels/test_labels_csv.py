@@ -74,8 +74,10 @@ def test_tar(tmp_path: Path, mode: str) -> None:
         ['"a/1.png","dog;cat"', "2.png,", "./b//3.png,cat"],
         LINES[::-1],
         [line.replace("/", "\\") for line in LINES],
+        ['"a/1.png", "dog;cat"', "2.png,", "b/3.png, cat"],
+        [line.replace(";", "|") for line in LINES],
     ],
-    ids=["spaces", "quotes", "other order", "paths of Windows"],
+    ids=["spaces", "quotes", "other order", "paths of Windows", "a space before a quote", "bars"],
 )
 def test_ways_to_write_the_same(tmp_path: Path, lines: list[str]) -> None:
     check(load(str(write(tmp_path / "set", lines)), SPEC))
@@ -103,6 +105,11 @@ def test_a_set_in_which_no_image_has_a_label(tmp_path: Path) -> None:
         (["a/1.png,cat;", *LINES[1:]], "line 1: a label of 'cat;' is empty"),
         ([LINES[0], "2.png,cat;dog;cat", LINES[2]], "line 2: label 'cat' is given twice"),
         ([LINES[0], '2.png,"cat', LINES[2]], "line 3: unexpected end of data"),
+        (
+            [LINES[0], "2.png,\"['cat', 'dog']\"", LINES[2]],
+            r"line 2: \"\['cat', 'dog'\]\" is a list as Python writes it",
+        ),
+        ([LINES[0], "2.png,[]", LINES[2]], r"line 2: '\[\]' is a list as Python writes it"),
     ],
 )
 def test_a_line_that_is_wrong_is_named(tmp_path: Path, lines: list[str], message: str) -> None:

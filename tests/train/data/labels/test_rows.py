@@ -258,3 +258,9 @@ def test_a_label_that_is_called_as_columns_are(tmp_path: Path, order: int) -> No
     (tmp_path / "labels.csv").write_text("\n".join(lines))
     found = load(str(tmp_path), SPEC)
     assert (found.task, found.classes) == ("multilabel", ("cat", "photo"))
+
+
+def test_labels_as_python_writes_lists(folder: Path) -> None:
+    rows = "image,labels\na/1.png,\"['cat', 'sea lion']\"\nb 2.png,['cat']\n\"c,3.png\",[]\n"
+    with pytest.raises(DataError, match=r"a/1\.png: .*is a list as Python writes it; expected label;label"):
+        load(table(folder, rows), SPEC)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import random as python_random
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -136,18 +138,27 @@ def test_dropout_in_bf16(share: float) -> None:
 class Noting(nn.Module):
     """Draws as stochastic depth does, and notes what."""
 
-    def __init__(self) -> None:
+    def __init__(self, draw: Callable[[int], torch.Tensor]) -> None:
         super().__init__()
-        self.drawn: list[torch.Tensor] = []
+        self.draw, self.drawn = draw, list[torch.Tensor]()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        self.drawn.append(torch.bernoulli(torch.full((len(x), 1, 1, 1), 0.5)))
+        self.drawn.append(self.draw(len(x))[:, None, None, None])
         return x * self.drawn[-1]
 
 
+DRAWS: dict[str, Callable[[int], torch.Tensor]] = {
+    "torch": lambda count: torch.bernoulli(torch.full((count,), 0.5)),
+    "python": lambda count: torch.tensor([float(python_random.random() < 0.5) for _ in range(count)]),
+    "numpy": lambda count: torch.from_numpy(np.random.rand(count) < 0.5).float(),
+}
+
+
+@pytest.mark.parametrize("draw", DRAWS)
 @pytest.mark.parametrize("share", [0.0, 0.1])
-def test_both_precisions_draw_the_same_behind_a_dropout(share: float) -> None:
-    noting, dropped = Noting(), nn.Dropout(share)
+def test_both_precisions_draw_the_same(share: float, draw: str) -> None:
+    """Behind a dropout too, whose mask is kept; by whatever generator."""
+    noting, dropped = Noting(DRAWS[draw]), nn.Dropout(share)
     model = nn.Sequential(dropped, nn.Conv2d(3, 4, 3), noting, nn.Dropout(0.5), nn.Conv2d(4, 4, 3), noting)
     masks: list[torch.Tensor] = []
     dropped.register_forward_hook(lambda _, __, output: masks.append(output == 0))

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.utils.checkpoint import checkpoint
 
 from tests.train.methods.double_backward.gradients import random
 from train import models
@@ -74,6 +75,30 @@ def test_a_network_without_second_derivative_is_refused() -> None:
 def test_a_score_whose_gradient_no_weight_changes_is_refused() -> None:
     with pytest.raises(TrainingError, match="does not require grad"):
         examine(Pair(nn.Flatten()), IMAGES, lambda logits: logits.sum(dim=1))
+
+
+def test_checkpointed_and_ungraded_networks_are_refused() -> None:
+    class Saving(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = checkpoint(self.inner, x, use_reentrant=True)
+            return found
+
+    with pytest.raises(TrainingError, match="needs the network's second derivative, and a layer has none"):
+        examine(Pair(Saving()), IMAGES, energy)
+    with pytest.raises(TrainingError, match="needs the network's second derivative, and a layer has none"):
+        examine(Pair(Ungraded()), IMAGES, energy)
+
+
+class Ungraded(nn.Module):
+    """A backbone that is not to learn, as some write it."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return x * 2
 
 
 def test_other_faults_are_not_taken_for_it() -> None:

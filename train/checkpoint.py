@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +46,7 @@ class Header:
         step: number of optimizer steps taken.
         running: means over the steps so far of an epoch that was cut.
         origin: what builds a network of others again.
+        witness: logits of such a network as :func:`testify` has them, at the end of the last epoch.
     """
 
     arch: str
@@ -60,6 +62,36 @@ class Header:
     step: int = 0
     running: dict[str, float] = field(default_factory=dict)
     origin: models.Origin | None = None
+    witness: tuple[float, ...] = ()
+
+    def check(self, model: nn.Module) -> None:
+        """Try the witnesses on a network that was built again, with its weights, in evaluation mode.
+
+        Raises:
+            CheckpointError: it computes something else than it did.
+        """
+        if not self.witness:
+            return
+        expected, found = torch.tensor(self.witness), torch.tensor(testify(model, self.input))
+        size = expected.abs().max().item()
+        off = (found - expected).abs().max().item() if found.shape == expected.shape else math.inf
+        if not off <= _WITNESSED * size:
+            raise CheckpointError(
+                f"what {self.arch} builds computes something else than it did as it was trained: with the same weights "
+                f"logits differ by {off:.2g}, the largest being {size:.2g}; was its code changed? Bring back what it was, or "
+                "train again"
+            )
+
+
+_WITNESSED = 0.05  # of the largest logit; TF32 and bf16 on other machines are less
+
+
+def testify(model: nn.Module, spec: InputSpec) -> tuple[float, ...]:
+    """What a network puts out for two images of noise, one after the other, in evaluation mode, in which it is left."""
+    images = torch.randn(2, 3, spec.height, spec.width, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        logits = model.eval()(images.to(next(model.parameters()).device))[0]
+    return tuple(logits.float().flatten().tolist())
 
 
 @dataclass(frozen=True)
@@ -81,7 +113,8 @@ class Checkpoint:
         """The network with these weights, in evaluation mode, what its method added to them folded in.
 
         Raises:
-            CheckpointError: when the weights don't fit the architecture that the header names.
+            CheckpointError: when the weights don't fit the architecture that the header names, or it computes something else
+                now than it did.
             TrainingError: when there is no such architecture or method.
         """
         model = models.make(self.header.arch, len(self.header.labels), self.header.origin)
@@ -90,7 +123,9 @@ class Checkpoint:
         method.prepare(model, (self.header.input.height, self.header.input.width))
         self.load_into(model)
         method.release(model)
-        return spectral.fold(model)
+        folded = spectral.fold(model)
+        self.header.check(folded)
+        return folded
 
     def load_into(self, model: nn.Module, *, learning: bool = False) -> None:
         """Give a network these weights, or those that go on learning.

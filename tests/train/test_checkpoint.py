@@ -12,7 +12,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from runtime.manifest import InputSpec
+from tests.train.sets import coloured, colours, write_folder
 from train import checkpoint, models
+from train.__main__ import main as train
 from train.checkpoint import Header
 from train.exceptions import CheckpointError, TrainingError
 
@@ -184,3 +186,42 @@ def test_weights_that_do_not_fit(tmp_path: Path, damage: Any) -> None:
 def test_architecture_that_is_not_known(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="unknown architecture 'vgg'"):
         checkpoint.load(save_header(tmp_path / "c.safetensors", arch="vgg")).model()
+
+
+NETWORK = """
+from torch import nn
+from torch.nn import functional as F
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 8, 3), nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.fc(F.relu(self.conv(x)).mean((2, 3)))
+"""
+
+
+@pytest.mark.parametrize("extra", [(), ("--ema", "0.9"), ("--method", "snojoe", "--set", "layers=1")])
+def test_a_network_whose_code_has_changed_is_refused(tmp_path: Path, extra: tuple[str, ...]) -> None:
+    """Its weights still fit; what it computes is not what was trained."""
+    factory, run = tmp_path / "net.py", tmp_path / "run"
+    factory.write_text(NETWORK)
+    several = "snojoe" in extra
+    data = write_folder(tmp_path / "data", coloured() if several else colours())
+    arguments = ["--method", "cross-entropy", "--arch", f"{factory}:Net", "--data", str(data), "--val", str(data)]
+    arguments += ["--size", "8", "--batch-size", "8", "--padding", "1", "--epochs", "1", "--out", str(run), *extra]
+    assert train(arguments) == 0
+    saved = checkpoint.load(run / "checkpoint.safetensors")
+    images = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    logits = saved.model()(images)[0].flatten().tolist()
+    assert saved.header.witness == pytest.approx(logits, rel=1e-3, abs=1e-4)
+    assert train([*arguments, "--resume"]) == 0
+    factory.write_text(NETWORK + "\n# as before\n")
+    saved.model()
+    factory.write_text(NETWORK.replace("F.relu", "F.silu"))
+    for again in (saved.model, lambda: train([*arguments, "--resume"])):
+        with pytest.raises(
+            CheckpointError, match=r"net\.py:Net builds computes something else .* was its code changed"
+        ):
+            again()

@@ -98,11 +98,13 @@ def train(
                     log.step(epoch, means.values)
                 if stopped and step + 1 < end:
                     break
-            header = dataclasses.replace(header, step=step + 1, running={} if step + 1 == end else means.values)
+            running = {} if step + 1 == end else means.values
+            header = dataclasses.replace(header, step=step + 1, running=running, witness=())
             if header.step == end:
                 trainer.settle()
                 if log:
-                    header = dataclasses.replace(header, metrics=log.epoch(epoch, means.values, val))
+                    witness = trainer.testify() if header.origin else ()
+                    header = dataclasses.replace(header, metrics=log.epoch(epoch, means.values, val), witness=witness)
             if log:
                 checkpoint.save(out / CHECKPOINT, header, *trainer.tensors())
             if stopped:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from runtime.manifest import InputSpec
 from train import methods, models
 from train.augment import DEFAULT, parse, views
-from train.checkpoint import Checkpoint
+from train.checkpoint import Checkpoint, testify
 from train.config import Config, learning_rate
 from train.data import ImageSet
 from train.distributed import World
@@ -74,7 +74,7 @@ class Trainer:
         self.model = models.make(config.arch, 0 if self.method.task == "unlabelled" else len(data.classes), network)
         if init:
             _start_from(init, self.model, config.arch, () if self.method.task == "unlabelled" else data.classes)
-        self._normalize = Normalize(spec).to(world.device)
+        self._spec, self._normalize = spec, Normalize(spec).to(world.device)
         self._order = torch.channels_last  # of images and weights in memory
         if not init:
             models.fit(self.model, partial(self._some, data, _FITTED))
@@ -231,6 +231,10 @@ class Trainer:
             return float((found.argmax(axis=1) == data.labels).mean())
         return mean_average_precision(found, data.labels)
 
+    def testify(self) -> tuple[float, ...]:
+        """By what a checkpoint's network is known again."""
+        return testify(self.evaluated, self._spec)
+
     def _match(self, data: ImageSet, batch_size: int) -> float:
         right = 0
         for number, (images, _) in enumerate(data.batches(batch_size)):
@@ -258,6 +262,7 @@ class Trainer:
         resume.load_into(self.model, learning=True)
         if self._average:
             resume.load_into(self._average.model)
+        resume.header.check(self.evaluated)
         parameters = dict(self.model.named_parameters())
         for name, value in resume.optimizer.items():
             parameter, _, key = name.rpartition(".")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import namedtuple
 from typing import Any
 
@@ -31,6 +32,15 @@ class Small(nn.Module):
 
 def small(classes: int = 5) -> nn.Module:
     return Small(classes)
+
+
+def normed() -> nn.Module:
+    network = Small()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        network.hidden = nn.utils.weight_norm(network.hidden)
+    network(torch.zeros(2, 3, 8, 8)).sum()
+    return network
 
 
 def twins() -> nn.Module:

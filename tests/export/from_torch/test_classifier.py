@@ -52,7 +52,7 @@ def pixels(count: int = 5) -> npt.NDArray[np.uint8]:
 def images(count: int = 5) -> Tensor:
     """The pixels as a network gets them."""
     normalised: Tensor = Normalize(SPEC)(torch.from_numpy(pixels(count)))
-    return normalised
+    return normalised.contiguous()
 
 
 def outputs(classifier: TorchClassifier, count: int = 5) -> tuple[Tensor, Tensor]:

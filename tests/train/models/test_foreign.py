@@ -247,3 +247,10 @@ def test_transformers(tmp_path: Path) -> None:
     again = models.make(arch, 3, started.origin).eval()
     again.load_state_dict(model.state_dict())
     torch.testing.assert_close(again(images), model(images))
+
+
+def test_a_network_that_can_not_be_copied() -> None:
+    """torch's old weight norm computes its weights anew in every pass."""
+    made = start("normed")
+    assert made.origin.head == "other"
+    assert made.replaced(2)(IMAGES)[0].shape == (3, 2)

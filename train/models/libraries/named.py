@@ -77,7 +77,7 @@ def _of_torchvision(name: str, file: Weights | None, *, pretrained: bool) -> Bui
 
 def _of_factory(arch: str) -> Built:
     with reads.watched() as read:
-        module = copy.deepcopy(factory.build(arch, option=OPTION))  # it may be one that the factory keeps
+        module = _own(factory.build(arch, option=OPTION))
     directory = getattr(module, "name_or_path", "")  # of transformers, which reads in ways of its own
     found = [Path(file).name for file in read or [directory] if isinstance(file, str) and file]
     pretrained = f"{arch}, which read {', '.join(dict.fromkeys(found))}" if found else None
@@ -89,10 +89,18 @@ def _without_weights(arch: str, file: str) -> nn.Module:
     for _ in range(2):  # a library that the first imports is known to the second
         try:
             with reads.skipped():
-                return copy.deepcopy(factory.build(arch, file, OPTION, typed=False))
+                return _own(factory.build(arch, file, OPTION, typed=False))
         except ModelError:
             continue
-    return copy.deepcopy(factory.build(arch, file, OPTION, typed=False))
+    return _own(factory.build(arch, file, OPTION, typed=False))
+
+
+def _own(module: nn.Module) -> nn.Module:
+    """A copy, as it may be one that the factory keeps; itself where it can't be copied, as torch's old weight_norm can't."""
+    try:
+        return copy.deepcopy(module)
+    except (RuntimeError, TypeError):
+        return module
 
 
 def _check_not_pretrained(arch: str, *, pretrained: bool) -> None:

@@ -17,20 +17,10 @@ from benchmarks import methods
 
 # GReg's (section 6 and its code; :data:`train.recipes.RECIPES`). Those of the network that it starts from are the defaults of
 # `train`, which are those of the code of Energy and OE.
-_PAPER = [
-    "--arch",
-    "wrn-40-2",
-    "--methods",
-    "cross-entropy",
-    "energy",
-    "greg",
-    "--epochs",
-    "100",
-    "--tune-epochs",
-    "20",
-]
-_PAPER += ["--tune-rate", "0.001", "--gradient-weight", "1", "--set", "reduction=batch", "--set", "m_in=-25"]
-_PAPER += ["--set", "m_aux=-7", "--page", "results_wrn", "--runs", "runs/reproduce", "--seeds", "0"]
+_PAPER = (
+    "--arch wrn-40-2 --methods cross-entropy energy greg --epochs 100 --tune-epochs 20 --tune-rate 0.001 --gradient-weight 1 "
+    "--set reduction=batch --set m_in=-25 --set m_aux=-7 --page results_wrn --runs runs/reproduce --seeds 0"
+)
 _TUNING = "--recipe greg-cifar"
 
 
@@ -39,7 +29,7 @@ def arguments(argv: Sequence[str]) -> list[str]:
     given = [each for each in argv if each != "--gpu"]
     recorded = ["--cuda-graph"] if len(given) < len(argv) else []
     scratch = ["--scratch=" + " ".join(recorded)] if recorded else []
-    return [*_PAPER, *scratch, "--tuning=" + " ".join([_TUNING, *recorded]), *given]
+    return [*_PAPER.split(), *scratch, "--tuning=" + " ".join([_TUNING, *recorded]), *given]
 
 
 if __name__ == "__main__":

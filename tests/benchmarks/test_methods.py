@@ -8,20 +8,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks import methods
-from tests.train.sets import colours, write_tar
 from train import checkpoint
 from train.__main__ import _parse
 from train.__main__ import main as train
 from train.exceptions import TrainingError
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    folder = tmp_path / "data"
-    folder.mkdir()
-    for seed, name in enumerate(("cifar10-train", "cifar10-val", "aux-cifar100", "aux-tinyimagenet")):
-        write_tar(folder / f"{name}.tar", colours(6, seed))
-    return folder
 
 
 def test_a_paper_s_network_and_recipes_start_on_a_cpu(

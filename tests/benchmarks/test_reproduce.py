@@ -7,20 +7,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks import methods, reproduce
-from tests.train.sets import colours, write_tar
 from train import checkpoint
 from train.__main__ import _parse
 from train.__main__ import main as train
 from train.recipes import RECIPES
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    folder = tmp_path / "data"
-    folder.mkdir()
-    for seed, name in enumerate(("cifar10-train", "cifar10-val", "aux-cifar100", "aux-tinyimagenet")):
-        write_tar(folder / f"{name}.tar", colours(6, seed))
-    return folder
 
 
 def test_the_first_steps_on_a_cpu(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

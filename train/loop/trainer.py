@@ -6,7 +6,6 @@ import math
 import random
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from train.config import Config, learning_rate
 from train.data import ImageSet
 from train.distributed import World
 from train.exceptions import CheckpointError, TrainingError
+from train.loop import optimizer
 from train.loop.averaging import Average
 from train.loop.feed import Fed, Feed, Part, seed_of
 from train.loop.groups import Groups
@@ -89,7 +89,7 @@ class Trainer:
         some = self._some(data, 2)
         with self._autocast:
             self._notes = self.method.examine(self.model, some)
-        self._optimizer = _optimizer(config, self._groups.parameters(self.model), world.device)
+        self._optimizer = optimizer.make(config, self._groups.parameters(self.model), world.device)
         self._average = Average(self.model, config.ema) if config.ema else None
         self._augmentation, self._classes = parse(config.augment), len(data.classes)
         self._shared = world.share(self.model, some)
@@ -246,12 +246,7 @@ class Trainer:
     def tensors(self) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
         """What a checkpoint keeps: weights, the optimizer's state, and where the weights are averaged those that learn."""
         learning = self.model.state_dict() if self._average else {}
-        return self.evaluated.state_dict(), self.optimizer_state(), learning
-
-    def optimizer_state(self) -> dict[str, Tensor]:
-        """The optimizer's tensors, named ``PARAMETER.KEY``."""
-        states = {name: self._optimizer.state[parameter] for name, parameter in self.model.named_parameters()}
-        return {f"{name}.{key}": value for name, state in states.items() for key, value in state.items()}
+        return self.evaluated.state_dict(), optimizer.state_of(self._optimizer, self.model), learning
 
     def restore(self, resume: Checkpoint) -> None:
         """Go on with the weights and the optimizer's state of a checkpoint.
@@ -263,15 +258,7 @@ class Trainer:
         if self._average:
             resume.load_into(self._average.model)
         resume.header.check(self.evaluated)
-        parameters = dict(self.model.named_parameters())
-        for name, value in resume.optimizer.items():
-            parameter, _, key = name.rpartition(".")
-            if parameter not in parameters:
-                raise CheckpointError(f"the optimizer's state is not that of a {self.config.arch}: {name}")
-            weight = parameters[parameter]
-            like = value.shape == weight.shape  # and in memory too, as a fused optimizer has it
-            own = torch.empty_like(weight).copy_(value) if like else value.to(weight.device)
-            self._optimizer.state[weight][key] = own
+        optimizer.restore(self._optimizer, self.model, resume)
 
     def _batch(self, fed: Fed, seed: int) -> Batch:
         if self.method.task == "unlabelled":
@@ -315,18 +302,6 @@ def _start_from(init: Checkpoint, model: nn.Module, arch: str, classes: tuple[st
             f"expected a {arch} with {list(classes)}"
         )
     model.load_state_dict(init.model().state_dict())
-
-
-def _optimizer(config: Config, groups: list[dict[str, Any]], device: torch.device) -> torch.optim.Optimizer:
-    fused = True if device.type == "cuda" else None  # one kernel for all weights; None is torch's own choice
-    rates: dict[str, Any] = {"lr": config.learning_rate, "weight_decay": config.weight_decay, "fused": fused}
-    if config.optimizer == "adam":
-        return torch.optim.Adam(groups, betas=(config.momentum, 0.999), **rates)
-    descent = torch.optim.SGD(groups, momentum=config.momentum, nesterov=config.nesterov, **rates)
-    if fused and config.momentum:  # torch's would have all weights begin in the same step
-        for weight in (weight for group in descent.param_groups for weight in group["params"]):
-            descent.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
-    return descent
 
 
 def _bf16(config: Config, device: torch.device) -> bool:

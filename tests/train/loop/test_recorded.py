@@ -18,9 +18,9 @@ from train.config import Config
 from train.data import ImageSet
 from train.distributed import World
 from train.exceptions import TrainingError
-from train.loop import CHECKPOINT, train
+from train.loop import CHECKPOINT, optimizer, train
 from train.loop.recorded import _ALL, _check, _held
-from train.loop.trainer import Trainer, _optimizer
+from train.loop.trainer import Trainer
 from train.methods import CrossEntropy
 from train.models.wide_resnet import WideResNet
 
@@ -147,7 +147,9 @@ def test_a_weight_may_take_part_later_than_others() -> None:
     found = []
     for kind in ("cpu", "cuda"):
         weights = [nn.Parameter(torch.full((3,), value)) for value in (1.0, 2.0)]
-        descent = _optimizer(replace(CONFIG, momentum=0.9), [{"params": weights, "factor": 1.0}], torch.device(kind))
+        descent = optimizer.make(
+            replace(CONFIG, momentum=0.9), [{"params": weights, "factor": 1.0}], torch.device(kind)
+        )
         for step in range(3):
             for weight in weights[: 1 + (step > 0)]:
                 weight.grad = torch.full((3,), 1.0 + step)

@@ -60,7 +60,7 @@ def test_a_run_takes_the_whitening_from_its_training_images_and_leaves_it_there(
         trainer.step(step + 1, fed)
     assert torch.equal(weight, before)
     assert trainer.model.get_parameter("conv1.bias").abs().max() > 0
-    assert "conv1.weight.momentum_buffer" not in trainer.optimizer_state()
+    assert "conv1.weight.momentum_buffer" not in trainer.tensors()[1]
 
 
 def test_its_size_and_its_features() -> None:

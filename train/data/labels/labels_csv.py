@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
 from train.data.index import Index, multilabelled
@@ -20,7 +21,7 @@ from train.exceptions import DataError
 NAME = "labels.csv"
 HEADER = ["file", "labels"]
 _LIST = re.compile(r"""\[\s*(['"].*)?\]""")
-SEPARATORS = (";", "|")  # of several labels; the first that a file has
+USUAL = ";"  # between the labels of one image
 
 
 def index(path: Path, listing: Listing) -> Index:
@@ -59,22 +60,27 @@ def _lines(title: str, listing: Listing, images: set[str]) -> dict[str, list[str
                 raise DataError(f"{where}: {name} is listed in line {lines[name]} already")
             if name not in images:
                 raise DataError(f"{where}: there is no image {name}")
+            check_no_list(where, row[1])
             lines[name], cells[name] = reader.line_num, row[1]
     except csv.Error as error:
         raise DataError(f"{title}, line {reader.line_num}: {error}") from error
-    separator = next((mark for mark in SEPARATORS if any(mark in each for each in cells.values())), SEPARATORS[0])
+    separator = separator_of(cells.values()) or USUAL
     return {name: cell(f"{title}, line {lines[name]}", each, separator) for name, each in cells.items()}
 
 
-def cell(where: str, content: str, separator: str = ";") -> list[str]:
+def separator_of(cells: Collection[str]) -> str | None:
+    """What stands between the labels of one image: the first of two marks that the cells have; None where they have none."""
+    return next((mark for mark in (USUAL, "|") if any(mark in each for each in cells)), None)
+
+
+def cell(where: str, content: str, separator: str) -> list[str]:
     """The labels of one image.
 
     Raises:
-        DataError: one that is empty or given twice, or a list of Python's.
+        DataError: one that is empty or given twice.
     """
     if not content.strip():
         return []
-    check_no_list(where, content)
     labels = [label.strip() for label in content.split(separator)]
     for i, label in enumerate(labels):
         if not label:

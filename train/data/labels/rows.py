@@ -14,7 +14,7 @@ from runtime.preprocess.formats import SUFFIXES
 from train.data.files import File
 from train.data.index import Index, labelled, multilabelled, unlabelled
 from train.data.labels.columns import choose, is_usual, splits
-from train.data.labels.labels_csv import HEADER, SEPARATORS, cell, check_no_list
+from train.data.labels.labels_csv import HEADER, USUAL, cell, check_no_list, separator_of
 from train.data.labels.labels_csv import NAME as LABELS_CSV
 from train.data.labels.text import text
 from train.data.listing import Listing
@@ -102,9 +102,8 @@ def _index(title: str, files: dict[str, File], labels: dict[str, str] | None, re
         return replace(unlabelled(names, places, report), report=report)
     for name, label in labels.items():
         check_no_list(f"{title}: {name}", label)
-    separator = next((mark for mark in SEPARATORS if any(mark in label for label in labels.values())), None)
-    if separator or ours:
-        separator = separator or SEPARATORS[0]
+    separator = separator_of(labels.values()) or (USUAL if ours else None)
+    if separator:
         several = [cell(f"{title}: {name}", labels[name], separator) for name in names]
         return multilabelled(names, places, several, report)
     if bare := [name for name in names if not labels[name]]:
